@@ -1,0 +1,254 @@
+"""One parameter seen as neurons, and one layer's neurons: the values that a layout is made of."""
+
+import operator
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from types import MappingProxyType
+from typing import Any, Literal, NamedTuple, TypeAlias
+
+from neuroactivity.errors import LayoutError
+from neuroactivity.patterns import NEURON, STACK, Bound, Owners, Pattern, bind, parse
+
+__all__ = ["Fit", "NeuronGroup", "ParamView", "Role", "View", "as_view"]
+
+
+@dataclass(frozen=True)
+class ParamView:
+    """A parameter's name and a pattern that names its axes.
+
+    Args:
+        param: Name of the parameter in the mappings that the layout is used with.
+        pattern: Names of its axes, for example ``"neuron in h w"``; see :mod:`neuroactivity.patterns`.
+        sizes: Sizes of named axes that cannot be inferred from the array's shape.
+        index: For each position along the axis called ``neuron`` the neuron that owns it, or -1 for none. By default
+            position ``i`` belongs to neuron ``i``.
+
+    Raises:
+        LayoutError: If the pattern cannot be parsed, or a size or an index is out of range.
+
+    Example:
+        >>> ParamView("in_proj_weight", "(qkv neuron dim) in", {"qkv": 3})
+        ParamView('in_proj_weight', '(qkv neuron dim) in', {'qkv': 3})
+    """
+
+    param: str
+    pattern: str
+    sizes: Mapping[str, int] = field(default_factory=dict)
+    index: tuple[int, ...] | None = None
+    parsed: Pattern = field(init=False, compare=False)
+    owners: Owners | None = field(init=False, compare=False)
+
+    def __post_init__(self) -> None:
+        where = f"parameter {self.param!r}, pattern {self.pattern!r}"
+        if not isinstance(self.param, str) or not isinstance(self.pattern, str):
+            raise LayoutError(f"{where}: expected two strings")
+        try:
+            parsed = parse(self.pattern)
+        except LayoutError as error:
+            raise LayoutError(f"{where}: {error}") from None
+        for name, size in self.sizes.items():
+            if name not in parsed.names:
+                raise LayoutError(f"{where}: sizes has {name!r}, which is no axis of the pattern")
+            if not isinstance(size, int) or size < 1:
+                raise LayoutError(f"{where}: expected a positive size for {name!r}, got {size!r}")
+        owners = None
+        if self.index is not None:
+            index = tuple(operator.index(owner) for owner in self.index)
+            if any(owner < -1 for owner in index):
+                raise LayoutError(f"{where}: expected owners of -1 or more in index, got {min(index)}")
+            object.__setattr__(self, "index", index)
+            owners = Owners.of(index)
+        object.__setattr__(self, "sizes", MappingProxyType(dict(self.sizes)))
+        object.__setattr__(self, "parsed", parsed)
+        object.__setattr__(self, "owners", owners)
+
+    def __hash__(self) -> int:
+        return hash((self.param, self.pattern, frozenset(self.sizes.items()), self.index))
+
+    def __repr__(self) -> str:
+        sizes = f", {dict(self.sizes)}" if self.sizes else ""
+        index = f", index={self.index}" if self.index is not None else ""
+        return f"ParamView({self.param!r}, {self.pattern!r}{sizes}{index})"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return ParamView, (self.param, self.pattern, dict(self.sizes), self.index)
+
+    def bind(self, shape: tuple[int, ...], neurons: int | None = None) -> Bound:
+        """Fit the view to its parameter's shape, in a group of ``neurons`` neurons (``None``: to be inferred)."""
+        known = dict(self.sizes)
+        if self.index is not None:
+            known[NEURON] = len(self.index)
+        elif neurons is not None:
+            if known.get(NEURON, neurons) != neurons:
+                raise LayoutError(f"sizes says neuron={known[NEURON]}, the group has {neurons}")
+            known[NEURON] = neurons
+        return bind(self.parsed, shape, known)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the view as JSON values."""
+        record: dict[str, Any] = {"param": self.param, "pattern": self.pattern}
+        if self.sizes:
+            record["sizes"] = dict(self.sizes)
+        if self.index is not None:
+            record["index"] = list(self.index)
+        return record
+
+
+Role: TypeAlias = Literal["incoming", "restored", "outgoing"]
+"""What a parameter is to a neuron."""
+
+View: TypeAlias = ParamView | tuple[str, str] | tuple[str, str, Mapping[str, int]]
+"""A :class:`ParamView`, or ``(param, pattern)`` or ``(param, pattern, sizes)`` for it."""
+
+
+def as_view(view: View) -> ParamView:
+    """Read ``(param, pattern)`` and ``(param, pattern, sizes)`` as a :class:`ParamView`."""
+    if isinstance(view, ParamView):
+        return view
+    if not isinstance(view, tuple) or len(view) not in (2, 3):
+        raise LayoutError(f"expected a ParamView, (param, pattern) or (param, pattern, sizes), got {view!r}")
+    return ParamView(*view)
+
+
+class Fit(NamedTuple):
+    """A group fitted to arrays: each view with its role and axes, and the shape of the group's scores and masks."""
+
+    views: tuple[tuple[Role, ParamView, Bound], ...]
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class NeuronGroup:
+    """The neurons of one layer, scored against each other.
+
+    Args:
+        name: Name of the group in scores, masks and reports.
+        incoming: Parameters that produce a neuron's output; their gradients are what GraMa reads.
+        restored: Parameters that belong to the neuron but are not scored: a bias, a norm's shift.
+        outgoing: Entries of later parameters that multiply the neuron's output.
+        partners: Names of the groups whose neurons multiply these neurons one to one (a gate's other factor).
+        activation: Pattern of the neuron outputs, for :func:`neuroactivity.tau_dormant`.
+        neurons: Number of neurons, where it cannot be inferred from the shapes of the incoming parameters.
+        resettable: Whether :func:`neuroactivity.reset` touches the group. An output head is not resettable.
+        status: How the outgoing parameters are known: ``exclusive``, ``through_norm``, ``shared``, ``partner``,
+            ``head``, ``unproved``, or ``None`` for a layout written by hand.
+        reason: Why the group has that status, in a few words.
+
+    Raises:
+        LayoutError: If the views contradict each other.
+    """
+
+    name: str
+    incoming: tuple[ParamView, ...]
+    restored: tuple[ParamView, ...] = ()
+    outgoing: tuple[ParamView, ...] = ()
+    partners: tuple[str, ...] = ()
+    activation: str = "... neuron"
+    neurons: int | None = None
+    resettable: bool = True
+    status: str | None = None
+    reason: str = ""
+
+    def __init__(
+        self,
+        name: str,
+        incoming: Sequence[View],
+        restored: Sequence[View] = (),
+        outgoing: Sequence[View] = (),
+        partners: Sequence[str] = (),
+        activation: str = "... neuron",
+        neurons: int | None = None,
+        resettable: bool = True,
+        status: str | None = None,
+        reason: str = "",
+    ) -> None:
+        if not isinstance(name, str) or not name:
+            raise LayoutError(f"expected a name for the group, got {name!r}")
+        values: dict[str, Any] = {"name": name, "activation": activation, "neurons": neurons}
+        values |= {"resettable": bool(resettable), "status": status, "reason": reason, "partners": tuple(partners)}
+        try:
+            for role, views in (("incoming", incoming), ("restored", restored), ("outgoing", outgoing)):
+                values[role] = tuple(as_view(view) for view in views)
+            parse(activation)
+        except LayoutError as error:
+            raise LayoutError(f"group {name!r}: {error}") from None
+        for key, value in values.items():
+            object.__setattr__(self, key, value)
+        self._check()
+
+    def _check(self) -> None:
+        if not self.incoming:
+            raise LayoutError(f"group {self.name!r}: expected at least one incoming parameter, got none")
+        if self.neurons is not None and (not isinstance(self.neurons, int) or self.neurons < 1):
+            raise LayoutError(f"group {self.name!r}: expected a positive number of neurons, got {self.neurons!r}")
+        for _, view in self.views:
+            if view.parsed.stacked != self.stacked:
+                expected = "a 'stack' axis, like the first incoming parameter" if self.stacked else "no 'stack' axis"
+                raise LayoutError(
+                    f"group {self.name!r}, parameter {view.param!r}, pattern {view.pattern!r}: expected {expected}"
+                    + ("" if self.stacked else "; if this axis holds copies that share the neurons, name it otherwise")
+                )
+
+    @property
+    def views(self) -> tuple[tuple[Role, ParamView], ...]:
+        """Every view with its role, in the order in which a reset writes them."""
+        roles: tuple[Role, ...] = ("incoming", "restored", "outgoing")
+        return tuple([(role, view) for role in roles for view in getattr(self, role)])
+
+    @property
+    def stacked(self) -> bool:
+        """Whether the group holds independent copies of a layer."""
+        return self.incoming[0].parsed.stacked
+
+    def bind(self, view: ParamView, shape: tuple[int, ...], neurons: int | None = None) -> Bound:
+        """Fit one of the group's views to its parameter's shape; an error names group, parameter and pattern."""
+        try:
+            return view.bind(tuple(shape), neurons)
+        except LayoutError as error:
+            where = f"group {self.name!r}, parameter {view.param!r}, pattern {view.pattern!r}"
+            raise LayoutError(f"{where}: {error}") from None
+
+    def count(self, shapes: Mapping[str, tuple[int, ...]]) -> int:
+        """Return the number of neurons, inferred from the first incoming or restored parameter that tells it."""
+        if self.neurons is not None:
+            return self.neurons
+        problem: LayoutError | None = None
+        for view in self.incoming + self.restored:
+            if view.owners is not None:
+                return len(view.owners.positions)
+            if view.param in shapes:
+                try:
+                    return self.bind(view, shapes[view.param]).size(NEURON)
+                except LayoutError as error:
+                    problem = problem or error
+        raise problem or LayoutError(f"group {self.name!r}: no parameter tells its number of neurons; give neurons=")
+
+    def fit(self, shapes: Mapping[str, tuple[int, ...]]) -> "Fit":
+        """Fit all views whose parameters are in ``shapes``, and check that they agree on neurons and stack."""
+        neurons = self.count(shapes)
+        fitted: list[tuple[Role, ParamView, Bound]] = []
+        stack: int | None = None
+        for role, view in self.views:
+            if view.param not in shapes:
+                continue
+            bound = self.bind(view, shapes[view.param], neurons)
+            where = f"group {self.name!r}, parameter {view.param!r}, pattern {view.pattern!r}"
+            if self.stacked:
+                stack = stack or bound.size(STACK)
+                if bound.size(STACK) != stack:
+                    raise LayoutError(f"{where}: expected a stack of {stack}, got {bound.size(STACK)}")
+            if view.owners is not None and len(view.owners.positions) > neurons:
+                raise LayoutError(f"{where}: index names neuron {max(view.owners.index)}, the group has {neurons}")
+            fitted.append((role, view, bound))
+        return Fit(tuple(fitted), (neurons,) if stack is None else (stack, neurons))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the group as JSON values, without what has its default."""
+        record: dict[str, Any] = {}
+        for item in fields(self):
+            value = getattr(self, item.name)
+            if item.name in ("incoming", "restored", "outgoing"):
+                value = [view.to_dict() for view in value]
+            if item.name in ("name", "incoming") or (value != item.default and value != []):
+                record[item.name] = list(value) if isinstance(value, tuple) else value
+        return record

@@ -1,0 +1,64 @@
+"""Which neurons to reset."""
+
+import math
+import numbers
+
+from neuroactivity.arrays import Array, Arrays, finite, namespace
+
+__all__ = ["reset_masks"]
+
+
+def reset_masks(
+    scores: Arrays, /, tau: float = 0.01, *, max_fraction: float | None = None, reset_silent: bool = False
+) -> dict[str, Array]:
+    """Choose the neurons to reset: those with a score of at most ``tau``.
+
+    Args:
+        scores: Scores by group name, shape ``(neurons,)`` or ``(stack, neurons)``, from :func:`neuroactivity.grama` or
+            :func:`neuroactivity.tau_dormant`.
+        tau: Threshold, zero or more. With 0 exactly the neurons of zero magnitude.
+        max_fraction: At most ``floor(max_fraction * neurons + 1e-9)`` neurons of a group (and stack member), those of
+            the lowest scores, ties to the lower index; in ``[0, 1]``. ``None`` for no limit.
+        reset_silent: Whether a group whose scores are all zero is reset as a whole. By default it is left alone: the
+            cause is usually a dead layer further on.
+
+    Returns:
+        Masks by group name, boolean, of the scores' shapes, True = reset. In a group (or stack member) with a score that is
+        not finite all are False.
+
+    Raises:
+        ValueError: If ``tau`` or ``max_fraction`` is out of range.
+
+    Example:
+        >>> import numpy as np, neuroactivity as na
+        >>> na.reset_masks({"fc": np.array([0.0, 2.0, 0.005, 1.9])}, tau=0.01, max_fraction=0.25)
+        {'fc': array([ True, False, False, False])}
+
+    References:
+        Liu et al., "Measure gradients, not activations!", NeurIPS 2025, arXiv:2505.24061, Algorithm 1 (``tau``) and
+        Appendix A.3 (at most 5 % of a layer on Humanoid).
+
+    Notes:
+        Published codes reset every neuron of a group without gradient, output heads included, and select too many
+        neurons where scores tie.
+    """
+    if not isinstance(tau, numbers.Real) or not 0 <= tau < math.inf:
+        raise ValueError(f"tau: expected a finite number of 0 or more, got {tau!r}")
+    if max_fraction is not None and not (isinstance(max_fraction, numbers.Real) and 0 <= max_fraction <= 1):
+        raise ValueError(f"max_fraction: expected a number in [0, 1] or None, got {max_fraction!r}")
+    return {name: _mask(group, float(tau), max_fraction, reset_silent) for name, group in scores.items()}
+
+
+def _mask(scores: Array, tau: float, max_fraction: float | None, reset_silent: bool) -> Array:
+    xp = namespace(scores)
+    judged = xp.all(finite(scores), axis=-1, keepdims=True)
+    if not reset_silent:
+        judged = judged & xp.any(scores != 0, axis=-1, keepdims=True)
+    mask = (scores <= tau) & judged
+    if max_fraction is None:
+        return mask
+    limit = math.floor(max_fraction * scores.shape[-1] + 1e-9)
+    keys = xp.where(mask, scores, xp.full_like(scores, xp.inf))
+    order = xp.argsort(keys, axis=-1, stable=True)
+    rank = xp.argsort(order, axis=-1, stable=True)
+    return mask & (rank < limit)

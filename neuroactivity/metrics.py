@@ -1,0 +1,171 @@
+"""The two scores: GraMa, from gradients, and the tau-dormant score, from activations.
+
+Both are magnitudes divided by their group's mean, so 1 is average and 0 is dead. Both are pure functions of arrays: no
+state, no randomness, no data-dependent shapes.
+"""
+
+from typing import Literal
+
+from neuroactivity.arrays import Array, Arrays, constant, finite, namespace
+from neuroactivity.errors import LayoutError
+from neuroactivity.groups import NeuronGroup
+from neuroactivity.layout import Layout, lookup
+from neuroactivity.patterns import NEURON, bind, neuron_sums, parse
+
+__all__ = ["grama", "tau_dormant"]
+
+
+def grama(
+    grads: Arrays, /, layout: Layout, *, signal: Literal["weights", "activations"] = "weights"
+) -> dict[str, Array]:
+    r"""Score every neuron by the magnitude of its gradients (GraMa).
+
+    With :math:`g` the gradients of neuron :math:`i`'s :math:`N_i` incoming parameter entries,
+
+    .. math:: m_i = \frac{1}{N_i} \sum |g|, \qquad G_i = \frac{m_i}{\frac{1}{H} \sum_{k=1}^{H} m_k}
+
+    where :math:`k` runs over the :math:`H` neurons of the group, and of one member where the group is a stack. A neuron
+    is inactive at :math:`G_i \le \tau`.
+
+    Args:
+        grads: Gradients by parameter name, real floating arrays of the parameters' shapes. ``None`` leaves a parameter
+            out (frozen or unused), and a group with no parameter left. With ``signal="activations"``: gradients of the
+            neuron outputs for each sample, by group name, of the shape that the group's ``activation`` pattern names.
+        layout: The neuron groups.
+        signal: What was differentiated: the weights, as the paper's own code does, or the neuron outputs, Eq. 2 to the
+            letter.
+
+    Returns:
+        Scores by group name, shape ``(neurons,)`` or ``(stack, neurons)``, in ``[0, neurons]`` with mean 1; float32, or
+        float64 where the gradients are. All 0 in a group whose gradients are all zero; all NaN where any is NaN or
+        infinite.
+
+    Raises:
+        LayoutError: If a parameter is missing, or has another shape or dtype than the layout expects.
+
+    Example:
+        >>> import numpy as np, neuroactivity as na
+        >>> layout = na.Layout([na.dense("fc", weight=("fc.weight", "neuron in"))])
+        >>> na.grama({"fc.weight": np.array([[3.0, -3.0], [0.0, 0.0], [1.0, 5.0]])}, layout)
+        {'fc': array([1.5, 0. , 1.5])}
+
+    References:
+        Liu, Wu, Obando-Ceron, Castro, Courville, Pan, "Measure gradients, not activations! Enhancing neuronal activity
+        in deep reinforcement learning", NeurIPS 2025, arXiv:2505.24061, Eq. 2.
+
+    Notes:
+        The paper's code adds 1e-9 to the denominator and then depends on the loss scale; here the score does not change
+        when all gradients are multiplied by a positive factor, as long as their sums stay finite and normal. The
+        magnitude of a neuron with several incoming parameters is the mean over all their entries together.
+    """
+    if signal == "activations":
+        return _output_scores(grads, layout)
+    if signal != "weights":
+        raise ValueError(f"signal: expected 'weights' or 'activations', got {signal!r}")
+    scores = {}
+    for name, group in layout.items():
+        given = {view.param: lookup(grads, view, group) for view in group.incoming}
+        present = {param: gradient for param, gradient in given.items() if gradient is not None}
+        if present:
+            scores[name] = _weight_scores(present, group)
+    return scores
+
+
+def tau_dormant(activations: Arrays, /, layout: Layout) -> dict[str, Array]:
+    r"""Score every neuron by the magnitude of its activations (the tau-dormant, or dormant-neuron, score).
+
+    With :math:`h_i(x)` the output of neuron :math:`i` on sample :math:`x`,
+
+    .. math:: s_i = \frac{E_x |h_i(x)|}{\frac{1}{H} \sum_{k=1}^{H} E_x |h_k(x)|}
+
+    where :math:`k` runs over the :math:`H` neurons of the group, and of one member where the group is a stack. A neuron
+    is :math:`\tau`-dormant at :math:`s_i \le \tau`.
+
+    Args:
+        activations: Neuron outputs by group name, as the layers behind read them (after the activation function), of
+            the shape that the group's ``activation`` pattern names. Averaged over every axis but ``neuron`` and
+            ``stack``. ``None`` leaves a group out.
+        layout: The neuron groups.
+
+    Returns:
+        Scores by group name, as :func:`grama` returns them.
+
+    Raises:
+        LayoutError: If a group is missing, or has another shape or dtype than the layout expects.
+
+    Example:
+        >>> import numpy as np, neuroactivity as na
+        >>> layout = na.Layout([na.dense("fc", weight=("fc.weight", "neuron in"))])
+        >>> na.tau_dormant({"fc": np.array([[1.0, 0.0], [3.0, 0.0]])}, layout)
+        {'fc': array([2., 0.])}
+
+    References:
+        Sokar, Agarwal, Castro, Evci, "The dormant neuron phenomenon in deep reinforcement learning", ICML 2023,
+        arXiv:2302.12902, Eq. 1.
+    """
+    return _output_scores(activations, layout)
+
+
+def _weight_scores(gradients: Arrays, group: NeuronGroup) -> Array:
+    """Score one group by the gradients of its incoming parameters."""
+    fit = group.fit({param: tuple(gradient.shape) for param, gradient in gradients.items()})
+    neurons = fit.shape[-1]
+    totals: Array = None
+    entries = [0] * neurons
+    for role, view, bound in fit.views:
+        if role != "incoming":
+            continue
+        try:
+            sums, counts = neuron_sums(gradients[view.param], bound, view.owners, neurons)
+        except (LayoutError, TypeError) as error:
+            raise type(error)(f"group {group.name!r}, parameter {view.param!r}: {error}") from None
+        totals = sums if totals is None else _add(totals, sums)
+        entries = [a + b for a, b in zip(entries, counts, strict=True)]
+    return _normalise(totals, tuple(entries), group)
+
+
+def _output_scores(outputs: Arrays, layout: Layout) -> dict[str, Array]:
+    """Score groups by the magnitude of an array of the shape of their outputs."""
+    scores = {}
+    for name, group in layout.items():
+        if name not in outputs:
+            raise LayoutError(f"group {name!r} is missing; there are {', '.join(list(outputs)[:8]) or 'no groups'}")
+        if outputs[name] is None:
+            continue
+        pattern = parse(group.activation)
+        where = f"group {name!r}, activation {group.activation!r}"
+        try:
+            if pattern.stacked != group.stacked:
+                raise LayoutError(
+                    f"expected {'a' if group.stacked else 'no'} 'stack' axis, like the incoming parameters"
+                )
+            known = {} if group.neurons is None else {NEURON: group.neurons}
+            bound = bind(pattern, tuple(outputs[name].shape), known)
+            sums, counts = neuron_sums(outputs[name], bound, None, bound.size(NEURON))
+        except (LayoutError, TypeError) as error:
+            raise type(error)(f"{where}: {error}") from None
+        scores[name] = _normalise(sums, counts, group)
+    return scores
+
+
+def _add(a: Array, b: Array) -> Array:
+    """Add two sums, in the wider of their dtypes."""
+    xp = namespace(a, b)
+    dtype = xp.result_type(a.dtype, b.dtype)
+    return xp.astype(a, dtype, copy=False) + xp.astype(b, dtype, copy=False)
+
+
+def _normalise(sums: Array, entries: tuple[int, ...], group: NeuronGroup) -> Array:
+    """Divide each neuron's mean by its group's mean: 0 where all are zero, NaN where any is not finite."""
+    xp = namespace(sums)
+    if 0 in entries and len(set(entries)) > 1:
+        raise LayoutError(f"group {group.name!r}: neuron {entries.index(0)} has no entry in any parameter that is left")
+    if len(set(entries)) > 1:
+        means = sums / constant(entries, like=sums, dtype=sums.dtype)
+    else:
+        means = sums / max(entries, default=1) if entries and entries[0] else sums
+    average = xp.sum(means, axis=-1, keepdims=True) / max(len(entries), 1)
+    sound, silent = finite(average), average == 0
+    divisor = xp.where(sound & ~silent, average, xp.ones_like(average))
+    scores = xp.where(sound & ~silent, means, xp.zeros_like(means)) / divisor
+    return xp.where(sound, scores, xp.full_like(scores, xp.nan))

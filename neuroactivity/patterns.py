@@ -1,0 +1,202 @@
+"""The notation ``"neuron in h w"``: parse it, reduce an array to its neurons, spread neurons over an array.
+
+A pattern names the axes of an array, separated by blanks, in the manner of einops (A. Rogozhnikov, "Einops: Clear and
+reliable tensor manipulations with Einstein-like notation", ICLR 2022):
+
+- ``neuron`` counts neurons and must be there; ``stack`` counts independent copies of a layer;
+- any other name is an axis that is averaged away;
+- parentheses hold several named axes that share one axis of the array, slowest first;
+- ``...`` stands for any number of axes.
+"""
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from neuroactivity.arrays import Array, constant, magnitude_sum, namespace
+from neuroactivity.errors import LayoutError
+
+__all__ = ["Bound", "Owners", "Pattern", "bind", "neuron_sums", "parse", "spread_mask"]
+
+NEURON, STACK, ANY = "neuron", "stack", "..."
+
+
+@dataclass(frozen=True)
+class Pattern:
+    """A parsed pattern: the names that share each axis, ``("...",)`` for the ellipsis."""
+
+    axes: tuple[tuple[str, ...], ...]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Every name in order, parentheses opened."""
+        return tuple(name for axis in self.axes for name in axis)
+
+    @property
+    def stacked(self) -> bool:
+        """Whether an axis counts independent copies."""
+        return STACK in self.names
+
+
+@dataclass(frozen=True)
+class Bound:
+    """A pattern fitted to an array: the name and the size of each axis once parentheses are opened."""
+
+    names: tuple[str, ...]
+    sizes: tuple[int, ...]
+
+    def size(self, name: str) -> int:
+        """Size of the axis called ``name``."""
+        return self.sizes[self.names.index(name)]
+
+
+@dataclass(frozen=True)
+class Owners:
+    """Which neuron owns each position along an axis, turned round: the positions that each neuron owns."""
+
+    index: tuple[int, ...]
+    positions: tuple[tuple[int, ...], ...]
+
+    @classmethod
+    def of(cls, index: tuple[int, ...]) -> "Owners":
+        """Read an index: the owner of each position, -1 for none."""
+        positions: list[list[int]] = [[] for _ in range(max(index, default=-1) + 1)]
+        for position, owner in enumerate(index):
+            if owner >= 0:
+                positions[owner].append(position)
+        return cls(index, tuple(tuple(owned) for owned in positions))
+
+    def counts(self, neurons: int) -> tuple[int, ...]:
+        """How many positions each of ``neurons`` neurons owns."""
+        return tuple(len(owned) for owned in self.positions) + (0,) * (neurons - len(self.positions))
+
+
+def parse(text: str) -> Pattern:
+    """Parse a pattern.
+
+    Raises:
+        LayoutError: If a name is no identifier or stands twice, ``neuron`` is missing, parentheses do not match or
+            nest, or ``...`` stands twice or inside parentheses.
+    """
+    axes: list[tuple[str, ...]] = []
+    inside: list[str] | None = None
+    for token in re.findall(r"\.\.\.|[()]|[^\s()]+", text):
+        if token == "(" and inside is None:
+            inside = []
+        elif token == ")" and inside:
+            axes.append(tuple(inside))
+            inside = None
+        elif token == ANY and inside is None:
+            axes.append((ANY,))
+        elif token.isidentifier():
+            axes.append((token,)) if inside is None else inside.append(token)
+        else:
+            raise LayoutError(f"unexpected {token!r} in a pattern")
+    pattern = Pattern(tuple(axes))
+    repeated = sorted({name for name in pattern.names if pattern.names.count(name) > 1})
+    if inside is not None:
+        raise LayoutError("expected ')', the pattern ended")
+    if repeated:
+        raise LayoutError(f"expected each name once, got {', '.join(map(repr, repeated))} more than once")
+    if NEURON not in pattern.names:
+        raise LayoutError("expected an axis called 'neuron', found none")
+    return pattern
+
+
+def bind(pattern: Pattern, shape: tuple[int, ...], known: Mapping[str, int]) -> Bound:
+    """Fit a pattern to an array's shape.
+
+    Args:
+        pattern: The parsed pattern.
+        shape: Shape of the array.
+        known: Sizes of named axes. In parentheses at most one name may be missing; it is inferred.
+
+    Raises:
+        LayoutError: If the number of axes or a size does not fit, or a size cannot be inferred.
+    """
+    spare = len(shape) - len(pattern.axes)
+    ellipsis = (ANY,) in pattern.axes
+    if (spare < -1) if ellipsis else (spare != 0):
+        least = f"at least {len(pattern.axes) - 1}" if ellipsis else f"{len(pattern.axes)}"
+        raise LayoutError(f"expected {least} axes, got shape {tuple(shape)}")
+    names: list[str] = []
+    sizes: list[int] = []
+    position = 0
+    for axis in pattern.axes:
+        if axis == (ANY,):
+            width = spare + 1
+            names += [ANY] * width
+            sizes += shape[position : position + width]
+            position += width
+        else:
+            names += axis
+            sizes += _split(axis, int(shape[position]), known)
+            position += 1
+    return Bound(tuple(names), tuple(sizes))
+
+
+def _split(axis: tuple[str, ...], size: int, known: Mapping[str, int]) -> list[int]:
+    """Sizes of the names that share an axis of ``size``."""
+    missing = [name for name in axis if name not in known]
+    if len(missing) > 1:
+        raise LayoutError(f"the sizes of {' and '.join(map(repr, missing))} cannot both be inferred; give one by name")
+    product = 1
+    for name in axis:
+        product *= known.get(name, 1)
+    if (size != product) if not missing else (product == 0 or size % product != 0):
+        given = ", ".join(f"{name}={known[name]}" for name in axis if name in known)
+        raise LayoutError(f"axis {' '.join(axis)!r} of size {size} does not fit {given}")
+    return [known[name] if name in known else size // product for name in axis]
+
+
+def neuron_sums(x: Array, bound: Bound, owners: Owners | None, neurons: int) -> tuple[Array, tuple[int, ...]]:
+    """Sum magnitudes over everything but neurons and stack.
+
+    Returns:
+        The sums, shape ``(neurons,)`` or ``(stack, neurons)``, and the number of entries behind each neuron's sum.
+    """
+    xp = namespace(x)
+    axes = tuple(i for i, name in enumerate(bound.names) if name not in (NEURON, STACK))
+    entries = math.prod([bound.sizes[i] for i in axes])
+    sums = magnitude_sum(x if x.shape == bound.sizes else xp.reshape(x, bound.sizes), axes)
+    if STACK in bound.names and bound.names.index(STACK) > bound.names.index(NEURON):
+        sums = xp.permute_dims(sums, (1, 0))
+    if owners is None:
+        return sums, (entries,) * neurons
+    counts = owners.counts(neurons)
+    return _gather(sums, owners, counts), tuple(entries * count for count in counts)
+
+
+def _gather(sums: Array, owners: Owners, counts: tuple[int, ...]) -> Array:
+    """Sum over the positions that each neuron owns, which are the last axis of ``sums``."""
+    xp = namespace(sums)
+    width = max(counts, default=0)
+    table: list[int] = []
+    owned: list[bool] = []
+    for neuron, count in enumerate(counts):
+        table += [*(owners.positions[neuron] if count else ()), *([0] * (width - count))]
+        owned += [True] * count + [False] * (width - count)
+    values = xp.take(sums, constant(tuple(table), like=sums, dtype=xp.int32), axis=-1)
+    values = xp.where(constant(tuple(owned), like=sums, dtype=xp.bool), values, xp.zeros_like(values))
+    return xp.sum(xp.reshape(values, (*sums.shape[:-1], len(counts), width)), axis=-1)
+
+
+def spread_mask(mask: Array, shape: tuple[int, ...], bound: Bound, owners: Owners | None) -> Array:
+    """Spread a mask of neurons over the entries of an array of ``shape`` that belong to them.
+
+    Args:
+        mask: Boolean, shape ``(neurons,)`` or ``(stack, neurons)``.
+        shape: Shape of the array.
+        bound: The pattern fitted to the array.
+        owners: Owners of the positions along the neuron axis, if they are not the neurons themselves.
+    """
+    xp = namespace(mask)
+    if owners is not None:
+        table = constant(tuple(max(owner, 0) for owner in owners.index), like=mask, dtype=xp.int32)
+        owned = constant(tuple(owner >= 0 for owner in owners.index), like=mask, dtype=xp.bool)
+        mask = xp.logical_and(xp.take(mask, table, axis=-1), owned)
+    if STACK in bound.names and bound.names.index(STACK) > bound.names.index(NEURON):
+        mask = xp.permute_dims(mask, (1, 0))
+    thin = tuple(size if name in (NEURON, STACK) else 1 for name, size in zip(bound.names, bound.sizes, strict=True))
+    return xp.reshape(xp.broadcast_to(xp.reshape(mask, thin), bound.sizes), tuple(shape))

@@ -1,0 +1,251 @@
+"""What a measurement found, for a person, a logger or a file."""
+
+import math
+import statistics
+import warnings
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from neuroactivity.arrays import Array, Arrays, to_list
+from neuroactivity.errors import ActivityWarning, LayoutError
+from neuroactivity.layout import Layout
+
+__all__ = ["ActivityReport", "GroupActivity", "summarize"]
+
+
+@dataclass(frozen=True)
+class GroupActivity:
+    """What a measurement found in one neuron group, all members of a stack together.
+
+    Attributes:
+        name: Name of the group.
+        neurons: Number of neurons.
+        inactive: Neurons with a score of at most tau.
+        reset: Neurons that the mask selected; ``None`` if there was no mask.
+        lowest: Lowest score; ``None`` if no score is finite.
+        median: Median of the finite scores; ``None`` if there is none.
+        highest: Highest score; ``None`` if no score is finite.
+        silent: Neurons in groups (or stack members) whose scores are all zero. They count as inactive.
+        nonfinite: Neurons in groups (or stack members) whose scores are not finite. They count as neither.
+        status: How the group's outgoing parameters are known; ``None`` for a layout written by hand.
+        reason: Why it has that status.
+    """
+
+    name: str
+    neurons: int
+    inactive: int
+    reset: int | None = None
+    lowest: float | None = None
+    median: float | None = None
+    highest: float | None = None
+    silent: int = 0
+    nonfinite: int = 0
+    status: str | None = None
+    reason: str = ""
+
+    @property
+    def inactive_fraction(self) -> float:
+        """Inactive neurons over those that could be judged; NaN where none could."""
+        judged = self.neurons - self.nonfinite
+        return self.inactive / judged if judged else math.nan
+
+    @property
+    def alert(self) -> str:
+        """What keeps the group, or members of its stack, from being judged; empty if nothing does."""
+        alerts = []
+        for count, what in ((self.silent, "silent: all gradients zero"), (self.nonfinite, "not finite: NaN or Inf")):
+            if count:
+                alerts.append(what if count == self.neurons else f"{what} in {count} of {self.neurons} neurons")
+        return "; ".join(alerts)
+
+
+@dataclass(frozen=True)
+class ActivityReport:
+    """What a measurement found in every neuron group.
+
+    ``str(report)`` is a table for a person, :meth:`scalars` a flat dictionary for any logger, :meth:`to_dict` JSON.
+
+    Attributes:
+        tau: Threshold at or below which a neuron counts as inactive.
+        groups: The groups that were measured, in the order of the layout.
+        absent: Names of the layout's groups that were not measured: no gradient reached the metric.
+    """
+
+    tau: float
+    groups: tuple[GroupActivity, ...]
+    absent: tuple[str, ...] = ()
+
+    def __getitem__(self, name: str) -> GroupActivity:
+        for group in self.groups:
+            if group.name == name:
+                return group
+        raise KeyError(name)
+
+    @property
+    def total(self) -> GroupActivity:
+        """All groups together."""
+        resets = [group.reset for group in self.groups if group.reset is not None]
+        return GroupActivity(
+            name="total",
+            neurons=sum(group.neurons for group in self.groups),
+            inactive=sum(group.inactive for group in self.groups),
+            reset=sum(resets) if resets else None,
+            silent=sum(group.silent for group in self.groups),
+            nonfinite=sum(group.nonfinite for group in self.groups),
+        )
+
+    @property
+    def alerts(self) -> dict[str, str]:
+        """What keeps groups from being judged, by group name; empty if all is well."""
+        return {group.name: group.alert for group in self.groups if group.alert}
+
+    def scalars(self, prefix: str = "neuroactivity") -> dict[str, float]:
+        """Return a flat dictionary for any logger.
+
+        Args:
+            prefix: What every key begins with.
+
+        Returns:
+            ``{prefix}/{group}/inactive_fraction`` for every measured group (NaN where it could not be judged), and the
+            totals ``{prefix}/inactive_fraction``, ``/neurons``, ``/inactive``, ``/silent``, ``/nonfinite`` and, with
+            masks, ``/reset``.
+
+        Example:
+            >>> report = ActivityReport(tau=0.0, groups=(GroupActivity("fc", neurons=4, inactive=1),))
+            >>> report.scalars("actor")["actor/fc/inactive_fraction"]
+            0.25
+        """
+        values = {f"{prefix}/{group.name}/inactive_fraction": group.inactive_fraction for group in self.groups}
+        total = self.total
+        values[f"{prefix}/inactive_fraction"] = total.inactive_fraction
+        for key in ("neurons", "inactive", "reset", "silent", "nonfinite"):
+            if getattr(total, key) is not None:
+                values[f"{prefix}/{key}"] = float(getattr(total, key))
+        return values
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the report as JSON values: ``None``, never NaN."""
+        groups = {group.name: _record(group) for group in self.groups}
+        return {"tau": self.tau, "groups": groups, "total": _record(self.total), "absent": list(self.absent)}
+
+    def __str__(self) -> str:
+        header = ("group", "neurons", "inactive", "", "reset", "lowest", "median", "highest", "status", "")
+        rows = [header, *(_row(group) for group in self.groups), _row(self.total)]
+        words = ("group", "status", "")
+        columns = []
+        for title, *cells in zip(*rows, strict=True):
+            width = max(map(len, (title, *cells)))
+            left = title in words and "%" not in "".join(cells)
+            columns.append([cell.ljust(width) if left else cell.rjust(width) for cell in (title, *cells)])
+        lines = ["  ".join(cells).rstrip() for cells in zip(*columns, strict=True)]
+        rule = "-" * max(map(len, lines))
+        notes = [f"inactive: score <= {self.tau:g}"]
+        if self.absent:
+            notes.append(f"not measured, no gradient: {', '.join(self.absent)}")
+        return "\n".join([lines[0], rule, *lines[1:-1], rule, lines[-1], *notes])
+
+
+def _record(group: GroupActivity) -> dict[str, Any]:
+    """One group as JSON values, without its name."""
+    fraction = group.inactive_fraction
+    record = {**asdict(group), "inactive_fraction": None if math.isnan(fraction) else fraction}
+    del record["name"]
+    return record
+
+
+def _row(group: GroupActivity) -> tuple[str, ...]:
+    """One group as the cells of a table."""
+
+    def number(value: float | None) -> str:
+        return "" if value is None else f"{value:.3g}"
+
+    fraction = group.inactive_fraction
+    share = "n/a" if math.isnan(fraction) else f"{100 * fraction:.1f}%"
+    reset = "" if group.reset is None else str(group.reset)
+    note = f"! {group.alert}" if group.alert and group.name != "total" else group.reason
+    scores = (number(group.lowest), number(group.median), number(group.highest))
+    return (group.name, str(group.neurons), str(group.inactive), share, reset, *scores, group.status or "", note)
+
+
+def summarize(scores: Arrays, layout: Layout, tau: float = 0.01, *, masks: Arrays | None = None) -> ActivityReport:
+    """Summarize scores, and the masks made of them, for a person, a logger or a file.
+
+    This copies the scores to the host. It warns of groups that are silent or not finite, in one
+    :class:`neuroactivity.ActivityWarning`.
+
+    Args:
+        scores: Scores by group name.
+        layout: The neuron groups. Those without scores are named as absent.
+        tau: Threshold at or below which a neuron counts as inactive.
+        masks: Masks by group name, to count resets. A group that is not resettable counts none.
+
+    Returns:
+        The report.
+
+    Raises:
+        LayoutError: If scores or masks name a group that the layout does not have.
+
+    Example:
+        >>> import numpy as np, neuroactivity as na
+        >>> layout = na.Layout([na.dense("fc", weight=("fc.weight", "neuron in"))])
+        >>> na.summarize({"fc": np.array([0.0, 2.0, 0.005, 1.995])}, layout)["fc"].inactive
+        2
+    """
+    report = build_report(scores, layout, tau, masks=masks)
+    if report.alerts:
+        warnings.warn(describe_alerts(report.alerts), ActivityWarning, stacklevel=2)
+    return report
+
+
+def build_report(scores: Arrays, layout: Layout, tau: float, *, masks: Arrays | None = None) -> ActivityReport:
+    """Do what :func:`summarize` does, without a warning."""
+    unknown = [name for name in (*scores, *(masks or ())) if name not in layout]
+    if unknown:
+        raise LayoutError(f"group {unknown[0]!r} is not in the layout; there are {', '.join(list(layout)[:8])}")
+    groups = []
+    for name, group in layout.items():
+        if name not in scores:
+            continue
+        reset = None
+        if masks is not None:
+            reset = _count_true(masks[name]) if group.resettable and name in masks else 0
+        groups.append(
+            GroupActivity(
+                name=name, reset=reset, status=group.status, reason=group.reason, **_count(scores[name], float(tau))
+            )
+        )
+    return ActivityReport(float(tau), tuple(groups), tuple(name for name in layout if name not in scores))
+
+
+def describe_alerts(alerts: Mapping[str, str]) -> str:
+    """Say in one sentence which groups could not be judged."""
+    return "neurons could not be judged and are not reset: " + ", ".join(
+        f"{name} ({why})" for name, why in alerts.items()
+    )
+
+
+def _members(array: Array) -> list[list[Any]]:
+    """Return one list a stack member."""
+    values = to_list(array)
+    return values if array.ndim == 2 else [values]
+
+
+def _count_true(mask: Array) -> int:
+    return sum(sum(map(bool, member)) for member in _members(mask))
+
+
+def _count(scores: Array, tau: float) -> dict[str, Any]:
+    """Count neurons by what their scores say."""
+    members = _members(scores)
+    sound = [member for member in members if all(map(math.isfinite, member))]
+    values = sorted(score for member in sound for score in member)
+    return {
+        "neurons": sum(map(len, members)),
+        "inactive": sum(score <= tau for score in values),
+        "lowest": values[0] if values else None,
+        "median": statistics.median(values) if values else None,
+        "highest": values[-1] if values else None,
+        "silent": sum(len(member) for member in sound if member and not any(member)),
+        "nonfinite": sum(len(member) for member in members) - len(values),
+    }
