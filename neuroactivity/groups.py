@@ -208,7 +208,7 @@ class NeuronGroup:
             where = f"group {self.name!r}, parameter {view.param!r}, pattern {view.pattern!r}"
             raise LayoutError(f"{where}: {error}") from None
 
-    def count(self, shapes: Mapping[str, tuple[int, ...]]) -> int:
+    def count(self, shapes: Mapping[str, tuple[int, ...]], *, default: int | None = None) -> int:
         """Return the number of neurons, inferred from the first incoming or restored parameter that tells it."""
         if self.neurons is not None:
             return self.neurons
@@ -221,11 +221,16 @@ class NeuronGroup:
                     return self.bind(view, shapes[view.param]).size(NEURON)
                 except LayoutError as error:
                     problem = problem or error
+        if default is not None:
+            return default
         raise problem or LayoutError(f"group {self.name!r}: no parameter tells its number of neurons; give neurons=")
 
-    def fit(self, shapes: Mapping[str, tuple[int, ...]]) -> "Fit":
-        """Fit all views whose parameters are in ``shapes``, and check that they agree on neurons and stack."""
-        neurons = self.count(shapes)
+    def fit(self, shapes: Mapping[str, tuple[int, ...]], *, default: int | None = None) -> Fit:
+        """Fit all views whose parameters are in ``shapes``, and check that they agree on neurons and stack.
+
+        ``default`` is the number of neurons where neither the group nor the shapes tell it.
+        """
+        neurons = self.count(shapes, default=default)
         fitted: list[tuple[Role, ParamView, Bound]] = []
         stack: int | None = None
         for role, view in self.views:

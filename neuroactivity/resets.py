@@ -102,7 +102,9 @@ def _spread(arrays: Arrays, mask: Array, group: NeuronGroup) -> Iterator[tuple[R
     """Spread one group's mask over the parameters that it writes."""
     present = {view.param: lookup(arrays, view, group) for _, view in group.views}
     shapes = {param: tuple(array.shape) for param, array in present.items() if array is not None}
-    fit = group.fit(shapes)
+    if not shapes:
+        return
+    fit = group.fit(shapes, default=mask.shape[-1] if mask.ndim else None)
     if tuple(mask.shape) != fit.shape or not namespace(mask).isdtype(mask.dtype, "bool"):
         came = f"{mask.dtype} of shape {tuple(mask.shape)}"
         raise LayoutError(f"group {group.name!r}: expected a boolean mask of shape {fit.shape}, got {came}")

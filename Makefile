@@ -1,0 +1,35 @@
+# Two commands: `make demo` and `make test`. Both build .venv first.
+PYTHON ?= python3
+BIN := .venv/bin
+export MUJOCO_GL ?= disable
+
+.PHONY: demo test test-slow check format clean
+
+demo: .venv/installed
+	rm -rf runs/demo
+	$(BIN)/python -m reference_agents.train --framework torch --algo sac --env HalfCheetah-v5 --steps 20000 \
+		--reset regrama --tau 0.01 --seed 0 --out runs/demo
+
+test: check
+	$(BIN)/pytest -m "not slow"
+
+test-slow: .venv/installed
+	HYPOTHESIS_PROFILE=long $(BIN)/pytest
+
+check: .venv/installed
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: .venv/installed
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+.venv/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev]"
+	touch $@
+
+clean:
+	rm -rf .venv runs .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

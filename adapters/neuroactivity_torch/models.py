@@ -1,0 +1,81 @@
+"""From a module to arrays by name, and back."""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from neuroactivity import LayoutError
+
+__all__ = ["gradients", "owner_of", "parameters", "write"]
+
+
+def parameters(model: nn.Module) -> dict[str, Tensor]:
+    """Return a module's parameters by the names of ``named_parameters``, detached and not copied.
+
+    Example:
+        >>> {name: tuple(value.shape) for name, value in parameters(nn.Linear(3, 2)).items()}
+        {'weight': (2, 3), 'bias': (2,)}
+    """
+    return {name: parameter.detach() for name, parameter in model.named_parameters()}
+
+
+def gradients(model: nn.Module) -> dict[str, Tensor | None]:
+    """Return what ``backward`` left in a module's parameters, by name; ``None`` where there is no gradient.
+
+    Read it between ``backward`` and the next ``backward`` or ``zero_grad`` that touches the module: an actor's loss
+    adds to the gradients of the critic that it passes through.
+
+    Example:
+        >>> gradients(nn.Linear(3, 2))
+        {'weight': None, 'bias': None}
+    """
+    return {name: dense_gradient(parameter) for name, parameter in model.named_parameters()}
+
+
+def dense_gradient(parameter: nn.Parameter) -> Tensor | None:
+    """Return a parameter's gradient, detached, a sparse one as a dense array."""
+    if parameter.grad is None:
+        return None
+    gradient = parameter.grad.detach()
+    return gradient.to_dense() if gradient.is_sparse else gradient
+
+
+def write(model: nn.Module, params: Mapping[str, Tensor]) -> None:
+    """Copy values into a module's parameters in place, all of them or none.
+
+    Args:
+        model: The module.
+        params: Values by parameter name, of the parameters' shapes and dtypes. Parameters without a value stay as they
+            are.
+
+    Raises:
+        LayoutError: If a name is unknown, or a value has another shape or dtype than its parameter; nothing is written.
+
+    Example:
+        >>> layer = nn.Linear(2, 1)
+        >>> write(layer, {"bias": torch.tensor([3.0])})
+        >>> layer.bias.item()
+        3.0
+    """
+    named = dict(model.named_parameters())
+    for name, value in params.items():
+        if name not in named:
+            raise LayoutError(f"parameter {name!r} is not in the model; there are {', '.join(list(named)[:8])}")
+        check_like(value, named[name], f"parameter {name!r}")
+    with torch.no_grad():
+        for name, value in params.items():
+            if value.data_ptr() != named[name].data_ptr():
+                named[name].copy_(value)
+
+
+def check_like(value: Tensor, parameter: Tensor, where: str) -> None:
+    """Raise unless a value has its parameter's shape and dtype."""
+    if value.shape != parameter.shape or value.dtype != parameter.dtype:
+        expected = f"shape {tuple(parameter.shape)} and dtype {parameter.dtype}"
+        raise LayoutError(f"{where}: expected {expected}, got {tuple(value.shape)} and {value.dtype}")
+
+
+def owner_of(model: nn.Module, param: str) -> nn.Module:
+    """Return the submodule that holds a parameter."""
+    return model.get_submodule(param.rpartition(".")[0])

@@ -1,0 +1,162 @@
+"""What an optimizer remembers of a parameter, and how to make it forget reset entries.
+
+State is found by the identity of the parameter, never by its place in a list. What each optimizer starts with is
+written down here, optimizer by optimizer; one that is not is refused, not guessed.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeAlias
+
+import torch
+from torch import Tensor, nn, optim
+from torch.optim import Optimizer
+
+import neuroactivity as na
+from neuroactivity_torch.models import parameters
+
+__all__ = ["Moment", "clear_moments", "cleared_moments", "moments_of"]
+
+Moment: TypeAlias = Callable[[Tensor, Mapping[str, Any]], Tensor]
+"""From a parameter and the options of its parameter group to what the optimizer starts with for it."""
+
+
+def _zero(parameter: Tensor, options: Mapping[str, Any]) -> Tensor:
+    return torch.zeros_like(parameter)
+
+
+def _parameter(parameter: Tensor, options: Mapping[str, Any]) -> Tensor:
+    return parameter
+
+
+def _option(name: str) -> Moment:
+    def start(parameter: Tensor, options: Mapping[str, Any]) -> Tensor:
+        return torch.full_like(parameter, float(options[name]))
+
+    return start
+
+
+_ADAM: dict[str, Moment] = {"exp_avg": _zero, "exp_avg_sq": _zero, "max_exp_avg_sq": _zero}
+_KNOWN: dict[type[Optimizer], dict[str, Moment]] = {
+    optim.SGD: {"momentum_buffer": _zero},
+    optim.Adam: _ADAM,
+    optim.AdamW: _ADAM,
+    optim.NAdam: {"exp_avg": _zero, "exp_avg_sq": _zero},
+    optim.RAdam: {"exp_avg": _zero, "exp_avg_sq": _zero},
+    optim.Adamax: {"exp_avg": _zero, "exp_inf": _zero},
+    optim.Adagrad: {"sum": _option("initial_accumulator_value")},
+    optim.Adadelta: {"square_avg": _zero, "acc_delta": _zero},
+    optim.RMSprop: {"square_avg": _zero, "momentum_buffer": _zero, "grad_avg": _zero},
+    optim.Rprop: {"prev": _zero, "step_size": _option("lr")},
+    optim.ASGD: {"ax": _parameter},  # a running average of the parameter; torch starts it at zero and copies at once
+}
+_SCALARS = {"step", "mu_product", "eta", "mu"}  # one number a parameter: of the healthy neurons too, so it stays
+
+
+def moments_of(optimizer: Optimizer, moments: Mapping[str, Moment] | None = None) -> Mapping[str, Moment]:
+    """Return what an optimizer's moments start with.
+
+    Args:
+        optimizer: The optimizer.
+        moments: The answer for an optimizer that is not known here, by state key.
+
+    Raises:
+        ValueError: If the optimizer is not known and ``moments`` is not given.
+    """
+    if moments is not None:
+        return moments
+    if type(optimizer) not in _KNOWN:
+        raise ValueError(
+            f"optimizer {type(optimizer).__name__} is not known, so its state cannot be reset; known are torch.optim's "
+            f"{', '.join(sorted(cls.__name__ for cls in _KNOWN))}. For another one give "
+            'moments={"state_key": lambda parameter, options: start, ...}'
+        )
+    return _KNOWN[type(optimizer)]
+
+
+def clear_moments(
+    optimizer: Optimizer,
+    model: nn.Module,
+    masks: Mapping[str, Tensor],
+    layout: na.Layout,
+    *,
+    moments: Mapping[str, Moment] | None = None,
+) -> None:
+    """Clear an optimizer's moments at every entry that :func:`neuroactivity.reset` writes.
+
+    For a loop of one's own; :class:`ReGraMa` and :class:`ReDo` do it themselves. Call it after :func:`write`. Each
+    moment becomes what the optimizer starts with for the new parameter; step counts stay, since healthy neurons share
+    them.
+
+    Args:
+        optimizer: An optimizer of ``torch.optim`` that steps the model's parameters: SGD, Adam, AdamW, NAdam, RAdam,
+            Adamax, Adagrad, Adadelta, RMSprop, Rprop or ASGD.
+        model: The model.
+        masks: Masks by group name.
+        layout: The neuron groups.
+        moments: For any other optimizer: by state key a function from a parameter and its group's options to the start
+            value.
+
+    Raises:
+        ValueError: If the optimizer, or something in its state, is not known; nothing is written.
+    """
+    params = dict(model.named_parameters())
+    rules = moments_of(optimizer, moments)
+    with torch.no_grad():
+        for old, new in cleared_moments(optimizer, rules, params, parameters(model), masks, layout):
+            old.copy_(new)
+
+
+def cleared_moments(
+    optimizer: Optimizer,
+    rules: Mapping[str, Moment],
+    params: Mapping[str, nn.Parameter],
+    new: Mapping[str, Tensor],
+    masks: Mapping[str, Tensor],
+    layout: na.Layout,
+) -> Sequence[tuple[Tensor, Tensor]]:
+    """Build the cleared moments without writing any.
+
+    Args:
+        optimizer: The optimizer.
+        rules: What its moments start with.
+        params: The model's parameters, which are the keys of the optimizer's state.
+        new: The parameters' new values.
+        masks: Masks by group name.
+        layout: The neuron groups.
+
+    Returns:
+        Pairs of a state tensor and its new value.
+
+    Raises:
+        ValueError: If the state holds something that is not known.
+    """
+    options = {id(parameter): group for group in optimizer.param_groups for parameter in group["params"]}
+    written = {view.param for name in masks for _, view in layout[name].views if layout[name].resettable}
+    states = {name: optimizer.state.get(params[name], {}) for name in written}
+    for name, state in states.items():
+        _check_state(optimizer, name, state, params[name], rules)
+    pairs: list[tuple[Tensor, Tensor]] = []
+    for key, start in rules.items():
+        old = {name: states[name].get(key) for name in written}
+        fresh = {
+            name: start(new[name], options[id(params[name])]).to(value.dtype)
+            for name, value in old.items()
+            if value is not None
+        }
+        cleared = na.reset_moments(old, masks, layout, fresh)
+        pairs += [(old[name], cleared[name]) for name in fresh]
+    return pairs
+
+
+def _check_state(
+    optimizer: Optimizer, name: str, state: Mapping[str, Any], parameter: Tensor, rules: Mapping[str, Moment]
+) -> None:
+    """Raise if the state of a parameter holds something that no rule speaks of."""
+    for key, value in state.items():
+        if not isinstance(value, Tensor) or (key in _SCALARS and value.numel() == 1):
+            continue
+        if key not in rules or value.shape != parameter.shape:
+            raise ValueError(
+                f"optimizer {type(optimizer).__name__}, state {key!r} of parameter {name!r}: expected one of "
+                f"{', '.join(rules)} of shape {tuple(parameter.shape)}, got {tuple(value.shape)}"
+            )
