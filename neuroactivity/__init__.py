@@ -5,6 +5,7 @@ reads gradients from models and writes resets back. See the README for a first e
 """
 
 from neuroactivity.builders import attention, conv, dense, norm, recurrent, residual
+from neuroactivity.discovery import discover_outgoing, verify_layout
 from neuroactivity.errors import ActivityWarning, LayoutError
 from neuroactivity.groups import NeuronGroup, ParamView
 from neuroactivity.layout import Layout
@@ -26,6 +27,7 @@ __all__ = [
     "attention",
     "conv",
     "dense",
+    "discover_outgoing",
     "grama",
     "norm",
     "recurrent",
@@ -35,4 +37,5 @@ __all__ = [
     "residual",
     "summarize",
     "tau_dormant",
+    "verify_layout",
 ]

@@ -11,8 +11,11 @@ from typing import Any, Self
 from neuroactivity.arrays import Arrays
 from neuroactivity.errors import LayoutError
 from neuroactivity.groups import NeuronGroup, ParamView
+from neuroactivity.tables import table
 
 __all__ = ["Layout", "lookup"]
+
+_WORDS = ("group", "made by", "feeds", "status", "remark")
 
 
 class Layout(Mapping[str, NeuronGroup]):
@@ -93,6 +96,17 @@ class Layout(Mapping[str, NeuronGroup]):
                 shapes[view.param] = tuple(lookup(params, view, group).shape)
             group.fit(shapes)
 
+    def describe(self) -> str:
+        """Return a table of what feeds what, for a person to check at a glance."""
+        rows = []
+        for group in self.values():
+            feeds = ", ".join(_entries(view) for view in group.outgoing) or "-"
+            remark = (
+                group.reason if group.resettable else f"{group.reason}; never reset" if group.reason else "never reset"
+            )
+            rows.append((group.name, ", ".join(map(_entries, group.incoming)), feeds, group.status or "", remark))
+        return "\n".join(table(("group", "made by", "feeds", "status", "remark"), rows, words=_WORDS))
+
     def to_dict(self) -> dict[str, Any]:
         """Return the layout as JSON values, to be kept beside a checkpoint."""
         return {"groups": [group.to_dict() for group in self.values()]}
@@ -123,6 +137,16 @@ def lookup(arrays: Arrays, view: ParamView, group: NeuronGroup) -> Any:
             f"group {group.name!r}: parameter {view.param!r} is missing; there are {names or 'no parameters'}"
         )
     return arrays[view.param]
+
+
+def _entries(view: ParamView) -> str:
+    """Write down which entries of a parameter a view means: ``fc2.weight[out neuron]``, with the places of an index."""
+    if view.index is None:
+        return f"{view.param}[{view.pattern}]"
+    places = [place for place, owner in enumerate(view.index) if owner >= 0]
+    whole = places and places == list(range(places[0], places[-1] + 1))
+    where = f"{places[0]}-{places[-1]}" if whole else f"{len(places)} places"
+    return f"{view.param}[{view.pattern.replace('neuron', f'neuron@{where}')}]"
 
 
 def _check_ownership(groups: Iterable[NeuronGroup]) -> None:

@@ -23,8 +23,8 @@ def reset_masks(
             cause is usually a dead layer further on.
 
     Returns:
-        Masks by group name, boolean, of the scores' shapes, True = reset. In a group (or stack member) with a score that is
-        not finite all are False.
+        Masks by group name, boolean, of the scores' shapes, True = reset. All False in a group (or stack member) with a
+        score that is not finite.
 
     Raises:
         ValueError: If ``tau`` or ``max_fraction`` is out of range.

@@ -10,8 +10,11 @@ from typing import Any
 from neuroactivity.arrays import Array, Arrays, to_list
 from neuroactivity.errors import ActivityWarning, LayoutError
 from neuroactivity.layout import Layout
+from neuroactivity.tables import table
 
 __all__ = ["ActivityReport", "GroupActivity", "summarize"]
+
+_WORDS = ("group", "status", "remark")
 
 
 @dataclass(frozen=True)
@@ -130,20 +133,12 @@ class ActivityReport:
         return {"tau": self.tau, "groups": groups, "total": _record(self.total), "absent": list(self.absent)}
 
     def __str__(self) -> str:
-        header = ("group", "neurons", "inactive", "", "reset", "lowest", "median", "highest", "status", "")
-        rows = [header, *(_row(group) for group in self.groups), _row(self.total)]
-        words = ("group", "status", "")
-        columns = []
-        for title, *cells in zip(*rows, strict=True):
-            width = max(map(len, (title, *cells)))
-            left = title in words and "%" not in "".join(cells)
-            columns.append([cell.ljust(width) if left else cell.rjust(width) for cell in (title, *cells)])
-        lines = ["  ".join(cells).rstrip() for cells in zip(*columns, strict=True)]
-        rule = "-" * max(map(len, lines))
+        header = ("group", "neurons", "inactive", "", "reset", "lowest", "median", "highest", "status", "remark")
+        *lines, total = table(header, [_row(group) for group in (*self.groups, self.total)], words=_WORDS)
         notes = [f"inactive: score <= {self.tau:g}"]
         if self.absent:
             notes.append(f"not measured, no gradient: {', '.join(self.absent)}")
-        return "\n".join([lines[0], rule, *lines[1:-1], rule, lines[-1], *notes])
+        return "\n".join([*lines, lines[1], total, *notes])
 
 
 def _record(group: GroupActivity) -> dict[str, Any]:

@@ -6,7 +6,7 @@ of :mod:`neuroactivity` do the rest; :func:`clear_moments` brings the optimizer 
 """
 
 from neuroactivity_torch.activations import activations
-from neuroactivity_torch.chains import layout_of
+from neuroactivity_torch.layouts import layout_of
 from neuroactivity_torch.models import gradients, parameters, write
 from neuroactivity_torch.optimizers import clear_moments
 from neuroactivity_torch.wrappers import ReDo, ReGraMa

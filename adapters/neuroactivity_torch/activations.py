@@ -1,7 +1,6 @@
 """Neuron outputs, read where their consumers read them."""
 
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from typing import Any
 
 import torch
@@ -10,7 +9,8 @@ from torch import Tensor, nn
 import neuroactivity as na
 from neuroactivity.groups import NeuronGroup, ParamView
 from neuroactivity.patterns import NEURON, bind, parse
-from neuroactivity_torch.models import owner_of, parameters
+from neuroactivity_torch.layouts import layout_of
+from neuroactivity_torch.models import owner_of, parameters, undisturbed
 
 __all__ = ["activations"]
 
@@ -24,7 +24,7 @@ def activations(model: nn.Module, *inputs: Any, layout: na.Layout | None = None)
     Args:
         model: The model.
         inputs: What the model is called with.
-        layout: The neuron groups, by default those of ``layout_of(model)``. A group is read at the input of the module
+        layout: The neuron groups, by default those that ``layout_of`` finds. A group is read at the input of the module
             that holds its first outgoing parameter, or, without one, at the output of its own module.
 
     Returns:
@@ -38,15 +38,13 @@ def activations(model: nn.Module, *inputs: Any, layout: na.Layout | None = None)
         >>> {name: tuple(value.shape) for name, value in activations(model, torch.ones(5, 3)).items()}
         {'0': (5, 4), '2': (5, 2)}
     """
-    if layout is None:
-        from neuroactivity_torch.chains import layout_of
-
-        layout = layout_of(model, *inputs)
+    layout = layout_of(model, *inputs) if layout is None else layout
     seen: dict[str, list[Tensor]] = {name: [] for name in layout}
     with ExitStack() as stack:
         for name, group in layout.items():
             stack.callback(_listen(model, group, seen[name]).remove)
-        with _undisturbed(model), torch.no_grad():
+        with undisturbed(model), torch.no_grad():
+            model.eval()
             model(*inputs)
     shapes = {name: tuple(value.shape) for name, value in parameters(model).items()}
     return {name: _outputs(layout[name], values, shapes, model) for name, values in seen.items()}
@@ -106,21 +104,3 @@ def _select(values: Tensor, reader: ParamView, neurons: int, *, channels_first: 
         values = values.index_select(axis, torch.tensor(positions, device=values.device))
         sizes = [neurons] if len(positions) == neurons else [neurons, -1]
     return values.reshape(*values.shape[:axis], *sizes, *values.shape[axis + 1 :])
-
-
-@contextmanager
-def _undisturbed(model: nn.Module) -> Iterator[None]:
-    """Run a model in evaluation mode, then put back its mode, its buffers and the random generators."""
-    modes = [(module, module.training) for module in model.modules()]
-    buffers = [(buffer, buffer.clone()) for buffer in model.buffers()]
-    devices = {parameter.device for parameter in model.parameters() if parameter.device.type == "cuda"}
-    try:
-        with torch.random.fork_rng(devices=[device.index or 0 for device in devices]):
-            model.eval()
-            yield
-    finally:
-        for module, training in modes:
-            module.training = training
-        with torch.no_grad():
-            for buffer, value in buffers:
-                buffer.copy_(value)

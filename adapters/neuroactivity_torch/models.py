@@ -1,13 +1,14 @@
 """From a module to arrays by name, and back."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
 
 from neuroactivity import LayoutError
 
-__all__ = ["gradients", "owner_of", "parameters", "write"]
+__all__ = ["gradients", "owner_of", "parameters", "undisturbed", "write"]
 
 
 def parameters(model: nn.Module) -> dict[str, Tensor]:
@@ -79,3 +80,20 @@ def check_like(value: Tensor, parameter: Tensor, where: str) -> None:
 def owner_of(model: nn.Module, param: str) -> nn.Module:
     """Return the submodule that holds a parameter."""
     return model.get_submodule(param.rpartition(".")[0])
+
+
+@contextmanager
+def undisturbed(model: nn.Module) -> Iterator[None]:
+    """Run a model, then put back its mode, its buffers and the random generators."""
+    modes = [(module, module.training) for module in model.modules()]
+    buffers = [(buffer, buffer.clone()) for buffer in model.buffers()]
+    devices = {parameter.device for parameter in model.parameters() if parameter.device.type == "cuda"}
+    try:
+        with torch.random.fork_rng(devices=[device.index or 0 for device in devices]):
+            yield
+    finally:
+        for module, training in modes:
+            module.training = training
+        with torch.no_grad():
+            for buffer, value in buffers:
+                buffer.copy_(value)

@@ -13,8 +13,8 @@ import neuroactivity as na
 from neuroactivity.report import build_report, describe_alerts
 from neuroactivity.schedule import is_due
 from neuroactivity_torch.activations import activations
-from neuroactivity_torch.chains import layout_of
 from neuroactivity_torch.initializers import FreshValues, Initializer
+from neuroactivity_torch.layouts import layout_of
 from neuroactivity_torch.models import dense_gradient
 from neuroactivity_torch.optimizers import Moment, cleared_moments, moments_of
 
@@ -46,7 +46,7 @@ class _Resetter(ABC):
             raise ValueError(f"every: expected a whole number of steps of 1 or more, got {every!r}")
         na.reset_masks({}, tau, max_fraction=max_fraction)
         self.model, self.optimizer = model, optimizer
-        self.layout = layout or layout_of(model, *_as_tuple(example_inputs))
+        self.layout = layout_of(model, *_as_tuple(example_inputs)) if layout is None else layout
         self.layout.validate(dict(model.named_parameters()))
         self.tau, self.every, self.max_fraction, self.reset_silent = tau, every, max_fraction, reset_silent
         self.on_report = on_report
@@ -188,7 +188,7 @@ class ReGraMa(_Resetter):
     Example:
         >>> model = nn.Sequential(nn.Linear(3, 64), nn.ReLU(), nn.Linear(64, 1))
         >>> optimizer = torch.optim.Adam(model.parameters())
-        >>> regrama = ReGraMa(model, optimizer, every=1)
+        >>> regrama = ReGraMa(model, optimizer, example_inputs=torch.zeros(8, 3), every=1)
         >>> model(torch.ones(8, 3)).sum().backward()
         >>> optimizer.step()
         >>> regrama.last_report["0"].neurons

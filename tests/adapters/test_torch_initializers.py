@@ -9,11 +9,11 @@ from torch import nn
 import neuroactivity as na
 from neuroactivity_torch import layout_of, parameters
 from neuroactivity_torch.initializers import FreshValues
-from torch_models import convnet, mlp, values
+from torch_models import IMAGES, X, convnet, mlp, values
 
 
-def fresh_values(model, initializer="layer", seed=0, layout=None):
-    return FreshValues(model, layout or layout_of(model), initializer, seed=seed)
+def fresh_values(model, initializer="layer", seed=0, layout=None, inputs=X):
+    return FreshValues(model, layout or layout_of(model, inputs), initializer, seed=seed)
 
 
 NAMES = ["0.weight", "0.bias", "2.weight", "2.bias"]
@@ -53,7 +53,7 @@ def test_parameters_of_one_shape_draw_different_values():
     """PRIOR_ART fault 13."""
     model = nn.Sequential(*(nn.Linear(8, 8) for _ in range(4)), nn.Linear(8, 1))
     names = [f"{i}.weight" for i in range(4)]
-    drawn = fresh_values(model).draw(1, names)
+    drawn = fresh_values(model, inputs=torch.zeros(4, 8)).draw(1, names)
     assert len({tuple(value.flatten().tolist()) for value in drawn.values()}) == 4
 
 
@@ -61,7 +61,7 @@ def test_the_layers_own_distribution_is_used():
     """PRIOR_ART fault 12: drawn values fill the layer's own bounds, not sqrt(6) times them."""
     model = nn.Sequential(nn.Linear(400, 300), nn.ReLU(), nn.Linear(300, 1))
     bound = 1 / math.sqrt(400)
-    drawn = fresh_values(model).draw(1, ["0.weight", "0.bias"])
+    drawn = fresh_values(model, inputs=torch.zeros(4, 400)).draw(1, ["0.weight", "0.bias"])
     for value in drawn.values():
         assert value.abs().max() <= bound
         assert value.abs().max() > 0.98 * bound
@@ -70,10 +70,11 @@ def test_the_layers_own_distribution_is_used():
 
 def test_normalisations_are_fresh_at_one_and_zero_and_keep_their_statistics():
     """PRIOR_ART fault 2: a normalisation under the default initialiser."""
-    model = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.LayerNorm(4), nn.Linear(4, 1))
+    norms = nn.BatchNorm1d(8), nn.LayerNorm(8)
+    model = nn.Sequential(nn.Linear(3, 8), norms[0], nn.Linear(8, 8), norms[1], nn.Linear(8, 1))
     model(torch.randn(8, 3)).sum().backward()
     before = values(model)
-    drawn = fresh_values(model).draw(1, ["1.weight", "1.bias", "2.weight", "2.bias"])
+    drawn = fresh_values(model, inputs=torch.zeros(8, 3)).draw(1, ["1.weight", "1.bias", "3.weight", "3.bias"])
     assert [value.unique().tolist() for value in drawn.values()] == [[1.0], [0.0], [1.0], [0.0]]
     assert torch.equal(model[1].running_mean, before["1.running_mean"])
 
@@ -93,7 +94,7 @@ def test_a_composite_module_is_not_touched_by_its_own_initialiser():
 def test_snapshot_rows_come_from_the_start():
     model = convnet()
     start = values(model)
-    fresh = fresh_values(model, "snapshot")
+    fresh = fresh_values(model, "snapshot", inputs=IMAGES)
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.zero_()

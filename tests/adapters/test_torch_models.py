@@ -6,7 +6,7 @@ from torch import nn
 
 import neuroactivity as na
 from neuroactivity_torch import activations, clear_moments, gradients, layout_of, parameters, write
-from torch_models import TwoHeaded, convnet, mlp, values
+from torch_models import TwoHeaded, X, convnet, mlp, values
 
 
 def test_parameters_share_memory_and_need_no_gradient():
@@ -67,7 +67,7 @@ def test_write_writes_all_or_nothing(bad, message):
 def test_a_loop_of_ones_own_resets_model_and_optimizer():
     model, x = mlp(), torch.randn(32, 5)
     optimizer = torch.optim.Adam(model.parameters())
-    layout = layout_of(model)
+    layout = layout_of(model, X)
     model(x).square().mean().backward()
     optimizer.step()
     masks = na.reset_masks(na.grama(gradients(model), layout), tau=0.5)
@@ -93,7 +93,7 @@ def test_activations_behind_a_flatten_are_taken_apart():
     model, x = convnet(), torch.randn(7, 1, 8, 8)
     seen = activations(model, x)["0.0"]
     assert torch.equal(seen, model[0](x).flatten(2))
-    score = na.tau_dormant(activations(model, x), layout_of(model))["0.0"]
+    score = na.tau_dormant(activations(model, x), layout_of(model, x))["0.0"]
     means = model[0](x).abs().mean(dim=(0, 2, 3))
     torch.testing.assert_close(score, means / means.mean())
 

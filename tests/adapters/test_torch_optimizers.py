@@ -6,7 +6,7 @@ from torch import nn, optim
 
 import neuroactivity as na
 from neuroactivity_torch import ReGraMa, clear_moments, layout_of
-from torch_models import mlp, step, values
+from torch_models import X, mlp, step, values
 
 OPTIMIZERS = {
     "SGD": lambda p: optim.SGD(p, lr=0.1),
@@ -40,7 +40,7 @@ def trained(make_optimizer):
     for seed in range(4):
         step(model, optimizer, torch.randn(16, 5, generator=torch.Generator().manual_seed(seed)))
     masks = {"0": torch.arange(16) % 3 == 0, "2": torch.arange(16) < 5}
-    return model, optimizer, masks, layout_of(model)
+    return model, optimizer, masks, layout_of(model, X)
 
 
 def written(model, masks, layout):
@@ -104,7 +104,7 @@ def test_state_is_found_by_identity_not_by_order():
     optimizer.step()
     other_before = {p: {k: v.clone() for k, v in optimizer.state[p].items()} for p in other.parameters()}
     masks = {"0": torch.ones(16, dtype=torch.bool)}
-    clear_moments(optimizer, model, masks, layout_of(model))
+    clear_moments(optimizer, model, masks, layout_of(model, X))
     for key in ("exp_avg", "exp_avg_sq"):
         assert (optimizer.state[model[0].weight][key] == 0).all()
         assert (optimizer.state[model[0].bias][key] == 0).all()
@@ -117,7 +117,7 @@ def test_state_is_found_by_identity_not_by_order():
 def test_an_unknown_optimizer_is_refused_when_attached():
     model = mlp()
     with pytest.raises(ValueError, match=r"optimizer LBFGS is not known.*known are torch\.optim's ASGD, Adadelta"):
-        ReGraMa(model, optim.LBFGS(model.parameters()))
+        ReGraMa(model, optim.LBFGS(model.parameters()), example_inputs=X)
 
 
 def test_a_subclass_may_do_anything_and_is_refused():
@@ -126,7 +126,7 @@ def test_a_subclass_may_do_anything_and_is_refused():
 
     model = mlp()
     with pytest.raises(ValueError, match="optimizer MyAdam is not known"):
-        ReGraMa(model, MyAdam(model.parameters()))
+        ReGraMa(model, MyAdam(model.parameters()), example_inputs=X)
 
 
 def test_an_unknown_optimizer_can_be_taught():
@@ -138,7 +138,7 @@ def test_an_unknown_optimizer_can_be_taught():
     model = mlp()
     optimizer = Signed(model.parameters(), {})
     moments = {"trace": lambda parameter, options: torch.full_like(parameter, 3.0)}
-    regrama = ReGraMa(model, optimizer, tau=0.5, every=1, moments=moments)
+    regrama = ReGraMa(model, optimizer, example_inputs=X, tau=0.5, every=1, moments=moments)
     step(model, optimizer, torch.randn(8, 5))
     assert regrama.neurons_reset > 0
     assert set(optimizer.state[model[0].weight]["trace"].unique().tolist()) == {3.0, 4.0}
@@ -147,15 +147,15 @@ def test_an_unknown_optimizer_can_be_taught():
 def test_unknown_state_is_refused_and_nothing_is_written():
     model = mlp()
     optimizer = optim.Adam(model.parameters())
-    ReGraMa(model, optimizer, tau=10.0, every=2)
+    ReGraMa(model, optimizer, example_inputs=X, tau=10.0, every=2)
     step(model, optimizer, torch.randn(8, 5))
     optimizer.state[model[2].weight]["secret"] = torch.ones_like(model[2].weight)
     stepped = values(model)
-    ReGraMa(model, optimizer, tau=10.0, every=1).detach()
+    ReGraMa(model, optimizer, example_inputs=X, tau=10.0, every=1).detach()
     with pytest.raises(
         ValueError, match=r"optimizer Adam, state 'secret' of parameter '2\.weight': expected one of exp_avg"
     ):
-        clear_moments(optimizer, model, {"0": torch.ones(16, dtype=torch.bool)}, layout_of(model))
+        clear_moments(optimizer, model, {"0": torch.ones(16, dtype=torch.bool)}, layout_of(model, X))
     assert all(torch.equal(value, stepped[name]) for name, value in values(model).items())
     assert (optimizer.state[model[0].weight]["exp_avg"] != 0).any()
 
@@ -164,4 +164,4 @@ def test_measuring_only_works_with_any_optimizer():
     model = mlp()
     optimizer = optim.SparseAdam([torch.nn.Parameter(torch.zeros(1))])
     optimizer.add_param_group({"params": list(model.parameters())})
-    assert ReGraMa(model, optimizer, max_fraction=0.0).neurons_reset == 0
+    assert ReGraMa(model, optimizer, example_inputs=X, max_fraction=0.0).neurons_reset == 0

@@ -10,9 +10,7 @@ from torch import nn, optim
 
 import neuroactivity as na
 from neuroactivity_torch import ReDo, ReGraMa, gradients, layout_of
-from torch_models import TwoHeaded, convnet, kill, mlp, step, values
-
-X = torch.randn(64, 5, generator=torch.Generator().manual_seed(0))
+from torch_models import IMAGES, TwoHeaded, X, convnet, kill, mlp, step, values
 
 
 def test_dead_neurons_are_found_and_reset_and_the_others_left_alone():
@@ -25,7 +23,7 @@ def test_dead_neurons_are_found_and_reset_and_the_others_left_alone():
     for _ in range(2):
         step(model, optimizer, X)
         step(plain, plain_optimizer, X)
-    dead = na.reset_masks(na.grama(gradients(plain), layout_of(plain)), tau=0.0)
+    dead = na.reset_masks(na.grama(gradients(plain), layout_of(plain, X)), tau=0.0)
     assert dead["0"].nonzero().flatten().tolist() == [2, 9]
     assert regrama.neurons_reset == sum(int(dead[name].sum()) for name in ("0", "2"))
     assert (regrama.steps, regrama.measurements, regrama.resets) == (2, 1, 1)
@@ -48,8 +46,8 @@ ACTIVATIONS = {
 def test_a_reset_computes_what_ablation_computes(make):
     """Neurons that feed a plain next layer: the network after a reset is the network with those neurons silenced."""
     model = make().double()
-    x = torch.randn(32, *((1, 8, 8) if make is convnet else (5,)), dtype=torch.float64)
-    layout = model.layout() if make is TwoHeaded else layout_of(model)
+    x = (IMAGES if make is convnet else X).double()
+    layout = layout_of(model, x)
     ablated = copy.deepcopy(model)
     step(ablated, optim.SGD(ablated.parameters(), lr=0.01), x)
     masks = na.reset_masks(na.grama(gradients(ablated), layout), tau=0.8)
@@ -69,7 +67,9 @@ def test_twin_critics_under_one_optimizer():
     kill(critics[1][0], [4])
     parameters = [p for critic in reversed(critics) for p in reversed(list(critic.parameters()))]
     optimizer = optim.Adam(parameters)
-    wrappers = [ReGraMa(critic, optimizer, tau=0.0, every=1, seed=i) for i, critic in enumerate(critics)]
+    wrappers = [
+        ReGraMa(critic, optimizer, example_inputs=X, tau=0.0, every=1, seed=i) for i, critic in enumerate(critics)
+    ]
     with torch.no_grad():
         critics[0][0].weight.abs_()
         critics[0][0].bias.fill_(9.0)
@@ -87,7 +87,7 @@ def test_the_actors_backward_pass_does_not_pollute_the_critics_scores():
     """PRIOR_ART fault 11."""
     critic, actor = mlp(seed=1, inputs=7, outputs=1), mlp(seed=2, outputs=2)
     critic_optimizer, actor_optimizer = optim.Adam(critic.parameters()), optim.Adam(actor.parameters())
-    regrama = ReGraMa(critic, critic_optimizer, every=1, max_fraction=0.0)
+    regrama = ReGraMa(critic, critic_optimizer, example_inputs=torch.zeros(8, 7), every=1, max_fraction=0.0)
     critic_optimizer.zero_grad()
     critic(torch.cat([X, X[:, :2]], dim=-1)).square().mean().backward()
     clean = {name: gradient.clone() for name, gradient in gradients(critic).items()}
@@ -104,7 +104,9 @@ def test_the_actors_backward_pass_does_not_pollute_the_critics_scores():
 def test_measurements_fall_on_every_nth_step():
     model, due = mlp(), []
     optimizer = optim.SGD(model.parameters(), lr=0.1)
-    regrama = ReGraMa(model, optimizer, every=3, max_fraction=0.0, on_report=lambda _: due.append(regrama.steps))
+    regrama = ReGraMa(
+        model, optimizer, example_inputs=X, every=3, max_fraction=0.0, on_report=lambda _: due.append(regrama.steps)
+    )
     for _ in range(10):
         step(model, optimizer, X)
     assert due == [3, 6, 9]
@@ -113,7 +115,7 @@ def test_measurements_fall_on_every_nth_step():
 def test_a_closure_is_measured_with_the_gradients_of_its_step():
     model = mlp()
     optimizer = optim.SGD(model.parameters(), lr=0.0)
-    regrama = ReGraMa(model, optimizer, every=1, max_fraction=0.0)
+    regrama = ReGraMa(model, optimizer, example_inputs=X, every=1, max_fraction=0.0)
     model(torch.zeros(3, 5)).sum().backward()  # stale
 
     def closure():
@@ -130,7 +132,7 @@ def test_a_closure_is_measured_with_the_gradients_of_its_step():
 def test_a_step_that_gradient_scaling_called_off_is_no_step():
     model = mlp()
     optimizer = optim.Adam(model.parameters(), fused=True)
-    regrama = ReGraMa(model, optimizer, every=1)
+    regrama = ReGraMa(model, optimizer, example_inputs=X, every=1)
     model(X).sum().backward()
     optimizer.found_inf = torch.tensor(1.0)
     optimizer.step()
@@ -163,7 +165,7 @@ def test_a_reset_that_would_write_into_another_optimizers_parameter_is_refused()
 
 def test_another_models_optimizer_is_refused():
     with pytest.raises(ValueError, match="the optimizer trains none of the model's neuron groups"):
-        ReGraMa(mlp(), optim.Adam(mlp().parameters()))
+        ReGraMa(mlp(), optim.Adam(mlp().parameters()), example_inputs=X)
 
 
 @pytest.mark.parametrize(
@@ -182,14 +184,14 @@ def test_bad_options_are_refused_before_anything_is_attached(options, message):
     model = mlp()
     optimizer = optim.Adam(model.parameters())
     with pytest.raises(ValueError, match=message):
-        ReGraMa(model, optimizer, **options)
+        ReGraMa(model, optimizer, example_inputs=X, **options)
     assert not optimizer._optimizer_step_post_hooks
 
 
 def test_at_most_a_fraction_is_reset():
     model = mlp()
     optimizer = optim.Adam(model.parameters())
-    regrama = ReGraMa(model, optimizer, tau=0.9, max_fraction=0.2, every=1)
+    regrama = ReGraMa(model, optimizer, example_inputs=X, tau=0.9, max_fraction=0.2, every=1)
     step(model, optimizer, X)
     assert regrama.last_report["0"].inactive > 3
     assert [regrama.last_report[name].reset for name in ("0", "2", "4")] == [3, 3, 0]
@@ -199,7 +201,7 @@ def test_nan_gradients_reset_nothing_and_warn_once():
     """PRIOR_ART fault 1, and one warning for all measurements."""
     model = mlp()
     optimizer = optim.SGD(model.parameters(), lr=0.0)
-    regrama = ReGraMa(model, optimizer, tau=0.5, every=1)
+    regrama = ReGraMa(model, optimizer, example_inputs=X, tau=0.5, every=1)
     start = values(model)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
@@ -220,7 +222,7 @@ def test_a_frozen_layer_is_left_out():
     model[0].requires_grad_(False)
     before = values(model)
     optimizer = optim.Adam(model.parameters())
-    regrama = ReGraMa(model, optimizer, tau=100.0, every=1)
+    regrama = ReGraMa(model, optimizer, example_inputs=X, tau=100.0, every=1)
     step(model, optimizer, X)
     assert regrama.last_report.absent == ("0",)
     assert torch.equal(model[0].weight, before["0.weight"])
@@ -232,13 +234,13 @@ def test_resumed_equals_uninterrupted(initializer):
         model = mlp(activation=nn.Tanh)
         optimizer = optim.Adam(model.parameters(), lr=0.05)
         options = {"tau": 0.6, "every": 2, "seed": 3, "initializer": initializer}
-        regrama = ReGraMa(model, optimizer, **options)
+        regrama = ReGraMa(model, optimizer, example_inputs=X, **options)
         for i in range(8):
             if i == pause:
                 state = copy.deepcopy((model.state_dict(), optimizer.state_dict(), regrama.state_dict()))
                 model = mlp(seed=5, activation=nn.Tanh)
                 optimizer = optim.Adam(model.parameters(), lr=0.05)
-                regrama = ReGraMa(model, optimizer, **options)
+                regrama = ReGraMa(model, optimizer, example_inputs=X, **options)
                 for part, saved in zip((model, optimizer, regrama), state, strict=True):
                     part.load_state_dict(saved)
             step(model, optimizer, X)
@@ -253,10 +255,10 @@ def test_resumed_equals_uninterrupted(initializer):
 
 def test_a_state_of_another_form_is_refused():
     model = mlp()
-    regrama = ReGraMa(model, optim.Adam(model.parameters()))
+    regrama = ReGraMa(model, optim.Adam(model.parameters()), example_inputs=X)
     with pytest.raises(ValueError, match=r"state: expected the keys \['measurements'"):
         regrama.load_state_dict({"steps": 3})
-    snapshot = ReGraMa(model, optim.Adam(model.parameters()), initializer="snapshot").state_dict()
+    snapshot = ReGraMa(model, optim.Adam(model.parameters()), example_inputs=X, initializer="snapshot").state_dict()
     with pytest.raises(ValueError, match="snapshot does not hold the parameters"):
         regrama.load_state_dict(snapshot)
     assert regrama.steps == 0
@@ -268,7 +270,7 @@ def test_equal_seeds_write_equal_values_whatever_the_global_generator_does():
         model = mlp()
         optimizer = optim.Adam(model.parameters())
         torch.manual_seed(noise)
-        ReGraMa(model, optimizer, tau=0.7, every=1, seed=4)
+        ReGraMa(model, optimizer, example_inputs=X, tau=0.7, every=1, seed=4)
         step(model, optimizer, X)
         weights.append(model[0].weight.detach().clone())
     assert torch.equal(*weights)
@@ -279,8 +281,8 @@ def test_a_measurement_leaves_no_trace():
     model = mlp()
     model[1].eval()
     optimizer = optim.Adam(model.parameters())
-    ReGraMa(model, optimizer, tau=0.7, every=1)
-    ReDo(model, optimizer, tau=0.7, every=1, probe=lambda: X)
+    ReGraMa(model, optimizer, example_inputs=X, tau=0.7, every=1)
+    ReDo(model, optimizer, example_inputs=X, tau=0.7, every=1, probe=lambda: X)
     model(X).square().mean().backward()
     kept = {name: gradient.clone() for name, gradient in gradients(model).items()}
     generator = torch.get_rng_state()
@@ -295,7 +297,7 @@ def test_a_measurement_leaves_no_trace():
 def test_detach_leaves_the_optimizer():
     model = mlp()
     optimizer = optim.Adam(model.parameters())
-    regrama = ReGraMa(model, optimizer, every=1)
+    regrama = ReGraMa(model, optimizer, example_inputs=X, every=1)
     regrama.detach()
     step(model, optimizer, X)
     assert regrama.steps == 0
@@ -306,7 +308,7 @@ def test_detach_leaves_the_optimizer():
 def test_a_compiled_step_is_measured():
     model = mlp()
     optimizer = optim.SGD(model.parameters(), lr=0.1)
-    regrama = ReGraMa(model, optimizer, tau=0.7, every=1)
+    regrama = ReGraMa(model, optimizer, example_inputs=X, tau=0.7, every=1)
     compiled = torch.compile(optimizer.step, backend="eager")
     model(X).square().mean().backward()
     compiled()
@@ -316,7 +318,7 @@ def test_a_compiled_step_is_measured():
 def test_bfloat16_parameters_keep_their_dtype():
     model = mlp().bfloat16()
     optimizer = optim.Adam(model.parameters())
-    regrama = ReGraMa(model, optimizer, tau=0.7, every=1)
+    regrama = ReGraMa(model, optimizer, example_inputs=X.bfloat16(), tau=0.7, every=1)
     step(model, optimizer, X.bfloat16())
     assert regrama.neurons_reset > 0
     assert {parameter.dtype for parameter in model.parameters()} == {torch.bfloat16}
@@ -333,7 +335,7 @@ def test_a_failing_initializer_leaves_everything_as_the_step_left_it():
         return {name: torch.zeros_like(p) for name, p in model.named_parameters()}
 
     optimizer = optim.SGD(model.parameters(), lr=0.0, momentum=0.9)
-    regrama = ReGraMa(model, optimizer, tau=0.7, every=1, initializer=initializer)
+    regrama = ReGraMa(model, optimizer, example_inputs=X, tau=0.7, every=1, initializer=initializer)
     before = values(model)
     with pytest.raises(RuntimeError, match="no fresh values today"):
         step(model, optimizer, X)
@@ -365,8 +367,8 @@ def test_redo_is_blind_where_gradients_have_died_behind_a_saturated_tanh():
         model[0].weight[:4] = 0.0
         model[0].bias[:4] = 50.0  # output 1, derivative 0
     optimizer = optim.SGD(model.parameters(), lr=0.0)
-    regrama = ReGraMa(model, optimizer, tau=0.0, every=1, max_fraction=0.0)
-    redo = ReDo(model, optimizer, tau=0.02, every=1, max_fraction=0.0, probe=lambda: (X,))
+    regrama = ReGraMa(model, optimizer, example_inputs=X, tau=0.0, every=1, max_fraction=0.0)
+    redo = ReDo(model, optimizer, example_inputs=X, tau=0.02, every=1, max_fraction=0.0, probe=lambda: (X,))
     step(model, optimizer, X)
     assert regrama.last_report["0"].inactive == 4
     assert redo.last_report["0"].inactive == 0

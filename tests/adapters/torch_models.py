@@ -5,6 +5,9 @@ from torch import Tensor, nn
 
 import neuroactivity as na
 
+X = torch.randn(64, 5, generator=torch.Generator().manual_seed(0))
+IMAGES = torch.randn(32, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+
 
 def mlp(seed: int = 0, *, width: int = 16, activation: type[nn.Module] = nn.ReLU, inputs: int = 5, outputs: int = 2):
     """Build a chain of three linear layers."""

@@ -1,0 +1,143 @@
+"""The neuron groups of PyTorch's layers: which parameters, which axis. What they feed is found elsewhere."""
+
+from collections.abc import Callable, Iterator
+from typing import Literal, TypeAlias
+
+from torch import nn
+
+import neuroactivity as na
+from neuroactivity import NeuronGroup, ParamView
+
+__all__ = ["AttentionNeurons", "Rule", "groups_of"]
+
+AttentionNeurons: TypeAlias = Literal["channels", "heads"]
+"""What a neuron of ``MultiheadAttention`` is."""
+
+Rule: TypeAlias = Callable[[str, nn.Parameter], NeuronGroup | None]
+"""From the name and the value of a parameter that no known layer holds to its group, or ``None``."""
+
+_CONVOLUTIONS = {
+    **dict.fromkeys((nn.Conv1d, nn.ConvTranspose1d), "k"),
+    **dict.fromkeys((nn.Conv2d, nn.ConvTranspose2d), "h w"),
+    **dict.fromkeys((nn.Conv3d, nn.ConvTranspose3d), "d h w"),
+}
+_CHANNEL_NORMS = (
+    *(nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm),
+    *(nn.GroupNorm, nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d),
+)
+_GATES = {nn.RNN: 1, nn.RNNCell: 1, nn.GRU: 3, nn.GRUCell: 3, nn.LSTM: 4, nn.LSTMCell: 4}
+
+
+def groups_of(
+    model: nn.Module, *, attention: AttentionNeurons = "channels", rule: Rule | None = None
+) -> list[NeuronGroup]:
+    """List the neuron groups of a model by the types of its layers, in the order of its modules.
+
+    Known are ``Linear``, ``Conv1d`` to ``Conv3d`` and their transposes, ``Embedding``, the normalisations,
+    ``MultiheadAttention``, ``RNN``, ``GRU``, ``LSTM`` and their cells. A parameter that two modules share belongs to
+    the first.
+
+    Args:
+        model: The model.
+        attention: Whether a neuron of ``MultiheadAttention`` is a channel of a projection or a whole head.
+        rule: Says for any other parameter what group it makes.
+
+    Raises:
+        LayoutError: If a rule's group contradicts itself.
+    """
+    named = dict(model.named_parameters())
+    groups: list[NeuronGroup] = []
+    for path, module in model.named_modules():
+        groups += [g for g in _module_groups(path, module, attention) if all(v.param in named for v in g.incoming)]
+    if rule is not None:
+        taken = {view.param for group in groups for view in group.incoming + group.restored}
+        for name, parameter in named.items():
+            group = rule(name, parameter) if name not in taken else None
+            if group is not None:
+                groups.append(group)
+                taken |= {view.param for view in group.incoming + group.restored}
+    return groups
+
+
+def _module_groups(path: str, module: nn.Module, attention: AttentionNeurons) -> Iterator[NeuronGroup]:
+    """List the groups of one module, without its children's."""
+    prefix = f"{path}." if path else ""
+    weight = f"{prefix}weight"
+    bias = f"{prefix}bias" if getattr(module, "bias", None) is not None else None
+    name = path or type(module).__name__.lower()
+    if isinstance(module, nn.Linear):
+        yield na.dense(name, weight=(weight, "neuron in"), bias=bias)
+    elif isinstance(module, tuple(_CONVOLUTIONS)):
+        yield from _convolution(name, module, weight, bias)
+    elif isinstance(module, nn.Embedding | nn.EmbeddingBag):
+        yield na.dense(name, weight=(weight, "vocabulary neuron"))
+    elif isinstance(module, _CHANNEL_NORMS):
+        yield na.norm(name, scale=weight, shift=bias, activation="batch neuron ...")
+    elif isinstance(module, nn.LayerNorm | nn.RMSNorm):
+        rest = "".join(f" axis{i}" for i in range(1, len(module.normalized_shape)))
+        shift = (bias, f"neuron{rest}") if bias else None
+        yield na.norm(name, scale=(weight, f"neuron{rest}"), shift=shift)
+    elif isinstance(module, nn.MultiheadAttention):
+        yield from _attention(prefix, name, module, attention)
+    elif isinstance(module, tuple(_GATES)):
+        yield from _recurrent(prefix, name, module)
+
+
+def _convolution(name: str, module: nn.Module, weight: str, bias: str | None) -> Iterator[NeuronGroup]:
+    """Describe a convolution; of a transposed one with groups, only if it has one output channel a group."""
+    kernel = next(kernel for kind, kernel in _CONVOLUTIONS.items() if isinstance(module, kind))
+    if not getattr(module, "transposed", False):
+        yield na.conv(name, weight=(weight, f"neuron in {kernel}"), bias=bias)
+    elif module.groups == 1:
+        yield na.conv(name, weight=(weight, f"in neuron {kernel}"), bias=bias)
+    elif module.groups == module.out_channels:
+        pattern = f"neuron one {kernel}" if module.in_channels == module.groups else f"(neuron in) one {kernel}"
+        yield na.conv(name, weight=(weight, pattern), bias=bias)
+
+
+def _attention(
+    prefix: str, name: str, module: nn.MultiheadAttention, attention: AttentionNeurons
+) -> Iterator[NeuronGroup]:
+    """Describe attention, its output projection aside, which is a layer of its own."""
+    width, fused = module.embed_dim, module.in_proj_weight is not None
+    parts = ("query", "key", "value")
+    if attention == "heads":
+        heads = {"neuron": module.num_heads}
+        views = (
+            [ParamView(f"{prefix}in_proj_weight", "(qkv neuron dim) in", {"qkv": 3, **heads})]
+            if fused
+            else [ParamView(f"{prefix}{part[0]}_proj_weight", "(neuron dim) in", heads) for part in parts]
+        )
+        biases = [ParamView(f"{prefix}in_proj_bias", "(qkv neuron dim)", {"qkv": 3, **heads})]
+        restored = biases if module.in_proj_bias is not None else []
+        yield NeuronGroup(name, views, restored, activation="... (neuron dim)", neurons=module.num_heads)
+        return
+    for number, part in enumerate(parts):
+        before, behind = (-1,) * (number * width), (-1,) * ((2 - number) * width)
+        index = (*before, *range(width), *behind)
+        if fused:
+            view = ParamView(f"{prefix}in_proj_weight", "neuron in", index=index)
+        else:
+            view = ParamView(f"{prefix}{part[0]}_proj_weight", "neuron in")
+        restored = (
+            [ParamView(f"{prefix}in_proj_bias", "neuron", index=index)] if module.in_proj_bias is not None else []
+        )
+        yield NeuronGroup(f"{prefix}{part}", [view], restored)
+
+
+def _recurrent(prefix: str, name: str, module: nn.Module) -> Iterator[NeuronGroup]:
+    """Describe a recurrent layer: one group a layer and direction."""
+    gates = next(gates for kind, gates in _GATES.items() if isinstance(module, kind))
+    if getattr(module, "proj_size", 0):
+        return  # the hidden state is a projection of the cell: no neuron owns a row of every weight
+    suffixes = sorted({key.partition("_")[2].partition("_")[2] for key, _ in module.named_parameters(recurse=False)})
+    for suffix in suffixes:
+        end = f"_{suffix}" if suffix else ""
+        biases = [f"{prefix}{bias}{end}" for bias in ("bias_ih", "bias_hh") if hasattr(module, f"{bias}{end}")]
+        yield na.recurrent(
+            f"{name}.{suffix}" if len(suffixes) > 1 else name,
+            input=f"{prefix}weight_ih{end}",
+            recurrent=f"{prefix}weight_hh{end}",
+            biases=biases if module.bias else [],
+            gates=gates,
+        )

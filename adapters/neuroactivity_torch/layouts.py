@@ -1,0 +1,181 @@
+"""Find the layout of any module: its groups by layer type, what they feed by probing its gradients."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, Literal, TypeAlias
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.utils import _pytree as pytree
+
+import neuroactivity as na
+from neuroactivity.discovery.probes import GradientFunction
+from neuroactivity.schedule import draw_key
+from neuroactivity_torch.layers import AttentionNeurons, Rule, groups_of
+from neuroactivity_torch.models import undisturbed
+
+__all__ = ["SharedNeurons", "gradient_function", "layout_of"]
+
+SharedNeurons: TypeAlias = Literal["incoming", "skip"]
+"""What a reset does to neurons that are read only together with other groups."""
+
+_DRAWS = 16
+_NORMS_OF_THE_BATCH = (nn.modules.batchnorm._BatchNorm, nn.modules.instancenorm._InstanceNorm)
+
+
+def layout_of(
+    model: nn.Module,
+    *example_inputs: Any,
+    shared: SharedNeurons = "incoming",
+    attention: AttentionNeurons = "channels",
+    rule: Rule | None = None,
+    seed: int = 0,
+) -> na.Layout:
+    """Find the neuron groups of a model and what they feed.
+
+    The groups are listed by layer type. Their outgoing connections are found by
+    :func:`neuroactivity.discover_outgoing`, which probes the model's gradients some hundred times and proves what it
+    finds; the model is left exactly as it was. Print ``layout.describe()`` to check it at a glance.
+
+    Args:
+        model: Any module.
+        example_inputs: What the model is called with. A batch of a few samples; floating-point values are replaced by
+            noise.
+        shared: A reset of neurons that are read only together with other groups, as in a residual stream, draws fresh
+            incoming parameters (``"incoming"``, as the paper's own code does) or passes over them (``"skip"``).
+        attention: Whether a neuron of ``MultiheadAttention`` is a channel of a projection or a whole head.
+        rule: For a parameter that no known layer holds: from its name and value to its group, or ``None``.
+        seed: Seed of the probes.
+
+    Returns:
+        The layout. A group is named by its module's path, a parameter as ``named_parameters`` names it.
+
+    Raises:
+        LayoutError: If there are no example inputs or no neuron groups, or the model's output has no gradient.
+
+    Example:
+        >>> model = nn.Sequential(nn.Linear(3, 8), nn.ReLU(), nn.Linear(8, 2))
+        >>> layout = layout_of(model, torch.zeros(4, 3))
+        >>> layout["0"].outgoing, layout["0"].status, layout["2"].status
+        ((ParamView('2.weight', 'out neuron'),), 'exclusive', 'head')
+    """
+    if not example_inputs:
+        raise na.LayoutError(
+            "example_inputs: what the model is called with is needed to find its layout; or give layout="
+        )
+    if shared not in ("incoming", "skip"):
+        raise ValueError(f"shared: expected 'incoming' or 'skip', got {shared!r}")
+    groups = groups_of(model, attention=attention, rule=rule)
+    if not groups:
+        raise na.LayoutError(f"{type(model).__name__}: found no layer with neurons; give rule= or layout=")
+    layout = na.Layout(groups)
+    with one_thread():
+        grad_fn = gradient_function(model, *example_inputs, seed=seed)
+        found = na.discover_outgoing(layout, grad_fn, _draws(model, layout, seed), seed=seed)
+    if shared == "skip":
+        skipped = [
+            na.NeuronGroup(**{**vars(group), "resettable": False}) if group.status == "shared" else group
+            for group in found.values()
+        ]
+        found = na.Layout(skipped)
+    return found
+
+
+def gradient_function(model: nn.Module, *example_inputs: Any, seed: int = 0) -> GradientFunction:
+    """Make the gradient function that discovery and :func:`neuroactivity.verify_layout` probe.
+
+    All outputs are reduced by a fixed random projection. The model runs in evaluation mode, with normalisations over
+    the batch in training mode, on copies of its buffers and with the same random numbers each time.
+
+    Args:
+        model: The model.
+        example_inputs: What it is called with.
+        seed: Seed of inputs, projection and the model's own random numbers.
+
+    Returns:
+        A function from parameters by name to gradients by name.
+    """
+    inputs = _noisy(example_inputs, seed)
+
+    def grad_fn(params: dict[str, Tensor]) -> Mapping[str, Tensor | None]:
+        leaves = {name: value.detach().requires_grad_() for name, value in params.items()}
+        buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
+        with undisturbed(model), torch.enable_grad():
+            _examine(model)
+            torch.default_generator.manual_seed(draw_key(seed, 0, "model"))
+            scalar = _project(functional_call(model, {**leaves, **buffers}, inputs), seed)
+            gradients = torch.autograd.grad(scalar, list(leaves.values()), allow_unused=True)
+        return dict(zip(leaves, gradients, strict=True))
+
+    return grad_fn
+
+
+def _examine(model: nn.Module) -> None:
+    """Switch dropout off, and let normalisations over the batch compute their statistics."""
+    model.eval()
+    for module in model.modules():
+        if isinstance(module, _NORMS_OF_THE_BATCH):
+            module.train()
+
+
+def _project(output: Any, seed: int) -> Tensor:
+    """Reduce a model's outputs to one number by fixed random weights."""
+    leaves = [leaf for leaf in pytree.tree_leaves(output) if isinstance(leaf, Tensor) and leaf.requires_grad]
+    if not leaves:
+        raise na.LayoutError(f"the model's output has no gradient: {type(output).__name__}")
+    total = torch.zeros(())
+    for number, leaf in enumerate(leaves):
+        generator = torch.Generator().manual_seed(draw_key(seed, number, "projection"))
+        weights = torch.randn(leaf.shape, generator=generator).to(leaf)
+        total = total.to(leaf) + (leaf * weights).sum()
+    return total
+
+
+def _noisy(inputs: tuple[Any, ...], seed: int) -> tuple[Any, ...]:
+    """Replace floating-point inputs by noise, so that neurons differ."""
+    generator = torch.Generator().manual_seed(draw_key(seed, 0, "inputs"))
+
+    def noise(leaf: Any) -> Any:
+        if isinstance(leaf, Tensor) and leaf.is_floating_point():
+            return torch.randn(leaf.shape, generator=generator).to(leaf)
+        return leaf
+
+    noisy: tuple[Any, ...] = pytree.tree_map(noise, inputs)
+    return noisy
+
+
+def _draws(model: nn.Module, layout: na.Layout, seed: int) -> list[dict[str, Tensor]]:
+    """Draw parameters with which few neurons are dead by chance."""
+    roles = {view.param: role for group in layout.values() for role, view in group.views if role != "outgoing"}
+    scales = {
+        v.param for group in layout.values() for v in group.incoming if set(v.parsed.names) <= {"neuron", "stack"}
+    }
+    draws = []
+    for number in range(_DRAWS):
+        drawn = {}
+        for name, parameter in model.named_parameters():
+            generator = torch.Generator().manual_seed(draw_key(seed, number, name))
+            noise = torch.randn(parameter.shape, generator=generator)
+            if name in scales:
+                value = noise.sign() * (0.5 + 0.5 * torch.rand(parameter.shape, generator=generator))
+            elif roles.get(name) == "restored":
+                value = 1 + 0.1 * noise
+            elif name in roles:
+                value = noise / max(1, parameter[0].numel() if parameter.ndim > 1 else 1) ** 0.5
+            else:
+                value = parameter.detach().cpu().float() + 0.1 * noise
+            drawn[name] = value.to(parameter)
+        draws.append(drawn)
+    return [{name: value.detach() for name, value in drawn.items()} for drawn in draws]
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Compute with one thread: for many small evaluations more only wait for each other."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)

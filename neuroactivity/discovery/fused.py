@@ -1,0 +1,103 @@
+"""Try a layer that computes several things at once as fewer neurons, each with a row in every part."""
+
+from collections.abc import Iterator, Mapping
+
+from neuroactivity.discovery.decoding import Reading, complete, feeding_view
+from neuroactivity.discovery.probes import Axis, Prober
+from neuroactivity.discovery.proof import prove
+from neuroactivity.groups import NeuronGroup, ParamView
+from neuroactivity.layout import Layout
+from neuroactivity.patterns import NEURON
+
+__all__ = ["regroup"]
+
+_CHUNKS = (2, 3, 4)
+
+
+def regroup(prober: Prober, names: list[str], readings: Mapping[Axis, Reading]) -> dict[str, NeuronGroup]:
+    """Find for each named group a coarser one whose outgoing entries can be proved.
+
+    Tried are ``(chunk neuron)`` and ``(neuron chunk)``, as in a gated linear unit, and, with three chunks, whole heads:
+    ``(chunk neuron dim)`` and ``(neuron chunk dim)``, as in a fused projection to query, key and value; the finest first.
+
+    Args:
+        prober: The model.
+        names: Groups that could not be explained neuron by neuron.
+        readings: What was read when they were silenced neuron by neuron.
+
+    Returns:
+        The coarser groups by name, with their outgoing views.
+    """
+    found: dict[str, NeuronGroup] = {}
+    for name in names:
+        group = prober.layout[name]
+        if group.stacked or any(
+            view.index is not None or len(view.parsed.names) != len(view.parsed.axes) for view in group.incoming
+        ):
+            continue
+        for pattern, sizes, owner in _coarser(prober.neurons[name]):
+            candidate = _rewrite(group, pattern, sizes)
+            outgoing = _outgoing(prober, name, candidate, owner, readings)
+            if not outgoing:
+                continue
+            trial = prober.replace(Layout([g if g.name != name else candidate for g in prober.layout.values()]))
+            if name in prove(trial, {name: [name]}, {name: outgoing}):
+                found[name] = NeuronGroup(**{**vars(candidate), "outgoing": outgoing})
+                break
+    return found
+
+
+def _coarser(count: int) -> Iterator[tuple[str, dict[str, int], list[int]]]:
+    """Yield ways to see ``count`` neurons as fewer: the axis, its sizes, and which coarse neuron each fine one belongs to."""
+    for chunk in _CHUNKS:
+        if count % chunk:
+            continue
+        width = count // chunk
+        if width > 1:
+            yield f"(chunk {NEURON})", {"chunk": chunk}, [i % width for i in range(count)]
+            yield f"({NEURON} chunk)", {"chunk": chunk}, [i // chunk for i in range(count)]
+    if count % 3:
+        return
+    width = count // 3
+    for heads in range(width // 2, 1, -1):
+        if width % heads == 0:
+            dim = width // heads
+            yield f"(chunk {NEURON} dim)", {"chunk": 3, NEURON: heads}, [i % width // dim for i in range(count)]
+            yield f"({NEURON} chunk dim)", {"chunk": 3, NEURON: heads}, [i // (3 * dim) for i in range(count)]
+
+
+def _rewrite(group: NeuronGroup, axis: str, sizes: dict[str, int]) -> NeuronGroup:
+    """Put a composite axis in the place of the neuron axis of a group's own views."""
+
+    def rewrite(view: ParamView) -> ParamView:
+        pattern = " ".join(axis if part == NEURON else part for part in view.pattern.split())
+        return ParamView(view.param, pattern, {**view.sizes, **sizes})
+
+    views = {role: [rewrite(view) for view in getattr(group, role)] for role in ("incoming", "restored")}
+    return NeuronGroup(**{**vars(group), **views, "neurons": sizes.get(NEURON)})
+
+
+def _outgoing(
+    prober: Prober, name: str, candidate: NeuronGroup, owner: list[int], readings: Mapping[Axis, Reading]
+) -> list[ParamView]:
+    """Say what the coarse neurons feed; nothing if a position was fed by fine neurons of several coarse ones."""
+    views = []
+    for (param, axis), reading in readings.items():
+        suspects = reading.suspects.get(name, {})
+        coarse = {place: {owner[neuron] for neuron in neurons} for place, neurons in suspects.items()}
+        if any(len(neurons) > 1 for neurons in coarse.values()):
+            return []
+        for other, view, _ in prober.owners[param]:
+            if (
+                other == name
+                or view not in prober.layout[other].incoming
+                or NEURON in view.parsed.axes[axis]
+                or not coarse
+            ):
+                continue
+            size = prober.shapes[param][axis]
+            feeds = {place: next(iter(neurons)) for place, neurons in coarse.items()}
+            how, feeds = complete(feeds, reading.undecided, max(owner) + 1, size)
+            views.append(feeding_view(view, axis, how, feeds, size, stacked=candidate.stacked))
+            break
+    return views

@@ -1,0 +1,253 @@
+"""Find what every neuron group feeds, stage by stage, from the plain cases to those that cannot be proved."""
+
+from collections.abc import Mapping, Sequence
+
+from neuroactivity.arrays import Arrays, namespace
+from neuroactivity.discovery.decoding import Reading, decode
+from neuroactivity.discovery.findings import Finding, interpret
+from neuroactivity.discovery.fused import regroup
+from neuroactivity.discovery.probes import LEVELS, Axis, GradientFunction, Prober, is_vector
+from neuroactivity.discovery.proof import pass_through, prove
+from neuroactivity.groups import NeuronGroup, ParamView
+from neuroactivity.layout import Layout
+
+__all__ = ["discover_outgoing"]
+
+_PROBES, _LEAST = 128, 48  # one neuron in four is silenced; a chance match has odds of (3/4)^48 = 1e-6
+_PAIRED_PROBES, _PAIRED_LEAST = 64, 22  # one neuron in two is silenced; a chance match has odds of (1/2)^22 = 2e-7
+_HEAD_PROBES = 4
+_ROUNDING = 1e-4  # a gradient below this part of its array's largest has vanished to rounding
+
+
+def discover_outgoing(layout: Layout, grad_fn: GradientFunction, draws: Sequence[Arrays], *, seed: int = 0) -> Layout:
+    """Find what every neuron group feeds, from the model's gradient function alone.
+
+    Neurons are silenced, a random quarter of every group at once, in probes over redrawn parameters. The gradient of a
+    parameter entry is a product with the output of the neuron that feeds it, so an entry is fed by neuron ``i`` if its
+    gradient vanished in every probe that silenced ``i``. What is found is proved from the other side: with the outgoing
+    entries of a random half of the neurons zeroed, exactly those neurons must lose their gradients.
+
+    Args:
+        layout: The neuron groups with their incoming and restored parameters; outgoing views are not needed.
+        grad_fn: From a parameter mapping to the gradients of one scalar of the model's outputs, ``None`` where there is
+            none. The scalar is a fixed random projection of all outputs, and the model is deterministic.
+        draws: Parameter mappings with redrawn values, about 16: weights from an initialiser, biases and shifts as 1
+            plus noise, scales of size 0.5 to 1 with either sign, so that few neurons are dead by chance.
+        seed: Seed of the choice of neurons.
+
+    Returns:
+        The layout with outgoing views, partners, a status and a reason for each group:
+
+        - ``exclusive``: proved; the neurons feed the outgoing entries and nothing else.
+        - ``through_norm``: read by one normalisation alone, whose outgoing entries they share; they take part in its
+        statistics.
+        - ``shared``: read only together with other groups, as in a residual stream.
+        - ``partner``: multiplied with another group's neurons, and read by nothing else (queries and keys).
+        - ``head``: feeds the output; not resettable.
+        - ``unproved``: anything else. No outgoing entry is guessed, and the group is not resettable: without biases, an
+          output head cannot be told from a group whose readers were not found.
+
+    Raises:
+        LayoutError: If the layout does not fit the draws.
+
+    Example:
+        >>> import numpy as np, neuroactivity as na
+        >>> def grad_fn(params):  # the output is sum(a x) @ b for x = 1, without an activation function
+        ...     return {"a": np.outer(np.ones(3), params["b"][:, 0]), "b": params["a"].sum(axis=0)[:, None]}
+        >>> rng = np.random.default_rng(0)
+        >>> draws = [{"a": rng.normal(size=(3, 8)), "b": rng.normal(size=(8, 1))} for _ in range(16)]
+        >>> groups = [na.dense("a", weight=("a", "in neuron")), na.dense("b", weight=("b", "in neuron"))]
+        >>> na.discover_outgoing(na.Layout(groups), grad_fn, draws)["a"].status
+        'exclusive'
+    """
+    search = _Search(Prober(layout, grad_fn, draws, seed=seed))
+    search.run()
+    return search.layout()
+
+
+class _Search:
+    """The stages of a search, and what they have found."""
+
+    def __init__(self, prober: Prober) -> None:
+        self.prober = prober
+        self.findings = {name: Finding() for name in prober.layout}
+        self.scales = [name for name, group in prober.layout.items() if is_vector(group.incoming[0])]
+        self.readings: dict[Axis, Reading] = {}
+        self.coarser: dict[str, NeuronGroup] = {}
+
+    def run(self) -> None:
+        """Go through all stages; what is left without a status is unproved."""
+        self._find_heads()
+        for level in LEVELS:
+            self._probe_apart(level)
+        self._probe_behind_norms()
+        while self._probe_together():
+            pass
+        self._regroup()
+        for name in self._open():
+            finding = self.findings[name]
+            if not any(self.prober.ever_live(name)):
+                self._settle(name, "unproved", "no gradient reaches it")
+            elif finding.outgoing:
+                self._settle(name, "unproved", "feeds more than what was found")
+            else:
+                self._settle(name, "unproved", "nothing was found that reads it")
+
+    def layout(self) -> Layout:
+        """Return the layout with what was found."""
+        groups = []
+        for name, listed in self.prober.layout.items():
+            group, found = self.coarser.get(name, listed), self.findings[name]
+            update = {
+                "outgoing": found.outgoing if found.status in ("exclusive", "through_norm") else (),
+                "partners": [other for other in self.prober.layout if other in self._partners(name)],
+                "resettable": group.resettable and found.status not in ("head", "unproved"),
+                "status": found.status,
+                "reason": found.reason,
+            }
+            groups.append(NeuronGroup(**{**vars(group), **update}))
+        return Layout(groups)
+
+    def _open(self) -> list[str]:
+        return [name for name, finding in self.findings.items() if not finding.status]
+
+    def _settle(self, name: str, status: str, reason: str) -> None:
+        self.findings[name].status, self.findings[name].reason = status, reason
+
+    def _partners(self, name: str) -> set[str]:
+        return {other for other in self.findings[name].kills if name in self.findings[other].kills}
+
+    def _find_heads(self) -> None:
+        """With all weights zero, only what feeds the output still has a gradient."""
+        for probe in range(_HEAD_PROBES):
+            params = self.prober.draw(probe)
+            for group in self.prober.layout.values():
+                for view in group.incoming:
+                    params[view.param] = namespace(params[view.param]).zeros_like(params[view.param])
+            grads = self.prober.gradients(params)
+            for name in self._open():
+                if any(self.prober.live_neurons(grads, name)):
+                    self._settle(name, "head", "feeds the output")
+
+    def _probe_apart(self, level: float) -> None:
+        """Silence neurons of every group independently, and read off what each feeds."""
+        names = [name for name in self._open() if level == 0.0 or self.prober.layout[name].restored]
+        if not names:
+            return
+        readings = self._probe_quarters({name: [name] for name in names}, level)
+        for name in names:
+            found = interpret(self.prober, name, name, readings)
+            if found.outgoing or found.norms or found.kills:
+                self.findings[name] = found
+        if level == 0.0:
+            self.readings = readings
+        self._conclude(names)
+
+    def _conclude(self, names: Sequence[str]) -> None:
+        """Prove what was found of the named groups, first of those that are read directly."""
+        self._prove({name: self.findings[name].outgoing for name in names if self.findings[name].outgoing})
+        behind = {name: self._behind(self.findings[name].norms) for name in names if name in self._open()}
+        self._prove({name: self.findings[name].outgoing + views for name, views in behind.items() if views})
+        for name in [name for name in names if name in self._open()]:
+            finding = self.findings[name]
+            if finding.norms and pass_through(self.prober, name, finding.norms):
+                finding.outgoing = behind[name]
+                self._settle(name, "through_norm", f"takes part in the statistics of {some(finding.norms)}")
+            elif self._partners(name) and not finding.outgoing:
+                self._settle(name, "partner", f"multiplies {some(sorted(self._partners(name)))}")
+
+    def _behind(self, norms: Sequence[str]) -> list[ParamView]:
+        """Return what normalisations feed, of those for which it is proved."""
+        proved = [self.findings[norm].outgoing for norm in norms if self.findings[norm].status == "exclusive"]
+        return [view for views in proved for view in views]
+
+    def _prove(self, outgoing: Mapping[str, list[ParamView]]) -> None:
+        for name in prove(self.prober, {name: [name] for name in outgoing}, outgoing):
+            self.findings[name].outgoing = outgoing[name]
+            self._settle(name, "exclusive", "proved: feeds nothing else")
+
+    def _probe_behind_norms(self) -> None:
+        """Tie each group to the normalisation that alone reads it."""
+        names = [name for name in self._open() if self.prober.neurons[name] > 3 and name not in self.scales]
+        if not names or not self.scales:
+            return
+        readings = self._probe_pairs({name: [name] for name in names})
+        for name in names:
+            self.findings[name].norms = interpret(self.prober, name, name, readings).norms
+        self._conclude([name for name in names if self.findings[name].norms])
+
+    def _probe_together(self) -> bool:
+        """Silence what is left jointly, by equal width, as in a residual stream; return whether that told anything."""
+        widths: dict[int, list[str]] = {}
+        for name in self._open():
+            widths.setdefault(self.prober.neurons[name], []).append(name)
+        units = {f"{width} wide": names for width, names in widths.items() if len(names) > 1 and width > 1}
+        if not units:
+            return False
+        quarters, pairs = self._probe_quarters(units, 0.0), self._probe_pairs(units)
+        before = len(self._open())
+        for unit, names in units.items():
+            outgoing = interpret(self.prober, unit, names[0], quarters).outgoing
+            norms = interpret(self.prober, unit, names[0], pairs).norms
+            proved = prove(self.prober, {unit: names}, {unit: outgoing})
+            for name in names:
+                readers = some(list(dict.fromkeys([*norms, *(view.param for view in outgoing)])))
+                others = some([other for other in names if other != name])
+                if name in proved:
+                    self._settle(name, "shared", f"proved: read only together with {others}")
+                elif norms and pass_through(self.prober, name, norms, outgoing):
+                    self._settle(name, "shared", f"read by {readers} together with {others}")
+        return len(self._open()) < before
+
+    def _regroup(self) -> None:
+        """Try what is left as fused projections."""
+        self.coarser = regroup(self.prober, self._open(), self.readings)
+        for name, group in self.coarser.items():
+            self.findings[name].outgoing = list(group.outgoing)
+            self._settle(name, "exclusive", f"proved for {group.incoming[0].pattern.partition(')')[0]}) as one neuron")
+
+    def _probe_quarters(self, units: Mapping[str, Sequence[str]], level: float) -> dict[Axis, Reading]:
+        """Silence a random quarter of each unit."""
+        silenced, live = [], []
+        for probe in range(_PROBES):
+            params, chosen = self.prober.draw(probe), {}
+            for unit, names in units.items():
+                generator = self.prober.generator("quarter", level, probe, unit)
+                count = self.prober.neurons[names[0]]
+                share = count // 4 if count >= 4 else int(count > 1 and generator.random() < 0.5)
+                chosen[unit] = frozenset(generator.sample(range(count), share))
+                self.prober.silence(params, dict.fromkeys(names, chosen[unit]), level)
+            silenced.append(chosen)
+            live.append(self.prober.live_axes(self.prober.gradients(params), self.prober.owners))
+        return decode(silenced, live, self._widths(units), least=_LEAST)
+
+    def _probe_pairs(self, units: Mapping[str, Sequence[str]]) -> dict[Axis, Reading]:
+        """Silence half of each unit and make the others opposite in pairs, and read the normalisations behind.
+
+        A normalisation subtracts the mean, so a silent neuron is not silent behind it, unless the mean is zero. In
+        every four neurons two are silenced, so that it is zero in each group of a group normalisation too.
+        """
+        silenced, live = [], []
+        params_read = [self.prober.layout[name].incoming[0].param for name in self.scales]
+        for probe in range(_PAIRED_PROBES):
+            params, chosen = self.prober.draw(probe), {}
+            for unit, names in units.items():
+                count = self.prober.neurons[names[0]]
+                generator = self.prober.generator("pairs", probe, unit)
+                fours = [generator.sample(range(i, i + 4), 4) for i in range(0, count - 3, 4)]
+                rest = range(count - count % 4, count)
+                chosen[unit] = frozenset([*(neuron for four in fours for neuron in four[:2]), *rest])
+                for name in names:
+                    self.prober.oppose(params, name, [(four[2], four[3]) for four in fours])
+                    self.prober.silence(params, {name: chosen[unit]})
+            silenced.append(chosen)
+            live.append(self.prober.live_axes(self.prober.gradients(params), params_read, noise=_ROUNDING))
+        return decode(silenced, live, self._widths(units), least=_PAIRED_LEAST)
+
+    def _widths(self, units: Mapping[str, Sequence[str]]) -> dict[str, int]:
+        return {unit: self.prober.neurons[names[0]] for unit, names in units.items()}
+
+
+def some(names: Sequence[str], most: int = 4) -> str:
+    """Name the first few of several."""
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")

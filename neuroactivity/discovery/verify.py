@@ -1,0 +1,96 @@
+"""Check a layout that somebody wrote against the model's gradients."""
+
+from collections.abc import Sequence
+
+from neuroactivity.arrays import Arrays, namespace, to_list
+from neuroactivity.discovery.probes import LEVELS, GradientFunction, Prober
+from neuroactivity.errors import LayoutError
+from neuroactivity.layout import Layout
+from neuroactivity.patterns import neuron_sums
+
+__all__ = ["verify_layout"]
+
+_PROBES = 8
+
+
+def verify_layout(layout: Layout, params: Arrays, grad_fn: GradientFunction, *, seed: int = 0) -> None:
+    """Check that the outgoing entries of a layout are the ones that its neurons feed, all of them and no others.
+
+    Two things must hold of every group that has outgoing entries and is not known to be ``through_norm`` or ``shared``.
+    When neurons are silenced, the gradients of their outgoing entries vanish; when their outgoing entries are zero, the
+    gradients of the neurons vanish.
+
+    Args:
+        layout: The neuron groups.
+        params: The model's parameters by name, not those of an output layer that is all zero.
+        grad_fn: As for :func:`neuroactivity.discover_outgoing`.
+        seed: Seed of the choice of neurons.
+
+    Raises:
+        LayoutError: If the layout does not fit the parameters, or the gradients contradict it; the message names each
+            group, the parameter and the neurons.
+
+    Example:
+        >>> import numpy as np, neuroactivity as na
+        >>> def grad_fn(params):  # the output is sum(a x) @ b for x = 1
+        ...     return {"a": np.outer(np.ones(3), params["b"][:, 0]), "b": params["a"].sum(axis=0)[:, None]}
+        >>> params = {"a": np.ones((3, 4)), "b": np.ones((4, 1))}
+        >>> right = na.dense("a", weight=("a", "in neuron"), outgoing=[("b", "neuron out")])
+        >>> na.verify_layout(na.Layout([right]), params, grad_fn)
+    """
+    prober = Prober(layout, grad_fn, [params], seed=seed)
+    wrong = []
+    for name, group in layout.items():
+        if group.outgoing and group.status not in ("through_norm", "shared"):
+            wrong += _fed_by_others(prober, name) + _feeds_others(prober, name)
+    if wrong:
+        raise LayoutError("the gradients contradict the layout: " + "; ".join(wrong))
+
+
+def _fed_by_others(prober: Prober, name: str) -> list[str]:
+    """Say which outgoing entries keep a gradient when their neurons are silenced, at whatever level does most."""
+    outcomes = []
+    for level in LEVELS:
+        live: dict[str, set[int]] = {}
+        for probe in range(_PROBES):
+            chosen = _half(prober, name, probe)
+            params = prober.draw(probe)
+            prober.silence(params, {name: chosen}, level)
+            grads = prober.gradients(params)
+            for role, view, bound in prober.fits[name].views:
+                gradient = grads.get(view.param)
+                if role != "outgoing" or gradient is None:
+                    continue
+                sums, _ = neuron_sums(gradient, bound, view.owners, prober.neurons[name])
+                alive = to_list(sums > 0 if sums.ndim == 1 else namespace(sums).any(sums > 0, axis=0))
+                live.setdefault(view.param, set()).update(i for i in chosen if alive[i])
+        outcomes.append({param: neurons for param, neurons in live.items() if neurons})
+    least = min(outcomes, key=lambda outcome: sum(map(len, outcome.values())))
+    return [
+        f"group {name!r}: entries of {param!r} have gradients while their neurons are silent: {_some(neurons)}"
+        for param, neurons in least.items()
+    ]
+
+
+def _feeds_others(prober: Prober, name: str) -> list[str]:
+    """Say which neurons keep a gradient when all that they are said to feed is zero."""
+    live: set[int] = set()
+    for probe in range(_PROBES):
+        chosen = _half(prober, name, probe)
+        params = prober.draw(probe)
+        prober.cut(params, {name: chosen}, {name: prober.layout[name].outgoing})
+        alive = prober.live_neurons(prober.gradients(params), name)
+        live |= {i for i in chosen if alive[i]}
+    outgoing = ", ".join(repr(view.param) for view in prober.layout[name].outgoing)
+    return [f"group {name!r}: neurons feed more than {outgoing}: {_some(live)}"] if live else []
+
+
+def _half(prober: Prober, name: str, probe: int) -> frozenset[int]:
+    count = prober.neurons[name]
+    return frozenset(prober.generator("verify", probe, name).sample(range(count), (count + 1) // 2))
+
+
+def _some(neurons: Sequence[int] | set[int]) -> str:
+    """Name the first few of several neurons."""
+    ordered = sorted(neurons)
+    return ", ".join(map(str, ordered[:6])) + (f" and {len(ordered) - 6} more" if len(ordered) > 6 else "")
