@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from neuroactivity.arrays import Array, constant, magnitude_sum, namespace
 from neuroactivity.errors import LayoutError
 
-__all__ = ["Bound", "Owners", "Pattern", "bind", "neuron_sums", "parse", "spread_mask"]
+__all__ = ["Bound", "Owners", "Pattern", "bind", "neuron_sums", "parse", "spread_mask", "thin_mask"]
 
 NEURON, STACK, ANY = "neuron", "stack", "..."
 
@@ -192,11 +192,18 @@ def spread_mask(mask: Array, shape: tuple[int, ...], bound: Bound, owners: Owner
         owners: Owners of the positions along the neuron axis, if they are not the neurons themselves.
     """
     xp = namespace(mask)
+    return xp.reshape(xp.broadcast_to(thin_mask(mask, bound, owners), bound.sizes), tuple(shape))
+
+
+def thin_mask(mask: Array, bound: Bound, owners: Owners | None) -> Array:
+    """Bring a mask of neurons into a shape that broadcasts against the array with its parentheses opened."""
+    xp = namespace(mask)
     if owners is not None:
-        table = constant(tuple(max(owner, 0) for owner in owners.index), like=mask, dtype=xp.int32)
-        owned = constant(tuple(owner >= 0 for owner in owners.index), like=mask, dtype=xp.bool)
+        table = constant(tuple([max(owner, 0) for owner in owners.index]), like=mask, dtype=xp.int32)
+        owned = constant(tuple([owner >= 0 for owner in owners.index]), like=mask, dtype=xp.bool)
         mask = xp.logical_and(xp.take(mask, table, axis=-1), owned)
-    if STACK in bound.names and bound.names.index(STACK) > bound.names.index(NEURON):
+    if mask.ndim == 2 and bound.names.index(STACK) > bound.names.index(NEURON):
         mask = xp.permute_dims(mask, (1, 0))
-    thin = tuple(size if name in (NEURON, STACK) else 1 for name, size in zip(bound.names, bound.sizes, strict=True))
-    return xp.reshape(xp.broadcast_to(xp.reshape(mask, thin), bound.sizes), tuple(shape))
+    own = (NEURON, STACK) if mask.ndim == 2 else (NEURON,)
+    thin = [size if name in own else 1 for name, size in zip(bound.names, bound.sizes, strict=True)]
+    return xp.reshape(mask, tuple(thin))

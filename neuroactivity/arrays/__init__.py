@@ -53,8 +53,8 @@ def magnitude_sum(x: Array, axes: tuple[int, ...]) -> Array:
     return xp.sum(magnitudes, axis=axes, dtype=dtype) if axes else xp.astype(magnitudes, dtype)
 
 
-def constant(values: tuple[int, ...] | tuple[bool, ...], *, like: Array, dtype: Any) -> Array:
-    """Make an array of fixed values on the device of ``like``."""
+def constant(values: tuple[int, ...] | tuple[bool, ...] | float, *, like: Array, dtype: Any) -> Array:
+    """Make an array of fixed values, or of one, on the device of ``like``."""
     return namespace(like).asarray(values, dtype=dtype, device=array_api_compat.device(like))
 
 

@@ -17,8 +17,8 @@ _CHUNKS = (2, 3, 4)
 def regroup(prober: Prober, names: list[str], readings: Mapping[Axis, Reading]) -> dict[str, NeuronGroup]:
     """Find for each named group a coarser one whose outgoing entries can be proved.
 
-    Tried are ``(chunk neuron)`` and ``(neuron chunk)``, as in a gated linear unit, and, with three chunks, whole heads:
-    ``(chunk neuron dim)`` and ``(neuron chunk dim)``, as in a fused projection to query, key and value; the finest first.
+    Tried are ``(chunk neuron)`` and ``(neuron chunk)``, as in a gated linear unit, and, with three chunks, whole heads,
+    ``(chunk neuron dim)`` and ``(neuron chunk dim)``, as in a fused projection to query, key and value, finest first.
 
     Args:
         prober: The model.
@@ -48,7 +48,7 @@ def regroup(prober: Prober, names: list[str], readings: Mapping[Axis, Reading]) 
 
 
 def _coarser(count: int) -> Iterator[tuple[str, dict[str, int], list[int]]]:
-    """Yield ways to see ``count`` neurons as fewer: the axis, its sizes, and which coarse neuron each fine one belongs to."""
+    """Yield ways to see neurons as fewer: the axis, its sizes, and which coarse neuron each fine one belongs to."""
     for chunk in _CHUNKS:
         if count % chunk:
             continue

@@ -8,7 +8,7 @@ from neuroactivity.arrays import Array, Arrays, constant, namespace, to_list
 from neuroactivity.errors import LayoutError
 from neuroactivity.groups import Fit, ParamView
 from neuroactivity.layout import Layout
-from neuroactivity.patterns import NEURON, STACK, Bound, neuron_sums, spread_mask
+from neuroactivity.patterns import NEURON, STACK, Bound, neuron_sums, thin_mask
 from neuroactivity.schedule import draw_key
 
 __all__ = ["LEVELS", "Axis", "Chosen", "GradientFunction", "Prober", "is_vector"]
@@ -71,31 +71,40 @@ class Prober:
     def silence(self, params: dict[str, Array], chosen: Chosen, level: float = 0.0) -> None:
         """Set the chosen neurons' incoming parameters to zero and their restored ones to ``level``."""
         for name, neurons in chosen.items():
-            for role, view, bound in self.fits[name].views if neurons else ():
-                if role != "outgoing":
-                    self._fill(params, name, neurons, view, bound, level if role == "restored" else 0.0)
+            own = [(view, bound, role) for role, view, bound in self.fits[name].views if role != "outgoing"]
+            self._fill(
+                params, name, neurons, [(v, bound, level if role == "restored" else 0.0) for v, bound, role in own]
+            )
 
     def cut(self, params: dict[str, Array], chosen: Chosen, outgoing: Mapping[str, Sequence[ParamView]]) -> None:
         """Set the entries that the chosen neurons feed to zero."""
         for name, neurons in chosen.items():
-            for view in outgoing.get(name, ()) if neurons else ():
-                bound = self.layout[name].bind(view, self.shapes[view.param], self.neurons[name])
-                self._fill(params, name, neurons, view, bound, 0.0)
+            views = outgoing.get(name, ())
+            bounds = [self.layout[name].bind(view, self.shapes[view.param], self.neurons[name]) for view in views]
+            self._fill(params, name, neurons, [(view, bound, 0.0) for view, bound in zip(views, bounds, strict=True)])
 
     def _fill(
         self,
         params: dict[str, Array],
         name: str,
         neurons: frozenset[int],
-        view: ParamView,
-        bound: Bound,
-        value: float,
+        entries: Sequence[tuple[ParamView, Bound, float]],
     ) -> None:
-        old = params[view.param]
-        xp = namespace(old)
-        mask = constant(tuple([i in neurons for i in range(self.neurons[name])]), like=old, dtype=xp.bool)
-        mask = spread_mask(xp.broadcast_to(mask, self.fits[name].shape), tuple(old.shape), bound, view.owners)
-        params[view.param] = xp.where(mask, xp.full_like(old, value), old)
+        """Set the entries of the chosen neurons in each view to a value."""
+        if not neurons or not entries:
+            return
+        like = params[entries[0][0].param]
+        chosen = tuple([neuron in neurons for neuron in range(self.neurons[name])])
+        mask = constant(chosen, like=like, dtype=namespace(like).bool)
+        for view, bound, value in entries:
+            old = params[view.param]
+            xp = namespace(old)
+            filled = xp.where(
+                thin_mask(mask, bound, view.owners),
+                constant(value, like=old, dtype=old.dtype),
+                xp.reshape(old, bound.sizes),
+            )
+            params[view.param] = xp.reshape(filled, tuple(old.shape))
 
     def oppose(self, params: dict[str, Array], name: str, pairs: Iterable[tuple[int, int]]) -> None:
         """Make the second neuron of each pair the opposite of the first, so that the two add up to zero.
@@ -128,8 +137,7 @@ class Prober:
             if gradient is None:
                 continue
             xp = namespace(gradient)
-            sizes = xp.abs(gradient)
-            present = sizes > (noise * xp.max(sizes) if noise else 0.0)
+            present = xp.abs(gradient) > noise * xp.max(xp.abs(gradient)) if noise else gradient != 0
             for axis in range(len(gradient.shape)):
                 others = tuple(i for i in range(len(gradient.shape)) if i != axis)
                 live[param, axis] = to_list(xp.any(present, axis=others) if others else present)

@@ -80,9 +80,9 @@ class _Search:
         self._find_heads()
         for level in LEVELS:
             self._probe_apart(level)
-        self._probe_behind_norms()
-        while self._probe_together():
-            pass
+            self._probe_behind_norms()
+            while self._probe_together(level):
+                pass
         self._regroup()
         for name in self._open():
             finding = self.findings[name]
@@ -176,7 +176,7 @@ class _Search:
             self.findings[name].norms = interpret(self.prober, name, name, readings).norms
         self._conclude([name for name in names if self.findings[name].norms])
 
-    def _probe_together(self) -> bool:
+    def _probe_together(self, level: float) -> bool:
         """Silence what is left jointly, by equal width, as in a residual stream; return whether that told anything."""
         widths: dict[int, list[str]] = {}
         for name in self._open():
@@ -184,7 +184,7 @@ class _Search:
         units = {f"{width} wide": names for width, names in widths.items() if len(names) > 1 and width > 1}
         if not units:
             return False
-        quarters, pairs = self._probe_quarters(units, 0.0), self._probe_pairs(units)
+        quarters, pairs = self._probe_quarters(units, level), self._probe_pairs(units)
         before = len(self._open())
         for unit, names in units.items():
             outgoing = interpret(self.prober, unit, names[0], quarters).outgoing
