@@ -1,0 +1,98 @@
+"""What the training loop asks of an agent, whatever framework it is written in."""
+
+from importlib import import_module
+from types import MappingProxyType
+from typing import Final, Generic, NamedTuple, Protocol, TypeVar, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from neuroactivity import ActivityReport
+from reference_agents.config import Config
+
+Array = NDArray[np.float32]
+
+
+T = TypeVar("T")
+
+
+class Batch(NamedTuple, Generic[T]):
+    """Transitions to learn from, in float32: of the replay buffer in NumPy, of an agent in its framework's arrays."""
+
+    observations: T  # (batch, observation)
+    actions: T  # (batch, action)
+    rewards: T  # (batch, 1)
+    next_observations: T  # (batch, observation)
+    terminated: T  # (batch, 1), 1 where no return follows
+
+
+class Counts(NamedTuple):
+    """How often a network was measured and reset."""
+
+    measurements: int
+    resets: int
+    neurons_reset: int
+
+
+class Activity(Protocol):
+    """What is known of the neurons of an agent's networks."""
+
+    fractions: dict[str, float | None]
+    """Fraction of inactive neurons when a group was last measured, None before the first time.
+
+    Keys are ``inactive/{network}/{group}`` for GraMa and, where ReDo resets, also ``dormant/{network}/{group}``.
+    """
+
+    def counts(self) -> dict[str, Counts]:
+        """Measurements and resets of each network, by the method that resets."""
+
+    def reports(self) -> dict[str, ActivityReport]:
+        """Latest report on each network, by the method that resets; networks not yet measured are left out."""
+
+
+class Agent(Protocol):
+    """An agent that learns off-policy, one update at a time, with actions from -1 to 1."""
+
+    updates: int
+    """Batches learned from so far."""
+
+    @property
+    def activity(self) -> Activity:
+        """What is known of its neurons."""
+
+    def act(self, observation: Array, *, explore: bool) -> Array:
+        """Choose an action: a random one of the policy to explore, else its best guess."""
+
+    def update(self, batch: Batch[Array]) -> None:
+        """Learn from one batch."""
+
+    def losses(self) -> dict[str, float | None]:
+        """Losses and coefficients of the latest update, None before the first."""
+
+    def save(self) -> bytes:
+        """Return everything that the agent's future depends on."""
+
+    def load(self, state: bytes) -> None:
+        """Take over what ``save`` returned."""
+
+
+class AgentFactory(Protocol):
+    """What builds an agent: its class, as a rule."""
+
+    def __call__(self, config: Config, observation_size: int, action_size: int) -> Agent:
+        """Build an agent for observations and actions of the given lengths."""
+
+
+FACTORIES: Final = MappingProxyType(
+    {
+        ("torch", "sac"): ("reference_agents.torch.sac", "SAC"),
+    }
+)
+"""Where the agent of each framework and algorithm is found."""
+
+
+def make_agent(config: Config, observation_size: int, action_size: int) -> Agent:
+    """Build the agent that the settings ask for, importing its framework and no other."""
+    module, name = FACTORIES[config.framework, config.algo]
+    factory = cast(AgentFactory, getattr(import_module(module), name))
+    return factory(config, observation_size, action_size)

@@ -1,0 +1,92 @@
+"""Environments as the agents want them: flat float32 observations, actions from -1 to 1."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import gymnasium as gym
+import mujoco  # type: ignore[import-untyped]
+import numpy as np
+from gymnasium.spaces import Box, flatdim, flatten
+
+from reference_agents.agent import Array
+from reference_agents.errors import UsageError
+
+
+class Environment(gym.Wrapper[Array, Array, Any, Any]):
+    """Any environment with bounded vector actions, seen through one pair of spaces.
+
+    After ``reset(seed=...)`` it goes the same way whatever happened in it before, which lets a run be resumed at the
+    start of any episode.
+
+    Attributes:
+        observation_size: Length of an observation; dictionaries are flattened.
+        action_size: Length of an action; its values from -1 to 1 span the environment's own bounds.
+    """
+
+    def __init__(self, env: gym.Env[Any, Any], bounds: Box) -> None:
+        super().__init__(env)
+        self.env: gym.Env[Any, Any]
+        self.observation_size = flatdim(env.observation_space)
+        self.action_size = flatdim(bounds)
+        self.observation_space = Box(-np.inf, np.inf, (self.observation_size,), np.float32)
+        self.action_space = Box(-1, 1, (self.action_size,), np.float32)
+        self._centre = (bounds.high + bounds.low) / 2
+        self._reach = (bounds.high - bounds.low) / 2
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Array, dict[str, Any]]:
+        """Begin an episode."""
+        observation, info = self.env.reset(seed=seed, options=options)
+        return self._flat(observation), info
+
+    def step(self, action: Array) -> tuple[Array, float, bool, bool, dict[str, Any]]:
+        """Take one step with an action of shape (action_size,)."""
+        observation, reward, terminated, truncated, info = self.env.step(self._centre + self._reach * action)
+        return self._flat(observation), float(reward), terminated, truncated, info
+
+    def _flat(self, observation: Any) -> Array:
+        return np.asarray(flatten(self.env.observation_space, observation), np.float32)
+
+
+def make(env_id: str) -> Environment:
+    """Make an environment by its id.
+
+    Args:
+        env_id: An id of gymnasium, such as ``HalfCheetah-v5``, or of the DeepMind Control Suite through Shimmy, such as
+            ``dm_control/dog-walk-v0``.
+
+    Raises:
+        UsageError: If there is no such environment, or its actions are not vectors of bounded numbers.
+    """
+    try:
+        if env_id.startswith("dm_control/"):
+            _register_control_suite()
+        with _silent_compiler():
+            env: gym.Env[Any, Any] = gym.make(env_id)
+    except (gym.error.Error, ImportError) as error:
+        reason = " ".join(str(error).split())
+        raise UsageError(f"env: expected the id of an environment, got {env_id!r}: {reason}") from error
+    bounds = env.action_space
+    if not isinstance(bounds, Box) or len(bounds.shape) != 1 or not bounds.is_bounded():
+        raise UsageError(f"env: expected actions that are bounded vectors, got {env_id!r} with {bounds}")
+    return Environment(env, bounds)
+
+
+@contextmanager
+def _silent_compiler() -> Iterator[None]:
+    """Keep MuJoCo's remarks on the style of an environment's model from the terminal and from a log file."""
+    handler = mujoco.get_mju_user_warning()
+    mujoco.set_mju_user_warning(lambda remark: None)
+    try:
+        yield
+    finally:
+        mujoco.set_mju_user_warning(handler)
+
+
+def _register_control_suite() -> None:
+    """Make the Control Suite known to gymnasium, without its search for a display unless the user wants one."""
+    os.environ.setdefault("MUJOCO_GL", "disable")
+    import shimmy  # type: ignore[import-untyped]
+
+    gym.register_envs(shimmy)

@@ -1,0 +1,93 @@
+"""The folder that a run leaves its files in."""
+
+import dataclasses
+import json
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from reference_agents.config import Config
+from reference_agents.errors import UsageError
+from reference_agents.files import replacing, write_text
+
+Arrays = Mapping[str, NDArray[Any]]
+
+
+class RunFolder:
+    """The files of one run.
+
+    Args:
+        path: The folder; nothing is written to it before ``claim``.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.config = path / "config.json"
+        self.metrics = path / "metrics.jsonl"
+        self.checkpoint = path / "checkpoint.npz"
+        self.plot = path / "activity.png"
+        self.summary = path / "summary.json"
+
+    def check(self, config: Config, *, resume: bool) -> None:
+        """Raise a ``UsageError`` unless a run with these settings may begin in the folder, or go on in it."""
+        if self.path.exists() and not self.path.is_dir():
+            raise UsageError(f"out: expected a folder, got the file {self.path}")
+        if not any(file.exists() for file in (self.config, self.metrics, self.checkpoint)):
+            return
+        if not resume:
+            raise UsageError(f"out: expected a folder without a run, got {self.path}; --resume goes on with its run")
+        if not self.config.exists():
+            raise UsageError(f"out: expected the settings of the run to resume, got no {self.config}")
+        _check_same(Config.from_json(self.config.read_text()), config)
+
+    def is_finished(self, config: Config) -> bool:
+        """Whether the folder holds a finished run of just so many steps."""
+        return self.summary.exists() and json.loads(self.summary.read_text())["step"] == config.steps
+
+    def claim(self, config: Config) -> None:
+        """Make the folder and write the settings; the summary of a shorter run goes.
+
+        Raises:
+            UsageError: If the folder cannot be written to.
+        """
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            self.summary.unlink(missing_ok=True)
+            write_text(self.config, config.to_json())
+        except OSError as error:
+            raise UsageError(f"out: expected a folder to write to, got {self.path}: {error.strerror}") from error
+
+    def save_checkpoint(self, progress: Mapping[str, Any], agent: bytes, replay: Arrays) -> None:
+        """Write a checkpoint in the place of the last one."""
+        columns = {f"replay/{name}": column for name, column in replay.items()}
+        with replacing(self.checkpoint) as file:
+            np.savez(
+                file,
+                allow_pickle=False,
+                progress=np.asarray(json.dumps(progress)),
+                agent=np.frombuffer(agent, np.uint8),
+                **columns,
+            )
+
+    def load_checkpoint(self) -> tuple[dict[str, Any], bytes, Arrays]:
+        """Read the checkpoint: what ``save_checkpoint`` was given."""
+        try:
+            with self.checkpoint.open("rb") as file, np.load(file, allow_pickle=False) as saved:
+                replay = {name.removeprefix("replay/"): saved[name] for name in saved if name.startswith("replay/")}
+                return json.loads(saved["progress"].item()), saved["agent"].tobytes(), replay
+        except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
+            raise UsageError(f"out: expected a checkpoint, got {self.checkpoint}: {error}") from error
+
+
+def _check_same(old: Config, new: Config) -> None:
+    """Raise a ``UsageError`` that names the first setting in which a resumed run would differ, but for more steps."""
+    for field in dataclasses.fields(Config):
+        before, now = getattr(old, field.name), getattr(new, field.name)
+        if field.name == "steps" and now < before:
+            raise UsageError(f"steps: expected at least the {before} of the run to resume, got {now}")
+        if field.name != "steps" and now != before:
+            raise UsageError(f"{field.name}: expected {before!r} as in the run to resume, got {now!r}")

@@ -1,0 +1,117 @@
+"""A picture of a run: how well the agent did, and which of its neurons learned."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import matplotlib as mpl
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import EngFormatter, PercentFormatter
+
+from reference_agents.files import replacing
+from reference_agents.recording import read_records
+
+Records = Sequence[dict[str, Any]]
+
+STYLE: Final[dict[Any, Any]] = {
+    "font.size": 10,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": "#9aa5b1",
+    "axes.labelcolor": "#3e4c59",
+    "axes.titlesize": 10.5,
+    "axes.titlelocation": "left",
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": "#e4e7eb",
+    "text.color": "#1f2933",
+    "xtick.color": "#616e7c",
+    "ytick.color": "#616e7c",
+    "legend.frameon": False,
+}
+RESETS: Final = "neurons reset"
+LAYERS: Final = ("#1b6ca8", "#e07a3f", "#3a9679", "#8e5ea2", "#7f6f5d", "#d4a72c")
+TRAINING, EVALUATION, RANDOM, RESET = "#a9bcd0", "#1b6ca8", "#9aa5b1", "#c44e52"
+
+
+def plot_run(metrics: Path, picture: Path, *, title: str, random_policy: float | None = None) -> None:
+    """Draw the return, and under it the inactive fraction of each network's groups, over the steps of a run.
+
+    Args:
+        metrics: The run's records, metrics.jsonl.
+        picture: PNG file to write.
+        title: Heading of the picture.
+        random_policy: Return of a policy that acts at random, to compare with.
+    """
+    records = read_records(metrics)
+    networks = _names(records, "neurons_reset/", part=1)
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(10, 6.2), layout="constrained")
+        figure.suptitle(title, x=0.01, ha="left", fontsize=13, fontweight="bold")
+        mosaic: list[Any] = [["return"] * len(networks), networks]
+        panels = figure.subplot_mosaic(mosaic)
+        _plot_returns(panels["return"], records, random_policy)
+        for network in networks:
+            _plot_activity(panels[network], records, network)
+        _align([panels[network] for network in networks])
+        for axes in panels.values():
+            axes.set_xlim(0, records[-1]["step"] * 1.01)
+            axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+            axes.set_xlabel("environment steps")
+        lines = {str(line.get_label()): line for network in networks for line in panels[network].lines}
+        lines[RESETS] = lines.pop(RESETS)  # moves to the end
+        figure.legend(lines.values(), lines, loc="outside lower center", ncols=len(lines))
+        with replacing(picture) as file:
+            figure.savefig(file, format="png", dpi=150)
+
+
+def _plot_returns(axes: Axes, records: Records, random_policy: float | None) -> None:
+    """Plot the returns of training episodes and of evaluations."""
+    if random_policy is not None:
+        axes.axhline(random_policy, color=RANDOM, linewidth=1.4, linestyle="--", label="random policy")
+    axes.plot(*_series(records, "return"), color=TRAINING, linewidth=1.8, label="training episodes")
+    axes.plot(*_series(records, "evaluation"), "o-", color=EVALUATION, linewidth=2, markersize=5, label="evaluation")
+    axes.set_ylabel("return")
+    axes.legend(loc="upper left")
+
+
+def _plot_activity(axes: Axes, records: Records, network: str) -> None:
+    """Plot the inactive fraction of each group of one network, and mark the records before which neurons were reset."""
+    for kind, style in (("inactive", "-"), ("dormant", ":")):
+        prefix = f"{kind}/{network}/"
+        for place, group in enumerate(_names(records, prefix, part=2)):
+            name = group.removeprefix("trunk.")
+            axes.plot(
+                *_series(records, prefix + group),
+                style,
+                color=LAYERS[place % len(LAYERS)],
+                linewidth=max(3.2 - 0.8 * place, 1),  # lines that coincide, often at zero, all show
+                label=name if kind == "inactive" else f"{name}, ReDo",
+            )
+    reset = [record[f"neurons_reset/{network}"] for record in records]
+    marked = [record["step"] for record, old, new in zip(records, [0, *reset], reset, strict=False) if new > old]
+    top = axes.get_xaxis_transform()
+    axes.plot(marked, [0.97] * len(marked), "v", color=RESET, markersize=4, transform=top, label=RESETS)
+    axes.set_title(f"{network}: {reset[-1]} neurons reset")
+
+
+def _align(panels: Sequence[Axes]) -> None:
+    """Give the panels of all networks one scale."""
+    highest = max(axes.get_ylim()[1] for axes in panels)
+    for axes in panels:
+        axes.set_ylim(-0.02 * highest, max(highest * 1.1, 0.05))
+        axes.yaxis.set_major_formatter(PercentFormatter(1))
+        axes.tick_params(labelleft=axes is panels[0])
+    panels[0].set_ylabel("inactive neurons")
+
+
+def _series(records: Records, key: str) -> tuple[list[int], list[float]]:
+    """Return steps and values of one quantity, where it is known."""
+    known = [(record["step"], record[key]) for record in records if record.get(key) is not None]
+    return [step for step, _ in known], [value for _, value in known]
+
+
+def _names(records: Records, prefix: str, *, part: int) -> list[str]:
+    """Return, in order, what stands at one place between the slashes of the keys with a prefix."""
+    return list(dict.fromkeys(key.split("/")[part] for key in records[-1] if key.startswith(prefix)))

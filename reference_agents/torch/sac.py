@@ -1,0 +1,212 @@
+"""Soft actor-critic in PyTorch (Haarnoja et al. 2018), with automatic entropy tuning, in CleanRL's form."""
+
+import io
+import math
+from copy import deepcopy
+from typing import Any, Final, Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+import neuroactivity as na
+from neuroactivity_torch import layout_of
+from reference_agents.agent import Array, Batch
+from reference_agents.config import Config
+from reference_agents.seeding import derive
+from reference_agents.torch.activity import Activity
+from reference_agents.torch.networks import linear, mlp, trunk
+
+LOG_STD_MIN, LOG_STD_MAX = -5.0, 2.0
+LOSSES: Final = ("loss/critic", "loss/actor", "value", "entropy", "alpha")
+
+
+class Stateful(Protocol):
+    """A network, an optimizer, or whatever else has a state to keep."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the state."""
+
+    def load_state_dict(self, state_dict: dict[str, Any], /) -> object:
+        """Take over a state."""
+
+
+class Actor(nn.Module):
+    """A Gaussian, squashed by tanh to actions from -1 to 1, whose mean and spread depend on the observation."""
+
+    def __init__(self, config: Config, observation_size: int, action_size: int, generator: torch.Generator) -> None:
+        super().__init__()
+        self.trunk = trunk(config, observation_size, generator)
+        self.mean = linear(config.width, action_size, generator)
+        self.log_std = linear(config.width, action_size, generator)
+
+    def forward(self, observations: Tensor) -> tuple[Tensor, Tensor]:
+        """Return mean and log standard deviation before the squashing, each (batch, action)."""
+        features = self.trunk(observations)  # (batch, width)
+        position = (torch.tanh(self.log_std(features)) + 1) / 2
+        return self.mean(features), LOG_STD_MIN + (LOG_STD_MAX - LOG_STD_MIN) * position
+
+    def sample(self, observations: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Draw actions, (batch, action), and return them with their log-densities, (batch, 1); both carry gradients."""
+        mean, log_std = self(observations)
+        noise = torch.randn(mean.shape, generator=generator)  # (batch, action)
+        raw = mean + log_std.exp() * noise
+        log_gaussian = -0.5 * noise.square() - log_std - 0.5 * math.log(2 * math.pi)
+        log_slope = 2 * (math.log(2) - raw - functional.softplus(-2 * raw))  # log(1 - tanh²), sound in saturation
+        return torch.tanh(raw), (log_gaussian - log_slope).sum(1, keepdim=True)
+
+    def layout(self) -> na.Layout:
+        """Describe the neuron groups: the last hidden layer feeds both heads, and the heads are never reset."""
+        hidden = [f"trunk.{name}" for name, layer in self.trunk.named_children() if isinstance(layer, nn.Linear)]
+        heads = ["mean", "log_std"]
+        readers = [*([name] for name in hidden[1:]), heads]
+        feeds = dict(zip(hidden, readers, strict=True)) | {head: [] for head in heads}
+        return na.Layout(
+            na.dense(
+                name,
+                weight=(f"{name}.weight", "neuron in"),
+                bias=f"{name}.bias",
+                outgoing=[(f"{reader}.weight", "out neuron") for reader in fed],
+                resettable=name not in heads,
+            )
+            for name, fed in feeds.items()
+        )
+
+
+class SAC:
+    """An actor and two critics, the critics under one optimizer, with an entropy bonus that keeps to a target.
+
+    Args:
+        config: Settings of the run.
+        observation_size: Length of an observation.
+        action_size: Length of an action.
+    """
+
+    def __init__(self, config: Config, observation_size: int, action_size: int) -> None:
+        torch.set_num_threads(config.threads)
+        self.config = config
+        self.updates = 0
+        self.target_entropy = -float(action_size)
+        self.noise = torch.Generator().manual_seed(derive(config.seed, "noise"))
+        weights = torch.Generator().manual_seed(derive(config.seed, "weights"))
+
+        self.actor = Actor(config, observation_size, action_size, weights)
+        self.critics = nn.ModuleList(mlp(config, observation_size + action_size, 1, weights) for _ in range(2))
+        self.targets = deepcopy(self.critics).requires_grad_(False)
+        self.log_alpha = nn.Parameter(torch.zeros(1))
+
+        self.actor_optimizer = torch.optim.Adam(self.actor.parameters(), lr=config.actor_lr, fused=True)
+        self.critic_optimizer = torch.optim.Adam(self.critics.parameters(), lr=config.critic_lr, fused=True)
+        self.alpha_optimizer = torch.optim.Adam([self.log_alpha], lr=config.critic_lr, fused=True)
+
+        self.activity = Activity(config)
+        self._batch: Batch[Tensor]
+        self._losses: dict[str, Tensor] = {}
+        self._watch_networks(observation_size + action_size)
+
+    def _watch_networks(self, critic_inputs: int) -> None:
+        """Measure and reset each network at the steps of its optimizer; ReDo measures on the batch of that step."""
+        watch = self.activity.watch
+        watch("actor", self.actor, self.actor_optimizer, self.actor.layout(), lambda: self._batch.observations)
+        for number, critic in enumerate(self.critics, start=1):
+            layout = layout_of(critic, torch.zeros(1, critic_inputs))
+            watch(f"critic{number}", critic, self.critic_optimizer, layout, lambda: _pairs(self._batch))
+
+    @torch.no_grad()
+    def act(self, observation: Array, *, explore: bool) -> Array:
+        """Choose an action: a random one of the policy to explore, else the squashed mean."""
+        observations = torch.from_numpy(observation).unsqueeze(0)  # (1, observation)
+        if explore:
+            actions, _ = self.actor.sample(observations, self.noise)
+        else:
+            actions = torch.tanh(self.actor(observations)[0])
+        action: Array = actions.squeeze(0).numpy()
+        return action
+
+    def update(self, batch: Batch[Array]) -> None:
+        """Learn from one batch: the critics always, the actor and the entropy coefficient in every few updates."""
+        self.updates += 1
+        self._batch = Batch(*map(torch.from_numpy, batch))
+        self._update_critics(self._batch)
+        if self.updates % self.config.policy_every == 0:
+            for _ in range(self.config.policy_every):
+                self._update_actor(self._batch)
+        self._move_targets()
+
+    def _update_critics(self, batch: Batch[Tensor]) -> None:
+        with torch.no_grad():
+            actions, log_density = self.actor.sample(batch.next_observations, self.noise)
+            next_value = _lowest(self.targets, batch.next_observations, actions)  # (batch, 1)
+            soft_value = next_value - self.log_alpha.exp() * log_density
+            goal = batch.rewards + self.config.gamma * (1 - batch.terminated) * soft_value  # (batch, 1)
+        values = [critic(_pairs(batch)) for critic in self.critics]  # two of (batch, 1)
+        loss = torch.stack([functional.mse_loss(value, goal) for value in values]).sum()
+        _descend(loss, self.critic_optimizer)
+        self._losses |= {"loss/critic": loss.detach(), "value": values[0].detach()}
+
+    def _update_actor(self, batch: Batch[Tensor]) -> None:
+        actions, log_density = self.actor.sample(batch.observations, self.noise)
+        value = _lowest(self.critics, batch.observations, actions)  # (batch, 1)
+        loss = (self.log_alpha.exp().detach() * log_density - value).mean()
+        _descend(loss, self.actor_optimizer)
+        entropy = -log_density.detach()  # (batch, 1)
+        alpha_loss = (self.log_alpha.exp() * (entropy - self.target_entropy)).mean()
+        _descend(alpha_loss, self.alpha_optimizer)
+        self._losses |= {"loss/actor": loss.detach(), "entropy": entropy}
+
+    @torch.no_grad()
+    def _move_targets(self) -> None:
+        for target, source in zip(self.targets.parameters(), self.critics.parameters(), strict=True):
+            target.lerp_(source, self.config.target_rate)
+
+    def losses(self) -> dict[str, float | None]:
+        """Losses of the latest update, with the mean value, the entropy and its coefficient; None before the first."""
+        latest = self._losses | {"alpha": self.log_alpha.detach().exp()}
+        return {name: latest[name].mean().item() if name in latest else None for name in LOSSES}
+
+    def save(self) -> bytes:
+        """Return everything that the agent's future depends on."""
+        state = {name: part.state_dict() for name, part in self._parts().items()}
+        own = {"updates": self.updates, "log_alpha": self.log_alpha, "noise": self.noise.get_state()}
+        file = io.BytesIO()
+        torch.save(state | own | {"losses": self._losses}, file)
+        return file.getvalue()
+
+    def load(self, state: bytes) -> None:
+        """Take over what ``save`` returned."""
+        saved = torch.load(io.BytesIO(state), weights_only=True)
+        for name, part in self._parts().items():
+            part.load_state_dict(saved[name])
+        self.updates, self._losses = saved["updates"], saved["losses"]
+        self.log_alpha.data.copy_(saved["log_alpha"])
+        self.noise.set_state(saved["noise"])
+
+    def _parts(self) -> dict[str, Stateful]:
+        return {
+            "actor": self.actor,
+            "critics": self.critics,
+            "targets": self.targets,
+            "actor_optimizer": self.actor_optimizer,
+            "critic_optimizer": self.critic_optimizer,
+            "alpha_optimizer": self.alpha_optimizer,
+            "activity": self.activity,
+        }
+
+
+def _descend(loss: Tensor, optimizer: torch.optim.Optimizer) -> None:
+    """Take one step down a loss, leaving the gradients of parameters that are not the optimizer's alone."""
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    optimizer.zero_grad()
+    loss.backward(inputs=parameters)  # type: ignore[no-untyped-call]
+    optimizer.step()
+
+
+def _pairs(batch: Batch[Tensor]) -> Tensor:
+    """Return what the critics judge: observations with the actions taken, (batch, observation + action)."""
+    return torch.cat([batch.observations, batch.actions], 1)
+
+
+def _lowest(critics: nn.ModuleList, observations: Tensor, actions: Tensor) -> Tensor:
+    """Return the lower of two critics' values, (batch, 1)."""
+    pairs = torch.cat([observations, actions], 1)
+    return torch.minimum(critics[0](pairs), critics[1](pairs))

@@ -1,0 +1,109 @@
+"""Train a reference agent: ``python -m reference_agents.train --env HalfCheetah-v5 --out runs/demo``."""
+
+import contextlib
+import io
+import itertools
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import tyro
+
+from reference_agents.config import Config
+from reference_agents.errors import UsageError
+from reference_agents.folder import RunFolder
+from reference_agents.loop import Training
+from reference_agents.plots import plot_run
+from reference_agents.recording import write_json
+
+
+@dataclass(frozen=True, kw_only=True)
+class Command:
+    """Train a reference agent, measure its neurons, and reset those that have stopped learning."""
+
+    config: tyro.conf.OmitArgPrefixes[Config]
+    out: Path
+    """Folder for the run's files: settings, records, summary, plot and checkpoint."""
+    resume: bool = False
+    """Go on from the checkpoint in the folder, if there is one, to the same numbers as without the break."""
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Run the command line; return its exit status."""
+    try:
+        command = parse(args)
+        train(command.config, command.out, resume=command.resume)
+    except UsageError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted; the same command with --resume goes on from the last checkpoint", file=sys.stderr)
+        return 130
+    return 0
+
+
+def parse(args: Sequence[str] | None) -> Command:
+    """Read a command line.
+
+    Raises:
+        UsageError: If it is not one; the message is one line, without the frame that tyro draws.
+    """
+    complaint = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(complaint):
+            return tyro.cli(Command, args=args, prog="python -m reference_agents.train")
+    except SystemExit as exit_:
+        if exit_.code == 0:
+            raise
+        lines = (line.strip("│ ") for line in complaint.getvalue().splitlines()[1:])
+        message = " ".join(itertools.takewhile(lambda line: line.strip("─╰╯"), lines))
+        raise UsageError(message.removeprefix("Error parsing config: ")) from None
+
+
+def train(config: Config, out: Path, *, resume: bool = False) -> None:
+    """Train an agent, and leave and print what came of it.
+
+    Args:
+        config: Settings of the run.
+        out: Folder for its files; it may hold a run only when that is resumed.
+        resume: Whether to go on with the run in the folder; one that is finished is left as it is.
+
+    Raises:
+        UsageError: If the settings, the environment and the folder do not fit together; nothing is written then.
+    """
+    folder = RunFolder(out)
+    folder.check(config, resume=resume)
+    if folder.is_finished(config):
+        print(f"{out} holds the finished run")
+        return
+    training = Training(config, folder)
+    if folder.checkpoint.exists():
+        training.restore()
+    folder.claim(config)
+    training.run()
+    _finish(training)
+
+
+def _finish(training: Training) -> None:
+    """Leave the plot and the summary, and print the activity of each network and how good the agent has become."""
+    config, folder = training.config, training.folder
+    summary = training.summary()
+    agent, random = summary["evaluation"], summary["random_policy"]
+    plot_run(folder.metrics, folder.plot, title=_title(config), random_policy=random["mean"])
+    write_json(folder.summary, summary)
+    for network, report in training.agent.activity.reports().items():
+        print(f"\n{network}\n{report}")
+    print(f"\nreturn over {config.evaluation_episodes} episodes, mean ± standard deviation")
+    print(f"  agent          {agent['mean']:9.1f} ± {agent['std']:.1f}")
+    print(f"  random policy  {random['mean']:9.1f} ± {random['std']:.1f}")
+    print(f"files in {folder.path}")
+
+
+def _title(config: Config) -> str:
+    resets = {"none": "without resets", "redo": "with ReDo", "regrama": "with ReGraMa"}
+    return f"{config.algo.upper()} on {config.env} {resets[config.reset]}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

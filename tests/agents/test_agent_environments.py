@@ -1,0 +1,89 @@
+"""Environments look alike to an agent, and a seed decides an episode whatever went before."""
+
+import os
+import subprocess
+import sys
+
+import gymnasium as gym
+import numpy as np
+import pytest
+
+from reference_agents.environments import make
+from reference_agents.errors import UsageError
+
+ENVIRONMENTS = ("HalfCheetah-v5", "InvertedPendulum-v5", "dm_control/cartpole-swingup-v0")
+
+
+def episode(env, seed, *, steps=60, actions=0):
+    """Observations and rewards of an episode under actions that a seed decides."""
+    rng = np.random.default_rng(actions)
+    observation, _ = env.reset(seed=seed)
+    observations, rewards = [observation], []
+    for _ in range(steps):
+        action = rng.uniform(-1, 1, env.action_size).astype(np.float32)
+        observation, reward, terminated, truncated, _ = env.step(action)
+        observations.append(observation)
+        rewards.append(reward)
+        if terminated or truncated:
+            break
+    return np.stack(observations), np.asarray(rewards)
+
+
+@pytest.mark.parametrize("env_id", ENVIRONMENTS)
+def test_a_seed_decides_an_episode_whatever_went_before(env_id):
+    fresh, used = make(env_id), make(env_id)
+    episode(used, seed=5, steps=37, actions=9)
+    episode(used, seed=6, steps=3, actions=8)
+    for ours, theirs in zip(episode(fresh, seed=1), episode(used, seed=1), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    assert (episode(fresh, seed=2)[0][0] != episode(used, seed=1)[0][0]).any()
+
+
+@pytest.mark.parametrize(("env_id", "sizes"), [*zip(ENVIRONMENTS, [(17, 6), (4, 1), (5, 1)], strict=True)])
+def test_observations_are_flat_and_in_single_precision(env_id, sizes):
+    env = make(env_id)
+    assert (env.observation_size, env.action_size) == sizes
+    observations, rewards = episode(env, seed=0, steps=5)
+    assert observations.dtype == np.float32
+    assert observations.shape[1:] == env.observation_space.shape == sizes[:1]
+    assert env.action_space == gym.spaces.Box(-1, 1, sizes[1:], np.float32)
+    assert all(isinstance(reward, float) for reward in rewards)
+
+
+def test_actions_span_the_bounds_of_the_environment(monkeypatch):
+    env, seen = make("InvertedPendulum-v5"), []
+    step = env.env.step
+    monkeypatch.setattr(env.env, "step", lambda action: (seen.append(action), step(action))[1])
+    env.reset(seed=0)
+    for value in (-1, 0, 0.5, 1):
+        env.step(np.asarray([value], np.float32))
+    np.testing.assert_allclose(np.concatenate(seen), [-3, 0, 1.5, 3])
+
+
+def test_the_control_suite_looks_for_no_display():
+    make("dm_control/cartpole-swingup-v0")
+    assert os.environ["MUJOCO_GL"]
+
+
+@pytest.mark.parametrize("env_id", ENVIRONMENTS)
+def test_an_environment_is_made_in_silence(env_id, tmp_path):
+    code = f"from reference_agents.environments import make; make({env_id!r})"
+    result = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert (result.stdout, result.stderr) == ("", "")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("env_id", "message"),
+    [
+        ("Nowhere-v1", "env: expected the id of an environment, got 'Nowhere-v1': Environment `Nowhere` doesn't exist"),
+        ("dm_control/dog-fly-v0", "env: expected the id of an environment, got 'dm_control/dog-fly-v0': Environment"),
+        ("", "env: expected the id of an environment, got '': Malformed environment ID"),
+        ("CartPole-v1", "env: expected actions that are bounded vectors, got 'CartPole-v1' with Discrete(2)"),
+    ],
+)
+def test_an_environment_that_will_not_do_is_refused_in_one_line(env_id, message):
+    with pytest.raises(UsageError) as caught:
+        make(env_id)
+    assert str(caught.value).startswith(message)
+    assert "\n" not in str(caught.value)

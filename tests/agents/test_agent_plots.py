@@ -1,0 +1,56 @@
+"""The picture of a run shows what its records hold."""
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+from matplotlib.image import imread
+
+from reference_agents.plots import plot_run
+from reference_agents.recording import Recorder
+
+
+def record(step, *, kinds=("inactive",), networks=("actor", "critic1"), **values):
+    fractions = {
+        f"{kind}/{network}/{group}": 0.5 if step > 1 else None
+        for kind in kinds
+        for network in networks
+        for group in ("layer1", "layer2")
+    }
+    resets = {f"neurons_reset/{network}": 3 * step for network in networks}
+    return {"step": step, "return": float(step), "evaluation": None, **fractions, **resets, **values}
+
+
+def write(path, records):
+    recorder = Recorder(path)
+    for entry in records:
+        recorder.write(entry)
+
+
+@pytest.mark.parametrize("kinds", [("inactive",), ("inactive", "dormant")])
+def test_the_picture_is_drawn(tmp_path, kinds, monkeypatch):
+    figures = []
+    savefig = Figure.savefig
+    monkeypatch.setattr(Figure, "savefig", lambda self, *a, **k: (figures.append(self), savefig(self, *a, **k))[1])
+    write(tmp_path / "metrics.jsonl", [record(step, kinds=kinds, evaluation=2.0 * step) for step in range(1, 6)])
+    plot_run(tmp_path / "metrics.jsonl", tmp_path / "activity.png", title="SAC", random_policy=-1.0)
+
+    returns, *panels = figures[0].axes
+    lines = {line.get_label(): line.get_xydata() for line in returns.lines}
+    np.testing.assert_array_equal(lines["training episodes"][:, 1], [1, 2, 3, 4, 5])
+    np.testing.assert_array_equal(lines["evaluation"][:, 1], [2, 4, 6, 8, 10])
+    assert [axes.get_title("left") for axes in panels] == ["actor: 15 neurons reset", "critic1: 15 neurons reset"]
+    for axes in panels:
+        drawn = {line.get_label(): line.get_xydata() for line in axes.lines}
+        assert set(drawn) == {"layer1", "layer2", "neurons reset"} | (
+            {"layer1, ReDo", "layer2, ReDo"} if "dormant" in kinds else set()
+        )
+        np.testing.assert_array_equal(drawn["layer1"], [[step, 0.5] for step in (2, 3, 4, 5)])
+        np.testing.assert_array_equal(drawn["neurons reset"][:, 0], [1, 2, 3, 4, 5])
+    assert imread(tmp_path / "activity.png").shape[:2] == (930, 1500)
+
+
+def test_a_run_too_short_for_anything_is_drawn_too(tmp_path):
+    empty = dict.fromkeys(("return", "evaluation", *(key for key in record(1) if key.startswith("inactive"))))
+    write(tmp_path / "metrics.jsonl", [record(1) | empty])
+    plot_run(tmp_path / "metrics.jsonl", tmp_path / "activity.png", title="SAC")
+    assert (tmp_path / "activity.png").exists()

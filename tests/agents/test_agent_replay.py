@@ -1,0 +1,85 @@
+"""The replay buffer keeps the last transitions, whatever came before."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from reference_agents.replay import ReplayBuffer
+
+
+def transition(number):
+    """A transition of which every part tells its number."""
+    observation = np.full(3, number, np.float32)
+    action = np.full(2, number + 0.25, np.float32)
+    return observation, action, number + 0.5, observation + 1, number % 3 == 0
+
+
+def filled(capacity, count):
+    buffer = ReplayBuffer(capacity, observation_size=3, action_size=2)
+    for number in range(count):
+        buffer.add(*transition(number))
+    return buffer
+
+
+@settings(deadline=None)
+@given(capacity=st.integers(1, 12), count=st.integers(1, 40), seed=st.integers(0, 2**32 - 1))
+def test_samples_are_whole_transitions_of_the_last_ones(capacity, count, seed):
+    buffer = filled(capacity, count)
+    kept = list(range(count))[-capacity:]
+    assert len(buffer) == len(kept)
+    batch = buffer.sample(64, np.random.default_rng(seed))
+    for row, number in enumerate(batch.observations[:, 0]):
+        assert number in kept
+        expected = transition(int(number))
+        for column, value in zip(batch, expected, strict=True):
+            np.testing.assert_array_equal(column[row], np.float32(value))
+
+
+@settings(deadline=None)
+@given(capacity=st.integers(1, 12), count=st.integers(1, 40))
+def test_every_transition_that_is_kept_is_drawn(capacity, count):
+    batch = filled(capacity, count).sample(2_000, np.random.default_rng(0))
+    assert set(batch.observations[:, 0]) == set(range(count)[-capacity:])
+
+
+@settings(deadline=None)
+@given(capacity=st.integers(1, 12), before=st.integers(1, 30), after=st.integers(0, 30))
+def test_a_restored_buffer_goes_on_as_the_saved_one(capacity, before, after):
+    original, restored = filled(capacity, before), filled(capacity, 3)
+    restored.load_state({name: column.copy() for name, column in original.state().items()})
+    for number in range(before, before + after):
+        original.add(*transition(number))
+        restored.add(*transition(number))
+    for ours, theirs in zip(
+        original.sample(32, np.random.default_rng(1)), restored.sample(32, np.random.default_rng(1)), strict=True
+    ):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def test_only_the_filled_part_is_saved():
+    state = filled(capacity=1_000, count=5).state()
+    assert {name: column.shape for name, column in state.items()} == {
+        "added": (),
+        "observations": (5, 3),
+        "actions": (5, 2),
+        "rewards": (5, 1),
+        "next_observations": (5, 3),
+        "terminated": (5, 1),
+    }
+
+
+def test_samples_are_copies_in_single_precision():
+    buffer = filled(capacity=4, count=4)
+    batch = buffer.sample(8, np.random.default_rng(0))
+    batch.observations[:] = -1
+    assert all(column.dtype == np.float32 for column in batch)
+    assert (buffer.sample(8, np.random.default_rng(0)).observations >= 0).all()
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_generator_decides_the_sample(seed):
+    buffer = filled(capacity=100, count=100)
+    once, again, other = (buffer.sample(16, np.random.default_rng(s)).rewards for s in (seed, seed, seed + 1))
+    assert (once == again).all()
+    assert (once != other).any()

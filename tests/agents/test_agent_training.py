@@ -1,0 +1,267 @@
+"""A run from end to end: it learns, leaves its files, repeats itself, and goes on after a break."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from reference_agents.config import Config
+from reference_agents.errors import UsageError
+from reference_agents.folder import RunFolder
+from reference_agents.loop import Training
+from reference_agents.recording import Recorder, read_records
+from reference_agents.train import main, train
+
+SHORT = {
+    "env": "InvertedPendulum-v5",
+    "steps": 700,
+    "learning_starts": 100,
+    "width": 16,
+    "batch_size": 32,
+    "buffer_size": 300,
+    "reset_every": 60,
+    "tau": 0.2,
+    "record_every": 90,
+    "evaluate_every": 250,
+    "evaluation_episodes": 2,
+    "checkpoint_every": 150,
+    "threads": 1,
+}
+
+
+class PowerFailureError(Exception):
+    """The power fails."""
+
+
+def untimed(out):
+    """The records of a run without the time they took."""
+    return [{key: value for key, value in record.items() if key != "seconds"} for record in records(out)]
+
+
+def records(out):
+    return read_records(out / "metrics.jsonl")
+
+
+def summary(out):
+    values = json.loads((out / "summary.json").read_text())
+    del values["seconds"]
+    return values
+
+
+def break_at_record(monkeypatch, number):
+    """Let the power fail when a record is to be written."""
+    write = Recorder.write
+
+    def failing(self, record):
+        if self.count == number:
+            raise PowerFailureError
+        write(self, record)
+
+    monkeypatch.setattr(Recorder, "write", failing)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """An uninterrupted run for each way to reset."""
+    runs = {}
+
+    def run(reset):
+        if reset not in runs:
+            runs[reset] = tmp_path_factory.mktemp("whole") / reset
+            train(Config(**SHORT, reset=reset), runs[reset])
+        return runs[reset]
+
+    return run
+
+
+def test_a_run_leaves_its_files(whole):
+    out = whole("regrama")
+    assert {path.name for path in out.iterdir()} == {
+        "config.json",
+        "metrics.jsonl",
+        "summary.json",
+        "activity.png",
+        "checkpoint.npz",
+    }
+    assert Config.from_json((out / "config.json").read_text()) == Config(**SHORT, reset="regrama")
+    assert (out / "activity.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_records_come_at_their_steps_with_all_they_hold(whole):
+    found = records(whole("regrama"))
+    assert [record["step"] for record in found] == [90, 180, 250, 270, 360, 450, 500, 540, 630, 700]
+    assert len({frozenset(record) for record in found}) == 1
+    assert [record["step"] for record in found if record["evaluation"] is not None] == [250, 500]
+    assert [record["updates"] for record in found] == [max(record["step"] - 100, 0) for record in found]
+    first, last = found[0], found[-1]
+    assert first["loss/critic"] is None
+    assert first["inactive/critic1/layer1"] is None
+    assert first["return"] > 0
+    for key in ("loss/critic", "loss/actor", "alpha", "entropy", "inactive/critic1/layer1", "inactive/actor/mean"):
+        assert isinstance(last[key], float)
+
+
+def test_neurons_are_measured_and_reset(whole):
+    last = records(whole("regrama"))[-1]
+    assert last["measurements"] == 3 * (600 // 60)
+    assert 0 < last["resets"] <= last["measurements"]
+    networks = [last[f"neurons_reset/{network}"] for network in ("actor", "critic1", "critic2")]
+    assert all(networks)
+    assert last["neurons_reset"] == sum(networks)
+    assert {key: last[key] for key in ("updates", "measurements", "resets", "neurons_reset")}.items() <= summary(
+        whole("regrama")
+    ).items()
+
+
+def transitions(tmp_path, env):
+    """What a run of 400 random steps remembers."""
+    settings = SHORT | {"env": env, "steps": 400, "learning_starts": 400, "buffer_size": 400, "evaluate_every": 0}
+    training = Training(Config(**settings), RunFolder(tmp_path))
+    training.run()
+    return training.replay.state()
+
+
+def test_a_time_limit_does_not_terminate(tmp_path):
+    assert not transitions(tmp_path, "Pendulum-v1")["terminated"].any()
+
+
+def test_a_fall_terminates(tmp_path):
+    seen = transitions(tmp_path, "InvertedPendulum-v5")
+    falls = np.flatnonzero(seen["terminated"][:-1, 0])
+    assert len(falls) > 5
+    for row in range(399):
+        carried_on = (seen["next_observations"][row] == seen["observations"][row + 1]).all()
+        assert carried_on == (row not in falls)
+    starts = seen["observations"][falls + 1]
+    assert len(np.unique(starts, axis=0)) == len(falls)  # every episode from a seed of its own
+
+
+def test_nothing_is_reset_when_not_asked_to(whole):
+    last = records(whole("none"))[-1]
+    assert last["measurements"] == 30
+    assert last["resets"] == last["neurons_reset"] == 0
+    assert last["inactive/critic1/layer2"] > 0
+
+
+def test_redo_is_recorded_beside_grama(whole):
+    last = records(whole("redo"))[-1]
+    assert last["neurons_reset"] > 0
+    assert 0 <= last["dormant/actor/trunk.layer1"] <= 1
+    assert 0 <= last["inactive/actor/trunk.layer1"] <= 1
+
+
+def test_the_summary_compares_with_a_random_policy_on_the_same_episodes(whole):
+    values = {reset: summary(whole(reset)) for reset in ("none", "regrama")}
+    for value in values.values():
+        for policy in ("evaluation", "random_policy"):
+            assert value[policy]["mean"] == pytest.approx(np.mean(value[policy]["returns"]))
+            assert value[policy]["std"] == pytest.approx(np.std(value[policy]["returns"]))
+            assert len(value[policy]["returns"]) == 2
+    assert values["none"]["random_policy"] == values["regrama"]["random_policy"]
+
+
+def test_the_same_seed_gives_the_same_run_and_another_gives_another(whole, tmp_path):
+    for seed in (0, 1):
+        train(Config(**SHORT, reset="regrama", seed=seed), tmp_path / str(seed))
+    assert untimed(tmp_path / "0") == untimed(whole("regrama"))
+    assert summary(tmp_path / "0") == summary(whole("regrama"))
+    assert untimed(tmp_path / "1") != untimed(whole("regrama"))
+
+
+@pytest.mark.parametrize(("reset", "number"), [("regrama", 0), ("regrama", 6), ("redo", 8), ("none", 9)])
+def test_a_run_resumed_is_the_run_uninterrupted(whole, tmp_path, monkeypatch, reset, number):
+    config = Config(**SHORT, reset=reset)
+    with monkeypatch.context() as patch:
+        break_at_record(patch, number)
+        with pytest.raises(PowerFailureError):
+            train(config, tmp_path)
+    checkpoint = tmp_path / "checkpoint.npz"
+    assert checkpoint.exists() == (number > 0)
+    if reset == "regrama" and checkpoint.exists():  # resets before the break, and after it
+        training = Training(config, RunFolder(tmp_path))
+        training.restore()
+        assert 0 < training._counts()["neurons_reset"] < records(whole(reset))[-1]["neurons_reset"]
+    train(config, tmp_path, resume=True)
+    assert untimed(tmp_path) == untimed(whole(reset))
+    assert summary(tmp_path) == summary(whole(reset))
+
+
+def test_a_run_may_be_made_longer(whole, tmp_path):
+    train(Config(**SHORT | {"steps": 475}, reset="regrama"), tmp_path)
+    assert records(tmp_path)[-1]["step"] == 475
+    train(Config(**SHORT, reset="regrama"), tmp_path, resume=True)
+    assert untimed(tmp_path) == untimed(whole("regrama"))
+    assert summary(tmp_path) == summary(whole("regrama"))
+    assert json.loads((tmp_path / "config.json").read_text())["steps"] == 700
+
+
+def test_a_finished_run_is_left_as_it_is(whole, capsys):
+    out = whole("regrama")
+    before = {path: path.stat().st_mtime_ns for path in out.iterdir()}
+    train(Config(**SHORT, reset="regrama"), out, resume=True)
+    assert capsys.readouterr().out == f"{out} holds the finished run\n"
+    assert {path: path.stat().st_mtime_ns for path in out.iterdir()} == before
+
+
+@pytest.mark.parametrize(
+    ("settings", "resume", "message"),
+    [
+        ({}, False, "out: expected a folder without a run, got {out}; --resume goes on with its run"),
+        ({"tau": 0.3}, True, "tau: expected 0.2 as in the run to resume, got 0.3"),
+        ({"steps": 600}, True, "steps: expected at least the 700 of the run to resume, got 600"),
+    ],
+)
+def test_a_folder_with_another_run_is_refused(whole, settings, resume, message):
+    out = whole("regrama")
+    before = {path: path.read_bytes() for path in out.iterdir()}
+    with pytest.raises(UsageError) as caught:
+        train(Config(**SHORT | settings, reset="regrama"), out, resume=resume)
+    assert str(caught.value) == message.format(out=out)
+    assert {path: path.read_bytes() for path in out.iterdir()} == before
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 not a checkpoint"])
+def test_a_file_that_is_no_checkpoint_is_refused(tmp_path, content):
+    config = Config(**SHORT)
+    (tmp_path / "config.json").write_text(config.to_json())
+    (tmp_path / "checkpoint.npz").write_bytes(content)
+    with pytest.raises(UsageError, match="out: expected a checkpoint, got"):
+        train(config, tmp_path, resume=True)
+
+
+def test_ctrl_c_ends_a_run_in_one_line(tmp_path, monkeypatch, capsys):
+    def interrupt(self, record):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Recorder, "write", interrupt)
+    arguments = [f"--{name.replace('_', '-')}={value}" for name, value in SHORT.items()]
+    assert main([*arguments, "--out", str(tmp_path / "run")]) == 130
+    *_, last = capsys.readouterr().err.splitlines()
+    assert last == "interrupted; the same command with --resume goes on from the last checkpoint"
+
+
+def test_a_run_killed_outright_resumes(whole, tmp_path):
+    arguments = [f"--{name.replace('_', '-')}={value}" for name, value in SHORT.items()]
+    command = [sys.executable, "-m", "reference_agents.train", *arguments, "--out", str(tmp_path / "run")]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 60
+    while not (tmp_path / "run" / "checkpoint.npz").exists() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    os.kill(process.pid, signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    train(Config(**SHORT), tmp_path / "run", resume=True)
+    assert untimed(tmp_path / "run") == untimed(whole("regrama"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("reset", ["none", "redo", "regrama"])
+def test_sac_learns_to_swing_up_a_pendulum(tmp_path, reset):
+    train(Config(env="Pendulum-v1", steps=6_000, learning_starts=1_000, reset=reset), tmp_path)
+    values = summary(tmp_path)
+    assert values["random_policy"]["mean"] < -900
+    assert values["evaluation"]["mean"] > -300
