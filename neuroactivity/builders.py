@@ -47,9 +47,9 @@ def dense(
         >>> fc1.outgoing
         (ParamView('fc2.weight', 'out neuron'),)
     """
-    views = (as_view(weight),)
+    views = (_view(name, weight),)
     activation = activation or _stacked("... neuron", views)
-    restored = (*_vectors([bias], views), *restored)
+    restored = (*_vectors(name, [bias], views), *restored)
     return NeuronGroup(name, views, restored, outgoing, activation=activation, resettable=resettable)
 
 
@@ -82,10 +82,10 @@ def conv(
         >>> conv("conv", weight=("conv.weight", "neuron in h w"), bias="conv.bias").activation
         'batch neuron ...'
     """
-    views = (as_view(weight),)
+    views = (_view(name, weight),)
     last = views[0].parsed.axes[-1] == (NEURON,)
     activation = activation or _stacked("... neuron" if last else "batch neuron ...", views)
-    restored = (*_vectors([bias], views), *restored)
+    restored = (*_vectors(name, [bias], views), *restored)
     return NeuronGroup(name, views, restored, outgoing, activation=activation, resettable=resettable)
 
 
@@ -118,7 +118,7 @@ def residual(
         >>> group.incoming, group.outgoing
         ((ParamView('embed.weight', 'neuron in'),), (ParamView('head.weight', 'out neuron'),))
     """
-    views = tuple(as_view(view) for view in writers)
+    views = tuple(_view(name, view) for view in writers)
     activation = activation or _stacked("... neuron", views)
     return NeuronGroup(name, views, restored, (*readers, *outgoing), activation=activation, resettable=resettable)
 
@@ -167,12 +167,12 @@ def attention(
     separate = [view for view in (query, key, value) if view is not None]
     if len(separate) != (0 if qkv is not None else 3):
         raise LayoutError(f"group {name!r}: expected query, key and value, or qkv alone")
-    views = tuple(as_view(view) for view in ([qkv] if qkv is not None else separate))
-    outgoing = (*([as_view(output)] if output is not None else ()), *outgoing)
-    reading = as_view(outgoing[0]).parsed.axes if outgoing else (("neuron", "dim"),)
-    shared = [f"... ({' '.join(axis)})" for axis in reading if NEURON in axis and len(axis) > 1]
+    views = tuple(_view(name, view) for view in ([qkv] if qkv is not None else separate))
+    read = [_view(name, view) for view in (output, *outgoing) if view is not None]
+    axes = read[0].parsed.axes if read else (("neuron", "dim"),)
+    shared = [f"... ({' '.join(axis)})" for axis in axes if NEURON in axis and len(axis) > 1]
     activation = activation or _stacked(shared[0] if shared else "... neuron dim", views)
-    return NeuronGroup(name, views, restored, outgoing, activation=activation, neurons=heads, resettable=resettable)
+    return NeuronGroup(name, views, restored, read, activation=activation, neurons=heads, resettable=resettable)
 
 
 def norm(
@@ -203,9 +203,9 @@ def norm(
         >>> norm("ln", scale="ln.weight", shift="ln.bias").restored
         (ParamView('ln.bias', 'neuron'),)
     """
-    views = (ParamView(scale, NEURON) if isinstance(scale, str) else as_view(scale),)
+    views = (_view(name, scale, NEURON),)
     activation = activation or _stacked("... neuron", views)
-    restored = (*_vectors([shift], views), *restored)
+    restored = (*_vectors(name, [shift], views), *restored)
     return NeuronGroup(name, views, restored, outgoing, activation=activation, resettable=resettable)
 
 
@@ -248,7 +248,7 @@ def recurrent(
     """
 
     def gated(view: View | str, default: str) -> ParamView:
-        read = ParamView(view, default) if isinstance(view, str) else as_view(view)
+        read = _view(name, view, default)
         sizes = {"gate": gates} if "gate" in read.parsed.names else {}
         return ParamView(read.param, read.pattern, {**sizes, **read.sizes}, read.index)
 
@@ -271,8 +271,16 @@ def _stacked(pattern: str, views: Sequence[ParamView]) -> str:
     return f"{STACK} {pattern}" if views and views[0].parsed.stacked else pattern
 
 
-def _vectors(views: Sequence[View | str | None], like: Sequence[ParamView]) -> list[ParamView]:
+def _view(name: str, view: View | str, default: str | None = None) -> ParamView:
+    """Read a view, of which a name alone means the ``default`` pattern; an error names the group."""
+    try:
+        if isinstance(view, str) and default is not None:
+            return ParamView(view, default)
+        return as_view(view)
+    except LayoutError as error:
+        raise LayoutError(f"group {name!r}: {error}") from None
+
+
+def _vectors(name: str, views: Sequence[View | str | None], like: Sequence[ParamView]) -> list[ParamView]:
     """Read biases and shifts, whose name alone means one entry a neuron."""
-    default = _stacked(NEURON, like)
-    present = [view for view in views if view is not None]
-    return [ParamView(view, default) if isinstance(view, str) else as_view(view) for view in present]
+    return [_view(name, view, _stacked(NEURON, like)) for view in views if view is not None]

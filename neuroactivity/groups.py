@@ -1,7 +1,7 @@
 """One parameter seen as neurons, and one layer's neurons: the values that a layout is made of."""
 
 import operator
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from types import MappingProxyType
 from typing import Any, Literal, NamedTuple, TypeAlias
@@ -44,23 +44,14 @@ class ParamView:
             raise LayoutError(f"{where}: expected two strings")
         try:
             parsed = parse(self.pattern)
+            sizes = _read_sizes(self.sizes, parsed)
+            index = None if self.index is None else _read_index(self.index)
         except LayoutError as error:
             raise LayoutError(f"{where}: {error}") from None
-        for name, size in self.sizes.items():
-            if name not in parsed.names:
-                raise LayoutError(f"{where}: sizes has {name!r}, which is no axis of the pattern")
-            if not isinstance(size, int) or size < 1:
-                raise LayoutError(f"{where}: expected a positive size for {name!r}, got {size!r}")
-        owners = None
-        if self.index is not None:
-            index = tuple(operator.index(owner) for owner in self.index)
-            if any(owner < -1 for owner in index):
-                raise LayoutError(f"{where}: expected owners of -1 or more in index, got {min(index)}")
-            object.__setattr__(self, "index", index)
-            owners = Owners.of(index)
-        object.__setattr__(self, "sizes", MappingProxyType(dict(self.sizes)))
+        object.__setattr__(self, "index", index)
+        object.__setattr__(self, "sizes", MappingProxyType(sizes))
         object.__setattr__(self, "parsed", parsed)
-        object.__setattr__(self, "owners", owners)
+        object.__setattr__(self, "owners", None if index is None else Owners.of(index))
 
     def __hash__(self) -> int:
         return hash((self.param, self.pattern, frozenset(self.sizes.items()), self.index))
@@ -94,6 +85,29 @@ class ParamView:
         return record
 
 
+def _read_sizes(sizes: Mapping[str, int], pattern: Pattern) -> dict[str, int]:
+    """Copy the sizes of named axes, checked."""
+    if not isinstance(sizes, Mapping):
+        raise LayoutError(f"expected sizes by name, got {sizes!r}")
+    for name, size in sizes.items():
+        if name not in pattern.names:
+            raise LayoutError(f"sizes has {name!r}, which is no axis of the pattern")
+        if not isinstance(size, int) or size < 1:
+            raise LayoutError(f"expected a positive size for {name!r}, got {size!r}")
+    return dict(sizes)
+
+
+def _read_index(index: Iterable[int]) -> tuple[int, ...]:
+    """Copy the owners of positions, checked."""
+    try:
+        owners = tuple([operator.index(owner) for owner in index])
+    except TypeError:
+        raise LayoutError(f"expected whole numbers in index, got {index!r}") from None
+    if any(owner < -1 for owner in owners):
+        raise LayoutError(f"expected owners of -1 or more in index, got {min(owners)}")
+    return owners
+
+
 Role: TypeAlias = Literal["incoming", "restored", "outgoing"]
 """What a parameter is to a neuron."""
 
@@ -101,7 +115,7 @@ View: TypeAlias = ParamView | tuple[str, str] | tuple[str, str, Mapping[str, int
 """A :class:`ParamView`, or ``(param, pattern)`` or ``(param, pattern, sizes)`` for it."""
 
 
-def as_view(view: View) -> ParamView:
+def as_view(view: View | str) -> ParamView:
     """Read ``(param, pattern)`` and ``(param, pattern, sizes)`` as a :class:`ParamView`."""
     if isinstance(view, ParamView):
         return view
@@ -169,9 +183,12 @@ class NeuronGroup:
         try:
             for role, views in (("incoming", incoming), ("restored", restored), ("outgoing", outgoing)):
                 values[role] = tuple(as_view(view) for view in views)
-            parse(activation)
         except LayoutError as error:
             raise LayoutError(f"group {name!r}: {error}") from None
+        try:
+            parse(activation)
+        except LayoutError as error:
+            raise LayoutError(f"group {name!r}: activation {activation!r}: {error}") from None
         for key, value in values.items():
             object.__setattr__(self, key, value)
         self._check()
@@ -221,7 +238,7 @@ class NeuronGroup:
                     return self.bind(view, shapes[view.param]).size(NEURON)
                 except LayoutError as error:
                     problem = problem or error
-        if default is not None:
+        if problem is None and default is not None:
             return default
         raise problem or LayoutError(f"group {self.name!r}: no parameter tells its number of neurons; give neurons=")
 

@@ -4,6 +4,7 @@ A :class:`Layout` is a value: immutable, hashable, checked when built, independe
 the usual layers stand in :mod:`neuroactivity.builders`.
 """
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Any, Self
@@ -136,7 +137,11 @@ def lookup(arrays: Arrays, view: ParamView, group: NeuronGroup) -> Any:
         raise LayoutError(
             f"group {group.name!r}: parameter {view.param!r} is missing; there are {names or 'no parameters'}"
         )
-    return arrays[view.param]
+    array = arrays[view.param]
+    if array is not None and not hasattr(array, "shape"):
+        what = f"expected an array, got {type(array).__name__}"
+        raise TypeError(f"group {group.name!r}, parameter {view.param!r}: {what}")
+    return array
 
 
 def _entries(view: ParamView) -> str:
@@ -146,7 +151,8 @@ def _entries(view: ParamView) -> str:
     places = [place for place, owner in enumerate(view.index) if owner >= 0]
     whole = places and places == list(range(places[0], places[-1] + 1))
     where = f"{places[0]}-{places[-1]}" if whole else f"{len(places)} places"
-    return f"{view.param}[{view.pattern.replace('neuron', f'neuron@{where}')}]"
+    pattern = re.sub(r"\bneuron\b", f"neuron@{where}", view.pattern)
+    return f"{view.param}[{pattern}]"
 
 
 def _check_ownership(groups: Iterable[NeuronGroup]) -> None:

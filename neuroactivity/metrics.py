@@ -6,7 +6,7 @@ state, no randomness, no data-dependent shapes.
 
 from typing import Literal
 
-from neuroactivity.arrays import Array, Arrays, constant, finite, namespace
+from neuroactivity.arrays import Array, Arrays, check_array, constant, finite, namespace
 from neuroactivity.errors import LayoutError
 from neuroactivity.groups import NeuronGroup
 from neuroactivity.layout import Layout, lookup
@@ -135,6 +135,7 @@ def _output_scores(outputs: Arrays, layout: Layout) -> dict[str, Array]:
         pattern = parse(group.activation)
         where = f"group {name!r}, activation {group.activation!r}"
         try:
+            check_array(outputs[name])
             if pattern.stacked != group.stacked:
                 raise LayoutError(
                     f"expected {'a' if group.stacked else 'no'} 'stack' axis, like the incoming parameters"

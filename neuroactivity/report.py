@@ -57,7 +57,7 @@ class GroupActivity:
     def alert(self) -> str:
         """What keeps the group, or members of its stack, from being judged; empty if nothing does."""
         alerts = []
-        for count, what in ((self.silent, "silent: all gradients zero"), (self.nonfinite, "not finite: NaN or Inf")):
+        for count, what in ((self.silent, "silent: all scores zero"), (self.nonfinite, "not finite: NaN or Inf")):
             if count:
                 alerts.append(what if count == self.neurons else f"{what} in {count} of {self.neurons} neurons")
         return "; ".join(alerts)
@@ -134,7 +134,9 @@ class ActivityReport:
 
     def __str__(self) -> str:
         header = ("group", "neurons", "inactive", "", "reset", "lowest", "median", "highest", "status", "remark")
-        *lines, total = table(header, [_row(group) for group in (*self.groups, self.total)], words=_WORDS)
+        rows = [_row(group, f"! {group.alert}" if group.alert else group.reason) for group in self.groups]
+        rows.append(_row(self.total, ""))
+        *lines, total = table(header, rows, words=_WORDS)
         notes = [f"inactive: score <= {self.tau:g}"]
         if self.absent:
             notes.append(f"not measured, no gradient: {', '.join(self.absent)}")
@@ -149,8 +151,8 @@ def _record(group: GroupActivity) -> dict[str, Any]:
     return record
 
 
-def _row(group: GroupActivity) -> tuple[str, ...]:
-    """One group as the cells of a table."""
+def _row(group: GroupActivity, remark: str) -> tuple[str, ...]:
+    """One group as the cells of a table, with a remark."""
 
     def number(value: float | None) -> str:
         return "" if value is None else f"{value:.3g}"
@@ -158,9 +160,8 @@ def _row(group: GroupActivity) -> tuple[str, ...]:
     fraction = group.inactive_fraction
     share = "n/a" if math.isnan(fraction) else f"{100 * fraction:.1f}%"
     reset = "" if group.reset is None else str(group.reset)
-    note = f"! {group.alert}" if group.alert and group.name != "total" else group.reason
     scores = (number(group.lowest), number(group.median), number(group.highest))
-    return (group.name, str(group.neurons), str(group.inactive), share, reset, *scores, group.status or "", note)
+    return (group.name, str(group.neurons), str(group.inactive), share, reset, *scores, group.status or "", remark)
 
 
 def summarize(scores: Arrays, layout: Layout, tau: float = 0.01, *, masks: Arrays | None = None) -> ActivityReport:
@@ -215,9 +216,7 @@ def build_report(scores: Arrays, layout: Layout, tau: float, *, masks: Arrays | 
 
 def describe_alerts(alerts: Mapping[str, str]) -> str:
     """Say in one sentence which groups could not be judged."""
-    return "neurons could not be judged and are not reset: " + ", ".join(
-        f"{name} ({why})" for name, why in alerts.items()
-    )
+    return "neurons could not be judged: " + ", ".join(f"{name} ({why})" for name, why in alerts.items())
 
 
 def _members(array: Array) -> list[list[Any]]:
@@ -231,16 +230,22 @@ def _count_true(mask: Array) -> int:
 
 
 def _count(scores: Array, tau: float) -> dict[str, Any]:
-    """Count neurons by what their scores say."""
+    """Count neurons by what their scores say, compared in the dtype of the scores as a mask compares them."""
     members = _members(scores)
-    sound = [member for member in members if all(map(math.isfinite, member))]
+    sound = [member for member in members if _is_sound(member)]
     values = sorted(score for member in sound for score in member)
     return {
         "neurons": sum(map(len, members)),
-        "inactive": sum(score <= tau for score in values),
+        "inactive": sum(
+            sum(low) for member, low in zip(members, _members(scores <= tau), strict=True) if _is_sound(member)
+        ),
         "lowest": values[0] if values else None,
         "median": statistics.median(values) if values else None,
         "highest": values[-1] if values else None,
         "silent": sum(len(member) for member in sound if member and not any(member)),
         "nonfinite": sum(len(member) for member in members) - len(values),
     }
+
+
+def _is_sound(member: list[float]) -> bool:
+    return all(map(math.isfinite, member))

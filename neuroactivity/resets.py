@@ -5,7 +5,7 @@ Everything is built and checked before it is returned, and no argument is change
 
 from collections.abc import Iterator
 
-from neuroactivity.arrays import Array, Arrays, namespace
+from neuroactivity.arrays import Array, Arrays, check_array, namespace
 from neuroactivity.errors import LayoutError
 from neuroactivity.groups import NeuronGroup, ParamView, Role
 from neuroactivity.layout import Layout, lookup
@@ -50,8 +50,9 @@ def reset(params: Arrays, fresh: Arrays, masks: Arrays, /, layout: Layout) -> di
         feeds a normalisation, the network's function changes even so, since the neuron takes part in the statistics.
     """
     written = dict(params)
-    for role, view, mask in _entries(params, masks, layout):
-        written[view.param] = _select(mask, view, written[view.param], None if role == "outgoing" else fresh)
+    for group, role, view, mask in _entries(params, masks, layout):
+        value = None if role == "outgoing" else _fresh(fresh, view, group, written[view.param])
+        written[view.param] = _select(mask, written[view.param], value)
     return written
 
 
@@ -80,26 +81,31 @@ def reset_moments(moments: Arrays, masks: Arrays, /, layout: Layout, fresh: Arra
                [0. ]])}
     """
     written = dict(moments)
-    for _, view, mask in _entries(moments, masks, layout):
-        written[view.param] = _select(mask, view, written[view.param], fresh)
+    for group, _, view, mask in _entries(moments, masks, layout):
+        value = None if fresh is None else _fresh(fresh, view, group, written[view.param])
+        written[view.param] = _select(mask, written[view.param], value)
     return written
 
 
-def _entries(arrays: Arrays, masks: Arrays, layout: Layout) -> Iterator[tuple[Role, ParamView, Array]]:
-    """Yield the role, the view and the mask of its entries, for all that a reset writes, in the order of writing."""
+def _entries(arrays: Arrays, masks: Arrays, layout: Layout) -> Iterator[tuple[NeuronGroup, Role, ParamView, Array]]:
+    """Yield group, role, view and mask of its entries, for all that a reset writes, in the order of writing."""
     unknown = [name for name in masks if name not in layout]
     if unknown:
         raise LayoutError(
             f"group {unknown[0]!r} of the masks is not in the layout; there are {', '.join(list(layout)[:8])}"
         )
     groups = [(layout[name], mask) for name, mask in masks.items() if layout[name].resettable]
-    spread = [entry for group, mask in groups for entry in _spread(arrays, mask, group)]
-    yield from (entry for entry in spread if entry[0] != "outgoing")
-    yield from (entry for entry in spread if entry[0] == "outgoing")
+    spread = [(group, *entry) for group, mask in groups for entry in _spread(arrays, mask, group)]
+    yield from (entry for entry in spread if entry[1] != "outgoing")
+    yield from (entry for entry in spread if entry[1] == "outgoing")
 
 
 def _spread(arrays: Arrays, mask: Array, group: NeuronGroup) -> Iterator[tuple[Role, ParamView, Array]]:
     """Spread one group's mask over the parameters that it writes."""
+    try:
+        check_array(mask)
+    except TypeError as error:
+        raise TypeError(f"group {group.name!r}, mask: {error}") from None
     present = {view.param: lookup(arrays, view, group) for _, view in group.views}
     shapes = {param: tuple(array.shape) for param, array in present.items() if array is not None}
     if not shapes:
@@ -112,17 +118,19 @@ def _spread(arrays: Arrays, mask: Array, group: NeuronGroup) -> Iterator[tuple[R
         yield role, view, spread_mask(mask, shapes[view.param], bound, view.owners)
 
 
-def _select(mask: Array, view: ParamView, old: Array, fresh: Arrays | None) -> Array:
-    """Take the fresh value, or zero, where the mask is True."""
-    xp = namespace(old, mask)
-    if fresh is None:
-        return xp.where(mask, xp.zeros_like(old), old)
-    if view.param not in fresh:
-        raise LayoutError(f"parameter {view.param!r}: no fresh value given")
+def _fresh(fresh: Arrays, view: ParamView, group: NeuronGroup, old: Array) -> Array:
+    """Return the fresh value of a parameter, checked against the one it is to replace."""
+    where = f"group {group.name!r}, parameter {view.param!r}"
+    if fresh.get(view.param) is None:
+        raise LayoutError(f"{where}: no fresh value given")
     new = fresh[view.param]
     if tuple(new.shape) != tuple(old.shape) or new.dtype != old.dtype:
-        raise LayoutError(
-            f"parameter {view.param!r}: expected a fresh value of shape {tuple(old.shape)} and dtype {old.dtype}, "
-            f"got {tuple(new.shape)} and {new.dtype}"
-        )
-    return xp.where(mask, new, old)
+        expected = f"shape {tuple(old.shape)} and dtype {old.dtype}"
+        raise LayoutError(f"{where}: expected a fresh value of {expected}, got {tuple(new.shape)} and {new.dtype}")
+    return new
+
+
+def _select(mask: Array, old: Array, new: Array | None) -> Array:
+    """Take the new value, or zero, where the mask is True."""
+    xp = namespace(old, mask)
+    return xp.where(mask, xp.zeros_like(old) if new is None else new, old)

@@ -14,7 +14,7 @@ import array_api_compat
 
 from neuroactivity.errors import LayoutError
 
-__all__ = ["Array", "Arrays", "constant", "finite", "magnitude_sum", "namespace", "to_list"]
+__all__ = ["Array", "Arrays", "check_array", "constant", "finite", "magnitude_sum", "namespace", "to_list"]
 
 Array: TypeAlias = Any
 """An array of any supported library."""
@@ -30,17 +30,21 @@ def namespace(*arrays: Array) -> Any:
         TypeError: If something is not an array of a supported library, or the libraries differ.
     """
     for array in arrays:
-        if not array_api_compat.is_array_api_obj(array):
-            raise TypeError(f"expected an array (NumPy, PyTorch, JAX, Array API), got {type(array).__name__}")
+        check_array(array)
     return array_api_compat.array_namespace(*arrays)
+
+
+def check_array(array: Array) -> None:
+    """Raise a ``TypeError`` if something is not an array of a supported library."""
+    if not array_api_compat.is_array_api_obj(array):
+        raise TypeError(f"expected an array (NumPy, PyTorch, JAX, Array API), got {type(array).__name__}")
 
 
 def _accumulation_dtype(xp: Any, dtype: Any) -> Any:
     """Float64 for float64, float32 for every other real floating dtype."""
     if dtype == xp.float64:
         return xp.float64
-    # NumPy's isdtype does not know the bfloat16 that ml_dtypes adds to it.
-    if xp.isdtype(dtype, "real floating") or str(dtype) == "bfloat16":
+    if str(dtype) == "bfloat16" or xp.isdtype(dtype, "real floating"):  # NumPy's isdtype does not know ml_dtypes
         return xp.float32
     raise LayoutError(f"expected a real floating dtype, got {dtype}")
 

@@ -80,10 +80,10 @@ class _Search:
         self._find_heads()
         for level in LEVELS:
             self._probe_apart(level)
+            self._regroup()
             self._probe_behind_norms()
             while self._probe_together(level):
                 pass
-        self._regroup()
         for name in self._open():
             finding = self.findings[name]
             if not any(self.prober.ever_live(name)):
@@ -139,8 +139,7 @@ class _Search:
             found = interpret(self.prober, name, name, readings)
             if found.outgoing or found.norms or found.kills:
                 self.findings[name] = found
-        if level == 0.0:
-            self.readings = readings
+        self.readings = readings
         self._conclude(names)
 
     def _conclude(self, names: Sequence[str]) -> None:
@@ -201,8 +200,9 @@ class _Search:
 
     def _regroup(self) -> None:
         """Try what is left as fused projections."""
-        self.coarser = regroup(self.prober, self._open(), self.readings)
-        for name, group in self.coarser.items():
+        coarser = regroup(self.prober, self._open(), self.readings)
+        self.coarser |= coarser
+        for name, group in coarser.items():
             self.findings[name].outgoing = list(group.outgoing)
             self._settle(name, "exclusive", f"proved for {group.incoming[0].pattern.partition(')')[0]}) as one neuron")
 

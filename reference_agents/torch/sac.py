@@ -9,7 +9,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-import neuroactivity as na
 from neuroactivity_torch import layout_of
 from reference_agents.agent import Array, Batch
 from reference_agents.config import Config
@@ -55,23 +54,6 @@ class Actor(nn.Module):
         log_slope = 2 * (math.log(2) - raw - functional.softplus(-2 * raw))  # log(1 - tanh²), sound in saturation
         return torch.tanh(raw), (log_gaussian - log_slope).sum(1, keepdim=True)
 
-    def layout(self) -> na.Layout:
-        """Describe the neuron groups: the last hidden layer feeds both heads, and the heads are never reset."""
-        hidden = [f"trunk.{name}" for name, layer in self.trunk.named_children() if isinstance(layer, nn.Linear)]
-        heads = ["mean", "log_std"]
-        readers = [*([name] for name in hidden[1:]), heads]
-        feeds = dict(zip(hidden, readers, strict=True)) | {head: [] for head in heads}
-        return na.Layout(
-            na.dense(
-                name,
-                weight=(f"{name}.weight", "neuron in"),
-                bias=f"{name}.bias",
-                outgoing=[(f"{reader}.weight", "out neuron") for reader in fed],
-                resettable=name not in heads,
-            )
-            for name, fed in feeds.items()
-        )
-
 
 class SAC:
     """An actor and two critics, the critics under one optimizer, with an entropy bonus that keeps to a target.
@@ -102,14 +84,15 @@ class SAC:
         self.activity = Activity(config)
         self._batch: Batch[Tensor]
         self._losses: dict[str, Tensor] = {}
-        self._watch_networks(observation_size + action_size)
+        self._watch_networks(observation_size, action_size)
 
-    def _watch_networks(self, critic_inputs: int) -> None:
+    def _watch_networks(self, observation_size: int, action_size: int) -> None:
         """Measure and reset each network at the steps of its optimizer; ReDo measures on the batch of that step."""
         watch = self.activity.watch
-        watch("actor", self.actor, self.actor_optimizer, self.actor.layout(), lambda: self._batch.observations)
+        layout = layout_of(self.actor, torch.zeros(8, observation_size))
+        watch("actor", self.actor, self.actor_optimizer, layout, lambda: self._batch.observations)
         for number, critic in enumerate(self.critics, start=1):
-            layout = layout_of(critic, torch.zeros(1, critic_inputs))
+            layout = layout_of(critic, torch.zeros(8, observation_size + action_size))
             watch(f"critic{number}", critic, self.critic_optimizer, layout, lambda: _pairs(self._batch))
 
     @torch.no_grad()

@@ -50,7 +50,7 @@ def test_model_and_generator_stay_as_they_were(initializer):
 
 
 def test_parameters_of_one_shape_draw_different_values():
-    """PRIOR_ART fault 13."""
+    """Published fault 13."""
     model = nn.Sequential(*(nn.Linear(8, 8) for _ in range(4)), nn.Linear(8, 1))
     names = [f"{i}.weight" for i in range(4)]
     drawn = fresh_values(model, inputs=torch.zeros(4, 8)).draw(1, names)
@@ -58,7 +58,7 @@ def test_parameters_of_one_shape_draw_different_values():
 
 
 def test_the_layers_own_distribution_is_used():
-    """PRIOR_ART fault 12: drawn values fill the layer's own bounds, not sqrt(6) times them."""
+    """Published fault 12: drawn values fill the layer's own bounds, not sqrt(6) times them."""
     model = nn.Sequential(nn.Linear(400, 300), nn.ReLU(), nn.Linear(300, 1))
     bound = 1 / math.sqrt(400)
     drawn = fresh_values(model, inputs=torch.zeros(4, 400)).draw(1, ["0.weight", "0.bias"])
@@ -69,7 +69,7 @@ def test_the_layers_own_distribution_is_used():
 
 
 def test_normalisations_are_fresh_at_one_and_zero_and_keep_their_statistics():
-    """PRIOR_ART fault 2: a normalisation under the default initialiser."""
+    """Published fault 2: a normalisation under the default initialiser."""
     norms = nn.BatchNorm1d(8), nn.LayerNorm(8)
     model = nn.Sequential(nn.Linear(3, 8), norms[0], nn.Linear(8, 8), norms[1], nn.Linear(8, 1))
     model(torch.randn(8, 3)).sum().backward()

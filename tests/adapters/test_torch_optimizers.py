@@ -94,7 +94,7 @@ def test_healthy_neurons_take_the_step_they_would_have_taken(make_optimizer):
 
 
 def test_state_is_found_by_identity_not_by_order():
-    """PRIOR_ART fault 8: the optimizer lists the parameters in another order, among those of another model."""
+    """Published fault 8: the optimizer lists the parameters in another order, among those of another model."""
     model, other = mlp(), mlp(seed=1)
     backwards = (reversed(list(net.parameters())) for net in (other, model))
     mixed = [parameter for pair in zip(*backwards, strict=True) for parameter in pair]

@@ -62,7 +62,7 @@ def test_a_reset_computes_what_ablation_computes(make):
 
 
 def test_twin_critics_under_one_optimizer():
-    """PRIOR_ART fault 8: each wrapper resets its own critic and clears that critic's state."""
+    """Published fault 8: each wrapper resets its own critic and clears that critic's state."""
     critics = [mlp(seed=1, outputs=1), mlp(seed=2, outputs=1)]
     kill(critics[1][0], [4])
     parameters = [p for critic in reversed(critics) for p in reversed(list(critic.parameters()))]
@@ -84,7 +84,7 @@ def test_twin_critics_under_one_optimizer():
 
 
 def test_the_actors_backward_pass_does_not_pollute_the_critics_scores():
-    """PRIOR_ART fault 11."""
+    """Published fault 11."""
     critic, actor = mlp(seed=1, inputs=7, outputs=1), mlp(seed=2, outputs=2)
     critic_optimizer, actor_optimizer = optim.Adam(critic.parameters()), optim.Adam(actor.parameters())
     regrama = ReGraMa(critic, critic_optimizer, example_inputs=torch.zeros(8, 7), every=1, max_fraction=0.0)
@@ -198,7 +198,7 @@ def test_at_most_a_fraction_is_reset():
 
 
 def test_nan_gradients_reset_nothing_and_warn_once():
-    """PRIOR_ART fault 1, and one warning for all measurements."""
+    """Published fault 1, and one warning for all measurements."""
     model = mlp()
     optimizer = optim.SGD(model.parameters(), lr=0.0)
     regrama = ReGraMa(model, optimizer, example_inputs=X, tau=0.5, every=1)
@@ -277,7 +277,7 @@ def test_equal_seeds_write_equal_values_whatever_the_global_generator_does():
 
 
 def test_a_measurement_leaves_no_trace():
-    """PRIOR_ART fault 9."""
+    """Published fault 9."""
     model = mlp()
     model[1].eval()
     optimizer = optim.Adam(model.parameters())

@@ -1,0 +1,70 @@
+"""Random layouts for property tests: any pattern the notation allows, over arrays of a few entries."""
+
+import numpy as np
+from hypothesis import strategies as st
+
+import neuroactivity as na
+from neuroactivity import NeuronGroup, ParamView
+
+
+@st.composite
+def index_of(draw, neurons):
+    """An index in which every neuron owns a position at least: uneven, in any order, with positions of nobody."""
+    extra = draw(st.lists(st.integers(-1, neurons - 1), max_size=3))
+    return tuple(draw(st.permutations([*range(neurons), *extra])))
+
+
+@st.composite
+def views(draw, param, neurons, stack=None):
+    """A view of a parameter, and the shape of the parameter: random axes, order, parentheses, ellipsis and index."""
+    index = draw(st.none() | index_of(neurons))
+    sizes = {name: draw(st.integers(1, 3)) for name in draw(st.lists(st.sampled_from("abc"), max_size=3, unique=True))}
+    sizes["neuron"] = neurons if index is None else len(index)
+    if stack is not None:
+        sizes["stack"] = stack
+    axes = []
+    for name in draw(st.permutations(sorted(sizes))):
+        if axes and draw(st.integers(0, 3)) == 0:
+            axes[-1].append(name)
+        else:
+            axes.append([name])
+    shape = tuple(int(np.prod([sizes[name] for name in axis])) for axis in axes)
+
+    texts = [f"({' '.join(axis)})" if len(axis) > 1 or draw(st.booleans()) else axis[0] for axis in axes]
+    plain = [i for i, axis in enumerate(axes) if len(axis) == 1 and axis[0] in "abc"]
+    dots = draw(st.sampled_from(["no", "instead of an axis", "of no axis"]))
+    if dots == "instead of an axis" and plain:
+        texts[draw(st.sampled_from(plain))] = "..."
+    elif dots == "of no axis":
+        texts.insert(draw(st.integers(0, len(texts))), "...")
+
+    declared = {}
+    for axis in axes:
+        # The number of neurons is the group's or the index's; one more name an axis may be left to be inferred.
+        others = [name for name in axis if name != "neuron"] if len(axis) > 1 else []
+        left_out = draw(st.sampled_from(others)) if others and draw(st.booleans()) else None
+        declared |= {name: sizes[name] for name in others if name != left_out}
+    return ParamView(param, " ".join(texts), declared, index), shape
+
+
+@st.composite
+def groups(draw, *, incoming=2, restored=1, outgoing=2):
+    """A layout of one group with random views, and the shapes of its parameters and its scores."""
+    neurons = draw(st.integers(1, 4))
+    stack = draw(st.none() | st.integers(1, 3))
+    shapes, roles = {}, []
+    for role, most, least in (("in", incoming, 1), ("rest", restored, 0), ("out", outgoing, 0)):
+        drawn = [draw(views(f"{role}{i}", neurons, stack)) for i in range(draw(st.integers(least, most)))]
+        shapes |= {view.param: shape for view, shape in drawn}
+        roles.append([view for view, _ in drawn])
+    layout = na.Layout([NeuronGroup("g", *roles, neurons=neurons)])
+    return layout, shapes, (neurons,) if stack is None else (stack, neurons)
+
+
+def arrays(shapes, seed):
+    """Values of normal size, with some zeros."""
+    generator = np.random.default_rng(seed)
+    return {name: generator.standard_normal(shape) * (generator.random(shape) < 0.8) for name, shape in shapes.items()}
+
+
+seeds = st.integers(0, 2**32 - 1)
