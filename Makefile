@@ -8,7 +8,7 @@ export MUJOCO_GL ?= disable
 demo: .venv/installed
 	rm -rf runs/demo
 	$(BIN)/python -m reference_agents.train --framework torch --algo sac --env HalfCheetah-v5 --steps 20000 \
-		--reset regrama --tau 0.01 --seed 0 --out runs/demo
+		--reset regrama --seed 0 --out runs/demo
 
 test: check
 	$(BIN)/pytest -m "not slow"

@@ -72,7 +72,7 @@ class ActivityReport:
     Attributes:
         tau: Threshold at or below which a neuron counts as inactive.
         groups: The groups that were measured, in the order of the layout.
-        absent: Names of the layout's groups that were not measured: no gradient reached the metric.
+        absent: Names of the layout's groups that were not measured: frozen, unused, or trained by another optimizer.
     """
 
     tau: float
@@ -139,7 +139,7 @@ class ActivityReport:
         *lines, total = table(header, rows, words=_WORDS)
         notes = [f"inactive: score <= {self.tau:g}"]
         if self.absent:
-            notes.append(f"not measured, no gradient: {', '.join(self.absent)}")
+            notes.append(f"not measured: {', '.join(self.absent)}")
         return "\n".join([*lines, lines[1], total, *notes])
 
 

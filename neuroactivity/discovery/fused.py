@@ -74,7 +74,8 @@ def _rewrite(group: NeuronGroup, axis: str, sizes: dict[str, int]) -> NeuronGrou
         return ParamView(view.param, pattern, {**view.sizes, **sizes})
 
     views = {role: [rewrite(view) for view in getattr(group, role)] for role in ("incoming", "restored")}
-    return NeuronGroup(**{**vars(group), **views, "neurons": sizes.get(NEURON)})
+    heads = {"neurons": sizes[NEURON], "activation": f"... ({NEURON} dim)"} if NEURON in sizes else {}
+    return NeuronGroup(**{**vars(group), **views, **heads})
 
 
 def _outgoing(

@@ -120,11 +120,48 @@ def test_activations_read_their_part_of_a_concatenation():
     assert torch.equal(activations(model, x, layout=layout)["b"], model.b(x).relu())
 
 
-def test_a_reader_that_is_not_called_is_named():
+def test_what_no_module_shows_is_left_out():
+    """The inside of attention and of a recurrent layer: never another group's outputs in its place."""
+    attention = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
+    seen = activations(attention, torch.randn(3, 4, 8))
+    assert {name for name, value in seen.items() if value is None} == {
+        f"self_attn.{part}" for part in ("query", "key", "value")
+    }
+    recurrent = nn.LSTM(3, 4, num_layers=2)
+    views = {k: f"weight_{k}_l0" for k in ("ih", "hh")}
+    first = na.recurrent("l0", input=views["ih"], recurrent=views["hh"], gates=4)
+    assert activations(recurrent, torch.randn(5, 2, 3), layout=na.Layout([first])) == {"l0": None}
+
+
+def test_activations_that_a_permutation_flattens_are_told_apart():
+    """As many places as neurons: the neurons are told by the axis, not by its size."""
+
+    class Transposing(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.out = nn.Linear(3, 4), nn.Linear(16, 1)
+
+        def forward(self, x):
+            return self.out(self.a(x).relu().transpose(1, 2).flatten(1))
+
+    model, x = Transposing(), torch.randn(5, 4, 3)
+    seen = activations(model, x)["a"]
+    expected = model.a(x).relu().abs().mean(dim=(0, 1))
+    torch.testing.assert_close(seen.abs().mean(dim=(0, 1)), expected)
+
+
+def test_another_thing_than_the_neurons_is_refused():
     model = TwoHeaded()
-    model.forward = lambda x: model.mean(x[:, :1].expand(-1, 12))
-    with pytest.raises(na.LayoutError, match=r"group 'trunk\.0'.*module 'trunk\.2', where .* was not called"):
-        activations(model, torch.ones(2, 5), layout=model.layout())
+    model.trunk[2] = nn.Sequential()
+    wrong = na.dense("trunk.0", weight=("trunk.0.weight", "neuron in"), outgoing=[("mean.weight", "out neuron")])
+    model.forward = lambda x: model.mean(model.trunk(x)[:, :6].repeat(1, 2)[:, :6] @ torch.ones(6, 12))
+    layout = na.Layout(
+        [na.NeuronGroup("trunk.0", wrong.incoming, outgoing=wrong.outgoing, activation="batch time neuron")]
+    )
+    with pytest.raises(
+        na.LayoutError, match=r"group 'trunk\.0', activation 'batch time neuron', read at the input of 'mean"
+    ):
+        activations(model, torch.ones(2, 5), layout=layout)
 
 
 def test_activations_leave_everything_as_it_was():
