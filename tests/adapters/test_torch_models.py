@@ -124,9 +124,8 @@ def test_what_no_module_shows_is_left_out():
     """The inside of attention and of a recurrent layer: never another group's outputs in its place."""
     attention = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
     seen = activations(attention, torch.randn(3, 4, 8))
-    assert {name for name, value in seen.items() if value is None} == {
-        f"self_attn.{part}" for part in ("query", "key", "value")
-    }
+    hidden = {f"self_attn.{part}" for part in ("query", "key", "value", "out_proj")}
+    assert {name for name, value in seen.items() if value is None} == hidden
     recurrent = nn.LSTM(3, 4, num_layers=2)
     views = {k: f"weight_{k}_l0" for k in ("ih", "hh")}
     first = na.recurrent("l0", input=views["ih"], recurrent=views["hh"], gates=4)
