@@ -84,10 +84,11 @@ def _module_groups(path: str, module: nn.Module, attention: AttentionNeurons) ->
 
 
 def _convolution(name: str, module: nn.Module, weight: str, bias: str | None) -> Iterator[NeuronGroup]:
-    """Describe a convolution; of a transposed one with groups, only if it has one output channel a group."""
+    """Describe a convolution, a depthwise one with the axis ``one``; not a transposed one with groups of channels."""
     kernel = next(kernel for kind, kernel in _CONVOLUTIONS.items() if isinstance(module, kind))
     if not getattr(module, "transposed", False):
-        yield na.conv(name, weight=(weight, f"neuron in {kernel}"), bias=bias)
+        depthwise = module.groups == module.in_channels and module.in_channels != 1
+        yield na.conv(name, weight=(weight, f"neuron {'one' if depthwise else 'in'} {kernel}"), bias=bias)
     elif module.groups == 1:
         yield na.conv(name, weight=(weight, f"in neuron {kernel}"), bias=bias)
     elif module.groups == module.out_channels:

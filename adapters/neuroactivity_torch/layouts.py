@@ -13,7 +13,7 @@ import neuroactivity as na
 from neuroactivity.discovery.probes import GradientFunction
 from neuroactivity.schedule import draw_key
 from neuroactivity_torch.layers import AttentionNeurons, Rule, groups_of
-from neuroactivity_torch.models import undisturbed
+from neuroactivity_torch.models import parameters, undisturbed
 
 __all__ = ["SharedNeurons", "gradient_function", "layout_of"]
 
@@ -72,6 +72,10 @@ def layout_of(
     layout = na.Layout(groups)
     with one_thread():
         grad_fn = gradient_function(model, *example_inputs, seed=seed)
+        try:
+            grad_fn(parameters(model))
+        except (RuntimeError, ValueError, TypeError, IndexError) as error:
+            raise na.LayoutError(f"example_inputs: the model cannot be probed with them: {error}") from error
         found = na.discover_outgoing(layout, grad_fn, _draws(model, layout, seed), seed=seed)
     if shared == "skip":
         skipped = [

@@ -1,5 +1,6 @@
 """Read which neuron feeds which position off a series of probes, and write it down as a view."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -9,6 +10,8 @@ from neuroactivity.groups import ParamView
 from neuroactivity.patterns import NEURON, STACK, parse
 
 __all__ = ["Feeds", "Reading", "Suspects", "complete", "decode", "feeding_view"]
+
+_OFTEN = 8  # probes in which a neuron must have been silenced, for its silence to mean anything
 
 Feeds: TypeAlias = dict[int, int]
 """For each position along an axis the neuron that feeds it."""
@@ -49,10 +52,12 @@ def decode(
     """
     owner = [(unit, neuron) for unit, count in neurons.items() for neuron in range(count)]
     number = {neuron: place for place, neuron in enumerate(owner)}
+    often = Counter((unit, neuron) for chosen in silenced for unit, members in chosen.items() for neuron in members)
+    testable = sum(1 << number[neuron] for neuron in owner if often[neuron] >= _OFTEN)
     active = []
     for chosen in silenced:
         silent = sum(1 << number[unit, neuron] for unit, members in chosen.items() for neuron in members)
-        active.append(((1 << len(owner)) - 1) & ~silent)
+        active.append(testable & ~silent)
     axes = [axis for axis in live[0] if all(axis in probe for probe in live)]
     return {axis: _decode_axis([probe[axis] for probe in live], active, owner, least) for axis in axes}
 
@@ -68,7 +73,7 @@ def _decode_axis(
         if len(alive) < least:
             undecided.add(position)
             continue
-        suspects = (1 << len(owner)) - 1
+        suspects = -1
         for probe in alive:
             suspects &= active[probe]
             if not suspects:
@@ -85,7 +90,7 @@ def _decode_axis(
 def complete(feeds: Feeds, undecided: frozenset[int], neurons: int, size: int) -> tuple[str, Feeds]:
     """Name an axis that is read in a regular way, and fill the gaps of a regular map.
 
-    A gap is a position that could not be decided; what is filled in is left to the proof.
+    A gap is one of few positions that could not be decided; what is filled in is left to the proof.
 
     Returns:
         ``neuron``, ``(neuron hw)`` or ``(hw neuron)`` if the whole axis is read in that order, else an empty name, and
@@ -105,7 +110,7 @@ def complete(feeds: Feeds, undecided: frozenset[int], neurons: int, size: int) -
         if (
             all(form.get(p) == neuron for p, neuron in feeds.items())
             and filled <= undecided
-            and len(filled) <= len(feeds)
+            and 2 * len(filled) <= len(feeds)
         ):
             return name, form
     return "", feeds

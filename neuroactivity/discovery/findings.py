@@ -1,26 +1,49 @@
 """What the readings of a series of probes mean for a group of neurons."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
-from neuroactivity.discovery.decoding import Reading, complete, feeding_view
+from neuroactivity.discovery.decoding import Feeds, Reading, complete, feeding_view
 from neuroactivity.discovery.probes import Axis, Prober, is_vector
 from neuroactivity.groups import ParamView
 from neuroactivity.patterns import NEURON
 
-__all__ = ["Finding", "interpret"]
+__all__ = ["Finding", "Link", "directly", "interpret", "views_of"]
+
+_LEAST_PART = 4  # one neuron in four at least must feed an axis: fewer may be chance
+
+
+@dataclass(frozen=True)
+class Link:
+    """Neurons of a group feed positions along an axis of a parameter.
+
+    Attributes:
+        view: The parameter in its own group.
+        axis: The axis.
+        feeds: Which neuron feeds which position.
+        undecided: Positions that could not be decided.
+        behind: The group whose neurons lie along that axis, if it is read one to one.
+    """
+
+    view: ParamView
+    axis: int
+    feeds: Feeds
+    undecided: frozenset[int]
+    behind: str = ""
 
 
 @dataclass
 class Finding:
     """What is known of a group so far."""
 
-    outgoing: list[ParamView] = field(default_factory=list)
+    links: list[Link] = field(default_factory=list)
     """What its neurons feed."""
     norms: list[str] = field(default_factory=list)
     """The groups of scales that its neurons feed one to one."""
     kills: set[str] = field(default_factory=set)
     """The groups that lose weights and biases alike when its neurons are silent."""
+    outgoing: list[ParamView] = field(default_factory=list)
+    """What is settled that its neurons feed."""
     status: str = ""
     reason: str = ""
 
@@ -37,32 +60,62 @@ def interpret(prober: Prober, unit: str, group: str, readings: Mapping[Axis, Rea
     found = Finding()
     for (param, axis), reading in readings.items():
         feeds = reading.feeds(unit)
-        if not feeds:
+        if _LEAST_PART * len(set(feeds.values())) < prober.neurons[group]:
             continue
-        size = prober.shapes[param][axis]
-        how, feeds = complete(feeds, reading.undecided, prober.neurons[group], size)
-        for owner, view, _ in prober.owners[param]:
+        for owner, view, _ in prober.owners[param] if feeds else ():
             own_axis = NEURON in view.parsed.axes[axis]
             if view not in prober.layout[owner].incoming or (own_axis and owner == group):
                 continue
-            if own_axis and _vanishes_whole(prober, owner, unit, readings):
-                found.kills.add(owner)
-            elif own_axis and is_vector(view):
-                found.norms += [owner] if how == NEURON else []
-            else:
-                found.outgoing.append(feeding_view(view, axis, how, feeds, size, stacked=prober.layout[group].stacked))
             if not own_axis:
+                found.links.append(Link(view, axis, feeds, reading.undecided))
                 break  # a parameter of several groups is read once
+            if _vanishes_whole(prober, owner, unit, readings):
+                found.kills.add(owner)
+            elif not is_vector(view):
+                found.links.append(Link(view, axis, feeds, reading.undecided, behind=owner))
+            elif complete(feeds, reading.undecided, prober.neurons[group], prober.shapes[param][axis])[0] == NEURON:
+                found.norms.append(owner)
     return found
 
 
 def _vanishes_whole(prober: Prober, owner: str, unit: str, readings: Mapping[Axis, Reading]) -> bool:
     """Whether a group's weights and biases vanish alike, so that its neurons are multiplied and do not read.
 
-    Without a bias, a weight with several inputs a neuron is taken to be multiplied, one with a single input to read.
+    Without a bias, scales and weights with an axis called ``one`` are taken to read, all others to be multiplied.
     """
     biases = [view for view in prober.layout[owner].restored if (view.param, 0) in readings]
     if biases:
         return any(readings[bias.param, len(bias.parsed.axes) - 1].feeds(unit) for bias in biases)
-    _, view, bound = prober.fits[owner].views[0]
-    return not is_vector(view) and any(n == "in" and s > 1 for n, s in zip(bound.names, bound.sizes, strict=True))
+    view = prober.layout[owner].incoming[0]
+    return not is_vector(view) and "one" not in view.parsed.names
+
+
+def directly(links: Sequence[Link], findings: Mapping[str, Finding]) -> list[Link]:
+    """Leave out what is fed only by way of a group read one to one, through which silence goes on without a bias."""
+    left = []
+    for link in links:
+        feeds = dict(link.feeds)
+        for step in links:
+            if not step.behind or step is link:
+                continue
+            for further in findings[step.behind].links:
+                if (further.view.param, further.axis) == (link.view.param, link.axis):
+                    passed = {place: step.feeds.get(neuron) for place, neuron in further.feeds.items()}
+                    feeds = {place: neuron for place, neuron in feeds.items() if passed.get(place) != neuron}
+        if feeds:
+            left.append(replace(link, feeds=feeds))
+    return left
+
+
+def views_of(prober: Prober, group: str, links: Sequence[Link]) -> list[ParamView]:
+    """Write links down as outgoing views, after those that the group was listed with."""
+    listed = prober.layout[group]
+    views = list(listed.outgoing)
+    known = {view.param for view in views}
+    for link in links:
+        if link.view.param in known:
+            continue
+        size = prober.shapes[link.view.param][link.axis]
+        how, feeds = complete(link.feeds, link.undecided, prober.neurons[group], size)
+        views.append(feeding_view(link.view, link.axis, how, feeds, size, stacked=listed.stacked))
+    return views

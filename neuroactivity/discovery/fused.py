@@ -35,6 +35,11 @@ def regroup(prober: Prober, names: list[str], readings: Mapping[Axis, Reading]) 
             view.index is not None or len(view.parsed.names) != len(view.parsed.axes) for view in group.incoming
         ):
             continue
+        own = {view.param for view in group.incoming + group.restored}
+        others = [reading for (param, _), reading in readings.items() if param not in own]
+        feeding = {neuron for reading in others for neuron in reading.feeds(name).values()}
+        if len(feeding) == prober.neurons[name]:
+            continue  # each neuron feeds something of its own
         for pattern, sizes, owner in _coarser(prober.neurons[name]):
             candidate = _rewrite(group, pattern, sizes)
             outgoing = _outgoing(prober, name, candidate, owner, readings)

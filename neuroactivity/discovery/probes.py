@@ -39,7 +39,8 @@ class Prober:
     def __init__(self, layout: Layout, grad_fn: GradientFunction, draws: Sequence[Arrays], *, seed: int) -> None:
         if not draws:
             raise LayoutError("draws: expected at least one parameter mapping, got none")
-        layout.validate(draws[0])
+        for draw in draws:
+            layout.validate(draw)
         self.layout, self._grad_fn, self._draws, self._seed = layout, grad_fn, draws, seed
         self.shapes = {name: tuple(value.shape) for name, value in draws[0].items()}
         self.fits: dict[str, Fit] = {name: group.fit(self.shapes) for name, group in layout.items()}

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from neuroactivity.arrays import Arrays, namespace
 from neuroactivity.discovery.decoding import Reading, decode
-from neuroactivity.discovery.findings import Finding, interpret
+from neuroactivity.discovery.findings import Finding, Link, directly, interpret, views_of
 from neuroactivity.discovery.fused import regroup
 from neuroactivity.discovery.probes import LEVELS, Axis, GradientFunction, Prober, is_vector
 from neuroactivity.discovery.proof import pass_through, prove
@@ -13,7 +13,7 @@ from neuroactivity.layout import Layout
 
 __all__ = ["discover_outgoing"]
 
-_PROBES, _LEAST = 128, 48  # one neuron in four is silenced; a chance match has odds of (3/4)^48 = 1e-6
+_PROBES, _LEAST = 128, 32  # one neuron in four is silenced; a chance match has odds of (3/4)^32 = 1e-4
 _PAIRED_PROBES, _PAIRED_LEAST = 64, 22  # one neuron in two is silenced; a chance match has odds of (1/2)^22 = 2e-7
 _HEAD_PROBES = 4
 _ROUNDING = 1e-4  # a gradient below this part of its array's largest has vanished to rounding
@@ -88,7 +88,7 @@ class _Search:
             finding = self.findings[name]
             if not any(self.prober.ever_live(name)):
                 self._settle(name, "unproved", "no gradient reaches it")
-            elif finding.outgoing:
+            elif finding.links:
                 self._settle(name, "unproved", "feeds more than what was found")
             else:
                 self._settle(name, "unproved", "nothing was found that reads it")
@@ -137,22 +137,81 @@ class _Search:
         readings = self._probe_quarters({name: [name] for name in names}, level)
         for name in names:
             found = interpret(self.prober, name, name, readings)
-            if found.outgoing or found.norms or found.kills:
+            if found.links or found.norms or found.kills:
                 self.findings[name] = found
+        self._drop_doubtful_links(names)
+        self._drop_doubtful_norms(names)
         self.readings = readings
         self._conclude(names)
 
+    def _drop_doubtful_links(self, names: Sequence[str]) -> None:
+        """Of two groups that make each other vanish one to one, only a bias tells which one reads the other."""
+        doubtful = []
+        for name in names:
+            for link in self.findings[name].links:
+                back = self.findings[link.behind] if link.behind else Finding()
+                mutual = name in back.norms or any(other.behind == name for other in back.links)
+                if mutual and not self.prober.layout[link.behind].restored:
+                    doubtful.append((name, link))
+        pairs = [{name, link.behind} for name, link in doubtful]
+        for name, link in doubtful:
+            self.findings[name].links.remove(link)
+        for name in names:
+            behind = {link.behind for link in self.findings[name].links}
+            if any(pair <= behind for pair in pairs):
+                self.findings[name].links.clear()  # it reads one of the two, and which is not to be told
+
+    def _drop_doubtful_norms(self, names: Sequence[str]) -> None:
+        """Untie scales that are only reached through others, or that one group may read and another multiply."""
+        distant = {name: self._beyond(name) for name in names}
+        for name in names:
+            finding = self.findings[name]
+            finding.norms = [norm for norm in finding.norms if norm not in distant[name]]
+        for norm in [scale for scale in self.scales if not self.prober.layout[scale].restored]:
+            readers = [name for name in names if norm in self.findings[name].norms]
+            for name in readers if len(readers) > 1 else ():
+                self.findings[name].norms.remove(norm)
+
+    def _beyond(self, name: str) -> set[str]:
+        """Return the groups that are read one to one behind those that a group is read by."""
+        near = self._one_to_one(name)
+        beyond: set[str] = set()
+        waiting = [further for step in near for further in self._one_to_one(step)]
+        while waiting:
+            step = waiting.pop()
+            if step not in beyond and step != name:
+                beyond.add(step)
+                waiting += self._one_to_one(step)
+        return beyond
+
+    def _one_to_one(self, name: str) -> list[str]:
+        finding = self.findings[name]
+        return [*finding.norms, *(link.behind for link in finding.links if link.behind)]
+
     def _conclude(self, names: Sequence[str]) -> None:
-        """Prove what was found of the named groups, first of those that are read directly."""
-        self._prove({name: self.findings[name].outgoing for name in names if self.findings[name].outgoing})
+        """Prove what was found of the named groups: first of those that are read directly, in the narrowest way."""
+        links = {name: self.findings[name].links for name in names if self.findings[name].links}
+        narrow = {name: directly(found, self.findings) for name, found in links.items()}
+        self._prove({name: views_of(self.prober, name, found) for name, found in narrow.items() if found})
+        wide = {name: found for name, found in links.items() if found != narrow[name] and name in self._open()}
+        self._prove({name: views_of(self.prober, name, found) for name, found in wide.items()})
         behind = {name: self._behind(self.findings[name].norms) for name in names if name in self._open()}
-        self._prove({name: self.findings[name].outgoing + views for name, views in behind.items() if views})
+        self._prove(
+            {
+                name: [*views_of(self.prober, name, narrow.get(name, [])), *views]
+                for name, views in behind.items()
+                if views
+            }
+        )
         for name in [name for name in names if name in self._open()]:
             finding = self.findings[name]
             if finding.norms and pass_through(self.prober, name, finding.norms):
+                if all(self.findings[norm].status == "head" for norm in finding.norms):
+                    self._settle(name, "head", f"feeds the output through {some(finding.norms)}")
+                    continue
                 finding.outgoing = behind[name]
                 self._settle(name, "through_norm", f"takes part in the statistics of {some(finding.norms)}")
-            elif self._partners(name) and not finding.outgoing:
+            elif self._partners(name) and not finding.links:
                 self._settle(name, "partner", f"multiplies {some(sorted(self._partners(name)))}")
 
     def _behind(self, norms: Sequence[str]) -> list[ParamView]:
@@ -186,17 +245,73 @@ class _Search:
         quarters, pairs = self._probe_quarters(units, level), self._probe_pairs(units)
         before = len(self._open())
         for unit, names in units.items():
-            outgoing = interpret(self.prober, unit, names[0], quarters).outgoing
+            links = interpret(self.prober, unit, names[0], quarters).links
             norms = interpret(self.prober, unit, names[0], pairs).norms
-            proved = prove(self.prober, {unit: names}, {unit: outgoing})
-            for name in names:
-                readers = some(list(dict.fromkeys([*norms, *(view.param for view in outgoing)])))
-                others = some([other for other in names if other != name])
-                if name in proved:
-                    self._settle(name, "shared", f"proved: read only together with {others}")
-                elif norms and pass_through(self.prober, name, norms, outgoing):
-                    self._settle(name, "shared", f"read by {readers} together with {others}")
+            for members, read, behind in self._streams(names, links, norms, level):
+                self._conclude_stream(members, read, behind)
         return len(self._open()) < before
+
+    def _streams(
+        self, names: Sequence[str], links: Sequence[Link], norms: Sequence[str], level: float
+    ) -> list[tuple[list[str], list[Link], list[str]]]:
+        """Tell apart streams of one width: groups with a reader in common, that reader's links and normalisations."""
+        streams: list[tuple[set[str], set[str]]] = []
+        for name in names:
+            readers = self._readers(name, names, links, norms, level)
+            joined = [stream for stream in streams if stream[1] & readers]
+            streams = [stream for stream in streams if stream not in joined]
+            streams.append(({name}.union(*(s[0] for s in joined)), readers.union(*(s[1] for s in joined))))
+        return [
+            (
+                [name for name in names if name in members],
+                [link for link in links if link.view.param in readers],
+                [norm for norm in norms if norm in readers],
+            )
+            for members, readers in streams
+            if len(members) > 1
+        ]
+
+    def _readers(
+        self, name: str, names: Sequence[str], links: Sequence[Link], norms: Sequence[str], level: float
+    ) -> set[str]:
+        """Return the parameters and normalisations that still read something when all groups but one are silent."""
+        chosen, pairs = self._halves(self.prober.neurons[name], "readers", name)
+        others = [other for other in names if other != name]
+        params = self.prober.draw(0)
+        self.prober.silence(params, dict.fromkeys(others, chosen), level)
+        live = self.prober.live_axes(self.prober.gradients(params), {link.view.param for link in links})
+        reading = {
+            link.view.param
+            for link in links
+            if any(live[link.view.param, link.axis][place] for place, neuron in link.feeds.items() if neuron in chosen)
+        }
+        scales = {self.prober.layout[norm].incoming[0].param: norm for norm in norms}
+        params = self.prober.draw(0)
+        for other in others:
+            self.prober.oppose(params, other, pairs)
+        self.prober.silence(params, dict.fromkeys(others, chosen))
+        live = self.prober.live_axes(self.prober.gradients(params), scales, noise=_ROUNDING)
+        return reading | {scales[param] for (param, _), places in live.items() if any(places[i] for i in chosen)}
+
+    def _conclude_stream(self, names: Sequence[str], links: Sequence[Link], norms: Sequence[str]) -> None:
+        """Settle groups that are read together."""
+        outgoing = views_of(self.prober, names[0], links)
+        proved = prove(self.prober, {names[0]: names}, {names[0]: outgoing})
+        readers = some([*norms, *dict.fromkeys(link.view.param for link in links)])
+        for name in names:
+            others = some([other for other in names if other != name])
+            if name in proved:
+                self._settle(name, "shared", f"proved: read only together with {others}")
+            elif norms and pass_through(self.prober, name, norms, outgoing):
+                self._settle(name, "shared", f"read by {readers} together with {others}")
+
+    def _halves(self, count: int, *purpose: object) -> tuple[frozenset[int], list[tuple[int, int]]]:
+        """Choose two in every four neurons to be silenced, and pair the other two."""
+        generator = self.prober.generator(*purpose)
+        fours = [generator.sample(range(i, i + 4), 4) for i in range(0, count - 3, 4)]
+        rest = range(count - count % 4, count)
+        silent = frozenset([*(neuron for four in fours for neuron in four[:2]), *rest])
+        return silent, [(four[2], four[3]) for four in fours]
 
     def _regroup(self) -> None:
         """Try what is left as fused projections."""
@@ -232,13 +347,9 @@ class _Search:
         for probe in range(_PAIRED_PROBES):
             params, chosen = self.prober.draw(probe), {}
             for unit, names in units.items():
-                count = self.prober.neurons[names[0]]
-                generator = self.prober.generator("pairs", probe, unit)
-                fours = [generator.sample(range(i, i + 4), 4) for i in range(0, count - 3, 4)]
-                rest = range(count - count % 4, count)
-                chosen[unit] = frozenset([*(neuron for four in fours for neuron in four[:2]), *rest])
+                chosen[unit], pairs = self._halves(self.prober.neurons[names[0]], "pairs", probe, unit)
                 for name in names:
-                    self.prober.oppose(params, name, [(four[2], four[3]) for four in fours])
+                    self.prober.oppose(params, name, pairs)
                     self.prober.silence(params, {name: chosen[unit]})
             silenced.append(chosen)
             live.append(self.prober.live_axes(self.prober.gradients(params), params_read, noise=_ROUNDING))
