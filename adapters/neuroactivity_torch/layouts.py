@@ -1,5 +1,6 @@
 """Find the layout of any module: its groups by layer type, what they feed by probing its gradients."""
 
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Literal, TypeAlias
@@ -52,7 +53,8 @@ def layout_of(
         The layout. A group is named by its module's path, a parameter as ``named_parameters`` names it.
 
     Raises:
-        LayoutError: If there are no example inputs or no neuron groups, or the model's output has no gradient.
+        LayoutError: If there are no example inputs or no neuron groups, or the model fails or its output has no
+            gradient.
 
     Example:
         >>> model = nn.Sequential(nn.Linear(3, 8), nn.ReLU(), nn.Linear(8, 2))
@@ -66,6 +68,8 @@ def layout_of(
         )
     if shared not in ("incoming", "skip"):
         raise ValueError(f"shared: expected 'incoming' or 'skip', got {shared!r}")
+    if type(model).forward is nn.Module.forward and "forward" not in vars(model):
+        raise na.LayoutError(f"{type(model).__name__} has no forward(); give layout=, or wrap the method in a module")
     groups = groups_of(model, attention=attention, rule=rule)
     if not groups:
         raise na.LayoutError(f"{type(model).__name__}: found no layer with neurons; give rule= or layout=")
@@ -74,9 +78,21 @@ def layout_of(
         grad_fn = gradient_function(model, *example_inputs, seed=seed)
         try:
             grad_fn(parameters(model))
+        except na.LayoutError:
+            raise
         except (RuntimeError, ValueError, TypeError, IndexError) as error:
-            raise na.LayoutError(f"example_inputs: the model cannot be probed with them: {error}") from error
+            shapes = ", ".join(str(getattr(value, "shape", type(value).__name__)) for value in example_inputs)
+            raise na.LayoutError(
+                f"example_inputs: the model fails with inputs like these ({shapes}): {error}"
+            ) from error
         found = na.discover_outgoing(layout, grad_fn, _draws(model, layout, seed), seed=seed)
+    unreached = [name for name, group in found.items() if group.reason == "no gradient reaches it"]
+    if unreached:
+        names = ", ".join(unreached)
+        message = (
+            f"no gradient reaches {names} from what the model returns; if another method uses them, what they read is "
+        )
+        warnings.warn(f"{message}unknown, and the layout may be wrong", na.ActivityWarning, stacklevel=2)
     if shared == "skip":
         skipped = [
             na.NeuronGroup(**{**vars(group), "resettable": False}) if group.status == "shared" else group
@@ -125,15 +141,26 @@ def _examine(model: nn.Module) -> None:
 
 def _project(output: Any, seed: int) -> Tensor:
     """Reduce a model's outputs to one number by fixed random weights."""
-    leaves = [leaf for leaf in pytree.tree_leaves(output) if isinstance(leaf, Tensor) and leaf.requires_grad]
+    leaves = list(_tensors(output))
     if not leaves:
-        raise na.LayoutError(f"the model's output has no gradient: {type(output).__name__}")
+        what = f"expected an output with a gradient, got {type(output).__name__}"
+        raise na.LayoutError(f"the model cannot be probed: {what}; give layout=")
     total = torch.zeros(())
     for number, leaf in enumerate(leaves):
         generator = torch.Generator().manual_seed(draw_key(seed, number, "projection"))
         weights = torch.randn(leaf.shape, generator=generator).to(leaf)
         total = total.to(leaf) + (leaf * weights).sum()
     return total
+
+
+def _tensors(output: Any, depth: int = 4) -> Iterator[Tensor]:
+    """Yield the tensors with a gradient in an output: in containers, and in objects such as distributions."""
+    for leaf in pytree.tree_leaves(output):
+        if isinstance(leaf, Tensor):
+            if leaf.requires_grad:
+                yield leaf
+        elif depth and hasattr(leaf, "__dict__") and not isinstance(leaf, type | nn.Module):
+            yield from _tensors(list(vars(leaf).values()), depth - 1)
 
 
 def _noisy(inputs: tuple[Any, ...], seed: int) -> tuple[Any, ...]:

@@ -156,7 +156,8 @@ def _check_state(
         if not isinstance(value, Tensor) or (key in _SCALARS and value.numel() == 1):
             continue
         if key not in rules or value.shape != parameter.shape:
+            expected = f"one of {', '.join(rules)}, of shape {tuple(parameter.shape)}"
             raise ValueError(
-                f"optimizer {type(optimizer).__name__}, state {key!r} of parameter {name!r}: expected one of "
-                f"{', '.join(rules)} of shape {tuple(parameter.shape)}, got {tuple(value.shape)}"
+                f"optimizer {type(optimizer).__name__}, state {key!r} of parameter {name!r}: expected {expected}, got "
+                f"{key!r} of shape {tuple(value.shape)}"
             )

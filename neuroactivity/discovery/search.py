@@ -73,6 +73,7 @@ class _Search:
         self.findings = {name: Finding() for name in prober.layout}
         self.scales = [name for name, group in prober.layout.items() if is_vector(group.incoming[0])]
         self.readings: dict[Axis, Reading] = {}
+        self.doubtful: set[str] = set()
         self.coarser: dict[str, NeuronGroup] = {}
 
     def run(self) -> None:
@@ -88,6 +89,8 @@ class _Search:
             finding = self.findings[name]
             if not any(self.prober.ever_live(name)):
                 self._settle(name, "unproved", "no gradient reaches it")
+            elif name in self.doubtful:
+                self._settle(name, "unproved", "without biases what reads it cannot be told")
             elif finding.links:
                 self._settle(name, "unproved", "feeds more than what was found")
             else:
@@ -118,12 +121,14 @@ class _Search:
         return {other for other in self.findings[name].kills if name in self.findings[other].kills}
 
     def _find_heads(self) -> None:
-        """With all weights zero, only what feeds the output still has a gradient."""
+        """With all weights zero, those of no group too, only what feeds the output still has a gradient."""
+        weights = {view.param for group in self.prober.layout.values() for view in group.incoming}
+        weights |= {
+            name for name, shape in self.prober.shapes.items() if len(shape) > 1 and name not in self.prober.owners
+        }
         for probe in range(_HEAD_PROBES):
             params = self.prober.draw(probe)
-            for group in self.prober.layout.values():
-                for view in group.incoming:
-                    params[view.param] = namespace(params[view.param]).zeros_like(params[view.param])
+            params |= {name: namespace(params[name]).zeros_like(params[name]) for name in sorted(weights)}
             grads = self.prober.gradients(params)
             for name in self._open():
                 if any(self.prober.live_neurons(grads, name)):
@@ -156,10 +161,12 @@ class _Search:
         pairs = [{name, link.behind} for name, link in doubtful]
         for name, link in doubtful:
             self.findings[name].links.remove(link)
+            self.doubtful.add(name)
         for name in names:
             behind = {link.behind for link in self.findings[name].links}
             if any(pair <= behind for pair in pairs):
-                self.findings[name].links.clear()  # it reads one of the two, and which is not to be told
+                self.findings[name].links.clear()  # one of the two reads it, and which is not to be told
+                self.doubtful.add(name)
 
     def _drop_doubtful_norms(self, names: Sequence[str]) -> None:
         """Untie scales that are only reached through others, or that one group may read and another multiply."""
@@ -226,7 +233,8 @@ class _Search:
 
     def _probe_behind_norms(self) -> None:
         """Tie each group to the normalisation that alone reads it."""
-        names = [name for name in self._open() if self.prober.neurons[name] > 3 and name not in self.scales]
+        skipped = self.doubtful.union(self.scales)
+        names = [name for name in self._open() if self.prober.neurons[name] > 3 and name not in skipped]
         if not names or not self.scales:
             return
         readings = self._probe_pairs({name: [name] for name in names})
@@ -237,7 +245,7 @@ class _Search:
     def _probe_together(self, level: float) -> bool:
         """Silence what is left jointly, by equal width, as in a residual stream; return whether that told anything."""
         widths: dict[int, list[str]] = {}
-        for name in self._open():
+        for name in [name for name in self._open() if name not in self.doubtful]:
             widths.setdefault(self.prober.neurons[name], []).append(name)
         units = {f"{width} wide": names for width, names in widths.items() if len(names) > 1 and width > 1}
         if not units:

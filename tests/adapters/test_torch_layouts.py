@@ -1,0 +1,99 @@
+"""What models return, and what keeps a layout from being found."""
+
+import warnings
+from dataclasses import dataclass
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.distributions import Categorical, Independent, Normal
+
+import neuroactivity as na
+from neuroactivity_torch import layout_of
+from torch_models import X, mlp
+
+
+@dataclass
+class Output:
+    """An output that is no container."""
+
+    policy: Tensor
+    value: Tensor
+
+
+class ActorCritic(nn.Module):
+    """A trunk with a policy and a value, returned in some form."""
+
+    def __init__(self, returned) -> None:
+        super().__init__()
+        self.trunk, self.pi, self.v = nn.Linear(5, 12), nn.Linear(12, 3), nn.Linear(12, 1)
+        self.returned = returned
+
+    def forward(self, x: Tensor):
+        hidden = torch.relu(self.trunk(x))
+        return self.returned(self.pi(hidden), self.v(hidden))
+
+
+@pytest.mark.parametrize(
+    "returned",
+    [
+        lambda pi, v: (Categorical(logits=pi), v),
+        lambda pi, v: (Independent(Normal(pi, 1.0), 1), v),
+        lambda pi, v: {"out": [Output(pi, v)], "log": "text", "steps": 3, "nothing": None},
+    ],
+    ids=["categorical", "independent normal", "dataclass in a dictionary"],
+)
+def test_outputs_are_found_in_distributions_and_objects(returned):
+    layout = layout_of(ActorCritic(returned), X)
+    assert {view.param for view in layout["trunk"].outgoing} == {"pi.weight", "v.weight"}
+    assert [layout[name].status for name in ("trunk", "pi", "v")] == ["exclusive", "head", "head"]
+
+
+def test_a_head_that_no_gradient_reaches_is_warned_of():
+    """A sampled action carries no gradient: what the policy reads cannot be seen."""
+    model = ActorCritic(lambda pi, v: (pi.argmax(-1), v))
+    with pytest.warns(na.ActivityWarning, match="no gradient reaches pi from what the model returns"):
+        layout = layout_of(model, X)
+    assert not layout["pi"].resettable
+
+
+def test_weights_of_no_group_make_no_heads_of_hidden_layers():
+    class Noisy(nn.Linear):
+        def __init__(self, inputs: int, outputs: int) -> None:
+            super().__init__(inputs, outputs)
+            self.spread = nn.Parameter(torch.ones(outputs, inputs))
+
+        def forward(self, x: Tensor) -> Tensor:
+            return nn.functional.linear(x, self.weight + 0.1 * self.spread, self.bias)
+
+    layout = layout_of(nn.Sequential(Noisy(5, 8), nn.ReLU(), Noisy(8, 2)), X)
+    assert [group.status for group in layout.values()] == ["unproved", "head"]
+
+
+@pytest.mark.parametrize(
+    ("model", "inputs", "message"),
+    [
+        (mlp(), (), "example_inputs: what the model is called with is needed"),
+        (
+            mlp(),
+            (torch.ones(4, 7),),
+            r"example_inputs: the model fails with inputs like these \(torch.Size\(\[4, 7\]\)\): mat1",
+        ),
+        (nn.ModuleList([nn.Linear(2, 2)]), (X,), r"ModuleList has no forward\(\); give layout="),
+        (
+            ActorCritic(lambda pi, v: pi.argmax(-1)),
+            (X,),
+            "cannot be probed: expected an output with a gradient, got Tensor",
+        ),
+        (nn.ReLU(), (X,), "ReLU: found no layer with neurons; give rule= or layout="),
+    ],
+)
+def test_what_cannot_be_probed_is_said_in_one_line(model, inputs, message):
+    with pytest.raises(na.LayoutError, match=message):
+        layout_of(model, *inputs)
+
+
+def test_nothing_is_warned_of_when_all_is_well():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        layout_of(mlp(), X)
