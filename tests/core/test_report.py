@@ -120,7 +120,7 @@ head          2         1   50.0%      0       0       1        2  head
 --------------------------------------------------------------------------------
 total        21         6   40.0%      2
 inactive: score <= 0.01
-not measured, no gradient: frozen"""
+not measured: frozen"""
 
 
 def test_the_table():
