@@ -80,6 +80,8 @@ def train(config: Config, out: Path, *, resume: bool = False) -> None:
     training = Training(config, folder)
     if folder.checkpoint.exists():
         training.restore()
+    elif resume:
+        print(f"{out} holds no checkpoint: starting from the first step")
     folder.claim(config)
     training.run()
     _finish(training)
