@@ -70,7 +70,8 @@ def interpret(prober: Prober, unit: str, group: str, readings: Mapping[Axis, Rea
                 found.links.append(Link(view, axis, feeds, reading.undecided))
                 break  # a parameter of several groups is read once
             if _vanishes_whole(prober, owner, unit, readings):
-                found.kills.add(owner)
+                if len(set(feeds.values())) == len(feeds) and 2 * len(feeds) >= prober.neurons[owner] > 1:
+                    found.kills.add(owner)
             elif not is_vector(view):
                 found.links.append(Link(view, axis, feeds, reading.undecided, behind=owner))
             elif complete(feeds, reading.undecided, prober.neurons[group], prober.shapes[param][axis])[0] == NEURON:
