@@ -9,7 +9,7 @@ import torch
 from torch import nn, optim
 
 import neuroactivity as na
-from neuroactivity_torch import ReDo, ReGraMa, gradients, layout_of
+from neuroactivity_torch import ReDo, ReGraMa, gradients, layout_of, parameters
 from torch_models import IMAGES, TwoHeaded, X, convnet, kill, mlp, step, values
 
 
@@ -274,6 +274,21 @@ def test_equal_seeds_write_equal_values_whatever_the_global_generator_does():
         step(model, optimizer, X)
         weights.append(model[0].weight.detach().clone())
     assert torch.equal(*weights)
+
+
+def test_every_reset_draws_anew():
+    model, keys = mlp(), []
+
+    def initializer(key: int) -> dict[str, torch.Tensor]:
+        keys.append(key)
+        return parameters(mlp(seed=len(keys)))
+
+    optimizer = optim.SGD(model.parameters(), lr=0.0)
+    regrama = ReGraMa(model, optimizer, example_inputs=X, tau=0.7, every=1, max_fraction=0.2, initializer=initializer)
+    for _ in range(3):
+        step(model, optimizer, X)
+    assert regrama.resets == 3
+    assert len(set(keys)) == len(keys) == 4  # one to check the initializer, one a reset
 
 
 def test_a_measurement_leaves_no_trace():
