@@ -1,9 +1,8 @@
 """Find the layout of any module: its groups by layer type, what they feed by probing its gradients."""
 
-import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, Literal, TypeAlias
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -11,17 +10,14 @@ from torch.func import functional_call
 from torch.utils import _pytree as pytree
 
 import neuroactivity as na
+from neuroactivity.discovery.find import SharedNeurons, find_layout
 from neuroactivity.discovery.probes import GradientFunction
 from neuroactivity.schedule import draw_key
 from neuroactivity_torch.layers import AttentionNeurons, Rule, groups_of
 from neuroactivity_torch.models import parameters, undisturbed
 
-__all__ = ["SharedNeurons", "gradient_function", "layout_of"]
+__all__ = ["gradient_function", "layout_of"]
 
-SharedNeurons: TypeAlias = Literal["incoming", "skip"]
-"""What a reset does to neurons that are read only together with other groups."""
-
-_DRAWS = 16
 _NORMS_OF_THE_BATCH = (nn.modules.batchnorm._BatchNorm, nn.modules.instancenorm._InstanceNorm)
 
 
@@ -66,16 +62,13 @@ def layout_of(
         raise na.LayoutError(
             "example_inputs: what the model is called with is needed to find its layout; or give layout="
         )
-    if shared not in ("incoming", "skip"):
-        raise ValueError(f"shared: expected 'incoming' or 'skip', got {shared!r}")
     if type(model).forward is nn.Module.forward and "forward" not in vars(model):
         raise na.LayoutError(f"{type(model).__name__} has no forward(); give layout=, or wrap the method in a module")
     groups = groups_of(model, attention=attention, rule=rule)
     if not groups:
         raise na.LayoutError(f"{type(model).__name__}: found no layer with neurons; give rule= or layout=")
-    layout = na.Layout(groups)
+    grad_fn = gradient_function(model, *example_inputs, seed=seed)
     with one_thread():
-        grad_fn = gradient_function(model, *example_inputs, seed=seed)
         try:
             grad_fn(parameters(model))
         except na.LayoutError:
@@ -85,21 +78,7 @@ def layout_of(
             raise na.LayoutError(
                 f"example_inputs: the model fails with inputs like these ({shapes}): {error}"
             ) from error
-        found = na.discover_outgoing(layout, grad_fn, _draws(model, layout, seed), seed=seed)
-    unreached = [name for name, group in found.items() if group.reason == "no gradient reaches it"]
-    if unreached:
-        names = ", ".join(unreached)
-        message = (
-            f"no gradient reaches {names} from what the model returns; if another method uses them, what they read is "
-        )
-        warnings.warn(f"{message}unknown, and the layout may be wrong", na.ActivityWarning, stacklevel=2)
-    if shared == "skip":
-        skipped = [
-            na.NeuronGroup(**{**vars(group), "resettable": False}) if group.status == "shared" else group
-            for group in found.values()
-        ]
-        found = na.Layout(skipped)
-    return found
+        return find_layout(groups, grad_fn, parameters(model), normal=_normal, shared=shared, seed=seed)
 
 
 def gradient_function(model: nn.Module, *example_inputs: Any, seed: int = 0) -> GradientFunction:
@@ -176,29 +155,9 @@ def _noisy(inputs: tuple[Any, ...], seed: int) -> tuple[Any, ...]:
     return noisy
 
 
-def _draws(model: nn.Module, layout: na.Layout, seed: int) -> list[dict[str, Tensor]]:
-    """Draw parameters with which few neurons are dead by chance."""
-    roles = {view.param: role for group in layout.values() for role, view in group.views if role != "outgoing"}
-    scales = {
-        v.param for group in layout.values() for v in group.incoming if set(v.parsed.names) <= {"neuron", "stack"}
-    }
-    draws = []
-    for number in range(_DRAWS):
-        drawn = {}
-        for name, parameter in model.named_parameters():
-            generator = torch.Generator().manual_seed(draw_key(seed, number, name))
-            noise = torch.randn(parameter.shape, generator=generator)
-            if name in scales:
-                value = noise.sign() * (0.5 + 0.5 * torch.rand(parameter.shape, generator=generator))
-            elif roles.get(name) == "restored":
-                value = 1 + 0.1 * noise
-            elif name in roles:
-                value = noise / max(1, parameter[0].numel() if parameter.ndim > 1 else 1) ** 0.5
-            else:
-                value = parameter.detach().cpu().float() + 0.1 * noise
-            drawn[name] = value.to(parameter)
-        draws.append(drawn)
-    return [{name: value.detach() for name, value in drawn.items()} for drawn in draws]
+def _normal(like: Tensor, key: int) -> Tensor:
+    """Draw standard normal numbers, the same on every device."""
+    return torch.randn(like.shape, generator=torch.Generator().manual_seed(key)).to(like)
 
 
 @contextmanager
