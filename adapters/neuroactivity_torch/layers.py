@@ -1,9 +1,11 @@
 """The neuron groups of PyTorch's layers: which parameters, which axis. What they feed is found elsewhere."""
 
+import warnings
 from collections.abc import Callable, Iterator
 from typing import Literal, TypeAlias
 
 from torch import nn
+from torch.nn.utils import parametrize
 
 import neuroactivity as na
 from neuroactivity import NeuronGroup, ParamView
@@ -47,8 +49,12 @@ def groups_of(
     """
     named = dict(model.named_parameters())
     groups: list[NeuronGroup] = []
+    reparametrised: list[str] = []
     for path, module in model.named_modules():
-        groups += [g for g in _module_groups(path, module, attention) if all(v.param in named for v in g.incoming)]
+        listed = list(_module_groups(path, module, attention))
+        groups += [group for group in listed if all(view.param in named for view in group.incoming)]
+        if listed and (parametrize.is_parametrized(module) or hasattr(module, "weight_g")):
+            reparametrised.append(path)
     if rule is not None:
         taken = {view.param for group in groups for view in group.incoming + group.restored}
         for name, parameter in named.items():
@@ -56,6 +62,14 @@ def groups_of(
             if group is not None:
                 groups.append(group)
                 taken |= {view.param for view in group.incoming + group.restored}
+    if reparametrised:
+        warnings.warn(
+            f"the weights of {', '.join(reparametrised)} are computed from other parameters (weight_norm, "
+            "spectral_norm, ...), which are in no neuron group unless a rule lists them; what feeds these layers is "
+            "not found",
+            na.ActivityWarning,
+            stacklevel=3,
+        )
     return groups
 
 

@@ -91,21 +91,39 @@ def _vanishes_whole(prober: Prober, owner: str, unit: str, readings: Mapping[Axi
     return not is_vector(view) and "one" not in view.parsed.names
 
 
-def directly(links: Sequence[Link], findings: Mapping[str, Finding]) -> list[Link]:
-    """Leave out what is fed only by way of a group read one to one, through which silence goes on without a bias."""
+def directly(prober: Prober, links: Sequence[Link], findings: Mapping[str, Finding]) -> list[Link]:
+    """Leave out what is fed only by way of a group through which silence goes on, for want of a bias.
+
+    Such a group is read one to one, or reads a single neuron and nothing else, so that it falls silent as a whole.
+    """
     left = []
     for link in links:
         feeds = dict(link.feeds)
-        for step in links:
-            if not step.behind or step is link:
-                continue
-            for further in findings[step.behind].links:
-                if (further.view.param, further.axis) == (link.view.param, link.axis):
-                    passed = {place: step.feeds.get(neuron) for place, neuron in further.feeds.items()}
-                    feeds = {place: neuron for place, neuron in feeds.items() if passed.get(place) != neuron}
+        for step in [step for step in links if step is not link]:
+            for behind, passes in _steps(prober, step):
+                for further in findings[behind].links:
+                    if (further.view.param, further.axis) == (link.view.param, link.axis):
+                        passed = {place: passes.get(neuron) for place, neuron in further.feeds.items()}
+                        feeds = {place: neuron for place, neuron in feeds.items() if passed.get(place) != neuron}
         if feeds:
             left.append(replace(link, feeds=feeds))
     return left
+
+
+def _steps(prober: Prober, link: Link) -> list[tuple[str, Feeds]]:
+    """Return the groups that fall silent behind a link for want of a bias, with what silences each of their neurons."""
+    if link.behind:
+        return [(link.behind, link.feeds)]
+    whole = len(link.feeds) == prober.shapes[link.view.param][link.axis] and len(set(link.feeds.values())) == 1
+    if not whole:
+        return []
+    source = next(iter(link.feeds.values()))
+    groups = [prober.layout[name] for name, _, _ in prober.owners[link.view.param]]
+    return [
+        (group.name, dict.fromkeys(range(prober.neurons[group.name]), source))
+        for group in groups
+        if not group.restored and len(group.incoming) == 1
+    ]
 
 
 def views_of(prober: Prober, group: str, links: Sequence[Link]) -> list[ParamView]:

@@ -198,7 +198,7 @@ class _Search:
     def _conclude(self, names: Sequence[str]) -> None:
         """Prove what was found of the named groups: first of those that are read directly, in the narrowest way."""
         links = {name: self.findings[name].links for name in names if self.findings[name].links}
-        narrow = {name: directly(found, self.findings) for name, found in links.items()}
+        narrow = {name: directly(self.prober, found, self.findings) for name, found in links.items()}
         self._prove({name: views_of(self.prober, name, found) for name, found in narrow.items() if found})
         wide = {name: found for name, found in links.items() if found != narrow[name] and name in self._open()}
         self._prove({name: views_of(self.prober, name, found) for name, found in wide.items()})

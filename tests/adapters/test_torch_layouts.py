@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.distributions import Categorical, Independent, Normal
+from torch.nn.utils import parametrizations
 
 import neuroactivity as na
 from neuroactivity_torch import layout_of
@@ -97,3 +98,15 @@ def test_nothing_is_warned_of_when_all_is_well():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         layout_of(mlp(), X)
+
+
+@pytest.mark.parametrize(
+    "reparametrise", [parametrizations.weight_norm, parametrizations.spectral_norm, nn.utils.weight_norm]
+)
+@pytest.mark.filterwarnings("ignore:.*torch.nn.utils.weight_norm.*:FutureWarning")
+def test_layers_with_computed_weights_are_warned_of_and_guessed_nothing(reparametrise):
+    model = nn.Sequential(nn.Linear(3, 8), nn.ReLU(), reparametrise(nn.Linear(8, 8)), nn.ReLU(), nn.Linear(8, 2))
+    with pytest.warns(na.ActivityWarning, match=r"weights of 2 are computed from other parameters") as caught:
+        layout = layout_of(model, torch.zeros(4, 3))
+    assert [warning.filename for warning in caught] == [__file__]
+    assert {name: group.status for name, group in layout.items()} == {"0": "unproved", "4": "head"}

@@ -20,6 +20,13 @@ def _one_wide(m: Net, x: Tensor) -> Tensor:
     return m.c(torch.tanh(m.b(a))) + m.d(a)
 
 
+def _one_apart(m: Net, x: Tensor) -> Tensor:
+    """Return one neuron read by a layer without bias, which falls silent with it, and the others by another layer."""
+    a = torch.tanh(m.a(x))
+    one = m.further(m.one(a[:, :1])) if hasattr(m, "further") else m.one(a[:, :1])
+    return m.out(torch.cat([one, torch.relu(m.others(a[:, 1:]))], dim=-1))
+
+
 def _one_gate(m: Net, x: Tensor) -> Tensor:
     return m.out(m.hidden(x).relu() * torch.sigmoid(m.gate(x)))
 
@@ -99,6 +106,27 @@ EXAMPLES = [
             "b": Truth(("exclusive", "unproved"), exclusive("c").feeds),
         }
         | {"c": HEAD, "d": HEAD},
+    ),
+    *(
+        Example(
+            f"one neuron apart, behind it {' and '.join(behind)} without bias",
+            lambda behind=behind: Net(
+                _one_apart,
+                a=_linear(5, 4),
+                **{name: nn.Linear(1 if name == "one" else 8, 8, bias=False) for name in behind},
+                others=_linear(3, 8),
+                out=_linear(16, 2),
+            ),
+            (X,),
+            {
+                "a": exclusive(("one.weight", Feed(1, lambda p, n: 0)), ("others.weight", Feed(1, lambda p, n: p + 1))),
+                "one": exclusive("further") if "further" in behind else exclusive(("out.weight", at(0))),
+                "others": exclusive(("out.weight", at(8))),
+                "out": HEAD,
+            }
+            | ({"further": exclusive(("out.weight", at(0)))} if "further" in behind else {}),
+        )
+        for behind in (("one",), ("one", "further"))
     ),
     Example(
         "one gate for all",
