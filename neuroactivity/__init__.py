@@ -4,6 +4,7 @@ The core computes on the arrays of any library that follows the Python array API
 reads gradients from models and writes resets back. See the README for a first example.
 """
 
+from neuroactivity import testing
 from neuroactivity.builders import attention, conv, dense, norm, recurrent, residual
 from neuroactivity.discovery import discover_outgoing, verify_layout
 from neuroactivity.errors import ActivityWarning, LayoutError
@@ -37,5 +38,6 @@ __all__ = [
     "residual",
     "summarize",
     "tau_dormant",
+    "testing",
     "verify_layout",
 ]

@@ -1,0 +1,139 @@
+"""Bring the parameters of two networks into one order of axes and positions, by their layouts."""
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple, TypeAlias
+
+from neuroactivity.arrays import Array, Arrays, constant, dtype_name, namespace, to_list
+from neuroactivity.errors import LayoutError
+from neuroactivity.groups import NeuronGroup, ParamView, Role
+from neuroactivity.layout import lookup
+from neuroactivity.patterns import ANY, NEURON, STACK, Bound
+
+__all__ = ["Entries", "Neuron", "entries_of", "table_of"]
+
+Neuron: TypeAlias = tuple[int, int, int]
+"""Number of the group, of the stack member, and of the neuron."""
+
+_Keys: TypeAlias = dict[tuple[str, int], dict[int, tuple[int, int, int]]]
+"""By axis of a parameter and position: group and number of the neuron read there, how many before it read the same."""
+
+
+class Entries(NamedTuple):
+    """One parameter as one group sees it: its axes opened and named, its inputs in the order of what they read.
+
+    ``spared`` are the neurons, counted through all stack members, that are not to be compared.
+    """
+
+    group: str
+    role: Role
+    param: str
+    names: tuple[str, ...]
+    array: Array
+    spared: frozenset[int]
+
+
+def entries_of(groups: Sequence[NeuronGroup], params: Arrays, without: set[Neuron]) -> list[Entries]:
+    """List the parameters of all groups, those incoming or restored somewhere first, then what is outgoing only.
+
+    Args:
+        groups: The groups.
+        params: Parameters by name.
+        without: Neurons that are spared, and whose readers are left out.
+    """
+    shapes = {view.param: tuple(lookup(params, view, group).shape) for group in groups for _, view in group.views}
+    fits = [group.fit(shapes) for group in groups]
+    keys: _Keys = {}
+    for number, fit in enumerate(fits):
+        for _, view, bound in [entry for entry in fit.views if entry[0] == "outgoing"]:
+            _note_readers(keys, number, view, bound)
+    owned = {view.param for group in groups for view in group.incoming + group.restored}
+    entries = []
+    readers = {(number, neuron) for number, _, neuron in without}
+    for number, (group, fit) in enumerate(zip(groups, fits, strict=True)):
+        spared = frozenset([member * fit.shape[-1] + neuron for n, member, neuron in without if n == number])
+        for role, view, bound in fit.views:
+            if role == "outgoing" and view.param in owned:
+                continue
+            array = params[view.param]
+            if role != "outgoing":
+                array = _in_order(array, view, bound, keys, readers)
+                bound = group.bind(view, tuple(array.shape), fit.shape[-1])
+            names, opened = _opened(array, view, bound, fit.shape[-1])
+            entries.append(Entries(group.name, role, view.param, names, opened, spared))
+    return entries
+
+
+def _opened(array: Array, view: ParamView, bound: Bound, neurons: int) -> tuple[tuple[str, ...], Array]:
+    """Open the parentheses of a view; with an index, split its axis into neurons and the positions of each."""
+    xp = namespace(array)
+    opened = xp.reshape(array, bound.sizes)
+    if view.owners is None:
+        return bound.names, opened
+    axis, counts = bound.names.index(NEURON), set(view.owners.counts(neurons))
+    if len(counts) > 1:
+        raise LayoutError(f"parameter {view.param!r}: cannot be compared, its neurons have {sorted(counts)} positions")
+    positions = [position for owned in view.owners.positions for position in owned]
+    taken = xp.take(opened, constant(tuple(positions), like=array, dtype=xp.int32), axis=axis)
+    shape = [*taken.shape[:axis], neurons, len(positions) // neurons, *taken.shape[axis + 1 :]]
+    names = (*bound.names[: axis + 1], "position", *bound.names[axis + 1 :])
+    if len(positions) == neurons:
+        return bound.names, taken
+    return names, xp.reshape(taken, tuple(shape))
+
+
+def table_of(entries: Entries, names: tuple[str, ...] | None) -> list[list[float]]:
+    """Return one row of numbers for each stack member and position along the neuron axis.
+
+    Args:
+        entries: The parameter.
+        names: The order of its axes; ``None`` for its own.
+    """
+    own = entries.names
+    order = [own.index(name) for name in (names or own) if name not in (STACK, NEURON)]
+    first = [own.index(name) for name in (STACK, NEURON) if name in own]
+    xp = namespace(entries.array)
+    moved = xp.permute_dims(entries.array, (*first, *order))
+    if dtype_name(moved).rpartition(".")[2] != "float64":
+        moved = xp.astype(moved, xp.float32)
+    rows = math.prod([moved.shape[axis] for axis in range(len(first))])
+    return to_list(xp.reshape(moved, (rows, -1)))
+
+
+def _note_readers(keys: _Keys, number: int, view: ParamView, bound: Bound) -> None:
+    """Note which neuron each position along the axis of an outgoing view reads."""
+    axis, names = _neuron_axis(view, bound)
+    sizes = [bound.size(name) for name in names]
+    inner = math.prod(sizes[names.index(NEURON) + 1 :])
+    read = keys.setdefault((view.param, axis), {})
+    counts: dict[int, int] = {}
+    for position in range(math.prod(sizes)):
+        owner = position // inner % bound.size(NEURON)
+        owner = owner if view.index is None else view.index[owner]
+        if owner >= 0:
+            read[position] = (number, owner, counts.get(owner, 0))
+            counts[owner] = counts.get(owner, 0) + 1
+
+
+def _neuron_axis(view: ParamView, bound: Bound) -> tuple[int, tuple[str, ...]]:
+    """Return the axis of the array that holds the neurons, and the names that share it."""
+    position = 0
+    for names in view.parsed.axes:
+        if NEURON in names:
+            return position, names
+        position += bound.names.count(ANY) if names == (ANY,) else 1
+    raise AssertionError("a pattern has an axis called 'neuron'")
+
+
+def _in_order(array: Array, view: ParamView, bound: Bound, keys: _Keys, without: set[tuple[int, int]]) -> Array:
+    """Put the positions that read neurons in the order of these neurons, in front of those that read none."""
+    for axis in range(len(array.shape)):
+        read = keys.get((view.param, axis))
+        if read is None or axis == _neuron_axis(view, bound)[0]:
+            continue
+        fed = sorted((key, position) for position, key in read.items() if key[:2] not in without)
+        rest = [position for position in range(array.shape[axis]) if position not in read]
+        order = (*[position for _, position in fed], *rest)
+        xp = namespace(array)
+        array = xp.take(array, constant(order, like=array, dtype=xp.int32), axis=axis)
+    return array
