@@ -8,7 +8,7 @@ from neuroactivity.discovery.probes import Axis, Prober, is_vector
 from neuroactivity.groups import ParamView
 from neuroactivity.patterns import NEURON
 
-__all__ = ["Finding", "Link", "directly", "interpret", "views_of"]
+__all__ = ["Finding", "Link", "directly", "interpret", "is_telling", "views_of"]
 
 _LEAST_PART = 4  # one neuron in four at least must feed an axis: fewer may be chance
 
@@ -73,6 +73,8 @@ def interpret(prober: Prober, unit: str, group: str, readings: Mapping[Axis, Rea
                 if len(set(feeds.values())) == len(feeds) and 2 * len(feeds) >= prober.neurons[owner] > 1:
                     found.kills.add(owner)
             elif not is_vector(view):
+                if len(set(feeds.values())) == 1 < len(feeds):
+                    continue  # the parameter vanishes as a whole, which its other axes say as well
                 found.links.append(Link(view, axis, feeds, reading.undecided, behind=owner))
             elif complete(feeds, reading.undecided, prober.neurons[group], prober.shapes[param][axis])[0] == NEURON:
                 found.norms.append(owner)
@@ -108,6 +110,20 @@ def directly(prober: Prober, links: Sequence[Link], findings: Mapping[str, Findi
         if feeds:
             left.append(replace(link, feeds=feeds))
     return left
+
+
+def is_telling(prober: Prober, links: Sequence[Link], findings: Mapping[str, Finding]) -> bool:
+    """Whether what is fed directly can be told from what lies behind a group through which silence goes on.
+
+    It cannot if nothing is known of what such a group feeds, and the neuron that silences it feeds more than it.
+    """
+    for step in links:
+        for behind, passes in _steps(prober, step):
+            silencing = set(passes.values())
+            others = [link for link in links if link is not step and silencing & set(link.feeds.values())]
+            if not step.behind and not findings[behind].links and findings[behind].status != "head" and others:
+                return False
+    return True
 
 
 def _steps(prober: Prober, link: Link) -> list[tuple[str, Feeds]]:

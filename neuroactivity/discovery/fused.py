@@ -1,8 +1,9 @@
 """Try a layer that computes several things at once as fewer neurons, each with a row in every part."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 from neuroactivity.discovery.decoding import Reading, complete, feeding_view
+from neuroactivity.discovery.findings import Finding, Link, directly, is_telling
 from neuroactivity.discovery.probes import Axis, Prober
 from neuroactivity.discovery.proof import prove
 from neuroactivity.groups import NeuronGroup, ParamView
@@ -14,7 +15,9 @@ __all__ = ["regroup"]
 _CHUNKS = (2, 3, 4)
 
 
-def regroup(prober: Prober, names: list[str], readings: Mapping[Axis, Reading]) -> dict[str, NeuronGroup]:
+def regroup(
+    prober: Prober, names: Sequence[str], readings: Mapping[Axis, Reading], findings: Mapping[str, Finding]
+) -> dict[str, NeuronGroup]:
     """Find for each named group a coarser one whose outgoing entries can be proved.
 
     Tried are ``(chunk neuron)`` and ``(neuron chunk)``, as in a gated linear unit, and, with three chunks, whole heads,
@@ -24,6 +27,7 @@ def regroup(prober: Prober, names: list[str], readings: Mapping[Axis, Reading]) 
         prober: The model.
         names: Groups that could not be explained neuron by neuron.
         readings: What was read when they were silenced neuron by neuron.
+        findings: What is known of all groups.
 
     Returns:
         The coarser groups by name, with their outgoing views.
@@ -42,9 +46,11 @@ def regroup(prober: Prober, names: list[str], readings: Mapping[Axis, Reading]) 
             continue  # each neuron feeds something of its own
         for pattern, sizes, owner in _coarser(prober.neurons[name]):
             candidate = _rewrite(group, pattern, sizes)
-            outgoing = _outgoing(prober, name, candidate, owner, readings)
-            if not outgoing:
+            links = _links(prober, name, owner, readings)
+            if not links or not is_telling(prober, links, findings):
                 continue
+            direct = directly(prober, links, findings)
+            outgoing = [_view(prober, link, max(owner) + 1, stacked=candidate.stacked) for link in direct]
             trial = prober.replace(Layout([g if g.name != name else candidate for g in prober.layout.values()]))
             if name in prove(trial, {name: [name]}, {name: outgoing}):
                 found[name] = NeuronGroup(**{**vars(candidate), "outgoing": outgoing})
@@ -83,27 +89,25 @@ def _rewrite(group: NeuronGroup, axis: str, sizes: dict[str, int]) -> NeuronGrou
     return NeuronGroup(**{**vars(group), **views, **heads})
 
 
-def _outgoing(
-    prober: Prober, name: str, candidate: NeuronGroup, owner: list[int], readings: Mapping[Axis, Reading]
-) -> list[ParamView]:
+def _links(prober: Prober, name: str, owner: list[int], readings: Mapping[Axis, Reading]) -> list[Link]:
     """Say what the coarse neurons feed; nothing if a position was fed by fine neurons of several coarse ones."""
-    views = []
+    links = []
     for (param, axis), reading in readings.items():
         suspects = reading.suspects.get(name, {})
         coarse = {place: {owner[neuron] for neuron in neurons} for place, neurons in suspects.items()}
         if any(len(neurons) > 1 for neurons in coarse.values()):
             return []
-        for other, view, _ in prober.owners[param]:
-            if (
-                other == name
-                or view not in prober.layout[other].incoming
-                or NEURON in view.parsed.axes[axis]
-                or not coarse
-            ):
+        feeds = {place: next(iter(neurons)) for place, neurons in coarse.items()}
+        for other, view, _ in prober.owners[param] if feeds else ():
+            if other == name or view not in prober.layout[other].incoming or NEURON in view.parsed.axes[axis]:
                 continue
-            size = prober.shapes[param][axis]
-            feeds = {place: next(iter(neurons)) for place, neurons in coarse.items()}
-            how, feeds = complete(feeds, reading.undecided, max(owner) + 1, size)
-            views.append(feeding_view(view, axis, how, feeds, size, stacked=candidate.stacked))
+            links.append(Link(view, axis, feeds, reading.undecided))
             break
-    return views
+    return links
+
+
+def _view(prober: Prober, link: Link, neurons: int, *, stacked: bool) -> ParamView:
+    """Write a link of coarse neurons down as an outgoing view."""
+    size = prober.shapes[link.view.param][link.axis]
+    how, feeds = complete(link.feeds, link.undecided, neurons, size)
+    return feeding_view(link.view, link.axis, how, feeds, size, stacked=stacked)

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from neuroactivity.arrays import Arrays, namespace
 from neuroactivity.discovery.decoding import Reading, decode
-from neuroactivity.discovery.findings import Finding, Link, directly, interpret, views_of
+from neuroactivity.discovery.findings import Finding, Link, directly, interpret, is_telling, views_of
 from neuroactivity.discovery.fused import regroup
 from neuroactivity.discovery.probes import LEVELS, Axis, GradientFunction, Prober, is_vector
 from neuroactivity.discovery.proof import pass_through, prove
@@ -197,6 +197,10 @@ class _Search:
 
     def _conclude(self, names: Sequence[str]) -> None:
         """Prove what was found of the named groups: first of those that are read directly, in the narrowest way."""
+        for name in names:
+            if not is_telling(self.prober, self.findings[name].links, self.findings):
+                self.findings[name].links.clear()
+                self.doubtful.add(name)
         links = {name: self.findings[name].links for name in names if self.findings[name].links}
         narrow = {name: directly(self.prober, found, self.findings) for name, found in links.items()}
         self._prove({name: views_of(self.prober, name, found) for name, found in narrow.items() if found})
@@ -323,7 +327,8 @@ class _Search:
 
     def _regroup(self) -> None:
         """Try what is left as fused projections."""
-        coarser = regroup(self.prober, self._open(), self.readings)
+        names = [name for name in self._open() if name not in self.doubtful]
+        coarser = regroup(self.prober, names, self.readings, self.findings)
         self.coarser |= coarser
         for name, group in coarser.items():
             self.findings[name].outgoing = list(group.outgoing)

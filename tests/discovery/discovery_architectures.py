@@ -6,22 +6,25 @@ from torch.nn import functional
 from discovery_grammar import Builder, Choose, Feature, Grown, Known, Value
 
 WIDTHS = (2, 3, 4, 5, 6, 6, 8, 8, 1)
+THIN_WIDTHS = (1, 2, 2, 3, 4, 4, 6)
 
 
-def grow(choose: Choose) -> tuple[Grown, dict[str, Known]]:
+def grow(choose: Choose, *, thin: bool = False) -> tuple[Grown, dict[str, Known]]:
     """Choose an architecture.
 
     Args:
         choose: Returns one of several options.
+        thin: Whether it has few neurons, few biases and few activation functions, so that silence goes on from layer to
+            layer and what reads a neuron is hard to tell from what lies behind.
 
     Returns:
         The network and what is true of its groups.
     """
-    images = choose((False, False, True))
-    builder = Builder(choose, images=images)
+    images = not thin and choose((False, False, True))
+    builder = Builder(choose, images=images, thin=thin)
     x = flatten(builder, convolutions(builder, builder.input)) if images else builder.input
     for _ in range(choose((1, 2, 3, 4))):
-        x = choose(BLOCKS)(builder, x)
+        x = choose(THIN_BLOCKS if thin else BLOCKS)(builder, x)
     for _ in range(choose((1, 2))):
         builder.head(x, choose((1, 2, 3)))
     return builder.finish(), builder.known
@@ -29,6 +32,9 @@ def grow(choose: Choose) -> tuple[Grown, dict[str, Known]]:
 
 def layer(builder: Builder, x: Value, width: int | None = None) -> Value:
     """A dense layer with or without a bias, perhaps a normalisation, perhaps an activation function, dropout."""
+    if builder.thin:
+        x = builder.dense(x, width or builder.choose(THIN_WIDTHS), bias=builder.choose((True, False)))
+        return builder.activation(x) if builder.choose((True, False)) else x
     x = builder.dense(x, width or builder.choose(WIDTHS), bias=builder.choose((True, True, True, False)))
     norm = builder.choose((None, None, None, builder.batch_norm, builder.layer_norm))
     x = norm(x) if norm else x
@@ -70,7 +76,7 @@ def split(builder: Builder, x: Value) -> Value:
 
 def branches(builder: Builder, x: Value) -> Value:
     """Two branches that come together by concatenation, addition or multiplication."""
-    width = builder.choose(WIDTHS)
+    width = builder.choose(THIN_WIDTHS if builder.thin else WIDTHS)
     parts = [layer(builder, x, width) for _ in range(2)]
     return builder.choose((builder.concatenate, builder.sum, builder.product))(*parts)
 
@@ -166,3 +172,4 @@ BLOCKS = (
     *(layer, layer, layer, skip_by_addition, skip_by_concatenation, beside_the_input, split, branches),
     *(gate, attention, experts, twice),
 )
+THIN_BLOCKS = (layer, layer, skip_by_concatenation, beside_the_input, split, split, branches, gate)

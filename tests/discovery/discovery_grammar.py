@@ -99,8 +99,9 @@ POSITIVE = (nn.Sigmoid(), nn.Softplus())
 class Builder:
     """Grows a network and the truth about it."""
 
-    def __init__(self, choose: Choose, *, images: bool) -> None:
+    def __init__(self, choose: Choose, *, images: bool, thin: bool = False) -> None:
         self.choose = choose
+        self.thin = thin
         self.layers: dict[str, nn.Module] = {}
         self.known: dict[str, Known] = {}
         self.steps: list = []

@@ -54,11 +54,11 @@ def wrong_entries(group: na.NeuronGroup, known: Known, shapes: dict[str, tuple[i
     return wrong[:3]
 
 
-def examine(choose, found: Counter) -> None:
+def examine(choose, found: Counter, *, thin: bool) -> None:
     """Grow an architecture, discover it, and check every claim."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        model, known = grow(choose)
+        model, known = grow(choose, thin=thin)
     images = any(name.startswith("layers.conv") for name in known)
     x = torch.zeros(8, 2, 5, 5) if images else torch.zeros(12, 5)
     layout = layout_of(model, x)
@@ -74,13 +74,13 @@ def examine(choose, found: Counter) -> None:
     assert wrong_claims(layout, known, shapes_of(model)) == []
 
 
-def examine_many(count: int) -> Counter:
+def examine_many(count: int, *, thin: bool = False) -> Counter:
     found: Counter = Counter()
 
     @settings(max_examples=count, phases=[Phase.explicit, Phase.generate])  # to shrink would take minutes
     @given(st.data())
     def run(data: st.DataObject) -> None:
-        examine(lambda options: data.draw(st.sampled_from(list(options))), found)
+        examine(lambda options: data.draw(st.sampled_from(list(options))), found, thin=thin)
 
     run()
     return found
@@ -90,6 +90,19 @@ def test_nothing_claimed_is_wrong_and_most_is_found():
     found = examine_many(20)
     assert found["architectures"] >= 15
     assert found["plain and exclusive"] >= 0.95 * found["plain"] > 20
+    assert found["heads found"] == found["heads"]
+
+
+def test_nothing_claimed_of_thin_networks_is_wrong():
+    found = examine_many(20, thin=True)
+    assert found["architectures"] >= 15
+    assert found["heads found"] == found["heads"]
+
+
+@pytest.mark.slow
+def test_nothing_claimed_is_wrong_of_five_hundred_thin_networks():
+    found = examine_many(500, thin=True)
+    assert found["architectures"] >= 500
     assert found["heads found"] == found["heads"]
 
 
