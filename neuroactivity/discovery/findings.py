@@ -42,6 +42,8 @@ class Finding:
     """The groups of scales that its neurons feed one to one."""
     kills: set[str] = field(default_factory=set)
     """The groups that lose weights and biases alike when its neurons are silent."""
+    complete: bool = True
+    """Whether everything that was read is written down above, and not too little to tell from chance."""
     outgoing: list[ParamView] = field(default_factory=list)
     """What is settled that its neurons feed."""
     status: str = ""
@@ -61,6 +63,7 @@ def interpret(prober: Prober, unit: str, group: str, readings: Mapping[Axis, Rea
     for (param, axis), reading in readings.items():
         feeds = reading.feeds(unit)
         if _LEAST_PART * len(set(feeds.values())) < prober.neurons[group]:
+            found.complete = found.complete and not feeds
             continue
         for owner, view, _ in prober.owners[param] if feeds else ():
             own_axis = NEURON in view.parsed.axes[axis]
@@ -115,13 +118,14 @@ def directly(prober: Prober, links: Sequence[Link], findings: Mapping[str, Findi
 def is_telling(prober: Prober, links: Sequence[Link], findings: Mapping[str, Finding]) -> bool:
     """Whether what is fed directly can be told from what lies behind a group through which silence goes on.
 
-    It cannot if nothing is known of what such a group feeds, and the neuron that silences it feeds more than it.
+    It cannot if not all is known of what such a group feeds, and the neuron that silences it feeds more than it.
     """
     for step in links:
         for behind, passes in _steps(prober, step):
             silencing = set(passes.values())
             others = [link for link in links if link is not step and silencing & set(link.feeds.values())]
-            if not step.behind and not findings[behind].links and findings[behind].status != "head" and others:
+            known = (findings[behind].complete and findings[behind].links) or findings[behind].status == "head"
+            if not step.behind and not known and others:
                 return False
     return True
 
