@@ -76,7 +76,7 @@ def interpret(prober: Prober, unit: str, group: str, readings: Mapping[Axis, Rea
                 if len(set(feeds.values())) == len(feeds) and 2 * len(feeds) >= prober.neurons[owner] > 1:
                     found.kills.add(owner)
             elif not is_vector(view):
-                if len(set(feeds.values())) == 1 < len(feeds):
+                if len(set(feeds.values())) == 1:
                     continue  # the parameter vanishes as a whole, which its other axes say as well
                 found.links.append(Link(view, axis, feeds, reading.undecided, behind=owner))
             elif complete(feeds, reading.undecided, prober.neurons[group], prober.shapes[param][axis])[0] == NEURON:

@@ -51,7 +51,7 @@ class Prober:
                 if role != "outgoing":
                     self.owners.setdefault(view.param, []).append((name, view, bound))
 
-        self._ever_live: dict[str, list[bool]] | None = None
+        self._live: dict[str, list[list[bool]]] | None = None
 
     def replace(self, layout: Layout) -> "Prober":
         """Return a prober for other groups of the same model."""
@@ -157,17 +157,19 @@ class Prober:
             live = [a or b for a, b in zip(live, present, strict=True)]
         return live
 
-    def ever_live(self, name: str) -> list[bool]:
-        """For each neuron of a group: has it a gradient in any draw, when nothing is silenced or cut?"""
-        if self._ever_live is None:
-            live = {group: [False] * count for group, count in self.neurons.items()}
+    def live_by_draw(self, name: str) -> list[list[bool]]:
+        """For each draw and neuron of a group: is there a gradient when nothing is silenced or cut?"""
+        if self._live is None:
+            self._live = {group: [] for group in self.layout}
             for probe in range(len(self._draws)):
                 grads = self.gradients(self.draw(probe))
-                for group, before in live.items():
-                    now = self.live_neurons(grads, group)
-                    live[group] = [a or b for a, b in zip(before, now, strict=True)]
-            self._ever_live = live
-        return self._ever_live[name]
+                for group, by_draw in self._live.items():
+                    by_draw.append(self.live_neurons(grads, group))
+        return self._live[name]
+
+    def ever_live(self, name: str) -> list[bool]:
+        """For each neuron of a group: has it a gradient in any draw, when nothing is silenced or cut?"""
+        return [any(draws) for draws in zip(*self.live_by_draw(name), strict=True)]
 
 
 def is_vector(view: ParamView) -> bool:

@@ -15,35 +15,72 @@ def prove(prober: Prober, units: Mapping[str, Sequence[str]], outgoing: Mapping[
     """Return the groups whose neurons lose all gradients exactly when their outgoing entries are zero.
 
     A random half of each unit is cut off at a time, in all units at once. A neuron that is cut off must lose its
-    gradients in every probe. So that this means anything, each must have a gradient in some draw when nothing is cut,
-    and of those that were not cut some must keep theirs.
+    gradients in every probe, and of those that are not cut off some must keep theirs. So that this means anything, each
+    neuron must have been seen to lose a gradient: one that it has in that draw when nothing is cut, in a probe that
+    left others of its group alive. Neurons that were not are cut off once more, unit by unit.
 
     Args:
         prober: The model.
         units: Groups that are cut off together, by unit.
         outgoing: What each unit feeds.
     """
-    refuted: set[str] = set()
-    kept: set[str] = set()
+    trial = _Trial(prober, units, outgoing)
     for probe in range(_PROBES):
-        if all(name in refuted for names in units.values() for name in names):
-            break
-        params = prober.draw(probe)
-        cut = {}
-        for unit, names in units.items():
-            generator = prober.generator("proof", probe, unit)
-            count = prober.neurons[names[0]]
-            cut[unit] = frozenset(generator.sample(range(count), (count + probe % 2) // 2))
-            prober.cut(params, {names[0]: cut[unit]}, {names[0]: outgoing[unit]})
+        if not trial.open:
+            return set()
+        trial.cut_off(probe, {unit: _half(prober, unit, members[0], probe) for unit, members in units.items()})
+    for unit, members in units.items():
+        for draw in range(len(prober.live_by_draw(members[0]))):
+            rest = trial.untested(unit, draw)
+            if rest:
+                trial.cut_off(draw, {unit: rest}, alone=True)
+    return {name for name in trial.open if trial.kept[name] and len(trial.tested[name]) == prober.neurons[name]}
+
+
+class _Trial:
+    """What has come out so far: which groups are not refuted, and which of their neurons have been tested."""
+
+    def __init__(
+        self, prober: Prober, units: Mapping[str, Sequence[str]], outgoing: Mapping[str, Sequence[ParamView]]
+    ) -> None:
+        self._prober, self._units, self._outgoing = prober, units, outgoing
+        names = [name for members in units.values() for name in members]
+        self.open = {name for name in names if all(prober.ever_live(name))}
+        self.tested: dict[str, set[int]] = {name: set() for name in names}
+        self.kept = dict.fromkeys(names, False)
+
+    def cut_off(self, probe: int, cut: Mapping[str, frozenset[int]], *, alone: bool = False) -> None:
+        """Cut neurons off, and see which lose their gradients; ``alone`` if it is one unit, which no other disturbs."""
+        prober, params = self._prober, self._prober.draw(probe)
+        for unit, neurons in cut.items():
+            first = self._units[unit][0]
+            prober.cut(params, {first: neurons}, {first: self._outgoing[unit]})
         grads = prober.gradients(params)
-        for unit, names in units.items():
-            for name in names:
-                live = {neuron for neuron, alive in enumerate(prober.live_neurons(grads, name)) if alive}
-                if live & cut[unit]:
-                    refuted.add(name)
-                if live - cut[unit]:
-                    kept.add(name)
-    return {name for name in kept - refuted if all(prober.ever_live(name))}
+        for unit, neurons in cut.items():
+            for name in self._units[unit]:
+                by_draw = prober.live_by_draw(name)
+                left = {neuron for neuron, alive in enumerate(prober.live_neurons(grads, name)) if alive}
+                if left & neurons:
+                    self.open.discard(name)
+                if left - neurons:
+                    self.kept[name] = True
+                if alone or left - neurons:
+                    live = by_draw[probe % len(by_draw)]
+                    self.tested[name].update(neuron for neuron in neurons if live[neuron])
+
+    def untested(self, unit: str, draw: int) -> frozenset[int]:
+        """Return the neurons of a unit that have a gradient to lose in a draw and have not been seen to lose one."""
+        open_ = [name for name in self._units[unit] if name in self.open]
+        live = {name: self._prober.live_by_draw(name)[draw] for name in open_}
+        return frozenset(
+            [i for name in open_ for i in range(len(live[name])) if live[name][i] and i not in self.tested[name]]
+        )
+
+
+def _half(prober: Prober, unit: str, name: str, probe: int) -> frozenset[int]:
+    """Choose half of a unit's neurons, rounded down in one probe and up in the next."""
+    count = prober.neurons[name]
+    return frozenset(prober.generator("proof", probe, unit).sample(range(count), (count + probe % 2) // 2))
 
 
 def pass_through(prober: Prober, name: str, norms: Sequence[str], outgoing: Sequence[ParamView] = ()) -> bool:

@@ -119,7 +119,7 @@ def _members(array: Array) -> list[list[float]]:
 
 def _rounding(*arrays: Array) -> float:
     """Return the rounding unit at one of the coarsest dtype."""
-    return max(_EPSILON[dtype_name(array).rpartition(".")[2]] for array in arrays)
+    return max(_EPSILON[dtype_name(array.dtype).rpartition(".")[2]] for array in arrays)
 
 
 def _distance(x: float, y: float, unit: float) -> float:

@@ -94,7 +94,7 @@ def table_of(entries: Entries, names: tuple[str, ...] | None) -> list[list[float
     first = [own.index(name) for name in (STACK, NEURON) if name in own]
     xp = namespace(entries.array)
     moved = xp.permute_dims(entries.array, (*first, *order))
-    if dtype_name(moved).rpartition(".")[2] != "float64":
+    if dtype_name(moved.dtype).rpartition(".")[2] != "float64":
         moved = xp.astype(moved, xp.float32)
     rows = math.prod([moved.shape[axis] for axis in range(len(first))])
     return to_list(xp.reshape(moved, (rows, -1)))

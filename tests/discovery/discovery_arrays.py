@@ -113,3 +113,23 @@ class Gate(Chain):
             "a.weight": da.T @ self.x,
             "a.bias": da.sum(0),
         }
+
+
+class Bottleneck(Chain):
+    """A layer without bias that reads one neuron alone, so that all of it is silent whenever that one is cut off."""
+
+    sizes: ClassVar = {"a": (2, INPUTS), "b": (4, 1), "head": (OUTPUTS, 5)}
+
+    def __call__(self, p: Mapping[str, Any]) -> dict[str, Any]:
+        a = self.xp.tanh(self.x @ p["a.weight"].T + p["a.bias"])
+        b = self.xp.maximum(a[:, :1] @ p["b.weight"].T, self.xp.zeros_like(a[:, :1]))
+        d = self.projection @ p["head.weight"]
+        db = d[:, :4] * (b > 0)
+        da = self.xp.concatenate((db @ p["b.weight"], d[:, 4:]), 1) * (1 - a**2)
+        return {
+            "head.weight": self.projection.T @ self.xp.concatenate((b, a[:, 1:]), 1),
+            "head.bias": self.projection.sum(0),
+            "b.weight": db.T @ a[:, :1],
+            "a.weight": da.T @ self.x,
+            "a.bias": da.sum(0),
+        }

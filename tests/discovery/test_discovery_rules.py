@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import neuroactivity as na
-from discovery_arrays import INPUTS, Chain, Gate, Skip, dense, draws, without_bias
+from discovery_arrays import INPUTS, Bottleneck, Chain, Gate, Skip, dense, draws, without_bias
 from neuroactivity.discovery.probes import Prober
 from neuroactivity.discovery.proof import prove
 
@@ -52,6 +52,23 @@ def test_true_readers_are_proved():
 )
 def test_missing_and_misplaced_readers_are_refuted(views):
     assert prove(prober_of(Skip()), {"a": ["a"]}, {"a": views}) == set()
+
+
+@pytest.mark.parametrize("missing", [0, 1, 2, 3])
+def test_a_neuron_that_dies_of_another_group_s_cut_proves_nothing(missing):
+    """In most probes all of ``b`` is dead, because what it reads has been cut off."""
+    network = Bottleneck()
+    listed = na.Layout([dense("a"), without_bias("b"), dense("head")])
+    prober = Prober(listed, network, draws(network.sizes), seed=0)
+    fed_by_a = [
+        na.ParamView("b.weight", "out neuron", index=(0,)),
+        na.ParamView("head.weight", "out neuron", index=(-1, -1, -1, -1, 1)),
+    ]
+    units, right = {"a": ["a"], "b": ["b"]}, (0, 1, 2, 3, -1)
+    wrong = tuple(-1 if owner == missing else owner for owner in right)
+    for index, proved in ((right, {"a", "b"}), (wrong, {"a"})):
+        fed_by_b = [na.ParamView("head.weight", "out neuron", index=index)]
+        assert prove(prober, units, {"a": fed_by_a, "b": fed_by_b}) == proved
 
 
 def test_a_neuron_that_never_has_a_gradient_proves_nothing():

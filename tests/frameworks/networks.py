@@ -1,8 +1,8 @@
 """Actor-critics written once, as programs that run on PyTorch, JAX and TensorFlow, and their weights in one convention.
 
-A program is given an object with the layers by name (``dense``, ``conv``, ``norm``, ``twin``) and the few functions that
-all frameworks have (``relu``, ``tanh``, ``softmax``, ``einsum``, ``reshape``, ``flatten``). Weights are kept in the
-convention of Flax: a kernel is ``in neuron``, ``h w in neuron`` or ``stack in neuron``.
+A program is given an object with the layers by name (``dense``, ``conv``, ``norm``, ``twin``) and the few functions
+that all frameworks have (``relu``, ``tanh``, ``softmax``, ``einsum``, ``reshape``, ``flatten``). Weights are kept in
+the convention of Flax: a kernel is ``in neuron``, ``h w in neuron`` or ``stack in neuron``.
 """
 
 from collections.abc import Callable, Mapping
@@ -11,24 +11,29 @@ from typing import Any
 
 import numpy as np
 
+LEARNING_RATE, BETAS = 2.0**-10, (0.875, 1 - 2.0**-10)
+"""The same in float32, in which Keras keeps them, and in float64."""
+
 Values = Mapping[str, Mapping[str, np.ndarray]]
 """Arrays by layer and by kind: ``kernel``, ``bias``, ``scale``."""
 
 
 @dataclass(frozen=True)
 class Layer:
-    """A layer: its kind, the shape of its kernel or scale, and the image (h, w, channels) that it reads flattened."""
+    """A layer: its kind, the shape of its kernel or scale, the image (h, w, channels) that it reads flattened."""
 
     kind: str
     shape: tuple[int, ...]
     image: tuple[int, int, int] | None = None
+    bias: bool = True
 
     def draw(self, rng: np.random.Generator) -> dict[str, np.ndarray]:
         if self.kind == "norm":
             return {"scale": rng.uniform(0.5, 1.5, self.shape), "bias": rng.normal(0, 0.1, self.shape)}
         fan_in = np.prod(self.shape[:-1]) / (self.shape[0] if self.kind == "twin" else 1)
         bias = (self.shape[0], self.shape[-1]) if self.kind == "twin" else self.shape[-1:]
-        return {"kernel": rng.normal(0, fan_in**-0.5, self.shape), "bias": rng.normal(0, 0.1, bias)}
+        kernel = rng.normal(0, fan_in**-0.5, self.shape)
+        return {"kernel": kernel, "bias": rng.normal(0, 0.1, bias)} if self.bias else {"kernel": kernel}
 
 
 @dataclass(frozen=True)
@@ -104,7 +109,7 @@ NETWORKS = {
         _attention,
         {
             "embed": Layer("dense", (3, 16)),
-            "key": Layer("dense", (16, 32)),
+            "key": Layer("dense", (16, 32), bias=False),  # its gradient would be zero but for rounding
             "mix": Layer("dense", (32, 16)),
             "policy": Layer("dense", (80, 4)),
             "query": Layer("dense", (16, 32)),

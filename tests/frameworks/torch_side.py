@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 import neuroactivity as na
-from networks import Layer, Network, Values
+from networks import BETAS, LEARNING_RATE, Layer, Network, Values
 from neuroactivity_torch import ReGraMa, gradients, layout_of, parameters, write
 
 
@@ -58,7 +58,7 @@ class TorchNet(nn.Module):
 def _make(layer: Layer) -> nn.Module:
     match layer.kind:
         case "dense":
-            return nn.Linear(*layer.shape)
+            return nn.Linear(*layer.shape, bias=layer.bias)
         case "conv":
             return nn.Conv2d(layer.shape[2], layer.shape[3], layer.shape[:2])
         case "norm":
@@ -108,9 +108,14 @@ class TorchSide:
         self.loss(batch).backward()
         return gradients(self.model)
 
+    def reset(self, fresh: Values, masks: dict[str, np.ndarray]) -> dict:
+        """Return the parameters with the masked neurons reset."""
+        chosen = {name: torch.from_numpy(mask) for name, mask in masks.items()}
+        return na.reset(self.params(), to_torch(self.network, fresh), chosen, self.layout)
+
     def train(self, batches, fresh: Values, **options) -> list[na.ActivityReport]:
         """Train with resets; returns the reports."""
-        optimizer = torch.optim.Adam(self.model.parameters(), lr=1e-3, eps=1e-12)
+        optimizer = torch.optim.Adam(self.model.parameters(), lr=LEARNING_RATE, betas=BETAS, eps=1e-30)
         reports: list[na.ActivityReport] = []
         values = to_torch(self.network, fresh)
         ReGraMa(
