@@ -31,9 +31,10 @@ def prove(prober: Prober, units: Mapping[str, Sequence[str]], outgoing: Mapping[
         trial.cut_off(probe, {unit: _half(prober, unit, members[0], probe) for unit, members in units.items()})
     for unit, members in units.items():
         for draw in range(len(prober.live_by_draw(members[0]))):
-            rest = trial.untested(unit, draw)
-            if rest:
-                trial.cut_off(draw, {unit: rest}, alone=True)
+            rest = sorted(trial.untested(unit, draw))
+            for part in (rest[::2], rest[1::2]):
+                if part:
+                    trial.cut_off(draw, {unit: frozenset(part)}, alone=True)
     return {name for name in trial.open if trial.kept[name] and len(trial.tested[name]) == prober.neurons[name]}
 
 
