@@ -1,17 +1,21 @@
-# Two commands: `make demo` and `make test`. Both build .venv first.
+# `make demo` and `make test` are the two to know; `make bench` measures speed. All build .venv first.
 PYTHON ?= python3
 BIN := .venv/bin
+JOBS ?= 2
 export MUJOCO_GL ?= disable
 
-.PHONY: demo test test-slow check format clean
+.PHONY: demo bench test test-slow check format clean
 
 demo: .venv/installed
 	rm -rf runs/demo
 	$(BIN)/python -m reference_agents.train --framework torch --algo sac --env HalfCheetah-v5 --steps 20000 \
 		--reset regrama --seed 0 --out runs/demo
 
+bench: .venv/installed
+	$(BIN)/python -m benchmarks.speed
+
 test: check
-	$(BIN)/pytest -m "not slow"
+	$(BIN)/pytest -m "not slow" --numprocesses $(JOBS) --dist loadfile
 
 test-slow: .venv/installed
 	HYPOTHESIS_PROFILE=long $(BIN)/pytest

@@ -3,11 +3,12 @@
 import math
 import numbers
 
-from neuroactivity.arrays import Array, Arrays, finite, namespace
+from neuroactivity.arrays import Array, Arrays, namespace, together, untransformed
 
 __all__ = ["reset_masks"]
 
 
+@untransformed
 def reset_masks(
     scores: Arrays, /, tau: float = 0.01, *, max_fraction: float | None = None, reset_silent: bool = False
 ) -> dict[str, Array]:
@@ -46,18 +47,22 @@ def reset_masks(
         raise ValueError(f"tau: expected a finite number of 0 or more, got {tau!r}")
     if max_fraction is not None and not (isinstance(max_fraction, numbers.Real) and 0 <= max_fraction <= 1):
         raise ValueError(f"max_fraction: expected a number in [0, 1] or None, got {max_fraction!r}")
-    return {name: _mask(group, float(tau), max_fraction, reset_silent) for name, group in scores.items()}
+
+    def choose(scores: Array) -> Array:
+        xp = namespace(scores)
+        judged = xp.all(xp.isfinite(scores), axis=-1, keepdims=True)
+        if not reset_silent:
+            judged = judged & xp.any(scores != 0, axis=-1, keepdims=True)
+        mask = (scores <= float(tau)) & judged
+        return mask if max_fraction is None else _lowest(mask, scores, max_fraction)
+
+    return together(choose, scores)
 
 
-def _mask(scores: Array, tau: float, max_fraction: float | None, reset_silent: bool) -> Array:
+def _lowest(mask: Array, scores: Array, fraction: float) -> Array:
+    """Leave of a mask the lowest scores only, up to a fraction of the neurons; ties go to the lower index."""
     xp = namespace(scores)
-    judged = xp.all(finite(scores), axis=-1, keepdims=True)
-    if not reset_silent:
-        judged = judged & xp.any(scores != 0, axis=-1, keepdims=True)
-    mask = (scores <= tau) & judged
-    if max_fraction is None:
-        return mask
-    limit = math.floor(max_fraction * scores.shape[-1] + 1e-9)
+    limit = math.floor(fraction * scores.shape[-1] + 1e-9)
     keys = xp.where(mask, scores, xp.full_like(scores, xp.inf))
     order = xp.argsort(keys, axis=-1, stable=True)
     rank = xp.argsort(order, axis=-1, stable=True)

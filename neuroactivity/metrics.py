@@ -6,15 +6,27 @@ state, no randomness, no data-dependent shapes.
 
 from typing import Literal
 
-from neuroactivity.arrays import Array, Arrays, check_array, constant, finite, namespace
+from neuroactivity.arrays import (
+    Array,
+    Arrays,
+    check_array,
+    constant,
+    dense,
+    namespace,
+    remember,
+    shape_of,
+    together,
+    untransformed,
+)
 from neuroactivity.errors import LayoutError
-from neuroactivity.groups import NeuronGroup
+from neuroactivity.groups import Fit, NeuronGroup
 from neuroactivity.layout import Layout, lookup
 from neuroactivity.patterns import NEURON, bind, neuron_sums, parse
 
 __all__ = ["grama", "tau_dormant"]
 
 
+@untransformed
 def grama(
     grads: Arrays, /, layout: Layout, *, signal: Literal["weights", "activations"] = "weights"
 ) -> dict[str, Array]:
@@ -62,15 +74,10 @@ def grama(
         return _output_scores(grads, layout)
     if signal != "weights":
         raise ValueError(f"signal: expected 'weights' or 'activations', got {signal!r}")
-    scores = {}
-    for name, group in layout.items():
-        given = {view.param: lookup(grads, view, group) for view in group.incoming}
-        present = {param: gradient for param, gradient in given.items() if gradient is not None}
-        if present:
-            scores[name] = _weight_scores(present, group)
-    return scores
+    return _weight_scores(grads, layout)
 
 
+@untransformed
 def tau_dormant(activations: Arrays, /, layout: Layout) -> dict[str, Array]:
     r"""Score every neuron by the magnitude of its activations (the tau-dormant, or dormant-neuron, score).
 
@@ -106,27 +113,49 @@ def tau_dormant(activations: Arrays, /, layout: Layout) -> dict[str, Array]:
     return _output_scores(activations, layout)
 
 
-def _weight_scores(gradients: Arrays, group: NeuronGroup) -> Array:
-    """Score one group by the gradients of its incoming parameters."""
-    fit = group.fit({param: tuple(gradient.shape) for param, gradient in gradients.items()})
-    neurons = fit.shape[-1]
+def _weight_scores(grads: Arrays, layout: Layout) -> dict[str, Array]:
+    """Score groups by the gradients of their incoming parameters."""
+    given: dict[str, dict[str, Array]] = {}
+    for name, group in layout.items():
+        found = {view.param: dense(lookup(grads, view, group)) for view in group.incoming}
+        given[name] = {param: gradient for param, gradient in found.items() if gradient is not None}
+    shapes = [
+        (name, param, shape_of(gradient, f"group {name!r}, parameter {param!r}: "))
+        for name, gradients in given.items()
+        for param, gradient in gradients.items()
+    ]
+    fits = _fit(layout, tuple(shapes))
+    return together(_normalise, {name: _weight_means(given[name], fit, layout[name]) for name, fit in fits.items()})
+
+
+@remember
+def _fit(layout: Layout, shapes: tuple[tuple[str, str, tuple[int, ...]], ...]) -> dict[str, Fit]:
+    """Fit each group to the shapes of its incoming parameters, given as (group, parameter, shape)."""
+    found: dict[str, dict[str, tuple[int, ...]]] = {}
+    for name, param, shape in shapes:
+        found.setdefault(name, {})[param] = shape
+    return {name: layout[name].fit(arrays) for name, arrays in found.items()}
+
+
+def _weight_means(gradients: Arrays, fit: Fit, group: NeuronGroup) -> Array:
+    """Average the magnitudes of each neuron's gradients."""
     totals: Array = None
-    entries = [0] * neurons
+    entries: int | tuple[int, ...] = 0
     for role, view, bound in fit.views:
         if role != "incoming":
             continue
         try:
-            sums, counts = neuron_sums(gradients[view.param], bound, view.owners, neurons)
+            sums, count = neuron_sums(gradients[view.param], bound, view.owners, fit.shape[-1])
         except (LayoutError, TypeError) as error:
             raise type(error)(f"group {group.name!r}, parameter {view.param!r}: {error}") from None
         totals = sums if totals is None else _add(totals, sums)
-        entries = [a + b for a, b in zip(entries, counts, strict=True)]
-    return _normalise(totals, tuple(entries), group)
+        entries = _add_counts(entries, count, fit.shape[-1])
+    return _means(totals, entries, group)
 
 
 def _output_scores(outputs: Arrays, layout: Layout) -> dict[str, Array]:
     """Score groups by the magnitude of an array of the shape of their outputs."""
-    scores = {}
+    means = {}
     for name, group in layout.items():
         if name not in outputs:
             raise LayoutError(f"group {name!r} is missing; there are {', '.join(list(outputs)[:8]) or 'no groups'}")
@@ -136,17 +165,17 @@ def _output_scores(outputs: Arrays, layout: Layout) -> dict[str, Array]:
         where = f"group {name!r}, activation {group.activation!r}"
         try:
             check_array(outputs[name])
+            shape = shape_of(outputs[name], "")
             if pattern.stacked != group.stacked:
                 raise LayoutError(
                     f"expected {'a' if group.stacked else 'no'} 'stack' axis, like the incoming parameters"
                 )
             known = {} if group.neurons is None else {NEURON: group.neurons}
-            bound = bind(pattern, tuple(outputs[name].shape), known)
-            sums, counts = neuron_sums(outputs[name], bound, None, bound.size(NEURON))
+            bound = bind(pattern, shape, known)
+            means[name] = _means(*neuron_sums(outputs[name], bound, None, bound.size(NEURON)), group)
         except (LayoutError, TypeError) as error:
             raise type(error)(f"{where}: {error}") from None
-        scores[name] = _normalise(sums, counts, group)
-    return scores
+    return together(_normalise, means)
 
 
 def _add(a: Array, b: Array) -> Array:
@@ -156,17 +185,30 @@ def _add(a: Array, b: Array) -> Array:
     return xp.astype(a, dtype, copy=False) + xp.astype(b, dtype, copy=False)
 
 
-def _normalise(sums: Array, entries: tuple[int, ...], group: NeuronGroup) -> Array:
+def _add_counts(a: int | tuple[int, ...], b: int | tuple[int, ...], neurons: int) -> int | tuple[int, ...]:
+    """Add two numbers of entries, each one for all neurons or one for each."""
+    if isinstance(a, int) and isinstance(b, int):
+        return a + b
+    each = [count if isinstance(count, tuple) else (count,) * neurons for count in (a, b)]
+    return tuple([x + y for x, y in zip(*each, strict=True)])
+
+
+def _means(sums: Array, entries: int | tuple[int, ...], group: NeuronGroup) -> Array:
+    """Divide sums by the numbers of entries behind them.
+
+    One number for all would cancel in the score, but without it XLA sums all entries of an array a second time.
+    """
+    if isinstance(entries, int):
+        return sums / max(entries, 1)
+    if 0 in entries and max(entries) > 0:
+        neuron = entries.index(0)
+        raise LayoutError(f"group {group.name!r}: neuron {neuron} has no entry in any parameter that is left")
+    return sums / constant(tuple([max(count, 1) for count in entries]), like=sums, dtype=sums.dtype)
+
+
+def _normalise(means: Array) -> Array:
     """Divide each neuron's mean by its group's mean: 0 where all are zero, NaN where any is not finite."""
-    xp = namespace(sums)
-    if 0 in entries and len(set(entries)) > 1:
-        raise LayoutError(f"group {group.name!r}: neuron {entries.index(0)} has no entry in any parameter that is left")
-    if len(set(entries)) > 1:
-        means = sums / constant(entries, like=sums, dtype=sums.dtype)
-    else:
-        means = sums / max(entries, default=1) if entries and entries[0] else sums
-    average = xp.sum(means, axis=-1, keepdims=True) / max(len(entries), 1)
-    sound, silent = finite(average), average == 0
-    divisor = xp.where(sound & ~silent, average, xp.ones_like(average))
-    scores = xp.where(sound & ~silent, means, xp.zeros_like(means)) / divisor
-    return xp.where(sound, scores, xp.full_like(scores, xp.nan))
+    xp = namespace(means)
+    average = xp.sum(means, axis=-1, keepdims=True) / max(means.shape[-1], 1)
+    divisor = xp.where(average < xp.inf, average, xp.nan)
+    return means / xp.where(divisor != 0, divisor, 1.0)

@@ -12,9 +12,10 @@ reliable tensor manipulations with Einstein-like notation", ICLR 2022):
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import NamedTuple
 
-from neuroactivity.arrays import Array, constant, magnitude_sum, namespace
+from neuroactivity.arrays import Array, constant, magnitude_sum, namespace, remember
 from neuroactivity.errors import LayoutError
 
 __all__ = ["Bound", "Owners", "Pattern", "bind", "neuron_sums", "parse", "spread_mask", "thin_mask"]
@@ -27,11 +28,16 @@ class Pattern:
     """A parsed pattern: the names that share each axis, ``("...",)`` for the ellipsis."""
 
     axes: tuple[tuple[str, ...], ...]
+    names: tuple[str, ...] = field(init=False, compare=False)
+    """Every name in order, parentheses opened."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "names", tuple([name for axis in self.axes for name in axis]))
 
     @property
-    def names(self) -> tuple[str, ...]:
-        """Every name in order, parentheses opened."""
-        return tuple(name for axis in self.axes for name in axis)
+    def plain(self) -> bool:
+        """Whether each axis has one name."""
+        return len(self.names) == len(self.axes) and ANY not in self.names
 
     @property
     def stacked(self) -> bool:
@@ -39,8 +45,7 @@ class Pattern:
         return STACK in self.names
 
 
-@dataclass(frozen=True)
-class Bound:
+class Bound(NamedTuple):
     """A pattern fitted to an array: the name and the size of each axis once parentheses are opened."""
 
     names: tuple[str, ...]
@@ -50,28 +55,51 @@ class Bound:
         """Size of the axis called ``name``."""
         return self.sizes[self.names.index(name)]
 
+    @property
+    def averaged(self) -> tuple[int, ...]:
+        """The axes that count neither neurons nor copies."""
+        return tuple([axis for axis, name in enumerate(self.names) if name not in (NEURON, STACK)])
+
+    @property
+    def stack_is_behind(self) -> bool:
+        """Whether copies are counted by a later axis than neurons."""
+        return STACK in self.names and self.names.index(STACK) > self.names.index(NEURON)
+
 
 @dataclass(frozen=True)
 class Owners:
-    """Which neuron owns each position along an axis, turned round: the positions that each neuron owns."""
+    """Which neuron owns each position along an axis, and turned round: the positions that each neuron owns.
+
+    Attributes:
+        index: For each position its owner, -1 for none.
+        positions: For each neuron its positions.
+        table: The same as one list, as many entries for each neuron, those that are not filled being 0.
+        filled: Which entries of the table are positions.
+    """
 
     index: tuple[int, ...]
     positions: tuple[tuple[int, ...], ...]
+    table: tuple[int, ...]
+    filled: tuple[bool, ...]
 
     @classmethod
     def of(cls, index: tuple[int, ...]) -> "Owners":
-        """Read an index: the owner of each position, -1 for none."""
+        """Read an index."""
         positions: list[list[int]] = [[] for _ in range(max(index, default=-1) + 1)]
         for position, owner in enumerate(index):
             if owner >= 0:
                 positions[owner].append(position)
-        return cls(index, tuple(tuple(owned) for owned in positions))
+        width = max(map(len, positions), default=0)
+        table = [place for owned in positions for place in [*owned, *[0] * (width - len(owned))]]
+        filled = [place < len(owned) for owned in positions for place in range(width)]
+        return cls(index, tuple(map(tuple, positions)), tuple(table), tuple(filled))
 
     def counts(self, neurons: int) -> tuple[int, ...]:
         """How many positions each of ``neurons`` neurons owns."""
-        return tuple(len(owned) for owned in self.positions) + (0,) * (neurons - len(self.positions))
+        return tuple([len(owned) for owned in self.positions]) + (0,) * (neurons - len(self.positions))
 
 
+@remember
 def parse(text: str) -> Pattern:
     """Parse a pattern.
 
@@ -116,24 +144,28 @@ def bind(pattern: Pattern, shape: tuple[int, ...], known: Mapping[str, int]) -> 
         LayoutError: If the number of axes or a size does not fit, or a size cannot be inferred.
     """
     spare = len(shape) - len(pattern.axes)
+    if pattern.plain and spare == 0:
+        sizes = tuple([known.get(name, size) for name, size in zip(pattern.names, shape, strict=True)])
+        if sizes == tuple(shape):
+            return Bound(pattern.names, sizes)
     ellipsis = (ANY,) in pattern.axes
     if (spare < -1) if ellipsis else (spare != 0):
         least = f"at least {len(pattern.axes) - 1}" if ellipsis else f"{len(pattern.axes)}"
         raise LayoutError(f"expected {least} axes, got shape {tuple(shape)}")
     names: list[str] = []
-    sizes: list[int] = []
+    opened: list[int] = []
     position = 0
     for axis in pattern.axes:
         if axis == (ANY,):
             width = spare + 1
             names += [ANY] * width
-            sizes += shape[position : position + width]
+            opened += shape[position : position + width]
             position += width
         else:
             names += axis
-            sizes += _split(axis, int(shape[position]), known)
+            opened += _split(axis, int(shape[position]), known)
             position += 1
-    return Bound(tuple(names), tuple(sizes))
+    return Bound(tuple(names), tuple(opened))
 
 
 def _split(axis: tuple[str, ...], size: int, known: Mapping[str, int]) -> list[int]:
@@ -150,36 +182,32 @@ def _split(axis: tuple[str, ...], size: int, known: Mapping[str, int]) -> list[i
     return [known[name] if name in known else size // product for name in axis]
 
 
-def neuron_sums(x: Array, bound: Bound, owners: Owners | None, neurons: int) -> tuple[Array, tuple[int, ...]]:
+def neuron_sums(x: Array, bound: Bound, owners: Owners | None, neurons: int) -> tuple[Array, int | tuple[int, ...]]:
     """Sum magnitudes over everything but neurons and stack.
 
     Returns:
-        The sums, shape ``(neurons,)`` or ``(stack, neurons)``, and the number of entries behind each neuron's sum.
+        The sums, shape ``(neurons,)`` or ``(stack, neurons)``, and the number of entries behind each neuron's sum, one
+        for all neurons or one each.
     """
     xp = namespace(x)
-    axes = tuple(i for i, name in enumerate(bound.names) if name not in (NEURON, STACK))
-    entries = math.prod([bound.sizes[i] for i in axes])
-    sums = magnitude_sum(x if x.shape == bound.sizes else xp.reshape(x, bound.sizes), axes)
-    if STACK in bound.names and bound.names.index(STACK) > bound.names.index(NEURON):
+    sums = magnitude_sum(x if tuple(x.shape) == bound.sizes else xp.reshape(x, bound.sizes), bound.averaged)
+    if bound.stack_is_behind:
         sums = xp.permute_dims(sums, (1, 0))
+    entries = math.prod([bound.sizes[axis] for axis in bound.averaged])
     if owners is None:
-        return sums, (entries,) * neurons
-    counts = owners.counts(neurons)
-    return _gather(sums, owners, counts), tuple(entries * count for count in counts)
+        return sums, entries
+    return _gather(sums, owners, neurons), tuple([entries * count for count in owners.counts(neurons)])
 
 
-def _gather(sums: Array, owners: Owners, counts: tuple[int, ...]) -> Array:
+def _gather(sums: Array, owners: Owners, neurons: int) -> Array:
     """Sum over the positions that each neuron owns, which are the last axis of ``sums``."""
     xp = namespace(sums)
-    width = max(counts, default=0)
-    table: list[int] = []
-    owned: list[bool] = []
-    for neuron, count in enumerate(counts):
-        table += [*(owners.positions[neuron] if count else ()), *([0] * (width - count))]
-        owned += [True] * count + [False] * (width - count)
-    values = xp.take(sums, constant(tuple(table), like=sums, dtype=xp.int32), axis=-1)
-    values = xp.where(constant(tuple(owned), like=sums, dtype=xp.bool), values, xp.zeros_like(values))
-    return xp.sum(xp.reshape(values, (*sums.shape[:-1], len(counts), width)), axis=-1)
+    width = len(owners.table) // max(len(owners.positions), 1)
+    without = width * (neurons - len(owners.positions))
+    values = xp.take(sums, constant(owners.table + (0,) * without, like=sums, dtype=xp.int32), axis=-1)
+    filled = constant(owners.filled + (False,) * without, like=sums, dtype=xp.bool)
+    values = xp.where(filled, values, xp.zeros_like(values))
+    return xp.sum(xp.reshape(values, (*sums.shape[:-1], neurons, width)), axis=-1)
 
 
 def spread_mask(mask: Array, shape: tuple[int, ...], bound: Bound, owners: Owners | None) -> Array:
@@ -202,8 +230,8 @@ def thin_mask(mask: Array, bound: Bound, owners: Owners | None) -> Array:
         table = constant(tuple([max(owner, 0) for owner in owners.index]), like=mask, dtype=xp.int32)
         owned = constant(tuple([owner >= 0 for owner in owners.index]), like=mask, dtype=xp.bool)
         mask = xp.logical_and(xp.take(mask, table, axis=-1), owned)
-    if mask.ndim == 2 and bound.names.index(STACK) > bound.names.index(NEURON):
+    if len(mask.shape) == 2 and bound.stack_is_behind:
         mask = xp.permute_dims(mask, (1, 0))
-    own = (NEURON, STACK) if mask.ndim == 2 else (NEURON,)
+    own = (NEURON, STACK) if len(mask.shape) == 2 else (NEURON,)
     thin = [size if name in own else 1 for name, size in zip(bound.names, bound.sizes, strict=True)]
     return xp.reshape(mask, tuple(thin))

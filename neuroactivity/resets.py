@@ -5,7 +5,7 @@ Everything is built and checked before it is returned, and no argument is change
 
 from collections.abc import Iterator
 
-from neuroactivity.arrays import Array, Arrays, check_array, namespace
+from neuroactivity.arrays import Array, Arrays, check_array, dtype_name, namespace, shape_of, untransformed
 from neuroactivity.errors import LayoutError
 from neuroactivity.groups import NeuronGroup, ParamView, Role
 from neuroactivity.layout import Layout, lookup
@@ -14,6 +14,7 @@ from neuroactivity.patterns import spread_mask
 __all__ = ["reset", "reset_moments"]
 
 
+@untransformed
 def reset(params: Arrays, fresh: Arrays, masks: Arrays, /, layout: Layout) -> dict[str, Array]:
     """Reset the masked neurons: incoming and restored parameters from ``fresh``, outgoing ones to zero.
 
@@ -56,6 +57,7 @@ def reset(params: Arrays, fresh: Arrays, masks: Arrays, /, layout: Layout) -> di
     return written
 
 
+@untransformed
 def reset_moments(moments: Arrays, masks: Arrays, /, layout: Layout, fresh: Arrays | None = None) -> dict[str, Array]:
     """Clear one kind of optimizer moment at every entry that :func:`reset` writes.
 
@@ -106,14 +108,16 @@ def _spread(arrays: Arrays, mask: Array, group: NeuronGroup) -> Iterator[tuple[R
         check_array(mask)
     except TypeError as error:
         raise TypeError(f"group {group.name!r}, mask: {error}") from None
+    where = f"group {group.name!r}"
     present = {view.param: lookup(arrays, view, group) for _, view in group.views}
-    shapes = {param: tuple(array.shape) for param, array in present.items() if array is not None}
+    shapes = {p: shape_of(array, f"{where}, parameter {p!r}: ") for p, array in present.items() if array is not None}
     if not shapes:
         return
-    fit = group.fit(shapes, default=mask.shape[-1] if mask.ndim else None)
-    if tuple(mask.shape) != fit.shape or not namespace(mask).isdtype(mask.dtype, "bool"):
-        came = f"{mask.dtype} of shape {tuple(mask.shape)}"
-        raise LayoutError(f"group {group.name!r}: expected a boolean mask of shape {fit.shape}, got {came}")
+    shape = shape_of(mask, f"{where}, mask: ")
+    fit = group.fit(shapes, default=shape[-1] if shape else None)
+    if shape != fit.shape or not namespace(mask).isdtype(mask.dtype, "bool"):
+        came = f"{dtype_name(mask.dtype)} of shape {shape}"
+        raise LayoutError(f"{where}: expected a boolean mask of shape {fit.shape}, got {came}")
     for role, view, bound in fit.views:
         yield role, view, spread_mask(mask, shapes[view.param], bound, view.owners)
 
@@ -125,8 +129,10 @@ def _fresh(fresh: Arrays, view: ParamView, group: NeuronGroup, old: Array) -> Ar
         raise LayoutError(f"{where}: no fresh value given")
     new = fresh[view.param]
     if tuple(new.shape) != tuple(old.shape) or new.dtype != old.dtype:
-        expected = f"shape {tuple(old.shape)} and dtype {old.dtype}"
-        raise LayoutError(f"{where}: expected a fresh value of {expected}, got {tuple(new.shape)} and {new.dtype}")
+        expected = f"shape {tuple(old.shape)} and dtype {dtype_name(old.dtype)}"
+        raise LayoutError(
+            f"{where}: expected a fresh value of {expected}, got {tuple(new.shape)} and {dtype_name(new.dtype)}"
+        )
     return new
 
 

@@ -7,12 +7,11 @@ from typing import Final, Generic, NamedTuple, Protocol, TypeVar, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from neuroactivity import ActivityReport
+from reference_agents.activity import ActivityLog
 from reference_agents.config import Config
+from reference_agents.errors import UsageError
 
 Array = NDArray[np.float32]
-
-
 T = TypeVar("T")
 
 
@@ -26,30 +25,6 @@ class Batch(NamedTuple, Generic[T]):
     terminated: T  # (batch, 1), 1 where no return follows
 
 
-class Counts(NamedTuple):
-    """How often a network was measured and reset."""
-
-    measurements: int
-    resets: int
-    neurons_reset: int
-
-
-class Activity(Protocol):
-    """What is known of the neurons of an agent's networks."""
-
-    fractions: dict[str, float | None]
-    """Fraction of inactive neurons when a group was last measured, None before the first time.
-
-    Keys are ``inactive/{network}/{group}`` for GraMa and, where ReDo resets, also ``dormant/{network}/{group}``.
-    """
-
-    def counts(self) -> dict[str, Counts]:
-        """Measurements and resets of each network, by the method that resets."""
-
-    def reports(self) -> dict[str, ActivityReport]:
-        """Latest report on each network, by the method that resets; networks not yet measured are left out."""
-
-
 class Agent(Protocol):
     """An agent that learns off-policy, one update at a time, with actions from -1 to 1."""
 
@@ -57,7 +32,7 @@ class Agent(Protocol):
     """Batches learned from so far."""
 
     @property
-    def activity(self) -> Activity:
+    def activity(self) -> ActivityLog:
         """What is known of its neurons."""
 
     def act(self, observation: Array, *, explore: bool) -> Array:
@@ -86,13 +61,26 @@ class AgentFactory(Protocol):
 FACTORIES: Final = MappingProxyType(
     {
         ("torch", "sac"): ("reference_agents.torch.sac", "SAC"),
+        ("torch", "td3"): ("reference_agents.torch.td3", "TD3"),
     }
 )
 """Where the agent of each framework and algorithm is found."""
 
 
 def make_agent(config: Config, observation_size: int, action_size: int) -> Agent:
-    """Build the agent that the settings ask for, importing its framework and no other."""
+    """Build the agent that the settings ask for, importing its framework and no other.
+
+    Raises:
+        UsageError: If there is no such agent yet, or its framework is not installed.
+    """
+    if (config.framework, config.algo) not in FACTORIES:
+        written = ", ".join(framework for framework, algo in FACTORIES if algo == config.algo)
+        raise UsageError(f"framework: expected one of {written} for {config.algo}, got {config.framework!r}")
     module, name = FACTORIES[config.framework, config.algo]
-    factory = cast(AgentFactory, getattr(import_module(module), name))
+    try:
+        factory = cast(AgentFactory, getattr(import_module(module), name))
+    except ModuleNotFoundError as error:
+        if (error.name or "").startswith(("neuroactivity", "reference_agents")):
+            raise
+        raise UsageError(f"framework: {config.framework!r} is not installed here: {error}") from error
     return factory(config, observation_size, action_size)

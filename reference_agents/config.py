@@ -5,12 +5,36 @@ import json
 from dataclasses import dataclass
 from math import inf
 from types import MappingProxyType
-from typing import Any, Final, Literal, Self, get_args, get_origin, get_type_hints
+from typing import (
+    TYPE_CHECKING,
+    Annotated,
+    Any,
+    Final,
+    Literal,
+    Optional,
+    Self,
+    TypeVar,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
 
 from reference_agents.errors import UsageError
 
-PAPER_TAU: Final = MappingProxyType({"none": 0.0, "regrama": 0.0, "redo": 0.02})
-"""The threshold that the paper uses for SAC (Liu et al. 2025, A.3), for each way to reset."""
+T = TypeVar("T")
+if TYPE_CHECKING:
+    ByNetwork = Annotated[T, "None may be given for the paper's value; a Config never holds it"]
+else:
+    ByNetwork = Optional
+_PAPERS: Final[Any] = None
+
+PAPER_TAU: Final = MappingProxyType(
+    {
+        "mlp": MappingProxyType({"none": 0.0, "regrama": 0.0, "redo": 0.02}),
+        "bronet": MappingProxyType({"none": 0.01, "regrama": 0.01, "redo": 0.02}),
+    }
+)
+"""The thresholds of the paper (Liu et al. 2025, A.3 and A.1), for each network and each way to reset."""
 
 _LIMITS: Final = MappingProxyType(
     {
@@ -21,14 +45,19 @@ _LIMITS: Final = MappingProxyType(
         "max_fraction": (0, 1),
         "width": (1, inf),
         "depth": (1, inf),
+        "actor_depth": (1, inf),
         "batch_size": (1, inf),
         "buffer_size": (1, inf),
         "learning_starts": (0, inf),
+        "replay_ratio": (1, inf),
         "gamma": (0, 1),
         "target_rate": (0, 1),
         "policy_every": (1, inf),
         "actor_lr": (0, inf),
         "critic_lr": (0, inf),
+        "exploration_noise": (0, inf),
+        "policy_noise": (0, inf),
+        "noise_clip": (0, inf),
         "record_every": (1, inf),
         "evaluate_every": (0, inf),
         "evaluation_episodes": (1, inf),
@@ -40,11 +69,15 @@ _LIMITS: Final = MappingProxyType(
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """Settings of a run. The defaults are the paper's for SAC (Liu et al. 2025, A.3), which are those of CleanRL."""
+    """Settings of a run. The defaults are the paper's, for SAC (Liu et al. 2025, A.3) and for BRO-net (A.1).
 
-    framework: Literal["torch"] = "torch"
+    Where those two differ, a setting that is not given, or is None, takes the value for ``network``: a Config and its
+    JSON hold only what is in force.
+    """
+
+    framework: Literal["torch", "jax", "tensorflow"] = "torch"
     """Framework that the agent is written in."""
-    algo: Literal["sac"] = "sac"
+    algo: Literal["sac", "td3"] = "sac"
     """Learning algorithm."""
     env: str = "HalfCheetah-v5"
     """Environment of gymnasium (HalfCheetah-v5) or of the DeepMind Control Suite (dm_control/dog-walk-v0)."""
@@ -55,38 +88,50 @@ class Config:
 
     reset: Literal["none", "redo", "regrama"] = "regrama"
     """How inactive neurons are found and reset; with none they are only measured."""
-    tau: float | None = None
-    """Score at or below which a neuron counts as inactive; by default 0 for regrama and none, 0.02 for redo."""
+    tau: ByNetwork[float] = _PAPERS
+    """Score at or below which a neuron counts as inactive; by default 0.02 for redo, else 0 for mlp and 0.01 for
+    bronet."""
     reset_every: int = 1_000
     """Steps of an optimizer between two measurements of its networks, each followed by a reset."""
     max_fraction: float | None = None
     """Largest fraction of a layer that one reset may touch; by default there is no limit."""
 
-    network: Literal["mlp"] = "mlp"
-    """Architecture of the actor and the critics."""
+    network: Literal["mlp", "bronet"] = "mlp"
+    """Architecture of the actor and the critics: plain hidden layers, or residual blocks with normalisations."""
     activation: Literal["relu", "leaky_relu", "tanh", "sigmoid", "swish", "mish"] = "relu"
     """Activation function of the hidden layers."""
     width: int = 256
     """Neurons in a hidden layer."""
     depth: int = 2
-    """Hidden layers of a network."""
+    """Hidden layers of a critic (mlp), or residual blocks after its first layer (bronet)."""
+    actor_depth: ByNetwork[int] = _PAPERS
+    """The same of the actor; by default as many as depth says for mlp, and 1 for bronet."""
 
-    batch_size: int = 256
-    """Transitions in one update."""
+    batch_size: ByNetwork[int] = _PAPERS
+    """Transitions in one update; by default 256 for mlp and 128 for bronet."""
     buffer_size: int = 1_000_000
     """Transitions that the replay buffer holds."""
     learning_starts: int = 5_000
     """Steps taken at random before the first update."""
+    replay_ratio: ByNetwork[int] = _PAPERS
+    """Updates after each step; by default 1 for mlp and 2 for bronet."""
     gamma: float = 0.99
     """Discount factor."""
     target_rate: float = 5e-3
-    """Fraction of the way that the target critics move towards the critics at each update."""
+    """Fraction of the way that target networks move towards the trained ones each time."""
     policy_every: int = 2
-    """Updates between two visits to the actor, which is then updated this many times in a row."""
-    actor_lr: float = 3e-4
-    """Learning rate of the actor."""
+    """Updates between two visits to the actor, the policy delay of TD3; SAC then updates it this many times in a
+    row."""
+    actor_lr: ByNetwork[float] = _PAPERS
+    """Learning rate of the actor; by default 3e-4 for mlp and 1e-4 for bronet."""
     critic_lr: float = 1e-3
-    """Learning rate of the critics, and of the entropy coefficient."""
+    """Learning rate of the critics, and of SAC's entropy coefficient."""
+    exploration_noise: float = 0.1
+    """Standard deviation of the noise on the actions with which TD3 explores; SAC draws from its policy instead."""
+    policy_noise: float = 0.2
+    """Standard deviation of the noise on the target actor's actions (TD3)."""
+    noise_clip: float = 0.5
+    """Largest size of the noise on the target actor's actions (TD3)."""
 
     record_every: int = 1_000
     """Steps between two records in metrics.jsonl."""
@@ -102,11 +147,17 @@ class Config:
     def __post_init__(self) -> None:
         for name, hint in get_type_hints(type(self)).items():
             _check(name, hint, getattr(self, name))
+        for name, value in self._papers().items():
+            if getattr(self, name) is None:
+                object.__setattr__(self, name, value)
 
-    @property
-    def threshold(self) -> float:
-        """The ``tau`` in force: the one given, or else the paper's for this way to reset."""
-        return PAPER_TAU[self.reset] if self.tau is None else self.tau
+    def _papers(self) -> dict[str, float]:
+        """What the paper sets differently for each network."""
+        settings = {
+            "mlp": {"actor_depth": self.depth, "batch_size": 256, "replay_ratio": 1, "actor_lr": 3e-4},
+            "bronet": {"actor_depth": 1, "batch_size": 128, "replay_ratio": 2, "actor_lr": 1e-4},
+        }
+        return settings[self.network] | {"tau": PAPER_TAU[self.network][self.reset]}
 
     def to_json(self) -> str:
         """Write the settings as JSON text, which ``from_json`` reads back."""
@@ -117,12 +168,21 @@ class Config:
         """Read settings that ``to_json`` wrote.
 
         Raises:
-            UsageError: If the text is not JSON, names a setting that does not exist, or holds a bad value.
+            UsageError: If the text is not a JSON object, does not name exactly the settings that there are, or holds a
+                bad value.
         """
         try:
-            return cls(**json.loads(text))
-        except (json.JSONDecodeError, TypeError) as error:
+            settings = json.loads(text)
+        except json.JSONDecodeError as error:
             raise UsageError(f"config: expected the settings of a run as JSON, got {error}") from error
+        if not isinstance(settings, dict):
+            raise UsageError(f"config: expected the settings of a run as a JSON object, got {settings!r}")
+        names = [field.name for field in dataclasses.fields(cls)]
+        if missing := [name for name in names if name not in settings]:
+            raise UsageError(f"config: expected every setting, got none for {', '.join(missing)}")
+        if unknown := [name for name in settings if name not in names]:
+            raise UsageError(f"config: expected known settings only, got {', '.join(unknown)}")
+        return cls(**settings)
 
 
 def _check(name: str, hint: Any, value: object) -> None:

@@ -4,7 +4,10 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+from typing import IO, Final
+
+DRAFT: Final = ".{}.draft"
+"""Name of the file that takes another one's place once it is complete."""
 
 
 @contextmanager
@@ -17,7 +20,7 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
     Yields:
         A binary file beside ``path``.
     """
-    draft = path.with_name(f".{path.name}.draft")
+    draft = path.with_name(DRAFT.format(path.name))
     try:
         with draft.open("wb") as file:
             yield file
@@ -32,3 +35,9 @@ def write_text(path: Path, text: str) -> None:
     """Write a text file at once."""
     with replacing(path) as file:
         file.write(text.encode())
+
+
+def remove_drafts(folder: Path) -> None:
+    """Remove the drafts that a kill has left in a folder."""
+    for draft in folder.glob(DRAFT.format("*")):
+        draft.unlink()

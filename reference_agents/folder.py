@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from reference_agents.config import Config
 from reference_agents.errors import UsageError
-from reference_agents.files import replacing, write_text
+from reference_agents.files import remove_drafts, replacing, write_text
 
 Arrays = Mapping[str, NDArray[Any]]
 
@@ -42,20 +42,28 @@ class RunFolder:
             raise UsageError(f"out: expected a folder without a run, got {self.path}; --resume goes on with its run")
         if not self.config.exists():
             raise UsageError(f"out: expected the settings of the run to resume, got no {self.config}")
-        _check_same(Config.from_json(self.config.read_text()), config)
+        _check_same(self._settings(), config)
+
+    def _settings(self) -> Config:
+        """Read the settings of the run in the folder."""
+        try:
+            return Config.from_json(self.config.read_text())
+        except (UsageError, UnicodeDecodeError) as error:
+            raise UsageError(f"out: expected a run of this version to resume, got {self.config}: {error}") from error
 
     def is_finished(self, config: Config) -> bool:
         """Whether the folder holds a finished run of just so many steps."""
         return self.summary.exists() and json.loads(self.summary.read_text())["step"] == config.steps
 
     def claim(self, config: Config) -> None:
-        """Make the folder and write the settings; the summary of a shorter run goes.
+        """Make the folder and write the settings; the summary of a shorter run goes, and what a kill left half-written.
 
         Raises:
             UsageError: If the folder cannot be written to.
         """
         try:
             self.path.mkdir(parents=True, exist_ok=True)
+            remove_drafts(self.path)
             self.summary.unlink(missing_ok=True)
             write_text(self.config, config.to_json())
         except OSError as error:

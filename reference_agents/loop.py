@@ -118,7 +118,7 @@ class Training:
         action = self.agent.act(observation, explore=True) if learning else self._random_action(self.rng)
         next_observation, reward, terminated, truncated, _ = self.env.step(action)
         self.replay.add(observation, action, reward, next_observation, terminated)
-        if learning:
+        for _ in range(config.replay_ratio if learning else 0):
             self.agent.update(self.replay.sample(config.batch_size, self.rng))
         return next_observation, reward, terminated or truncated
 

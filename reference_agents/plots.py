@@ -1,6 +1,6 @@
 """A picture of a run: how well the agent did, and which of its neurons learned."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -13,6 +13,7 @@ from reference_agents.files import replacing
 from reference_agents.recording import read_records
 
 Records = Sequence[dict[str, Any]]
+Colour = str | tuple[float, float, float, float]
 
 STYLE: Final[dict[Any, Any]] = {
     "font.size": 10,
@@ -32,6 +33,7 @@ STYLE: Final[dict[Any, Any]] = {
 }
 RESETS: Final = "neurons reset"
 LAYERS: Final = ("#1b6ca8", "#e07a3f", "#3a9679", "#8e5ea2", "#7f6f5d", "#d4a72c")
+LEGEND_WIDTH: Final = 110  # characters
 TRAINING, EVALUATION, RANDOM, RESET = "#a9bcd0", "#1b6ca8", "#9aa5b1", "#c44e52"
 
 
@@ -46,6 +48,7 @@ def plot_run(metrics: Path, picture: Path, *, title: str, random_policy: float |
     """
     records = read_records(metrics)
     networks = _names(records, "neurons_reset/", part=1)
+    colours = _colours(_groups(records, "inactive/"))
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(10, 6.2), layout="constrained")
         figure.suptitle(title, x=0.01, ha="left", fontsize=13, fontweight="bold")
@@ -53,7 +56,7 @@ def plot_run(metrics: Path, picture: Path, *, title: str, random_policy: float |
         panels = figure.subplot_mosaic(mosaic)
         _plot_returns(panels["return"], records, random_policy)
         for network in networks:
-            _plot_activity(panels[network], records, network)
+            _plot_activity(panels[network], records, network, colours)
         _align([panels[network] for network in networks])
         for axes in panels.values():
             axes.set_xlim(0, records[-1]["step"] * 1.01)
@@ -61,7 +64,8 @@ def plot_run(metrics: Path, picture: Path, *, title: str, random_policy: float |
             axes.set_xlabel("environment steps")
         lines = {str(line.get_label()): line for network in networks for line in panels[network].lines}
         lines[RESETS] = lines.pop(RESETS)  # moves to the end
-        figure.legend(lines.values(), lines, loc="outside lower center", ncols=len(lines))
+        columns = max(1, min(len(lines), LEGEND_WIDTH // (5 + max(map(len, lines)))))
+        figure.legend(lines.values(), lines, loc="outside lower center", ncols=columns)
         with replacing(picture) as file:
             figure.savefig(file, format="png", dpi=150)
 
@@ -76,16 +80,15 @@ def _plot_returns(axes: Axes, records: Records, random_policy: float | None) -> 
     axes.legend(loc="upper left")
 
 
-def _plot_activity(axes: Axes, records: Records, network: str) -> None:
+def _plot_activity(axes: Axes, records: Records, network: str, colours: Mapping[str, Colour]) -> None:
     """Plot the inactive fraction of each group of one network, and mark the records before which neurons were reset."""
     for kind, style in (("inactive", "-"), ("dormant", ":")):
         prefix = f"{kind}/{network}/"
-        for place, group in enumerate(_names(records, prefix, part=2)):
-            name = group.removeprefix("trunk.")
+        for place, (name, group) in enumerate(_groups(records, prefix).items()):
             axes.plot(
                 *_series(records, prefix + group),
                 style,
-                color=LAYERS[place % len(LAYERS)],
+                color=colours[name],
                 linewidth=max(3.2 - 0.8 * place, 1),  # lines that coincide, often at zero, all show
                 label=name if kind == "inactive" else f"{name}, ReDo",
             )
@@ -110,6 +113,19 @@ def _series(records: Records, key: str) -> tuple[list[int], list[float]]:
     """Return steps and values of one quantity, where it is known."""
     known = [(record["step"], record[key]) for record in records if record.get(key) is not None]
     return [step for step, _ in known], [value for _, value in known]
+
+
+def _groups(records: Records, prefix: str) -> dict[str, str]:
+    """Return the groups whose keys have a prefix: their names in the records by their names in the picture."""
+    return {group.removeprefix("trunk."): group for group in _names(records, prefix, part=2)}
+
+
+def _colours(groups: Collection[str]) -> dict[str, Colour]:
+    """Give each group a colour of its own, the same in every network: of a scale where there are many."""
+    if len(groups) <= len(LAYERS):
+        return dict(zip(groups, LAYERS, strict=False))
+    scale = mpl.colormaps["turbo"]
+    return {group: scale(0.05 + 0.9 * place / (len(groups) - 1)) for place, group in enumerate(groups)}
 
 
 def _names(records: Records, prefix: str, *, part: int) -> list[str]:

@@ -1,9 +1,8 @@
 """Soft actor-critic in PyTorch (Haarnoja et al. 2018), with automatic entropy tuning, in CleanRL's form."""
 
-import io
 import math
 from copy import deepcopy
-from typing import Any, Final, Protocol
+from typing import Final
 
 import torch
 from torch import Tensor, nn
@@ -14,20 +13,11 @@ from reference_agents.agent import Array, Batch
 from reference_agents.config import Config
 from reference_agents.seeding import derive
 from reference_agents.torch.activity import Activity
-from reference_agents.torch.networks import linear, mlp, trunk
+from reference_agents.torch.learning import Stateful, descend, follow, lowest, pack, pairs, twin_critics, unpack
+from reference_agents.torch.networks import linear, trunk
 
 LOG_STD_MIN, LOG_STD_MAX = -5.0, 2.0
 LOSSES: Final = ("loss/critic", "loss/actor", "value", "entropy", "alpha")
-
-
-class Stateful(Protocol):
-    """A network, an optimizer, or whatever else has a state to keep."""
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return the state."""
-
-    def load_state_dict(self, state_dict: dict[str, Any], /) -> object:
-        """Take over a state."""
 
 
 class Actor(nn.Module):
@@ -35,7 +25,7 @@ class Actor(nn.Module):
 
     def __init__(self, config: Config, observation_size: int, action_size: int, generator: torch.Generator) -> None:
         super().__init__()
-        self.trunk = trunk(config, observation_size, generator)
+        self.trunk = trunk(config, observation_size, config.actor_depth, generator)
         self.mean = linear(config.width, action_size, generator)
         self.log_std = linear(config.width, action_size, generator)
 
@@ -73,7 +63,7 @@ class SAC:
         weights = torch.Generator().manual_seed(derive(config.seed, "weights"))
 
         self.actor = Actor(config, observation_size, action_size, weights)
-        self.critics = nn.ModuleList(mlp(config, observation_size + action_size, 1, weights) for _ in range(2))
+        self.critics = twin_critics(config, observation_size, action_size, weights)
         self.targets = deepcopy(self.critics).requires_grad_(False)
         self.log_alpha = nn.Parameter(torch.zeros(1))
 
@@ -91,9 +81,13 @@ class SAC:
         watch = self.activity.watch
         layout = layout_of(self.actor, torch.zeros(8, observation_size))
         watch("actor", self.actor, self.actor_optimizer, layout, lambda: self._batch.observations)
+        layout = layout_of(self.critics[0], torch.zeros(8, observation_size + action_size))  # of both
         for number, critic in enumerate(self.critics, start=1):
-            layout = layout_of(critic, torch.zeros(8, observation_size + action_size))
-            watch(f"critic{number}", critic, self.critic_optimizer, layout, lambda: _pairs(self._batch))
+            watch(f"critic{number}", critic, self.critic_optimizer, layout, self._taken)
+
+    def _taken(self) -> Tensor:
+        """Return what the critics judge: observations with the actions taken, (batch, observation + action)."""
+        return pairs(self._batch.observations, self._batch.actions)
 
     @torch.no_grad()
     def act(self, observation: Array, *, explore: bool) -> Array:
@@ -114,33 +108,29 @@ class SAC:
         if self.updates % self.config.policy_every == 0:
             for _ in range(self.config.policy_every):
                 self._update_actor(self._batch)
-        self._move_targets()
+        follow(self.targets, self.critics, self.config.target_rate)
 
     def _update_critics(self, batch: Batch[Tensor]) -> None:
         with torch.no_grad():
             actions, log_density = self.actor.sample(batch.next_observations, self.noise)
-            next_value = _lowest(self.targets, batch.next_observations, actions)  # (batch, 1)
+            next_value = lowest(self.targets, batch.next_observations, actions)  # (batch, 1)
             soft_value = next_value - self.log_alpha.exp() * log_density
             goal = batch.rewards + self.config.gamma * (1 - batch.terminated) * soft_value  # (batch, 1)
-        values = [critic(_pairs(batch)) for critic in self.critics]  # two of (batch, 1)
+        inputs = pairs(batch.observations, batch.actions)  # (batch, observation + action)
+        values = [critic(inputs) for critic in self.critics]  # two of (batch, 1)
         loss = torch.stack([functional.mse_loss(value, goal) for value in values]).sum()
-        _descend(loss, self.critic_optimizer)
+        descend(loss, self.critic_optimizer)
         self._losses |= {"loss/critic": loss.detach(), "value": values[0].detach()}
 
     def _update_actor(self, batch: Batch[Tensor]) -> None:
         actions, log_density = self.actor.sample(batch.observations, self.noise)
-        value = _lowest(self.critics, batch.observations, actions)  # (batch, 1)
+        value = lowest(self.critics, batch.observations, actions)  # (batch, 1)
         loss = (self.log_alpha.exp().detach() * log_density - value).mean()
-        _descend(loss, self.actor_optimizer)
+        descend(loss, self.actor_optimizer)
         entropy = -log_density.detach()  # (batch, 1)
         alpha_loss = (self.log_alpha.exp() * (entropy - self.target_entropy)).mean()
-        _descend(alpha_loss, self.alpha_optimizer)
+        descend(alpha_loss, self.alpha_optimizer)
         self._losses |= {"loss/actor": loss.detach(), "entropy": entropy}
-
-    @torch.no_grad()
-    def _move_targets(self) -> None:
-        for target, source in zip(self.targets.parameters(), self.critics.parameters(), strict=True):
-            target.lerp_(source, self.config.target_rate)
 
     def losses(self) -> dict[str, float | None]:
         """Losses of the latest update, with the mean value, the entropy and its coefficient; None before the first."""
@@ -149,20 +139,15 @@ class SAC:
 
     def save(self) -> bytes:
         """Return everything that the agent's future depends on."""
-        state = {name: part.state_dict() for name, part in self._parts().items()}
-        own = {"updates": self.updates, "log_alpha": self.log_alpha, "noise": self.noise.get_state()}
-        file = io.BytesIO()
-        torch.save(state | own | {"losses": self._losses}, file)
-        return file.getvalue()
+        noise = self.noise.get_state()
+        return pack(self._parts(), updates=self.updates, losses=self._losses, noise=noise, log_alpha=self.log_alpha)
 
     def load(self, state: bytes) -> None:
         """Take over what ``save`` returned."""
-        saved = torch.load(io.BytesIO(state), weights_only=True)
-        for name, part in self._parts().items():
-            part.load_state_dict(saved[name])
-        self.updates, self._losses = saved["updates"], saved["losses"]
-        self.log_alpha.data.copy_(saved["log_alpha"])
-        self.noise.set_state(saved["noise"])
+        values = unpack(state, self._parts())
+        self.updates, self._losses = values["updates"], values["losses"]
+        self.noise.set_state(values["noise"])
+        self.log_alpha.data.copy_(values["log_alpha"])
 
     def _parts(self) -> dict[str, Stateful]:
         return {
@@ -174,22 +159,3 @@ class SAC:
             "alpha_optimizer": self.alpha_optimizer,
             "activity": self.activity,
         }
-
-
-def _descend(loss: Tensor, optimizer: torch.optim.Optimizer) -> None:
-    """Take one step down a loss, leaving the gradients of parameters that are not the optimizer's alone."""
-    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-    optimizer.zero_grad()
-    loss.backward(inputs=parameters)  # type: ignore[no-untyped-call]
-    optimizer.step()
-
-
-def _pairs(batch: Batch[Tensor]) -> Tensor:
-    """Return what the critics judge: observations with the actions taken, (batch, observation + action)."""
-    return torch.cat([batch.observations, batch.actions], 1)
-
-
-def _lowest(critics: nn.ModuleList, observations: Tensor, actions: Tensor) -> Tensor:
-    """Return the lower of two critics' values, (batch, 1)."""
-    pairs = torch.cat([observations, actions], 1)
-    return torch.minimum(critics[0](pairs), critics[1](pairs))

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from reference_agents import agent
 from reference_agents.config import Config
 from reference_agents.errors import UsageError
 from reference_agents.train import main, parse
@@ -40,6 +41,30 @@ def test_a_bad_command_gets_one_line_and_writes_nothing(arguments, message, tmp_
 def test_a_folder_is_required(capsys):
     assert main([]) == 2
     assert "--out" in capsys.readouterr().err
+
+
+def test_an_agent_that_does_not_exist_is_refused_in_one_line(tmp_path, capfd, monkeypatch):
+    agents = {("torch", "sac"): ("a", "A"), ("jax", "sac"): ("b", "B"), ("torch", "td3"): ("c", "C")}
+    monkeypatch.setattr(agent, "FACTORIES", agents)
+    command = ["--env", "Pendulum-v1", "--algo", "sac", "--framework", "tensorflow"]
+    assert main([*command, "--out", str(tmp_path / "run")]) == 2
+    message = "error: framework: expected one of torch, jax for sac, got 'tensorflow'\n"
+    assert capfd.readouterr() == ("", message)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_framework_that_is_not_installed_is_refused_in_one_line(tmp_path, capfd, monkeypatch):
+    monkeypatch.setattr(agent, "FACTORIES", {("jax", "sac"): ("absent_framework.sac", "SAC")})
+    assert main(["--env", "Pendulum-v1", "--framework", "jax", "--out", str(tmp_path / "run")]) == 2
+    message = "error: framework: 'jax' is not installed here: No module named 'absent_framework'\n"
+    assert capfd.readouterr() == ("", message)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_module_of_our_own_that_is_missing_is_no_usage_error(monkeypatch):
+    monkeypatch.setattr(agent, "FACTORIES", {("jax", "sac"): ("reference_agents.absent", "SAC")})
+    with pytest.raises(ModuleNotFoundError):
+        agent.make_agent(Config(framework="jax"), 3, 1)
 
 
 @pytest.mark.parametrize("place", ["file", "file/run", "file/below/run"])
@@ -84,6 +109,13 @@ def test_settings_come_from_the_command_line():
     assert command.resume
 
 
+def test_settings_that_are_not_given_are_those_of_the_network():
+    assert parse(["--network", "bronet", "--out", "runs/demo"]).config == Config(network="bronet")
+    given = ["--tau", "0", "--actor-lr", "0.1", "--batch-size", "9"]
+    config = parse(["--network", "bronet", *given, "--out", "runs/demo"]).config
+    assert config == Config(network="bronet", tau=0.0, actor_lr=0.1, batch_size=9)
+
+
 def test_every_setting_has_its_help(capsys):
     with pytest.raises(SystemExit) as caught:
         parse(["--help"])
@@ -99,7 +131,7 @@ def test_only_the_framework_that_is_chosen_is_imported():
     code = "import sys, reference_agents.train; print([m for m in ('torch', 'jax', 'tensorflow') if m in sys.modules])"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"
-    with_torch = code.replace("reference_agents.train", "reference_agents.torch.sac")
+    with_torch = code.replace("reference_agents.train", "reference_agents.torch.sac, reference_agents.torch.td3")
     result = subprocess.run([sys.executable, "-c", with_torch], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "['torch']"
 

@@ -1,6 +1,7 @@
 """Settings are checked when they are made, and survive JSON."""
 
 import dataclasses
+import json
 
 import pytest
 
@@ -12,8 +13,8 @@ BAD = [
     ("steps", 1.5, "steps: expected int, got 1.5"),
     ("steps", True, "steps: expected int, got True"),
     ("env", 3, "env: expected str, got 3"),
-    ("algo", "dqn", "algo: expected one of sac, got 'dqn'"),
-    ("framework", "theano", "framework: expected one of torch, got 'theano'"),
+    ("algo", "dqn", "algo: expected one of sac, td3, got 'dqn'"),
+    ("framework", "theano", "framework: expected one of torch, jax, tensorflow, got 'theano'"),
     ("reset", "all", "reset: expected one of none, redo, regrama, got 'all'"),
     ("activation", None, "activation: expected one of relu, leaky_relu, tanh, sigmoid, swish, mish, got None"),
     ("tau", -0.1, "tau: expected at least 0, got -0.1"),
@@ -21,6 +22,9 @@ BAD = [
     ("max_fraction", 1.5, "max_fraction: expected a value from 0 to 1, got 1.5"),
     ("gamma", float("nan"), "gamma: expected a value from 0 to 1, got nan"),
     ("seed", -1, "seed: expected at least 0, got -1"),
+    ("actor_depth", 0, "actor_depth: expected at least 1, got 0"),
+    ("replay_ratio", 0.5, "replay_ratio: expected int or None, got 0.5"),
+    ("noise_clip", -0.5, "noise_clip: expected at least 0, got -0.5"),
 ]
 
 
@@ -33,9 +37,10 @@ def test_a_bad_value_is_named_with_what_was_expected(name, value, message):
 
 @pytest.mark.parametrize("field", dataclasses.fields(Config), ids=lambda field: field.name)
 def test_every_number_has_limits(field):
-    if isinstance(field.default, int | float):
+    value = getattr(Config(max_fraction=0.5), field.name)
+    if isinstance(value, int | float):
         with pytest.raises(UsageError, match=f"^{field.name}: expected"):
-            Config(**{field.name: type(field.default)(-1)})
+            Config(**{field.name: type(value)(-1)})
 
 
 def test_settings_survive_json():
@@ -43,16 +48,74 @@ def test_settings_survive_json():
     assert Config.from_json(config.to_json()) == config
 
 
-@pytest.mark.parametrize("text", ["", "[]", "3", '{"stops": 3}', '{"steps": "3"}', '{"gamma": NaN}'])
+@pytest.mark.parametrize("text", ["", "[]", "3", '"steps"', "null", '{"steps": 3}', "{"])
 def test_json_that_holds_no_settings_is_refused(text):
-    with pytest.raises(UsageError):
+    with pytest.raises(UsageError, match=r"^config: expected "):
         Config.from_json(text)
 
 
-@pytest.mark.parametrize(("reset", "paper"), [("none", 0), ("regrama", 0), ("redo", 0.02)])
-def test_the_threshold_is_the_papers_unless_given(reset, paper):
-    assert Config(reset=reset).threshold == paper
-    assert Config(reset=reset, tau=0.3).threshold == 0.3
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"stops": 3}, "config: expected known settings only, got stops"),
+        ({"steps": "3"}, "steps: expected int, got '3'"),
+        ({"gamma": float("nan")}, "gamma: expected a value from 0 to 1, got nan"),
+    ],
+)
+def test_json_with_anything_else_is_refused(changes, message):
+    settings = json.loads(Config().to_json()) | changes
+    with pytest.raises(UsageError) as caught:
+        Config.from_json(json.dumps(settings))
+    assert str(caught.value) == message
+
+
+@pytest.mark.parametrize("lost", [["tau"], ["steps"], ["noise_clip", "network"]])
+def test_json_that_lacks_a_setting_does_not_pass_for_the_default(lost):
+    settings = json.loads(Config().to_json())
+    kept = {name: value for name, value in settings.items() if name not in lost}
+    missing = ", ".join(name for name in settings if name in lost)
+    with pytest.raises(UsageError) as caught:
+        Config.from_json(json.dumps(kept))
+    assert str(caught.value) == f"config: expected every setting, got none for {missing}"
+
+
+@pytest.mark.parametrize(
+    ("network", "reset", "tau"),
+    [
+        ("mlp", "none", 0),
+        ("mlp", "regrama", 0),
+        ("mlp", "redo", 0.02),
+        ("bronet", "none", 0.01),
+        ("bronet", "regrama", 0.01),
+        ("bronet", "redo", 0.02),
+    ],
+)
+def test_the_threshold_is_the_papers_unless_given(network, reset, tau):
+    assert Config(network=network, reset=reset).tau == tau
+    assert Config(network=network, reset=reset, tau=0.3).tau == 0.3
+
+
+PAPER = {
+    "mlp": {"depth": 2, "actor_depth": 2, "actor_lr": 3e-4, "critic_lr": 1e-3, "batch_size": 256, "replay_ratio": 1},
+    "bronet": {"depth": 2, "actor_depth": 1, "actor_lr": 1e-4, "critic_lr": 1e-3, "batch_size": 128, "replay_ratio": 2},
+}
+
+
+@pytest.mark.parametrize("network", PAPER)
+def test_defaults_are_the_papers_for_the_network(network):
+    config = Config(network=network)
+    assert {name: getattr(config, name) for name in PAPER[network]} == PAPER[network]
+    assert config.width == 256
+    assert json.loads(config.to_json()).items() >= PAPER[network].items()  # what is in force, not what was given
+    for name, value in {"actor_depth": 3, "actor_lr": 0.0, "batch_size": 7, "replay_ratio": 5, "tau": 0.0}.items():
+        assert getattr(Config(network=network, **{name: value}), name) == value
+        assert Config(network=network, **{name: None}) == config
+
+
+def test_depth_is_that_of_all_networks_but_a_bronets_actor():
+    assert (Config(depth=4).depth, Config(depth=4).actor_depth) == (4, 4)
+    bronet = Config(network="bronet", depth=4)
+    assert (bronet.depth, bronet.actor_depth) == (4, 1)
 
 
 def test_settings_do_not_change():

@@ -1,82 +1,19 @@
 """A run from end to end: it learns, leaves its files, repeats itself, and goes on after a break."""
 
 import json
-import os
-import signal
-import subprocess
-import sys
-import time
 
 import numpy as np
 import pytest
 
+from agent_runs import SHORT, PowerFailureError, arguments, break_at_record, records, summary, untimed
 from reference_agents.config import Config
 from reference_agents.errors import UsageError
 from reference_agents.folder import RunFolder
 from reference_agents.loop import Training
-from reference_agents.recording import Recorder, read_records
+from reference_agents.recording import Recorder
 from reference_agents.train import main, train
 
-SHORT = {
-    "env": "InvertedPendulum-v5",
-    "steps": 700,
-    "learning_starts": 100,
-    "width": 16,
-    "batch_size": 32,
-    "buffer_size": 300,
-    "reset_every": 60,
-    "tau": 0.2,
-    "record_every": 90,
-    "evaluate_every": 250,
-    "evaluation_episodes": 2,
-    "checkpoint_every": 150,
-    "threads": 1,
-}
-
-
-class PowerFailureError(Exception):
-    """The power fails."""
-
-
-def untimed(out):
-    """The records of a run without the time they took."""
-    return [{key: value for key, value in record.items() if key != "seconds"} for record in records(out)]
-
-
-def records(out):
-    return read_records(out / "metrics.jsonl")
-
-
-def summary(out):
-    values = json.loads((out / "summary.json").read_text())
-    del values["seconds"]
-    return values
-
-
-def break_at_record(monkeypatch, number):
-    """Let the power fail when a record is to be written."""
-    write = Recorder.write
-
-    def failing(self, record):
-        if self.count == number:
-            raise PowerFailureError
-        write(self, record)
-
-    monkeypatch.setattr(Recorder, "write", failing)
-
-
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory):
-    """An uninterrupted run for each way to reset."""
-    runs = {}
-
-    def run(reset):
-        if reset not in runs:
-            runs[reset] = tmp_path_factory.mktemp("whole") / reset
-            train(Config(**SHORT, reset=reset), runs[reset])
-        return runs[reset]
-
-    return run
+pytestmark = pytest.mark.usefixtures("layouts_found_once")
 
 
 def test_a_run_leaves_its_files(whole):
@@ -116,6 +53,13 @@ def test_neurons_are_measured_and_reset(whole):
     assert {key: last[key] for key in ("updates", "measurements", "resets", "neurons_reset")}.items() <= summary(
         whole("regrama")
     ).items()
+
+
+def test_every_step_brings_as_many_updates_as_asked_for(tmp_path):
+    settings = SHORT | {"steps": 110, "record_every": 110, "evaluate_every": 0, "replay_ratio": 3}
+    training = Training(Config(**settings), RunFolder(tmp_path))
+    training.run()
+    assert records(tmp_path)[-1]["updates"] == training.agent.updates == 30
 
 
 def transitions(tmp_path, env):
@@ -225,6 +169,24 @@ def test_a_folder_with_another_run_is_refused(whole, settings, resume, message):
     assert {path: path.read_bytes() for path in out.iterdir()} == before
 
 
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (json.dumps({"env": "InvertedPendulum-v5"}).encode(), "config: expected every setting, got none for framework"),
+        (b"\xff\xfe", "'utf-8' codec can't decode"),
+        (b"{", "config: expected the settings of a run as JSON"),
+    ],
+)
+def test_settings_of_another_version_are_refused_and_left_alone(tmp_path, content, reason):
+    (tmp_path / "config.json").write_bytes(content)
+    with pytest.raises(
+        UsageError, match=r"^out: expected a run of this version to resume, got .*config\.json: "
+    ) as caught:
+        train(Config(**SHORT), tmp_path, resume=True)
+    assert reason in str(caught.value)
+    assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [("config.json", content)]
+
+
 @pytest.mark.parametrize("content", [b"", b"PK\x03\x04 not a checkpoint"])
 def test_a_file_that_is_no_checkpoint_is_refused(tmp_path, content):
     config = Config(**SHORT)
@@ -239,29 +201,6 @@ def test_ctrl_c_ends_a_run_in_one_line(tmp_path, monkeypatch, capsys):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(Recorder, "write", interrupt)
-    arguments = [f"--{name.replace('_', '-')}={value}" for name, value in SHORT.items()]
-    assert main([*arguments, "--out", str(tmp_path / "run")]) == 130
+    assert main([*arguments(SHORT), "--out", str(tmp_path / "run")]) == 130
     *_, last = capsys.readouterr().err.splitlines()
     assert last == "interrupted; the same command with --resume goes on from the last checkpoint"
-
-
-def test_a_run_killed_outright_resumes(whole, tmp_path):
-    arguments = [f"--{name.replace('_', '-')}={value}" for name, value in SHORT.items()]
-    command = [sys.executable, "-m", "reference_agents.train", *arguments, "--out", str(tmp_path / "run")]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    deadline = time.monotonic() + 60
-    while not (tmp_path / "run" / "checkpoint.npz").exists() and time.monotonic() < deadline:
-        time.sleep(0.01)
-    os.kill(process.pid, signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL
-    train(Config(**SHORT), tmp_path / "run", resume=True)
-    assert untimed(tmp_path / "run") == untimed(whole("regrama"))
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("reset", ["none", "redo", "regrama"])
-def test_sac_learns_to_swing_up_a_pendulum(tmp_path, reset):
-    train(Config(env="Pendulum-v1", steps=6_000, learning_starts=1_000, reset=reset), tmp_path)
-    values = summary(tmp_path)
-    assert values["random_policy"]["mean"] < -900
-    assert values["evaluation"]["mean"] > -300

@@ -1,6 +1,7 @@
 """The array libraries that every metric is tested on, behind one small interface."""
 
 import contextlib
+import functools
 import importlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ import array_api_strict
 import jax
 import ml_dtypes
 import numpy as np
+import tensorflow as tf
 import torch
 
 
@@ -35,6 +37,8 @@ class Backend:
             array = values.astype(self.dtype(dtype))
             array.flags.writeable = self.name != "numpy read-only"
             return array
+        if self.module == "tensorflow":
+            return tf.constant(values, self.dtype(dtype))
         return importlib.import_module(self.module).asarray(values, dtype=self.dtype(dtype))
 
     def arrays(self, values: Mapping[str, Any], dtype: str | None = None) -> dict[str, Any]:
@@ -43,14 +47,16 @@ class Backend:
 
     def run(self, function: Callable[..., Any], *args: Any) -> Any:
         """Call the function the backend's way: compiled as a whole, or one operation after the other."""
-        return (jax.jit(function) if self.name in ("jax jit", "jax float64") else function)(*args)
+        return COMPILERS.get(self.name, lambda function: function)(function)(*args)
 
     @contextlib.contextmanager
     def active(self):
         """The mode of the library in which the backend's tests run."""
         with contextlib.ExitStack() as stack:
-            if self.name == "jax float64":
+            if self.name.startswith("jax float64"):
                 stack.enter_context(jax.enable_x64(True))
+            if self.name == "torch compile":
+                torch.compiler.reset()  # one function is compiled a few times only
             if self.module == "array_api_strict":
                 flags = {"boolean_indexing": False, "data_dependent_shapes": False}
                 stack.enter_context(array_api_strict.ArrayAPIStrictFlags(**flags))
@@ -67,9 +73,16 @@ def to_numpy(array: Any) -> np.ndarray:
 
 def dtype_name(array: Any) -> str:
     """``"float32"``, whatever the library calls it."""
-    return str(array.dtype).rpartition(".")[-1]
+    return array.dtype.name if tf.is_tensor(array) else str(array.dtype).rpartition(".")[-1]
 
 
+COMPILERS = {
+    "torch compile": functools.partial(torch.compile, fullgraph=True, backend="eager", dynamic=False),
+    "jax jit": jax.jit,
+    "jax float64": jax.jit,
+    "tensorflow graph": tf.function,
+    "tensorflow XLA": functools.partial(tf.function, jit_compile=True),
+}
 LOW = ("float16", "bfloat16")
 BACKENDS = (
     Backend("numpy", "numpy", (*LOW, "float32", "float64")),
@@ -79,6 +92,14 @@ BACKENDS = (
     Backend("jax", "jax.numpy", (*LOW, "float32")),
     Backend("jax jit", "jax.numpy", (*LOW, "float32")),
     Backend("jax float64", "jax.numpy", ("float64",)),
+    Backend("tensorflow", "tensorflow", (*LOW, "float32", "float64")),
 )
+COMPILED = (
+    Backend("torch compile", "torch", (*LOW, "float32", "float64")),
+    Backend("jax float64 eager", "jax.numpy", ("float64",)),
+    Backend("tensorflow graph", "tensorflow", (*LOW, "float32", "float64")),
+    Backend("tensorflow XLA", "tensorflow", (*LOW, "float32", "float64")),
+)
+"""Further ways to run, which take long to compile: for the matrix, not for every test."""
 EPSILON = {"float32": 2.0**-23, "float64": 2.0**-52}
 ACCUMULATED = {"float16": "float32", "bfloat16": "float32", "float32": "float32", "float64": "float64"}

@@ -206,3 +206,8 @@ def test_options_are_named():
         na.reset_masks({}, 0.01, 0.05)
     with pytest.raises(TypeError):
         na.reset_masks(scores={})
+
+
+def test_scores_that_are_no_arrays_are_an_error():
+    with pytest.raises(TypeError, match=r"^expected an array \(NumPy, PyTorch, JAX, TensorFlow, .*\), got list$"):
+        na.reset_masks({"fc": [0.0, 2.0]})

@@ -1,0 +1,94 @@
+"""Neuron outputs, read where their consumers read them."""
+
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+import neuroactivity as na
+from neuroactivity import NeuronGroup, ParamView
+from neuroactivity.patterns import NEURON, STACK, Pattern, parse
+from neuroactivity_jax.layouts import Apply, layout_of
+from neuroactivity_jax.tracing import Operand, operands
+from neuroactivity_jax.trees import PyTree, parameters, replace, shapes_of
+
+__all__ = ["activations"]
+
+
+def activations(params: PyTree, apply: Apply, *, layout: na.Layout | None = None) -> dict[str, Array | None]:
+    """Run a model and return its neurons' outputs as the layers behind read them, after the activation function.
+
+    The model runs operation by operation, and what its weights are multiplied with is noted; it needs no hooks and no
+    names. Within ``jit`` it is compiled like any other function.
+
+    Args:
+        params: The parameters.
+        apply: From parameters to what the model returns for the inputs to judge the neurons on.
+        layout: The neuron groups, by default those that ``layout_of`` finds. A group is read where the first parameter
+            that it feeds is multiplied with it.
+
+    Returns:
+        Outputs by group name, for :func:`neuroactivity.tau_dormant`, with all samples (and places of an image) in one
+        axis; ``None`` for a group that no parameter reads alone, or only inside a loop: heads, writers of a residual
+        stream, the gates of attention.
+
+    Example:
+        >>> params = {"a": {"w": jnp.ones((3, 4)), "b": jnp.zeros(4)}, "out": {"w": jnp.ones((4, 2))}}
+        >>> layout = na.Layout([na.dense("a", weight=("a/w", "in neuron"), outgoing=[("out/w", "neuron out")])])
+        >>> apply = lambda params: jnp.tanh(jnp.ones((5, 3)) @ params["a"]["w"] + params["a"]["b"]) @ params["out"]["w"]
+        >>> activations(params, apply, layout=layout)["a"].shape
+        (5, 4)
+    """
+    layout = layout_of(params, apply) if layout is None else layout
+    arrays = parameters(params)
+    found: dict[str, list[Operand]] = {}
+    for operand in operands(arrays, lambda values: apply(replace(params, values))):
+        found.setdefault(operand.param, []).append(operand)
+    shapes = shapes_of(arrays)
+    return {name: _outputs(group, found, shapes) for name, group in layout.items()}
+
+
+def _outputs(group: NeuronGroup, found: dict[str, list[Operand]], shapes: dict[str, tuple[int, ...]]) -> Array | None:
+    """Return a group's outputs, in the form that its activation pattern names."""
+    own, neurons = {view.param for view in group.incoming}, group.count(shapes)
+    for view in group.outgoing:
+        if view.param not in own and view.param in found:
+            read = [_along_neurons(operand, view, neurons, group.stacked) for operand in found[view.param]]
+            values = [value for value in read if value is not None]
+            if values:
+                return _arrange(jnp.concatenate(values, axis=-2), parse(group.activation))
+    return None
+
+
+def _along_neurons(operand: Operand, view: ParamView, neurons: int, stacked: bool) -> Array | None:
+    """Take a group's neurons out of what a parameter is multiplied with: shape ``([stack,] samples, neurons)``."""
+    places = {name: axis for axis, names in enumerate(view.parsed.axes) for name in names}
+    axis, copies = operand.axes[places[NEURON]], operand.axes[places[STACK]] if stacked else None
+    if axis is None or (stacked and copies is None):
+        return None
+    values = jnp.moveaxis(operand.value, axis, -1)
+    if copies is not None:
+        values = jnp.moveaxis(values, copies - (copies > axis), 0)
+    if view.owners is not None:
+        owned = [positions for positions in view.owners.positions if positions]
+        if len(owned) != neurons or len(set(map(len, owned))) > 1:
+            return None
+        values = jnp.moveaxis(values[..., np.array(owned)], -1, -2)
+    else:
+        names = view.parsed.axes[places[NEURON]]
+        sizes = [neurons if name == NEURON else view.sizes.get(name, -1) for name in names]
+        values = jnp.moveaxis(values.reshape(*values.shape[:-1], *sizes), names.index(NEURON) - len(names), -1)
+    return values.reshape(*values.shape[: 1 if stacked else 0], -1, neurons)
+
+
+def _arrange(values: Array, pattern: Pattern) -> Array:
+    """Bring outputs of shape ``([stack,] samples, neurons)`` into the order of axes that a pattern names."""
+    source = {STACK: 0, "samples": values.ndim - 2, NEURON: values.ndim - 1}
+    order: list[int | None] = []
+    for names in pattern.axes:
+        special = next((name for name in (NEURON, STACK) if name in names), "samples")
+        if special != "samples" or source["samples"] not in order:
+            order.append(source[special])
+        elif names != ("...",):
+            order.append(None)
+    values = jnp.transpose(values, [axis for axis in order if axis is not None])
+    return jnp.expand_dims(values, [place for place, axis in enumerate(order) if axis is None])

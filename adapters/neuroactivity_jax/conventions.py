@@ -1,0 +1,150 @@
+"""Which axis of an array counts neurons: the conventions of Flax, Haiku and Equinox, told by names and shapes."""
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import NamedTuple, TypeAlias
+
+import neuroactivity as na
+from neuroactivity import LayoutError
+from neuroactivity_jax.equinox_layers import Hint, Kind
+from neuroactivity_jax.listing import Fold, Listed, Module, Shape
+from neuroactivity_jax.readings import Convention, Reading, scale_readings, weight_readings
+
+__all__ = ["Convention", "Stacked", "list_layers"]
+
+Stacked: TypeAlias = bool | Collection[str] | None
+"""Whether arrays have a leading axis of independent copies: all, none, those below certain paths, or to be told."""
+
+_CONVENTIONS: dict[str, Convention] = {"kernel": "flax", "w": "haiku", "weight": "equinox"}
+_KINDS: dict[str, Kind] = {"embedding": "embedding", "embeddings": "embedding", "scale": "scale"}
+
+
+class _Layer(NamedTuple):
+    """A layer, the arrays that make its neurons, and the ways to read them."""
+
+    module: Module
+    kind: Kind
+    leaf: str
+    bias: str | None
+    convention: Convention
+    readings: Sequence[Reading]
+
+    @property
+    def shape(self) -> Shape:
+        return self.module.shapes[self.leaf]
+
+
+def list_layers(
+    modules: Sequence[Module], hints: Mapping[str, Hint], convention: Convention | None, stacked: Stacked
+) -> list[Listed]:
+    """List dense and convolutional layers, embeddings and normalisations.
+
+    Args:
+        modules: The modules.
+        hints: What is known of some of them beyond names and shapes, by name.
+        convention: The order of axes in all of them, if names are not to tell it.
+        stacked: Which of them have a leading axis of independent copies.
+
+    Raises:
+        LayoutError: If an array can be read in several ways, or not in the way that is asked for.
+    """
+    layers = [_read(module, hints.get(module.name), convention, stacked) for module in modules]
+    known = [layer for layer in layers if layer is not None and layer.readings]
+    copies = {
+        layer.module.name: layer.shape[0] if layer.readings[0].stacked else 0
+        for layer in known
+        if len(layer.readings) == 1
+    }
+    return [_describe(layer, _choose(layer, copies)) for layer in known]
+
+
+def _read(module: Module, hint: Hint | None, convention: Convention | None, stacked: Stacked) -> _Layer | None:
+    """Find out what a module is, and how its arrays can be read."""
+    leaf = module.find("kernel", "w", "weight", "embedding", "embeddings", "scale")
+    if leaf is None:
+        return None
+    bias, order = module.find("bias", "b", "offset"), convention or _CONVENTIONS.get(leaf, "flax")
+    shape, shift = module.shapes[leaf], None if bias is None else module.shapes[bias]
+    kind = hint.kind if hint is not None else _KINDS.get(leaf, "weight")
+    if hint is None and kind == "weight" and (len(shape) < 2 or shape == shift):
+        kind = "scale"
+    if kind == "weight":
+        readings = weight_readings(module.param(leaf), shape, shift, order)
+    elif kind == "scale":
+        readings = scale_readings(shape, 1 if hint is None else hint.axes, ones=leaf == "scale" and bias == "offset")
+    else:
+        readings, bias = [Reading("vocabulary neuron", ""), Reading("stack vocabulary neuron", "")], None
+    readings = [reading for reading in readings if reading.axes == len(shape)]
+    wanted = len(shape) > hint.axes if hint is not None else _wanted(module, stacked)
+    fitting = [reading for reading in readings if wanted is None or reading.stacked == wanted]
+    if readings and not fitting:
+        expected = "a leading axis of copies" if wanted else "no leading axis of copies"
+        raise LayoutError(f"parameter {module.param(leaf)!r}: expected {expected}, got shape {shape}")
+    return _Layer(module, kind, leaf, bias, order, fitting)
+
+
+def _wanted(module: Module, stacked: Stacked) -> bool | None:
+    """Whether the user says that a module has a leading axis of copies."""
+    if stacked is None or isinstance(stacked, bool):
+        return stacked
+    return any(f"{module.name}/".startswith(f"{path}/") for path in stacked)
+
+
+def _choose(layer: _Layer, copies: Mapping[str, int]) -> Reading:
+    """Choose among the readings of a layer by its name, and by the layers that are nearest to it in the tree."""
+    if len(layer.readings) == 1:
+        return layer.readings[0]
+    nearest = _nearest(layer.module.name, copies)
+    if nearest == {layer.shape[0]}:
+        return next(reading for reading in layer.readings if reading.stacked)
+    plain = [reading for reading in layer.readings if not reading.stacked and not reading.weight.endswith("dim")]
+    if plain and (layer.shape[:-3] or "conv" in layer.module.last.lower()):
+        return plain[0]
+    ways = " or ".join(repr(reading.weight) for reading in layer.readings)
+    raise LayoutError(
+        f"parameter {layer.module.param(layer.leaf)!r} of shape {layer.shape}: it can be read as {ways}; say which by "
+        "stacked= or rule="
+    )
+
+
+def _nearest(name: str, copies: Mapping[str, int]) -> set[int]:
+    """Return the numbers of copies, 0 for no stack, of the layers with which one shares the longest path."""
+
+    def shared(other: str) -> int:
+        pairs = zip(name.split("/"), other.split("/"), strict=False)
+        return next((place for place, (a, b) in enumerate(pairs) if a != b), len(name.split("/")))
+
+    longest = max(map(shared, copies), default=0)
+    return {count for other, count in copies.items() if shared(other) == longest}
+
+
+def _describe(layer: _Layer, reading: Reading) -> Listed:
+    """Describe a layer as a group, for discovery without axes of size one beside its neurons."""
+    module, spatial = layer.module, {"k", "h", "w", "d"}.intersection(reading.weight.split())
+    names = reading.weight.split()
+    if spatial and layer.shape[names.index("in")] == 1:
+        names[names.index("in")] = "one"
+    folds: dict[str, Fold] = {}
+    weight = _vector(module, layer.leaf, " ".join(names), folds)
+    bias = None if layer.bias is None else _vector(module, layer.bias, reading.bias, folds)
+    name = module.name or layer.leaf
+    if layer.kind == "scale":
+        group = na.norm(name, scale=weight, shift=bias)
+    elif spatial:
+        outputs = "batch neuron ..." if layer.convention == "equinox" else "... neuron"
+        activation = f"stack {outputs}" if reading.stacked else outputs
+        group = na.conv(name, weight=weight, bias=bias, activation=activation)
+    else:
+        group = na.dense(name, weight=weight, bias=bias)
+    return Listed(group, folds)
+
+
+def _vector(module: Module, leaf: str, pattern: str, folds: dict[str, Fold]) -> tuple[str, str]:
+    """Describe an array, with its neurons and axes of size one beside them folded into one axis."""
+    shape, names = module.shapes[leaf], pattern.split()
+    start = names.index("stack") + 1 if "stack" in names else 0
+    rest = names[start:]
+    sizes = [size for size, name in zip(shape[start:], rest, strict=True) if name != "neuron"]
+    if not sizes or set(sizes) != {1} or "in" in rest or "one" in rest:
+        return module.param(leaf), pattern
+    folds[module.param(leaf)] = Fold.of(shape, slice(start, len(shape)), neuron=" ".join(rest))
+    return module.param(leaf), " ".join([*names[:start], "neuron"])

@@ -1,0 +1,159 @@
+"""Find the layout of any tree of parameters: its groups by names and shapes, what they feed by probing gradients."""
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, TypeAlias
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import neuroactivity as na
+from neuroactivity.discovery.find import SharedNeurons, find_layout
+from neuroactivity.discovery.probes import GradientFunction
+from neuroactivity.schedule import draw_key
+from neuroactivity_jax.attention import AttentionNeurons
+from neuroactivity_jax.conventions import Convention, Stacked
+from neuroactivity_jax.layers import Rule, list_groups
+from neuroactivity_jax.listing import Fold, unfold
+from neuroactivity_jax.trees import PyTree, is_float, parameters, replace
+
+__all__ = ["Apply", "gradient_function", "layout_of"]
+
+Apply: TypeAlias = Callable[[PyTree], Any]
+"""From parameters to what the model returns for some inputs."""
+
+
+def layout_of(
+    params: PyTree,
+    apply: Apply,
+    *,
+    shared: SharedNeurons = "incoming",
+    attention: AttentionNeurons = "channels",
+    rule: Rule | None = None,
+    convention: Convention | None = None,
+    stacked: Stacked = None,
+    seed: int = 0,
+) -> na.Layout:
+    """Find the neuron groups of a model and what they feed.
+
+    The groups are listed by the names and shapes of the parameters. Their outgoing connections are found by
+    :func:`neuroactivity.discover_outgoing`, which probes the model's gradients some hundred times and proves what it
+    finds. Print ``layout.describe()`` to check it at a glance.
+
+    Args:
+        params: The parameters: a dictionary of Flax or Haiku, a state or module of Flax NNX, a module of Equinox, or
+            any pytree with arrays of such names.
+        apply: From parameters to what the model returns, for a batch of a few samples that differ, deterministic:
+            ``lambda params: model.apply(params, x)``. Everything that it returns in floating point counts as output.
+        shared: A reset of neurons that are read only together with other groups, as in a residual stream, draws fresh
+            incoming parameters (``"incoming"``, as the paper's own code does) or passes over them (``"skip"``).
+        attention: Whether a neuron of an attention layer is a channel of a projection or a whole head.
+        rule: Asked first for every parameter: from its name and value to its group, or ``None`` to leave it to what is
+            known here.
+        convention: The order of axes, ``"flax"``, ``"haiku"`` or ``"equinox"``, if names do not tell it.
+        stacked: Which parameters have a leading axis of independent copies, if shapes do not tell it: ``True`` for all,
+            ``False`` for none, or paths such as ``["params/critics"]``.
+        seed: Seed of the probes.
+
+    Returns:
+        The layout. A parameter is named by its path, joined by ``/``, a group by the path of the layer that holds it.
+
+    Raises:
+        LayoutError: If there are no neuron groups, a shape can be read in several ways, or the output has no gradient.
+
+    Example:
+        >>> key = jax.random.key(0)
+        >>> params = {
+        ...     "hidden": {"w": jax.random.normal(key, (3, 8)), "b": jnp.zeros(8)},
+        ...     "out": {"w": jax.random.normal(key, (8, 2)), "b": jnp.zeros(2)},
+        ... }
+        >>> def apply(params):
+        ...     hidden = jax.nn.relu(jnp.ones((4, 3)) @ params["hidden"]["w"] + params["hidden"]["b"])
+        ...     return hidden @ params["out"]["w"] + params["out"]["b"]
+        >>> layout = layout_of(params, apply)
+        >>> layout["hidden"].outgoing, layout["hidden"].status, layout["out"].status
+        ((ParamView('out/w', 'neuron out'),), 'exclusive', 'head')
+    """
+    listed = list_groups(params, attention=attention, rule=rule, convention=convention, stacked=stacked)
+    if not listed:
+        names = ", ".join(list(parameters(params))[:8]) or "no floating-point arrays"
+        raise na.LayoutError(f"found no layer with neurons among {names}; give rule=, or write the layout by hand")
+    groups = [entry.group for entry in listed]
+    folds = {param: fold for entry in listed for param, fold in entry.folds.items()}
+    grad_fn = gradient_function(params, apply, seed=seed)
+    found = find_layout(
+        groups,
+        _folded(grad_fn, params, folds),
+        {name: _reshape(np.asarray(value), folds.get(name)) for name, value in parameters(params).items()},
+        normal=_normal,
+        shared=shared,
+        seed=seed,
+    )
+    return unfold(found, groups, folds)
+
+
+def gradient_function(params: PyTree, apply: Apply, *, seed: int = 0) -> GradientFunction:
+    """Make the gradient function that discovery and :func:`neuroactivity.verify_layout` probe.
+
+    All floating-point outputs are reduced by a fixed random projection.
+
+    Args:
+        params: The parameters.
+        apply: From parameters to what the model returns.
+        seed: Seed of the projection.
+
+    Returns:
+        A function from parameters by name to gradients by name, NumPy arrays, compiled once.
+    """
+
+    @jax.jit
+    @jax.grad
+    def gradients(values: dict[str, Any]) -> Any:
+        return _project(apply(replace(params, values)), seed)
+
+    def grad_fn(values: dict[str, Any]) -> Mapping[str, Any]:
+        return {name: np.asarray(value) for name, value in gradients(dict(values)).items()}
+
+    return grad_fn
+
+
+def _project(output: Any, seed: int) -> Any:
+    """Reduce a model's outputs to one number by fixed random weights."""
+    leaves = list(_arrays(output))
+    if not leaves:
+        what = f"expected a floating-point output, got {type(output).__name__}"
+        raise na.LayoutError(f"the model cannot be probed: {what}")
+    total = jnp.zeros(())
+    for number, leaf in enumerate(leaves):
+        weights = np.random.default_rng(draw_key(seed, number, "projection")).standard_normal(leaf.shape)
+        total = total + jnp.sum(leaf * weights.astype(leaf.dtype))
+    return total
+
+
+def _arrays(output: Any, depth: int = 4) -> Iterator[Any]:
+    """Yield the floating-point arrays in an output: in containers, and in objects such as distributions."""
+    for leaf in jax.tree.leaves(output):
+        if is_float(leaf):
+            yield leaf
+        elif depth and hasattr(leaf, "__dict__") and not isinstance(leaf, type):
+            yield from _arrays(list(vars(leaf).values()), depth - 1)
+
+
+def _folded(grad_fn: GradientFunction, params: PyTree, folds: Mapping[str, Fold]) -> GradientFunction:
+    """Let discovery see some parameters in other shapes."""
+    shapes = {name: value.shape for name, value in parameters(params).items()}
+
+    def folded(values: dict[str, Any]) -> Mapping[str, Any]:
+        grads = grad_fn({name: value.reshape(shapes[name]) for name, value in values.items()})
+        return {name: _reshape(gradient, folds.get(name)) for name, gradient in grads.items()}
+
+    return folded
+
+
+def _reshape(value: Any, fold: Fold | None) -> Any:
+    return value if fold is None else value.reshape(fold.shape)
+
+
+def _normal(like: Any, key: int) -> Any:
+    """Draw standard normal numbers of an array's shape and dtype."""
+    return np.random.default_rng(key).standard_normal(like.shape).astype(like.dtype)

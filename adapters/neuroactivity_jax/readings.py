@@ -1,0 +1,104 @@
+"""The ways to read the arrays of a layer that their shapes allow."""
+
+from collections.abc import Iterator
+from typing import Literal, NamedTuple, TypeAlias
+
+from neuroactivity import LayoutError
+from neuroactivity_jax.listing import Shape
+
+__all__ = ["Convention", "Reading", "scale_readings", "weight_readings"]
+
+Convention: TypeAlias = Literal["flax", "haiku", "equinox"]
+"""Whose order of axes weights have: ``in neuron`` in Flax and Haiku, ``neuron in`` in Equinox."""
+
+_SPATIAL = ((), ("k",), ("h", "w"), ("d", "h", "w"))
+
+
+class Reading(NamedTuple):
+    """A way to read a weight or a scale, and the bias or shift beside it, as patterns."""
+
+    weight: str
+    bias: str
+
+    @property
+    def stacked(self) -> bool:
+        """Whether the first axis holds independent copies."""
+        return self.weight.startswith("stack ")
+
+    @property
+    def axes(self) -> int:
+        """Number of axes of the weight."""
+        return len(self.weight.split())
+
+
+def weight_readings(name: str, shape: Shape, bias: Shape | None, convention: Convention) -> list[Reading]:
+    """List the ways to read a weight that fit the shape of its bias.
+
+    Args:
+        name: Name of the weight.
+        shape: Its shape.
+        bias: Shape of its bias, if it has one.
+        convention: Whose order of axes to expect.
+
+    Raises:
+        LayoutError: If only the order of axes of another convention fits.
+    """
+    transposed = convention == "haiku" and "transpose" in name.lower()  # Haiku's transposed kernels end in ``out in``
+    expected, other = [
+        [reading for reading in _candidates(len(shape), convention, swapped) if _fits(reading, shape, bias)]
+        for swapped in (transposed, not transposed)
+    ]
+    if other and not expected and len(shape) == 2:
+        order = "'neuron in'" if convention == "equinox" else "'in neuron'"
+        raise LayoutError(
+            f"parameter {name!r} of shape {shape}: expected the order of axes {order}, as in {convention}, "
+            f"got a bias of shape {bias}; give convention= or rule="
+        )
+    return expected or other
+
+
+def scale_readings(shape: Shape, axes: int, *, ones: bool) -> list[Reading]:
+    """List the way to read the scale of a normalisation, whose shift has the same shape.
+
+    Args:
+        shape: Shape of the scale.
+        axes: Number of its axes in one copy of the layer.
+        ones: Whether axes of size one in front are no copies, as in Haiku's ``BatchNorm``.
+    """
+    further = "".join(f" axis{place}" for place in range(1, axes))
+    if len(shape) == axes:
+        return [Reading(f"neuron{further}", f"neuron{further}")]
+    if ones and set(shape[:-1]) == {1}:
+        pattern = " ".join([*(f"one{place}" for place in range(1, len(shape))), "neuron"])
+        return [Reading(pattern, pattern)]
+    return [Reading(f"stack neuron{further}", f"stack neuron{further}")] if len(shape) == axes + 1 else []
+
+
+def _candidates(axes: int, convention: Convention, swapped: bool) -> Iterator[Reading]:
+    """Yield every way to read a weight of so many axes, with outputs and inputs swapped or not."""
+    for copies in ((), ("stack",)):
+        spare = axes - 2 - len(copies)
+        if not 0 <= spare < len(_SPATIAL):
+            continue
+        spatial = _SPATIAL[spare]
+        if convention == "equinox":
+            pair = ("in", "neuron") if swapped else ("neuron", "in")
+            yield _reading((*copies, *pair, *spatial), (*copies, "neuron", *spatial))
+            continue
+        pair = ("neuron", "in") if swapped else ("in", "neuron")
+        yield _reading((*copies, *spatial, *pair), (*copies, "neuron"))
+        if convention == "flax" and spare == 1 and not swapped:
+            yield _reading((*copies, "in", "neuron", "dim"), (*copies, "neuron", "dim"))
+
+
+def _reading(weight: tuple[str, ...], bias: tuple[str, ...]) -> Reading:
+    return Reading(" ".join(weight), " ".join(bias))
+
+
+def _fits(reading: Reading, shape: Shape, bias: Shape | None) -> bool:
+    """Whether the bias has the sizes of the weight's axes of the same names, and ones along the spatial ones."""
+    if bias is None:
+        return True
+    sizes = dict(zip(reading.weight.split(), shape, strict=True))
+    own = {axis: size if axis in ("stack", "neuron", "dim") else 1 for axis, size in sizes.items()}
+    return bias == tuple(own[axis] for axis in reading.bias.split())

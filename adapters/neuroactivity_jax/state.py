@@ -1,0 +1,87 @@
+"""The state of regrama and redo, and the report that it turns into."""
+
+from typing import NamedTuple
+
+import jax
+import numpy as np
+from jax import Array
+
+import neuroactivity as na
+from neuroactivity_jax.trees import PyTree, unwrapped
+
+__all__ = ["NOT_MEASURED", "ActivityState", "report"]
+
+NOT_MEASURED = -1.0
+"""The score of a group that has not been measured; scores are zero or more, or NaN."""
+
+
+class ActivityState(NamedTuple):
+    """The state of :func:`regrama` and :func:`redo`, which :func:`report` turns into a report.
+
+    Attributes:
+        inner_state: State of the wrapped optimizer.
+        step: Updates so far.
+        measurements: Measurements so far.
+        resets: Measurements that reset at least one neuron.
+        neurons_reset: Neurons reset so far.
+        tau: Threshold on the score.
+        scores: Scores at the last measurement by group name; -1 where there was none.
+        masks: Masks made of them by group name, all False where ``max_fraction`` is 0.
+        key: Numbers of the key from which every draw derives.
+        snapshot: Parameters at the start by name, with ``initializer="snapshot"``.
+    """
+
+    inner_state: PyTree
+    step: Array
+    measurements: Array
+    resets: Array
+    neurons_reset: Array
+    tau: Array
+    scores: dict[str, Array]
+    masks: dict[str, Array]
+    key: Array
+    snapshot: dict[str, Array]
+
+
+def report(state: PyTree, layout: na.Layout) -> na.ActivityReport | None:
+    """Return what the last measurement found.
+
+    This copies the scores to the host, and warns of groups that are silent or not finite.
+
+    Args:
+        state: The state of an optimizer made by :func:`regrama` or :func:`redo`, or anything that holds one such state:
+            a chain's state, a train state of Flax.
+        layout: The layout that the optimizer was made with.
+
+    Returns:
+        The report; ``None`` before the first measurement.
+
+    Raises:
+        ValueError: If there is no such state, more than one, or one of several runs at once.
+
+    Example:
+        >>> import optax
+        >>> from neuroactivity_jax import regrama
+        >>> layout = na.Layout([na.dense("fc", weight=("w", "in neuron"))])
+        >>> params = {"w": jax.numpy.ones((1, 4))}
+        >>> tx = regrama(optax.sgd(0.1), layout, every=1)
+        >>> _, state = tx.update({"w": jax.numpy.array([[0.0, 2.0, 1.0, 1.0]])}, tx.init(params), params)
+        >>> report(state, layout)["fc"].inactive
+        1
+    """
+    leaves = jax.tree.leaves(state, is_leaf=lambda node: isinstance(node, ActivityState))
+    found = [unwrapped(leaf) for leaf in leaves if isinstance(leaf, ActivityState)]
+    if len(found) != 1:
+        raise ValueError(f"state: expected one state of regrama or redo in it, found {len(found)}")
+    (own,) = found
+    if own.step.ndim:
+        raise ValueError(
+            f"state: expected that of one run, got that of {own.step.shape} runs; take one: "
+            "jax.tree.map(lambda x: x[0], state)"
+        )
+    if not own.measurements:
+        return None
+    scores = {name: np.asarray(score) for name, score in own.scores.items()}
+    scores = {name: score for name, score in scores.items() if not (score == NOT_MEASURED).any()}
+    masks = {name: np.asarray(own.masks[name]) for name in scores}
+    return na.summarize(scores, layout, float(str(np.asarray(own.tau))), masks=masks)

@@ -1,0 +1,180 @@
+"""From any pytree of arrays to arrays by name, and back."""
+
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, TypeAlias
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax import Array
+from jax.tree_util import DictKey, FlattenedIndexKey, GetAttrKey, SequenceKey
+
+from neuroactivity import LayoutError
+
+__all__ = [
+    "Path",
+    "PyTree",
+    "check_like",
+    "gradients",
+    "is_float",
+    "name_of",
+    "parameters",
+    "path_leaves",
+    "replace",
+    "shapes_of",
+    "unwrapped",
+    "write",
+]
+
+PyTree: TypeAlias = Any
+"""Any nesting of dictionaries, lists, modules and so on, with arrays as leaves."""
+
+Path: TypeAlias = tuple[str, ...]
+"""The names on the way from the root of a tree to a leaf."""
+
+_WRAPPERS = (("flax.nnx", "Variable"), ("flax.core.meta", "AxisMetadata"))
+
+
+def parameters(tree: PyTree) -> dict[str, Array]:
+    """Return the floating-point arrays of a tree by name: their path, joined by ``/``.
+
+    A key of a dictionary stands for itself, an attribute for its name, a place in a list for its number. Flax's
+    wrappers around an array (the variables of NNX, the boxes of ``with_partitioning``) have no name. Leaves that are
+    no floating-point arrays are left out.
+
+    Args:
+        tree: A parameter dictionary of Flax or Haiku, a state or module of Flax NNX, a module of Equinox, or any other
+            pytree.
+
+    Raises:
+        LayoutError: If two arrays have one name.
+
+    Example:
+        >>> tree = {"params": {"Dense_0": {"kernel": jnp.zeros((3, 2))}, "heads": [jnp.zeros(2)]}, "steps": 7}
+        >>> {name: value.shape for name, value in parameters(tree).items()}
+        {'params/Dense_0/kernel': (3, 2), 'params/heads/0': (2,)}
+    """
+    return {name: value for name, value in gradients(tree).items() if value is not None}
+
+
+def gradients(tree: PyTree) -> dict[str, Array | None]:
+    """Return a tree of gradients by name, as :func:`parameters` does; ``None`` where the tree has ``None``.
+
+    What optax has masked out is ``None`` as well.
+
+    Example:
+        >>> gradients({"w": jnp.ones(2), "frozen": None})
+        {'frozen': None, 'w': Array([1., 1.], dtype=float32)}
+    """
+    found: dict[str, Array | None] = {}
+    for path, leaf in path_leaves(tree):
+        if leaf is not None and not is_float(leaf):
+            continue
+        name = "/".join(path)
+        if name in found:
+            raise LayoutError(f"two arrays of the tree are called {name!r}")
+        found[name] = leaf
+    return found
+
+
+def write(tree: PyTree, params: Mapping[str, Array]) -> PyTree:
+    """Return a tree with new values in the place of some of its arrays.
+
+    Args:
+        tree: The tree; it is not changed.
+        params: Values by name, of the shapes and dtypes of those they replace.
+
+    Raises:
+        LayoutError: If a name is unknown, or a value has another shape or dtype than what it replaces.
+
+    Example:
+        >>> write({"w": jnp.zeros(2), "b": jnp.zeros(1)}, {"b": jnp.ones(1)})
+        {'b': Array([1.], dtype=float32), 'w': Array([0., 0.], dtype=float32)}
+    """
+    present = parameters(tree)
+    for name, value in params.items():
+        if name not in present:
+            raise LayoutError(f"parameter {name!r} is not in the tree; there are {', '.join(list(present)[:8])}")
+        check_like(value, present[name], f"parameter {name!r}")
+    return replace(tree, params)
+
+
+def replace(tree: PyTree, values: Mapping[str, Any]) -> PyTree:
+    """Put values in the place of the leaves of these names, unchecked."""
+    leaves, structure = jax.tree.flatten(tree)
+    paths = [path for path, leaf in path_leaves(tree) if leaf is not None]
+    names = ["/".join(path) for path in paths]
+    new = [values.get(name, leaf) if is_float(leaf) else leaf for name, leaf in zip(names, leaves, strict=True)]
+    return jax.tree.unflatten(structure, new)
+
+
+def path_leaves(tree: PyTree) -> Iterator[tuple[Path, Any]]:
+    """Yield every leaf with its path, in the order of ``jax.tree.leaves`` but for ``None``, which is a leaf here."""
+    for keys, node in jax.tree_util.tree_leaves_with_path(tree, is_leaf=_ends):
+        path = tuple(_name(key) for key in keys)
+        if node is None or isinstance(node, optax.MaskedNode):
+            yield path, None
+        elif _is_wrapper(node):
+            inner = jax.tree_util.tree_leaves_with_path(node)
+            for inner_keys, leaf in inner:
+                yield (path if len(inner) == 1 else (*path, *map(_name, inner_keys))), leaf
+        else:
+            yield path, node
+
+
+def shapes_of(arrays: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
+    """Return the shapes of arrays by name."""
+    return {name: tuple(array.shape) for name, array in arrays.items()}
+
+
+def is_float(leaf: Any) -> bool:
+    """Whether a leaf is an array, or the shape and dtype of one, of real floating-point numbers."""
+    return hasattr(leaf, "shape") and hasattr(leaf, "dtype") and bool(jnp.issubdtype(leaf.dtype, jnp.floating))
+
+
+def check_like(value: Any, old: Any, where: str) -> None:
+    """Raise unless a value has the shape and dtype of what it replaces."""
+    if tuple(value.shape) != tuple(old.shape) or value.dtype != old.dtype:
+        expected = f"shape {tuple(old.shape)} and dtype {old.dtype}"
+        raise LayoutError(f"{where}: expected {expected}, got {tuple(value.shape)} and {value.dtype}")
+
+
+def unwrapped(tree: PyTree) -> PyTree:
+    """Take the arrays out of Flax's wrappers."""
+
+    def unwrap(node: Any) -> Any:
+        leaves = jax.tree.leaves(node) if _is_wrapper(node) else [node]
+        return leaves[0] if len(leaves) == 1 else node
+
+    return jax.tree.map(unwrap, tree, is_leaf=_is_wrapper)
+
+
+def _ends(node: Any) -> bool:
+    return node is None or isinstance(node, optax.MaskedNode) or _is_wrapper(node)
+
+
+def _is_wrapper(node: Any) -> bool:
+    """Whether a node is one of Flax's wrappers around an array; Flax is not imported for it."""
+    for module, name in _WRAPPERS:
+        kind = getattr(sys.modules.get(module), name, None)
+        if kind is not None and isinstance(node, kind):
+            return True
+    return False
+
+
+def name_of(keys: Iterable[Any]) -> str:
+    """Join a path of JAX's keys by ``/``."""
+    return "/".join(_name(key) for key in keys)
+
+
+def _name(key: Any) -> str:
+    match key:
+        case DictKey(key=name) | FlattenedIndexKey(key=name):
+            return str(name)
+        case GetAttrKey(name=name):
+            return str(name)
+        case SequenceKey(idx=place):
+            return str(place)
+        case _:
+            return str(key)

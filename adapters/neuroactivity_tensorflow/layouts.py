@@ -1,0 +1,251 @@
+"""Find the layout of any Keras model: its groups by layer type, what they feed by probing its gradients."""
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from itertools import count
+from typing import Any, TypeAlias
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+import neuroactivity as na
+from neuroactivity.discovery.find import SharedNeurons, find_layout
+from neuroactivity.discovery.probes import GradientFunction
+from neuroactivity.schedule import draw_key
+from neuroactivity_tensorflow.layers import HEADS, AttentionNeurons, Rule, groups_of
+from neuroactivity_tensorflow.models import Model, dense_gradient, layers_of, raw, variables_of
+
+__all__ = ["call", "gradient_function", "layout_of"]
+
+Apply: TypeAlias = Callable[..., Any]
+Inputs: TypeAlias = tuple[Any, ...]
+
+
+def layout_of(
+    model: Model,
+    *example_inputs: Any,
+    apply: Apply | None = None,
+    shared: SharedNeurons = "incoming",
+    attention: AttentionNeurons = "channels",
+    rule: Rule | None = None,
+    seed: int = 0,
+) -> na.Layout:
+    """Find the neuron groups of a model and what they feed.
+
+    The groups are listed by layer type. Their outgoing connections are found by
+    :func:`neuroactivity.discover_outgoing`, which probes the model's gradients some hundred times and proves what it
+    finds; the model is left exactly as it was. Print ``layout.describe()`` to check it at a glance.
+
+    Args:
+        model: A functional, sequential or subclassed Keras model or a layer; or a mapping of names to ``tf.Variable``,
+            with ``apply`` and ``rule``.
+        example_inputs: What the model is called with. A batch of a few samples; floating-point values are replaced by
+            noise. The several inputs of a functional model may be given one by one or as one list.
+        apply: For a mapping of variables: the function that computes with them, from inputs to outputs. For a Keras
+            model what is called instead of it, for example another method.
+        shared: A reset of neurons that are read only together with other groups, as in a residual stream, draws fresh
+            incoming parameters (``"incoming"``, as the paper's own code does) or passes over them (``"skip"``).
+        attention: Whether a neuron of ``MultiHeadAttention`` is a channel of a projection, scored within its head, or a
+            whole head.
+        rule: For a parameter that no known layer holds: from its name and variable to its group, or ``None``.
+        seed: Seed of the probes.
+
+    Returns:
+        The layout. A group is named by its layer's place in the model, a parameter as :func:`parameters` names it.
+
+    Raises:
+        LayoutError: If there are no example inputs or no neuron groups, or the model fails or its output has no
+            gradient.
+
+    Example:
+        >>> model = keras.Sequential([keras.layers.Dense(8, "relu"), keras.layers.Dense(2)])
+        >>> layout = layout_of(model, tf.zeros((4, 3)))
+        >>> layout["0"].outgoing, layout["0"].status, layout["1"].status
+        ((ParamView('1/kernel', 'neuron out'),), 'exclusive', 'head')
+    """
+    if not example_inputs:
+        raise na.LayoutError(
+            "example_inputs: what the model is called with is needed to find its layout; or give layout="
+        )
+    with _explained(example_inputs):
+        _build(model, example_inputs, apply)
+    groups = groups_of(model, attention=attention, rule=rule)
+    if not groups:
+        raise na.LayoutError(f"{type(model).__name__}: found no layer with neurons; give rule= or layout=")
+    grad_fn = gradient_function(model, *example_inputs, apply=apply, seed=seed)
+    params = {name: raw(variable).numpy() for name, variable in variables_of(model).items()}
+    with _explained(example_inputs):
+        grad_fn(params)
+    found = find_layout(groups, grad_fn, params, normal=_normal, shared=shared, seed=seed)
+    return na.Layout([_by_head(group) for group in found.values()])
+
+
+def gradient_function(
+    model: Model, *example_inputs: Any, apply: Apply | None = None, seed: int = 0
+) -> GradientFunction:
+    """Make the gradient function that discovery and :func:`neuroactivity.verify_layout` probe.
+
+    All outputs are reduced by a fixed random projection. The model is called in inference mode and without touching its
+    variables. Batch normalisations work with a mean of zero and a variance of one, so that a silent neuron is silent
+    behind them.
+
+    Args:
+        model: The model, or a mapping of names to ``tf.Variable``.
+        example_inputs: What it is called with.
+        apply: As for :func:`layout_of`.
+        seed: Seed of inputs and projection.
+
+    Returns:
+        A function from parameters by name, NumPy arrays or tensors, to gradients by name, NumPy arrays.
+    """
+    inputs = _noisy(example_inputs, seed)
+    _build(model, inputs, apply)
+    variables = variables_of(model)
+    evaluate = _of_variables if isinstance(model, Mapping) else _of_layers
+    gradients = tf.function(evaluate(model, variables, inputs, apply, seed), autograph=False)
+
+    def grad_fn(params: dict[str, Any]) -> Mapping[str, Any]:
+        values = {name: tf.convert_to_tensor(params[name]) for name in variables}
+        with _swapped(model, values):
+            found = gradients(values)
+        if not found:
+            raise na.LayoutError("the model cannot be probed: expected an output with a gradient; give layout=")
+        return {name: found[name].numpy() if name in found else None for name in variables}
+
+    return grad_fn
+
+
+def _of_layers(
+    model: Model, variables: Mapping[str, Any], inputs: Inputs, apply: Apply | None, seed: int
+) -> GradientFunction:
+    """Make the gradient function of a Keras model, which reads given values in place of its variables."""
+    norms = [layer for layer in layers_of(model).values() if isinstance(layer, keras.layers.BatchNormalization)]
+    standard = [(norm.moving_mean, tf.zeros_like(norm.moving_mean)) for norm in norms]
+    standard += [(norm.moving_variance, tf.ones_like(norm.moving_variance)) for norm in norms]
+
+    def gradients(values: dict[str, Any]) -> dict[str, Any]:
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch(values)
+            with keras.StatelessScope([*standard, *((variables[name], value) for name, value in values.items())]):
+                scalar = _project(call(model, inputs, apply), seed)
+        return _present(tape.gradient(scalar, values), variables)
+
+    return gradients
+
+
+def _of_variables(
+    model: Model, variables: Mapping[str, Any], inputs: Inputs, apply: Apply | None, seed: int
+) -> GradientFunction:
+    """Make the gradient function of bare variables, which hold the values while it runs."""
+
+    def gradients(values: dict[str, Any]) -> dict[str, Any]:
+        with tf.GradientTape() as tape:
+            scalar = _project(call(model, inputs, apply), seed)
+        return _present(tape.gradient(scalar, dict(variables)), variables)
+
+    return gradients
+
+
+def _present(gradients: Mapping[str, Any], variables: Mapping[str, Any]) -> dict[str, Any]:
+    found = {name: gradient for name, gradient in gradients.items() if gradient is not None}
+    return {name: dense_gradient(gradient, variables[name]) for name, gradient in found.items()}
+
+
+@contextmanager
+def _swapped(model: Model, values: Mapping[str, Any]) -> Iterator[None]:
+    """Let bare variables hold other values for a while."""
+    kept = {name: tf.identity(variable) for name, variable in model.items()} if isinstance(model, Mapping) else {}
+    try:
+        for name in kept:
+            model[name].assign(values[name])
+        yield
+    finally:
+        for name, value in kept.items():
+            model[name].assign(value)
+
+
+def call(model: Model, inputs: Inputs, apply: Apply | None = None) -> Any:
+    """Call a model in inference mode; the several inputs of a functional model may be given one by one."""
+    if apply is not None:
+        return apply(*inputs)
+    if len(inputs) > 1 and len(getattr(model, "inputs", None) or ()) == len(inputs):
+        inputs = (list(inputs),)
+    return model(*inputs, training=False)
+
+
+def _build(model: Model, inputs: Inputs, apply: Apply | None) -> None:
+    """Call a model once if it has layers without variables yet; an error says what it was called with."""
+    if isinstance(model, Mapping) and apply is None:
+        raise na.LayoutError("apply: the function that computes with these variables is needed to find their layout")
+    if isinstance(model, Mapping) or all(layer.built for layer in layers_of(model).values()):
+        return
+    kept = [(variable, tf.identity(raw(variable))) for variable in model.variables]
+    call(model, inputs, apply)
+    for variable, value in kept:
+        variable.assign(value)
+
+
+@contextmanager
+def _explained(inputs: Inputs) -> Iterator[None]:
+    """Say what a model was called with when it fails."""
+    try:
+        yield
+    except na.LayoutError:
+        raise
+    except (ValueError, TypeError, RuntimeError, LookupError, AttributeError, tf.errors.OpError) as error:
+        shapes = ", ".join(str(getattr(value, "shape", type(value).__name__)) for value in keras.tree.flatten(inputs))
+        raise na.LayoutError(f"example_inputs: the model fails with inputs like these ({shapes}): {error}") from error
+
+
+def _project(output: Any, seed: int) -> Any:
+    """Reduce a model's outputs to one number by fixed random weights."""
+    total = tf.zeros((), tf.float64)
+    for number, leaf in enumerate(_tensors(output)):
+        wide = tf.cast(leaf, tf.float64)
+        total += tf.reduce_sum(wide * _normal(wide, draw_key(seed, number, "projection")))
+    return total
+
+
+def _tensors(output: Any, depth: int = 4) -> Iterator[Any]:
+    """Yield the floating-point tensors of an output: in containers, and in objects such as distributions."""
+    for leaf in keras.tree.flatten(output):
+        if isinstance(leaf, tf.Tensor):
+            if leaf.dtype.is_floating:
+                yield leaf
+        elif depth and hasattr(leaf, "__dict__") and not isinstance(leaf, type | keras.Layer | tf.Variable):
+            yield from _tensors(list(vars(leaf).values()), depth - 1)
+
+
+def _noisy(inputs: Inputs, seed: int) -> Inputs:
+    """Replace floating-point inputs by noise, so that neurons differ."""
+    numbers = count()
+
+    def noise(leaf: Any) -> Any:
+        key = draw_key(seed, next(numbers), "inputs")
+        if hasattr(leaf, "dtype") and tf.as_dtype(leaf.dtype).is_floating:
+            return tf.constant(_normal(leaf, key))
+        return leaf
+
+    noisy: Inputs = keras.tree.map_structure(noise, inputs)
+    return noisy
+
+
+def _normal(like: Any, key: int) -> Any:
+    """Draw standard normal numbers."""
+    dtype = tf.as_dtype(like.dtype).as_numpy_dtype
+    return np.random.default_rng(key).standard_normal(tuple(like.shape)).astype(dtype)
+
+
+def _by_head(group: na.NeuronGroup) -> na.NeuronGroup:
+    """Say of the channels of attention, found in all heads at once, that they are scored within their head."""
+    if HEADS not in group.activation.split() or not all(HEADS in view.parsed.names for _, view in group.views):
+        return group
+
+    def stacked(view: na.ParamView) -> na.ParamView:
+        return na.ParamView(view.param, re.sub(rf"\b{HEADS}\b", "stack", view.pattern), view.sizes, view.index)
+
+    roles = {role: [stacked(view) for view in getattr(group, role)] for role in ("incoming", "restored", "outgoing")}
+    activation = re.sub(rf"\b{HEADS}\b", "stack", group.activation)
+    return na.NeuronGroup(**{**vars(group), **roles, "activation": activation})

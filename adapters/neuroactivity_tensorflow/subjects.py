@@ -1,0 +1,141 @@
+"""What a wrapper keeps of the model that it resets: names, shapes and initialisers, never the model's state.
+
+A saved wrapper is built again without its model. Its variables then come as a bare list, in the order in which Keras
+hands the same list to the optimizer's own slots; names and shapes are paired with it in that order and checked.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+import neuroactivity as na
+from neuroactivity_tensorflow.initializers import FreshValues, Initializer, RebuiltLayer
+from neuroactivity_tensorflow.models import Model, owner_of, raw, variables_of
+from neuroactivity_tensorflow.optimizers import Moment, Slots
+
+__all__ = ["Bound", "Subject"]
+
+
+class Subject:
+    """A model that is measured and reset, or what a configuration remembers of it.
+
+    Args:
+        model: The model; ``None`` if it is only remembered.
+        parameters: Names and shapes of the trained parameters, in the optimizer's order; ``None`` for a variable that
+            is not the model's.
+        layers: The layers that draw fresh values, by path.
+    """
+
+    def __init__(
+        self,
+        model: Model | None,
+        parameters: Sequence[tuple[str | None, tuple[int, ...]]],
+        layers: Mapping[str, RebuiltLayer],
+    ) -> None:
+        self.model, self.layers = model, layers
+        self._parameters = parameters
+
+    @classmethod
+    def of(cls, model: Model, layout: na.Layout, initializer: Initializer) -> "Subject":
+        """Describe a model as far as a layout and an initializer need it.
+
+        Raises:
+            ValueError: If a layer cannot be built again from its configuration.
+        """
+        named = variables_of(model)
+        layout.validate(named)
+        trained = model.values() if isinstance(model, Mapping) else model.trainable_variables
+        names = {id(variable): name for name, variable in named.items()}
+        drawn = [view for group in layout.values() if group.resettable for view in group.incoming + group.restored]
+        layers: dict[str, RebuiltLayer] = {}
+        for view in drawn if initializer == "layer" else ():
+            path, owner = view.param.rpartition("/")[0], owner_of(model, view.param)
+            if path not in layers:
+                layers[path] = _rebuilt(view.param, owner)
+        return cls(model, [(names[id(variable)], tuple(variable.shape)) for variable in trained], layers)
+
+    def bind(self, variables: Sequence[Any]) -> dict[str, Any]:
+        """Return the variables that the optimizer trains by name: by identity, or as the model is only remembered.
+
+        Raises:
+            LayoutError: If they are not those that the configuration remembers.
+        """
+        if self.model is not None:
+            names = {id(raw(variable)): name for name, variable in variables_of(self.model).items()}
+            self._parameters = [(names.get(id(raw(variable))), tuple(variable.shape)) for variable in variables]
+        expected = [shape for _, shape in self._parameters]
+        if len(variables) != len(expected):
+            raise na.LayoutError(f"expected the {len(expected)} variables that were saved, got {len(variables)}")
+        for variable, (name, shape) in zip(variables, self._parameters, strict=True):
+            if tuple(variable.shape) != shape:
+                where = f"parameter {name!r}" if name else "a variable of no group"
+                raise na.LayoutError(f"{where}: expected the saved shape {shape}, got {tuple(variable.shape)}")
+        pairs = zip(self._parameters, variables, strict=True)
+        return {name: variable for (name, _), variable in pairs if name is not None}
+
+    def get_config(self) -> dict[str, Any]:
+        """Return what is remembered as JSON values."""
+        return {
+            "parameters": [[name, list(shape)] for name, shape in self._parameters],
+            "layers": {path: layer.record for path, layer in self.layers.items()},
+        }
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> "Subject":
+        """Remember what :meth:`get_config` wrote down."""
+        layers = {path: RebuiltLayer(record) for path, record in config["layers"].items()}
+        return cls(None, [(name, tuple(shape)) for name, shape in config["parameters"]], layers)
+
+
+def _rebuilt(param: str, owner: Any) -> RebuiltLayer:
+    """Build the layer of a parameter once more."""
+    try:
+        if owner is None:
+            raise ValueError("it is in no layer")
+        return RebuiltLayer.of(owner)
+    except ValueError as error:
+        raise ValueError(
+            f"parameter {param!r}: initializer='layer' cannot draw fresh values for it: {error}; use "
+            "initializer='snapshot' or a function from a key to fresh parameters"
+        ) from error
+
+
+@dataclass
+class Bound:
+    """What building ties to variables: a plain object, which neither Keras nor TensorFlow tracks or saves.
+
+    Args:
+        subject: What is known of the model.
+        rules: What the inner optimizer's slots start with.
+        owned: The groups that the optimizer trains.
+        variables: The parameters' ``tf.Variable`` by name.
+        shapes: The shape of each group's scores.
+        slots: The inner optimizer's slots.
+        fresh: The source of fresh values.
+        warned: Groups that have been warned of.
+    """
+
+    subject: Subject
+    rules: Mapping[str, Moment]
+    owned: na.Layout = field(default_factory=lambda: na.Layout([]))
+    variables: Mapping[str, Any] = field(default_factory=dict)
+    shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    slots: Slots = field(default_factory=dict)
+    fresh: FreshValues | None = None
+    warned: set[str] = field(default_factory=set)
+
+    def split(self, flat: Any) -> dict[str, Any]:
+        """Take the groups' values out of one array of all."""
+        starts = np.cumsum([0, *(int(np.prod(shape)) for shape in self.shapes.values())])
+        return {
+            name: np.reshape(flat[start : start + int(np.prod(shape))], shape)
+            for (name, shape), start in zip(self.shapes.items(), starts, strict=False)
+        }
+
+    def join(self, values: Mapping[str, Any], dtype: Any) -> Any:
+        """Put the groups' values into one tensor; of a group without values zeros."""
+        parts = [values.get(name, tf.zeros(shape, dtype)) for name, shape in self.shapes.items()]
+        return tf.concat([tf.reshape(tf.cast(part, dtype), [-1]) for part in parts], axis=0)

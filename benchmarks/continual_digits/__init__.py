@@ -1,0 +1,1 @@
+"""The continual-digits study: accuracy falls as neurons stop learning, and comes back with resets."""

@@ -1,0 +1,47 @@
+"""Run the study: ``python -m benchmarks.continual_digits --activation tanh --reset redo --out runs/tanh_redo.json``."""
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+
+import tyro
+from tqdm import tqdm  # type: ignore[import-untyped]
+
+from benchmarks.continual_digits.record import summary, write
+from benchmarks.continual_digits.study import Outcome, Study, draw_tasks
+
+
+@dataclass(frozen=True, kw_only=True)
+class Command:
+    """Train on sixty random labellings of the same images, and see what becomes of the ability to learn."""
+
+    study: tyro.conf.OmitArgPrefixes[Study]
+    out: Path
+    """JSON file to write; a picture of the same name lies beside it."""
+
+
+def run(study: Study) -> Outcome:
+    """Run a study in its framework, with a progress bar."""
+    runs = import_module(f"benchmarks.continual_digits.{study.framework}_runs")
+    with tqdm(total=study.tasks * study.seeds, unit="task", disable=None) as bar:
+        outcome: Outcome = runs.run(study, draw_tasks(study), bar.update)
+    return outcome
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Run the command line; return its exit status."""
+    try:
+        command = tyro.cli(Command, args=args, prog="python -m benchmarks.continual_digits")
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    outcome = run(command.study)
+    write(command.study, outcome, command.out)
+    print(summary(command.study, outcome))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

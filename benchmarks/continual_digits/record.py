@@ -1,0 +1,60 @@
+"""What a study leaves behind: a JSON file with all numbers, and a picture beside it."""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.ticker import PercentFormatter
+
+from benchmarks.continual_digits.study import Outcome, Study
+
+__all__ = ["LAST", "summary", "write"]
+
+LAST = 10
+"""Tasks at the end over which the summary averages."""
+
+PANELS = (
+    ("accuracy", "accuracy at the end of a task"),
+    ("inactive_grama", "inactive by GraMa"),
+    ("inactive_dormant", "dormant by activation"),
+)
+
+
+def summary(study: Study, outcome: Outcome) -> str:
+    """Say in one line what came out of the last tasks."""
+    final = {name: float(getattr(outcome, name)[:, -LAST:].mean()) for name, _ in PANELS}
+    return (
+        f"{study.framework} {study.network} {study.activation}, reset {study.reset}: accuracy {final['accuracy']:.3f}, "
+        f"inactive {final['inactive_grama']:.1%} by GraMa and {final['inactive_dormant']:.1%} by activation "
+        f"(last {min(LAST, study.tasks)} tasks, {study.seeds} seeds), {outcome.resets.sum(1).mean():.0f} resets a seed"
+    )
+
+
+def write(study: Study, outcome: Outcome, path: Path) -> None:
+    """Write the numbers to ``path`` and a picture beside it."""
+    config = dataclasses.asdict(study) | {"tau": study.threshold}
+    record: dict[str, Any] = {"config": config}
+    record |= {name: np.asarray(values).tolist() for name, values in outcome._asdict().items()}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(f".{path.name}.draft")
+    draft.write_text(json.dumps(record) + "\n")
+    draft.replace(path)
+    _draw(study, outcome).savefig(path.with_suffix(".png"), dpi=150)
+
+
+def _draw(study: Study, outcome: Outcome) -> Figure:
+    """Draw accuracy and inactivity over the tasks: the mean over seeds, and each seed faintly."""
+    figure = Figure(figsize=(10, 3.4), layout="constrained")
+    figure.suptitle(f"{study.network}, {study.activation}, reset: {study.reset} ({study.framework})", x=0.01, ha="left")
+    tasks = np.arange(1, study.tasks + 1)
+    for axes, (name, title) in zip(figure.subplots(1, len(PANELS)), PANELS, strict=True):
+        values = getattr(outcome, name)
+        axes.plot(tasks, values.T, color="#a9bcd0", linewidth=0.8)
+        axes.plot(tasks, values.mean(0), color="#1b6ca8", linewidth=2)
+        axes.set(title=title, xlabel="task", ylim=(-0.02, 1.02), xlim=(1, max(study.tasks, 2)))
+        axes.yaxis.set_major_formatter(PercentFormatter(1))
+        axes.spines[["top", "right"]].set_visible(False)
+    return figure

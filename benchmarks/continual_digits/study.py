@@ -1,0 +1,125 @@
+"""The continual-digits study: its settings, its tasks and its initial weights, the same in every framework.
+
+A network is trained on one task after the other. A task draws new random labels for the same images, so that nothing is
+to be carried over and nothing is to be forgotten; what accuracy is lost is the ability to learn.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Final, Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = [
+    "CLASSES",
+    "DORMANT_TAU",
+    "GRAMA_TAU",
+    "HIDDEN",
+    "Outcome",
+    "Study",
+    "Tasks",
+    "draw_tasks",
+    "initial_weights",
+]
+
+IMAGES, PIXELS, HIDDEN, CLASSES, BATCH = 512, 64, 128, 10, 64
+GRAMA_TAU: Final = 0.01
+DORMANT_TAU: Final = 0.025
+
+Weights = dict[str, NDArray[np.float32]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Study:
+    """Settings of a study. The defaults are those of the published table."""
+
+    framework: Literal["torch", "jax", "tensorflow"] = "jax"
+    """Framework that the network is written in."""
+    activation: Literal["relu", "tanh", "sigmoid", "leaky_relu"] = "relu"
+    """Activation function of the two hidden layers."""
+    network: Literal["mlp", "layernorm", "residual"] = "mlp"
+    """Plain, with layer norms before the activation functions, or with a skip around the second hidden layer."""
+    reset: Literal["none", "redo", "regrama"] = "regrama"
+    """How inactive neurons are found and reset; with none they are only measured."""
+    seeds: int = 10
+    """Runs, each with its own labels, batches and weights."""
+    seed: int = 0
+    """The first run's seed; the others follow."""
+    tasks: int = 60
+    """Tasks, one after the other."""
+    steps_per_task: int = 400
+    """Steps of Adam on a task."""
+    reset_every: int = 100
+    """Steps between two resets."""
+    learning_rate: float = 3e-3
+    """Learning rate of Adam, whose state is kept from task to task."""
+    init: Literal["he", "lecun"] = "he"
+    """Weights normal with a variance of 2 or 1 over the number of inputs; biases zero."""
+    standardize: bool = False
+    """Whether the images are brought to mean 0 and standard deviation 1, over all pixels, instead of X/16 - 0.3."""
+    tau: float | None = None
+    """Threshold of the reset; by default 0.01 for regrama and 0.025 for redo."""
+
+    @property
+    def threshold(self) -> float:
+        """The ``tau`` in force."""
+        if self.tau is not None:
+            return self.tau
+        return DORMANT_TAU if self.reset == "redo" else GRAMA_TAU
+
+    @property
+    def gain(self) -> float:
+        """The variance of a weight, times the number of its inputs."""
+        return 2.0 if self.init == "he" else 1.0
+
+
+class Tasks(NamedTuple):
+    """What the runs are given: images of all, labels and batches of each."""
+
+    images: NDArray[np.float32]  # (image, pixel)
+    labels: NDArray[np.int32]  # (seed, task, image)
+    batches: NDArray[np.int32]  # (seed, task, step, sample): numbers of images
+
+
+class Outcome(NamedTuple):
+    """What came out, each (seed, task)."""
+
+    accuracy: NDArray[np.float64]
+    inactive_grama: NDArray[np.float64]
+    inactive_dormant: NDArray[np.float64]
+    resets: NDArray[np.int64]
+
+
+def load_images(study: Study) -> NDArray[np.float32]:
+    """Load the first 512 of scikit-learn's digits."""
+    from sklearn.datasets import load_digits
+
+    raw = load_digits().data[:IMAGES]
+    images = (raw - raw.mean()) / raw.std() if study.standardize else raw / 16 - 0.3
+    return np.asarray(images, np.float32)
+
+
+def draw_tasks(study: Study) -> Tasks:
+    """Draw labels and batches of every run from its seed."""
+    labels, batches = [], []
+    for seed in range(study.seed, study.seed + study.seeds):
+        generator = np.random.default_rng([seed, 0])
+        labels.append(generator.integers(CLASSES, size=(study.tasks, IMAGES), dtype=np.int32))
+        size = (study.tasks, study.steps_per_task, BATCH)
+        batches.append(generator.integers(IMAGES, size=size, dtype=np.int32))
+    return Tasks(load_images(study), np.stack(labels), np.stack(batches))
+
+
+def initial_weights(study: Study, generator: np.random.Generator) -> Weights:
+    """Draw a network's weights: kernels ``(inputs, outputs)``, biases, and scales and shifts of the norms."""
+    sizes = {"hidden1": (PIXELS, HIDDEN), "hidden2": (HIDDEN, HIDDEN), "out": (HIDDEN, CLASSES)}
+    weights: Weights = {}
+    for name, (inputs, outputs) in sizes.items():
+        spread = math.sqrt(study.gain / inputs)
+        weights[f"{name}/kernel"] = generator.normal(0, spread, (inputs, outputs)).astype(np.float32)
+        weights[f"{name}/bias"] = np.zeros(outputs, np.float32)
+        if study.network == "layernorm" and name != "out":
+            weights[f"norm{name[-1]}/scale"] = np.ones(outputs, np.float32)
+            weights[f"norm{name[-1]}/bias"] = np.zeros(outputs, np.float32)
+    return weights

@@ -1,0 +1,118 @@
+"""The study in PyTorch, one run after the other."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+import neuroactivity as na
+from benchmarks.continual_digits.study import (
+    CLASSES,
+    DORMANT_TAU,
+    GRAMA_TAU,
+    HIDDEN,
+    PIXELS,
+    Outcome,
+    Study,
+    Tasks,
+    initial_weights,
+)
+from neuroactivity_torch import ReDo, ReGraMa, activations, gradients, layout_of, write
+
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "relu": torch.relu,
+    "tanh": torch.tanh,
+    "sigmoid": torch.sigmoid,
+    "leaky_relu": nn.LeakyReLU(),
+}
+
+
+class Network(nn.Module):
+    """Two hidden layers and an output layer."""
+
+    def __init__(self, study: Study) -> None:
+        super().__init__()
+        self.study = study
+        self.hidden1 = nn.Linear(PIXELS, HIDDEN)
+        self.hidden2 = nn.Linear(HIDDEN, HIDDEN)
+        self.out = nn.Linear(HIDDEN, CLASSES)
+        normed = study.network == "layernorm"
+        self.norm1 = nn.LayerNorm(HIDDEN) if normed else nn.Identity()
+        self.norm2 = nn.LayerNorm(HIDDEN) if normed else nn.Identity()
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return the logits, (image, class)."""
+        activate = ACTIVATIONS[self.study.activation]
+        x = activate(self.norm1(self.hidden1(images)))
+        y = activate(self.norm2(self.hidden2(x)))
+        logits: Tensor = self.out(x + y if self.study.network == "residual" else y)
+        return logits
+
+
+def draw_weights(study: Study, key: int) -> dict[str, Tensor]:
+    """Draw weights by name."""
+    weights = {}
+    for name, value in initial_weights(study, np.random.default_rng(key)).items():
+        name = name.replace("/", ".").replace("kernel", "weight").replace("scale", "weight")
+        weights[name] = torch.from_numpy(np.ascontiguousarray(value.T))
+    return weights
+
+
+def run(study: Study, tasks: Tasks, advance: Callable[[], None]) -> Outcome:
+    """Run all seeds; ``advance`` is called after each task."""
+    torch.set_num_threads(1)
+    runs = [_run(study, tasks, number, advance) for number in range(study.seeds)]
+    return Outcome(*(np.stack(values) for values in zip(*runs, strict=True)))
+
+
+def _run(study: Study, tasks: Tasks, number: int, advance: Callable[[], None]) -> Outcome:
+    seed = study.seed + number
+    images, labels = torch.from_numpy(tasks.images), torch.from_numpy(tasks.labels[number]).long()
+    network = Network(study)
+    write(network, draw_weights(study, seed))
+    optimizer = torch.optim.Adam(network.parameters(), lr=study.learning_rate, fused=True)
+    layout = layout_of(network, images[:16])
+    inputs = images
+    options: dict[str, Any] = {
+        "layout": layout,
+        "tau": study.threshold,
+        "every": study.reset_every,
+        "initializer": lambda key: draw_weights(study, key),
+        "seed": seed,
+    }
+    healer: ReGraMa | ReDo | None = None
+    if study.reset == "regrama":
+        healer = ReGraMa(network, optimizer, **options)
+    elif study.reset == "redo":
+        healer = ReDo(network, optimizer, probe=lambda: inputs, **options)
+    outcome = []
+    for task in range(study.tasks):
+        before = healer.neurons_reset if healer else 0
+        shares = []
+        for batch in torch.from_numpy(tasks.batches[number, task]).long():
+            inputs = images[batch]
+            loss = nn.functional.cross_entropy(network(inputs), labels[task, batch])
+            optimizer.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+            shares.append(_inactive(network, inputs, layout))
+            optimizer.step()
+        with torch.no_grad():
+            accuracy = (network(images).argmax(1) == labels[task]).double().mean().item()
+        resets = (healer.neurons_reset if healer else 0) - before
+        outcome.append((accuracy, *np.mean(shares, 0), resets))
+        advance()
+    return Outcome(*map(np.array, zip(*outcome, strict=True)))
+
+
+def _inactive(network: nn.Module, inputs: Tensor, layout: na.Layout) -> tuple[float, float]:
+    """Return the fraction of hidden neurons that GraMa, and that the tau-dormant score, finds inactive."""
+    by_gradient = na.grama(gradients(network), layout)
+    by_output = na.tau_dormant(activations(network, inputs, layout=layout), layout)
+    return _share(by_gradient, GRAMA_TAU), _share(by_output, DORMANT_TAU)
+
+
+def _share(scores: dict[str, Tensor], tau: float) -> float:
+    low = [scores[name] <= tau for name in scores if name != "out"]
+    return torch.cat(low).double().mean().item()

@@ -1,0 +1,225 @@
+"""What a measurement costs: ``grama`` and ``reset_masks`` against one plain sum over the same gradients.
+
+A sum reads every gradient once, so it is the limit. The published rule goes layer by layer: the mean magnitude, divided
+by the layer's mean, compared with tau, and the number of inactive neurons read by the host. The three are timed in
+turns in one run, and compared by the shortest time of each.
+
+    python -m benchmarks.speed --out speed.json
+"""
+
+import argparse
+import json
+import os
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import neuroactivity as na
+from neuroactivity.tables import table
+
+TAU = 0.01
+Gradients = Mapping[str, Any]
+Timed = Callable[[Gradients], object]
+
+
+@dataclass(frozen=True)
+class Workload:
+    """Gradients to be measured, and where their neurons lie: along the rows as in PyTorch, or along the columns."""
+
+    name: str
+    neurons: str
+    shapes: Mapping[str, tuple[int, ...]]
+
+    @property
+    def megabytes(self) -> float:
+        """Size of the gradients in float32."""
+        return sum(4 * float(np.prod(shape)) for shape in self.shapes.values()) / 2**20
+
+    @property
+    def axis(self) -> int:
+        """The axis of a matrix that is averaged away."""
+        return 1 if self.neurons == "rows" else 0
+
+    @property
+    def layout(self) -> na.Layout:
+        """Every gradient as a group of its own."""
+        pattern = "neuron in" if self.neurons == "rows" else "in neuron"
+        return na.Layout(
+            na.dense(name, weight=(name, pattern)) if len(shape) == 2 else na.norm(name, scale=name)
+            for name, shape in self.shapes.items()
+        )
+
+    def draw(self) -> dict[str, np.ndarray]:
+        """Normal gradients in float32."""
+        generator = np.random.default_rng(0)
+        return {name: generator.standard_normal(shape, dtype=np.float32) for name, shape in self.shapes.items()}
+
+
+def single(size: int, neurons: str) -> Workload:
+    """One square gradient."""
+    return Workload(f"{size} x {size}", neurons, {"weight": (size, size)})
+
+
+def bro(neurons: str, *, width: int = 512, blocks: int = 2, inputs: int = 88, outputs: int = 100) -> Workload:
+    """A pair of BRO critics: residual blocks of two dense layers and two normalisations, 2.3 million parameters."""
+    shapes: dict[str, tuple[int, ...]] = {}
+    for critic in range(2):
+        layers = [(width, inputs), *[(width, width)] * (2 * blocks), (outputs, width)]
+        for i, shape in enumerate(layers):
+            shapes[f"critic{critic}/dense{i}"] = shape if neurons == "rows" else shape[::-1]
+            if i < len(layers) - 1:
+                shapes[f"critic{critic}/norm{i}"] = (width,)
+    return Workload("BRO critics", neurons, shapes)
+
+
+@dataclass(frozen=True)
+class Library:
+    """What is timed in one library: each function takes gradients by name and returns when its work is done."""
+
+    name: str
+    convert: Callable[[np.ndarray], Any]
+    plain_sum: Timed
+    measurement: Timed
+    published: Timed
+
+
+def numpy_eager(workload: Workload) -> Library:
+    """NumPy."""
+
+    def published(grads: Gradients) -> list[int]:
+        counts = []
+        for grad in grads.values():
+            means = np.abs(grad).mean(workload.axis) if grad.ndim > 1 else np.abs(grad)
+            counts.append(int((means / (means.mean() + 1e-9) <= TAU).sum()))
+        return counts
+
+    return Library("numpy", np.asarray, lambda g: [x.sum() for x in g.values()], measure(workload), published)
+
+
+def torch_eager(workload: Workload) -> Library:
+    """PyTorch, one operation after the other."""
+    import torch
+
+    def published(grads: Gradients) -> list[int]:
+        counts = []
+        for grad in grads.values():
+            means = grad.abs().mean(workload.axis) if grad.ndim > 1 else grad.abs()
+            counts.append(int((means / (means.mean() + 1e-9) <= TAU).sum().item()))
+        return counts
+
+    return Library("torch eager", torch.asarray, lambda g: [x.sum() for x in g.values()], measure(workload), published)
+
+
+def jax_jit(workload: Workload) -> Library:
+    """JAX: everything in one compiled function, but for the published rule, which is one for each layer."""
+    import jax
+    import jax.numpy as jnp
+
+    @jax.jit
+    def layer(grad: Any) -> Any:
+        means = jnp.abs(grad).mean(workload.axis) if grad.ndim > 1 else jnp.abs(grad)
+        return (means / (means.mean() + 1e-9) <= TAU).sum()
+
+    def compiled(function: Timed) -> Timed:
+        jitted = jax.jit(function)
+        return lambda grads: jax.block_until_ready(jitted(grads))
+
+    return Library(
+        "jax jit",
+        jnp.asarray,
+        compiled(lambda grads: [jnp.sum(grad) for grad in grads.values()]),
+        compiled(measure(workload)),
+        lambda grads: [int(layer(grad)) for grad in grads.values()],
+    )
+
+
+def tensorflow_graph(workload: Workload) -> Library:
+    """TensorFlow: everything in one graph, but for the published rule, which is one for each layer."""
+    import tensorflow as tf
+
+    @tf.function(reduce_retracing=False)
+    def layer(grad: Any) -> Any:
+        means = tf.reduce_mean(tf.abs(grad), workload.axis) if len(grad.shape) > 1 else tf.abs(grad)
+        return tf.reduce_sum(tf.cast(means / (tf.reduce_mean(means) + 1e-9) <= TAU, tf.int32))
+
+    return Library(
+        "tensorflow graph",
+        tf.constant,
+        tf.function(lambda grads: [tf.reduce_sum(grad) for grad in grads.values()]),
+        tf.function(measure(workload)),
+        lambda grads: [int(layer(grad)) for grad in grads.values()],
+    )
+
+
+LIBRARIES = {"numpy": numpy_eager, "torch": torch_eager, "jax": jax_jit, "tensorflow": tensorflow_graph}
+
+
+def measure(workload: Workload) -> Timed:
+    """The measurement that is timed."""
+    layout = workload.layout
+    return lambda grads: na.reset_masks(na.grama(grads, layout), TAU)
+
+
+@dataclass(frozen=True)
+class Result:
+    """The shortest times of one workload in one library, in microseconds."""
+
+    library: str
+    gradients: str
+    neurons: str
+    megabytes: float
+    plain_sum: float
+    measurement: float
+    published: float
+
+    def row(self) -> tuple[str, ...]:
+        """The cells of the table."""
+        ratios = (self.measurement / self.plain_sum, self.published / self.plain_sum)
+        times = (f"{self.megabytes:.2f}", f"{self.plain_sum:.0f}")
+        return (self.library, self.gradients, self.neurons, *times, *(f"{ratio:.1f}" for ratio in ratios))
+
+
+def run(library: Library, workload: Workload, rounds: int) -> Result:
+    """Time the three in turns."""
+    grads = {name: library.convert(array) for name, array in workload.draw().items()}
+    timed = (library.plain_sum, library.measurement, library.published)
+    shortest = [float("inf")] * len(timed)
+    for turn in range(rounds + 2):
+        for i, function in enumerate(timed):
+            start = time.perf_counter()
+            function(grads)
+            if turn > 1:  # the first two compile and fill the caches
+                shortest[i] = min(shortest[i], time.perf_counter() - start)
+    times = [1e6 * seconds for seconds in shortest]
+    return Result(library.name, workload.name, workload.neurons, workload.megabytes, *times)
+
+
+def benchmark(names: Iterable[str], sizes: Iterable[int], rounds: int) -> list[Result]:
+    """Time every workload in every library."""
+    both = ("rows", "columns")
+    workloads = [single(size, neurons) for size in sizes for neurons in both] + [bro(neurons) for neurons in both]
+    return [run(LIBRARIES[name](workload), workload, rounds) for name in names for workload in workloads]
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Print a table, and write the times to a file if one is named."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--libraries", nargs="+", choices=LIBRARIES, default=list(LIBRARIES))
+    parser.add_argument("--sizes", nargs="*", type=int, default=[256, 1024, 2048, 4096], help="of the single gradients")
+    parser.add_argument("--rounds", type=int, default=50)
+    parser.add_argument("--out", type=Path, help="JSON file for the times in microseconds")
+    options = parser.parse_args(arguments)
+    results = benchmark(options.libraries, options.sizes, options.rounds)
+    header = ("library", "gradients", "neurons are", "MB", "plain sum, us", "measurement, x", "published rule, x")
+    print("\n".join(table(header, [result.row() for result in results], words=header[:3])))
+    if options.out:
+        record = {"cores": os.cpu_count(), "results": [asdict(result) for result in results]}
+        options.out.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

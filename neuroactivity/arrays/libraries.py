@@ -1,0 +1,180 @@
+"""Which library an array comes from, and what differs between libraries."""
+
+import functools
+import sys
+from collections.abc import Callable, Mapping
+from typing import Any, ParamSpec, TypeAlias, TypeVar
+
+import array_api_compat
+
+from neuroactivity.errors import LayoutError
+
+__all__ = [
+    "Array",
+    "Arrays",
+    "accumulation_dtype",
+    "check_array",
+    "compiling",
+    "constant",
+    "dense",
+    "dtype_name",
+    "namespace",
+    "remember",
+    "shape_of",
+    "to_list",
+    "together",
+    "untransformed",
+]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+Array: TypeAlias = Any
+"""An array of any supported library."""
+
+Arrays: TypeAlias = Mapping[str, Any]
+"""Arrays by name."""
+
+
+def _is(thing: object, library: str, name: str) -> bool:
+    """Whether something is an instance of a class of a library, which is not imported for it."""
+    return library in sys.modules and isinstance(thing, getattr(sys.modules[library], name, ()))
+
+
+def _is_torch(thing: object) -> bool:
+    return _is(thing, "torch", "Tensor")
+
+
+def _is_tensorflow(thing: object) -> bool:
+    return _is(thing, "tensorflow", "Tensor") or _is(thing, "tensorflow", "Variable")
+
+
+def compiling() -> bool:
+    """Whether ``torch.compile`` is tracing the caller."""
+    return "torch" in sys.modules and bool(sys.modules["torch"].compiler.is_compiling())
+
+
+def remember(function: Callable[..., R]) -> Callable[..., R]:
+    """Keep what a function of hashable arguments returned, but not under ``torch.compile``, which traces no caches."""
+    remembering = functools.lru_cache(maxsize=128)(function)
+
+    @functools.wraps(function)
+    def call(*args: Any) -> R:
+        return function(*args) if compiling() else remembering(*args)
+
+    return call
+
+
+def untransformed(function: Callable[P, R]) -> Callable[P, R]:
+    """Have ``tf.function`` trace a function as it is: its AutoGraph would rewrite all that the function calls.
+
+    The mark is the one that ``tf.autograph.experimental.do_not_convert`` sets.
+    """
+    vars(function)["autograph_info__"] = {}
+    return function
+
+
+def namespace(*arrays: Array) -> Any:
+    """Return the Array-API namespace that the arrays share.
+
+    Raises:
+        TypeError: If something is not an array of a supported library, or the libraries differ.
+    """
+    first = _namespace(arrays[0])
+    for other in [_namespace(array) for array in arrays[1:]]:
+        if other is not first:
+            raise TypeError(f"Multiple namespaces for array inputs: {first.__name__}, {other.__name__}")
+    return first
+
+
+def _namespace(array: Array) -> Any:
+    if _is_torch(array):  # torch.compile cannot trace the caches of array_namespace
+        from array_api_compat import torch
+
+        return torch
+    if _is_tensorflow(array):
+        from neuroactivity.arrays import tensorflow
+
+        return tensorflow
+    if not array_api_compat.is_array_api_obj(array):
+        expected = "an array (NumPy, PyTorch, JAX, TensorFlow, Array API)"
+        raise TypeError(f"expected {expected}, got {type(array).__name__}")
+    return array_api_compat.array_namespace(array)
+
+
+def check_array(array: Array) -> None:
+    """Raise a ``TypeError`` if something is not an array of a supported library."""
+    _namespace(array)
+
+
+def shape_of(array: Array, where: str) -> tuple[int, ...]:
+    """Return the shape of an array, whose entries may be symbolic but whose sizes may not.
+
+    Raises:
+        LayoutError: If a size is known at run time only; the message begins with ``where``.
+    """
+    shape = array.shape
+    if hasattr(shape, "is_fully_defined") and not shape.is_fully_defined():  # a tf.TensorShape
+        raise LayoutError(f"{where}expected a shape known when the function is traced, got {shape}")
+    return tuple(shape)
+
+
+def dense(array: Array) -> Array:
+    """Return a gradient that TensorFlow or PyTorch holds in a sparse form as an array, any other as it is."""
+    if _is_torch(array):
+        return array.to_dense() if array.is_sparse else array
+    return sys.modules["tensorflow"].convert_to_tensor(array) if _is(array, "tensorflow", "IndexedSlices") else array
+
+
+def dtype_name(dtype: Any) -> str:
+    """Return the name of a dtype for an error message."""
+    return str(getattr(dtype, "name", dtype))
+
+
+def accumulation_dtype(xp: Any, dtype: Any) -> Any:
+    """Return the dtype for sums: float64 for float64, float32 for every other real floating dtype."""
+    if dtype in (xp.float32, xp.float64):
+        return dtype
+    if str(dtype) == "bfloat16" or xp.isdtype(dtype, "real floating"):  # NumPy does not know that of ml_dtypes
+        return xp.float32
+    raise LayoutError(f"expected a real floating dtype, got {dtype_name(dtype)}")
+
+
+def constant(values: tuple[int, ...] | tuple[bool, ...] | float, *, like: Array, dtype: Any) -> Array:
+    """Make an array of fixed values, or of one, on the device of ``like``."""
+    return namespace(like).asarray(values, dtype=dtype, device=_device(like))
+
+
+def _device(array: Array) -> Any:
+    own = _is_torch(array) or _is_tensorflow(array)
+    return array.device if own else array_api_compat.device(array)
+
+
+def together(function: Callable[[Array], Array], arrays: Arrays) -> dict[str, Array]:
+    """Apply a function of the last axis to arrays by name, in one go to all that are alike."""
+    alike: dict[tuple[Any, ...], list[str]] = {}
+    for name, array in arrays.items():
+        check_array(array)
+        kind = shape_of(array, f"group {name!r}: "), array.dtype, _device(array)
+        alike.setdefault(kind, []).append(name)
+    results: dict[str, Array] = {}
+    for names in alike.values():
+        if len(names) == 1:
+            results[names[0]] = function(arrays[names[0]])
+            continue
+        xp = namespace(arrays[names[0]])
+        stacked = xp.stack([arrays[name] for name in names])
+        results |= zip(names, xp.unstack(function(stacked)), strict=True)
+    return {name: results[name] for name in arrays}
+
+
+def to_list(x: Array) -> list[Any]:
+    """Copy an array of one or two axes to nested Python lists of floats (or bools)."""
+    if _is_tensorflow(x):
+        x = x.numpy()
+    if hasattr(x, "tolist"):
+        return list(x.tolist())
+    if x.ndim > 1:
+        return [to_list(x[i, ...]) for i in range(x.shape[0])]
+    convert = bool if namespace(x).isdtype(x.dtype, "bool") else float
+    return [convert(x[i]) for i in range(x.shape[0])]

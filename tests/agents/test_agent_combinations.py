@@ -1,0 +1,83 @@
+"""A shortened run of each agent with each network: it learns, is measured, is reset, and survives a break."""
+
+import copy
+
+import pytest
+
+from agent_runs import PowerFailureError, break_at_record, records, summary, untimed
+from reference_agents.agent import FACTORIES
+from reference_agents.config import Config
+from reference_agents.folder import RunFolder
+from reference_agents.loop import Training
+from reference_agents.train import train
+
+pytestmark = pytest.mark.usefixtures("layouts_found_once")
+
+AGENTS = [(framework, algo, network) for framework, algo in FACTORIES for network in ("mlp", "bronet")]
+SHORTENED = {
+    "env": "InvertedPendulum-v5",
+    "steps": 260,
+    "learning_starts": 60,
+    "replay_ratio": 1,
+    "width": 16,
+    "batch_size": 32,
+    "reset_every": 24,
+    "tau": 0.2,
+    "record_every": 50,
+    "evaluate_every": 0,
+    "evaluation_episodes": 2,
+    "checkpoint_every": 60,
+}
+
+
+def torch_parameters(agent):
+    """Copies of every parameter of the networks that are trained, by name."""
+    networks = {"actor": agent.actor, "critics": agent.critics}
+    return {
+        f"{name}.{key}": copy.deepcopy(value.detach().numpy())
+        for name, network in networks.items()
+        for key, value in network.named_parameters()
+    }
+
+
+PARAMETERS = {"torch": torch_parameters}
+
+
+@pytest.mark.parametrize(("framework", "algo", "network"), AGENTS)
+def test_a_shortened_run_learns_measures_resets_and_survives_a_break(framework, algo, network, tmp_path, monkeypatch):
+    config = Config(**SHORTENED, framework=framework, algo=algo, network=network)
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    train(config, whole)
+    final = summary(whole)
+    actor_steps = 200 if algo == "sac" else 100
+    assert final["updates"] == 200
+    assert final["measurements"] == actor_steps // 24 + 2 * (200 // 24)
+    assert 0 < final["resets"] <= final["measurements"]
+    assert final["neurons_reset"] >= final["resets"]
+    assert all(records(whole)[-1][f"neurons_reset/{name}"] for name in ("actor", "critic1", "critic2"))
+
+    with monkeypatch.context() as patch:
+        break_at_record(patch, 4)
+        with pytest.raises(PowerFailureError):
+            train(config, broken)
+    training = Training(config, RunFolder(broken))
+    first = PARAMETERS[framework](training.agent)
+    training.restore()
+    for name, value in PARAMETERS[framework](training.agent).items():
+        assert (value != first[name]).any(), name
+    assert 0 < training.summary()["neurons_reset"] < final["neurons_reset"]  # resets before the break, and after it
+    train(config, broken, resume=True)
+    assert untimed(broken) == untimed(whole)  # the same seed gave the same records too
+    assert summary(broken) == final
+
+
+@pytest.mark.parametrize("env", ["dm_control/dog-walk-v0", "dm_control/humanoid-walk-v0"])
+def test_agents_learn_on_the_large_tasks_of_the_control_suite(env, tmp_path):
+    settings = SHORTENED | {"env": env, "steps": 300, "learning_starts": 200, "evaluation_episodes": 1}
+    config = Config(**settings, algo="td3")
+    training = Training(config, RunFolder(tmp_path))
+    training.run()
+    last = records(tmp_path)[-1]
+    assert (last["step"], last["updates"]) == (300, 100)
+    assert last["measurements"] == 50 // 24 + 2 * (100 // 24)
+    assert last["loss/critic"] > 0
