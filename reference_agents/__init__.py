@@ -1,4 +1,4 @@
-"""Reference agents: soft actor-critic with its neurons measured, and reset when they stop learning.
+"""Reference agents: SAC and TD3 with their neurons measured, and reset when they stop learning.
 
 Every agent, in every framework, shares one training loop, one replay buffer, one set of records and one
 configuration; a framework contributes its networks and its update step. Start one with::

@@ -22,9 +22,9 @@ from typing import (
 from reference_agents.errors import UsageError
 
 T = TypeVar("T")
-if TYPE_CHECKING:
-    ByNetwork = Annotated[T, "None may be given for the paper's value; a Config never holds it"]
-else:
+if TYPE_CHECKING:  # a setting that a Config fills in: read it as T ...
+    ByNetwork = Annotated[T, "what the network decides"]
+else:  # ... give it as T, or as None for the paper's value
     ByNetwork = Optional
 _PAPERS: Final[Any] = None
 

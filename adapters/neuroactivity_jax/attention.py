@@ -18,7 +18,7 @@ _PARTS = ("query", "key", "value")
 def list_attention(
     modules: Mapping[str, Module], attention: AttentionNeurons, heads: Mapping[str, int]
 ) -> dict[str, list[Listed]]:
-    """List the attention layers among modules, each group under the name of one of the modules it is made of.
+    """List the attention layers among modules, each group under the name of the first module that it is made of.
 
     In Flax the projections have an axis for heads and one for the channels of a head. A channel is then scored against
     the other channels of its head: the heads are the ``stack``.
@@ -83,7 +83,7 @@ def _equinox_heads(name: str, projections: list[Module], heads: int) -> dict[str
     incoming = [(part.param("weight"), f"{stack}(neuron dim) in", sizes) for part in projections]
     restored = [(part.param("bias"), f"{stack}(neuron dim)", sizes) for part in projections if "bias" in part.shapes]
     group = NeuronGroup(name, incoming, restored, activation=f"{stack}... (neuron dim)", neurons=heads)
-    return {part.name: [] for part in projections[1:]} | {projections[0].name: [Listed(group)]}
+    return {part.name: [] for part in projections} | {projections[0].name: [Listed(group)]}
 
 
 def _dense(module: Module, pattern: str) -> NeuronGroup:

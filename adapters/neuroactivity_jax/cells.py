@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import neuroactivity as na
 from neuroactivity import NeuronGroup, ParamView
-from neuroactivity_jax.listing import Module
+from neuroactivity_jax.listing import Listed, Module
 
 __all__ = ["list_cells"]
 
@@ -17,20 +17,17 @@ _SEPARATE = (
 _JOINT = {"dense_h", "dense_i"}  # Flax NNX: GRUCell, OptimizedLSTMCell, SimpleCell
 
 
-def list_cells(modules: Sequence[Module]) -> dict[str, NeuronGroup]:
-    """List the recurrent cells among modules, each under the names of all modules that it is made of."""
+def list_cells(modules: Sequence[Module]) -> dict[str, list[Listed]]:
+    """List the recurrent cells among modules, each under the name of the first module that it is made of."""
     children: dict[str, dict[str, Module]] = {}
     for module in modules:
         children.setdefault(module.parent, {})[module.last.rstrip("_")] = module
-    found: dict[str, NeuronGroup] = {}
-    for parent, inside in children.items():
-        group = _of_children(parent, inside)
+    made_of = [(list(inside.values()), _of_children(parent, inside)) for parent, inside in children.items()]
+    made_of += [([module], _of_arrays(module)) for module in modules]
+    found: dict[str, list[Listed]] = {}
+    for parts, group in made_of:
         if group is not None:
-            found |= {module.name: group for module in inside.values()}
-    for module in modules:
-        group = _of_arrays(module)
-        if group is not None and module.name not in found:
-            found[module.name] = group
+            found |= {part.name: [] for part in parts} | {parts[0].name: [Listed(group)]}
     return found
 
 

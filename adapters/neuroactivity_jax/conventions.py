@@ -76,6 +76,8 @@ def _read(module: Module, hint: Hint | None, convention: Convention | None, stac
     readings = [reading for reading in readings if reading.axes == len(shape)]
     wanted = len(shape) > hint.axes if hint is not None else _wanted(module, stacked)
     fitting = [reading for reading in readings if wanted is None or reading.stacked == wanted]
+    if hint is not None and len(shape) > hint.axes + 1:
+        raise LayoutError(f"parameter {module.param(leaf)!r}: expected at most one axis of copies, got shape {shape}")
     if readings and not fitting:
         expected = "a leading axis of copies" if wanted else "no leading axis of copies"
         raise LayoutError(f"parameter {module.param(leaf)!r}: expected {expected}, got shape {shape}")

@@ -41,10 +41,7 @@ def list_groups(
     listed = _by_rule(rule, params)
     taken = {view.param for entry in listed for view in entry.group.incoming + entry.group.restored}
     modules = {module.name: module for module in _modules(tree) if not taken & {*map(module.param, module.shapes)}}
-    apart = list_attention(modules, attention, equinox_heads(tree))
-    for name, group in list_cells(list(modules.values())).items():
-        known = any(entry.group == group for entries in apart.values() for entry in entries)
-        apart.setdefault(name, [] if known else [Listed(group)])
+    apart = list_attention(modules, attention, equinox_heads(tree)) | list_cells(list(modules.values()))
     listed += [entry for entries in apart.values() for entry in entries]
     rest = [module for name, module in modules.items() if name not in apart]
     listed += list_layers(rest, equinox_hints(tree), convention, stacked)
@@ -54,9 +51,9 @@ def list_groups(
 
 def _by_rule(rule: Rule | None, params: Mapping[str, Any]) -> list[Listed]:
     """List the groups that the user's rule makes."""
-    groups: list[NeuronGroup] = []
     if rule is None:
         return []
+    groups: list[NeuronGroup] = []
     for name, value in params.items():
         if not any(view.param == name for group in groups for view in group.incoming + group.restored):
             group = rule(name, value)

@@ -66,7 +66,7 @@ class Resetter:
     every: int
     max_fraction: float | None
     reset_silent: bool
-    seed: Any
+    seed: int | Array
     on_report: Callable[[na.ActivityReport], None] | None
 
     def __post_init__(self) -> None:

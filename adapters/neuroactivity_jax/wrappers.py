@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import optax
+from jax import Array
 
 import neuroactivity as na
 from neuroactivity_jax.initializers import Initializer
@@ -21,7 +22,7 @@ def regrama(
     every: int = 1000,
     max_fraction: float | None = None,
     reset_silent: bool = False,
-    seed: Any = 0,
+    seed: int | Array = 0,
     on_report: Callable[[na.ActivityReport], None] | None = None,
 ) -> optax.GradientTransformationExtraArgs:
     """Wrap an optimizer so that it resets the neurons whose gradients have died, while the model trains.
@@ -102,7 +103,7 @@ def redo(
     every: int = 1000,
     max_fraction: float | None = None,
     reset_silent: bool = False,
-    seed: Any = 0,
+    seed: int | Array = 0,
     on_report: Callable[[na.ActivityReport], None] | None = None,
 ) -> optax.GradientTransformationExtraArgs:
     """Wrap an optimizer so that it resets the neurons whose activations have died, while the model trains.

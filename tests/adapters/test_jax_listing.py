@@ -183,6 +183,18 @@ def test_equinox_says_what_its_layers_are():
     assert patterns(frozen) == {"conv": ["neuron in k"]}
 
 
+def test_two_axes_of_copies_are_refused_where_a_layer_is_known():
+    twice = jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct((2, 2, *leaf.shape), leaf.dtype),
+        eqx.filter_eval_shape(eqx.nn.Linear, 3, 4, key=KEY),
+    )
+    with pytest.raises(
+        na.LayoutError, match=r"parameter 'weight': expected at most one axis of copies, got shape \(2, 2, 4"
+    ):
+        patterns(twice)
+    assert patterns(tree(d__kernel=(5, 2, 3, 4), d__bias=(5, 2, 4))) == {}
+
+
 def test_attention_in_a_stack_is_one_of_heads():
     part = tree(kernel=(5, 8, 2, 4), bias=(5, 2, 4))
     params = {"attn": {"query": part, "key": part, "value": part, "out": tree(kernel=(5, 2, 4, 8), bias=(5, 8))}}

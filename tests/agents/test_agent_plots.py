@@ -54,3 +54,26 @@ def test_a_run_too_short_for_anything_is_drawn_too(tmp_path):
     write(tmp_path / "metrics.jsonl", [record(1) | empty])
     plot_run(tmp_path / "metrics.jsonl", tmp_path / "activity.png", title="SAC")
     assert (tmp_path / "activity.png").exists()
+
+
+@pytest.mark.parametrize("kinds", [("inactive",), ("inactive", "dormant")])
+def test_many_groups_are_told_apart_and_their_legend_fits(tmp_path, kinds, monkeypatch):
+    figures, savefig = [], Figure.savefig
+    monkeypatch.setattr(Figure, "savefig", lambda self, *a, **k: (figures.append(self), savefig(self, *a, **k))[1])
+    blocks = [f"block{number}.{part}" for number in (1, 2) for part in ("layer1", "norm1", "layer2", "norm2")]
+    keys = [f"actor/trunk.{group}" for group in blocks[:4]] + [f"critic1/{group}" for group in [*blocks, "head"]]
+    many = {f"{kind}/{key}": 0.1 * place for kind in kinds for place, key in enumerate(keys)}
+    write(tmp_path / "metrics.jsonl", [record(step, kinds=()) | many for step in (1, 2)])
+    plot_run(tmp_path / "metrics.jsonl", tmp_path / "activity.png", title="SAC")
+
+    _, *panels = figures[0].axes
+    drawn = [{line.get_label(): line.get_color() for line in axes.lines} for axes in panels]
+    actor, critic = ({name: colour for name, colour in lines.items() if name in blocks} for lines in drawn)
+    assert list(actor) == blocks[:4]
+    assert list(critic) == blocks
+    assert len(set(critic.values())) == len(blocks)
+    assert actor.items() <= critic.items()
+    legend = figures[0].legends[0].get_window_extent()
+    assert legend.x0 >= 0
+    assert legend.x1 <= figures[0].bbox.x1
+    assert {text.get_text() for text in figures[0].legends[0].texts} >= set(blocks)

@@ -118,3 +118,12 @@ def test_scores_agree_across_libraries_to_a_few_ulps():
             results.append(to_numpy(scores["a"]).astype(np.float32))
     for a, b in itertools.combinations(results, 2):
         np.testing.assert_array_max_ulp(a, b, maxulp=16)
+
+
+@pytest.mark.parametrize("order", list(itertools.permutations(range(3))))
+def test_entries_of_several_views_add_up_in_any_order(order):
+    """Two views in which all neurons have as many entries, and one in which they do not."""
+    views = [("w", "neuron in"), ("v", "in neuron"), na.ParamView("u", "neuron in", index=(0, 1, 0, -1, 0))]
+    layout = na.Layout([na.NeuronGroup("g", [views[i] for i in order], neurons=2)])
+    grads = draw({"w": (2, 3), "v": (5, 2), "u": (5, 4)}, seed=1)
+    np.testing.assert_allclose(na.grama(grads, layout)["g"], reference.grama(grads, layout)["g"], rtol=1e-14)
