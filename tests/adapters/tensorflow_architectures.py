@@ -1,10 +1,13 @@
 """Keras models with the truth of their layouts, written by hand."""
 
+import functools
+
 import keras
 import numpy as np
 import tensorflow as tf
 from keras import layers as L  # noqa: N812
 
+from neuroactivity_tensorflow import layout_of
 from tensorflow_models import IMAGES, TwoHeaded, X, convnet, mlp
 
 OBSERVATION, ACTION = X[:8, :3], X[:8, 3:]
@@ -197,3 +200,11 @@ CASES = {
         TwinCritics, (X,), {"hidden": exclusive(out__kernel="stack neuron out"), "out": HEAD},
     ),
 }  # fmt: skip
+
+
+@functools.cache
+def found(name: str):
+    """A case's model, what it is called with, and its layout, found once for all tests."""
+    make, inputs, _ = CASES[name]
+    model = make()
+    return model, inputs, layout_of(model, *inputs, attention="heads" if name == "attention heads" else "channels")

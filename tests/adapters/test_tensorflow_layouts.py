@@ -13,7 +13,7 @@ from keras import layers as L  # noqa: N812
 
 import neuroactivity as na
 from neuroactivity_tensorflow import gradient_function, layout_of, parameters
-from tensorflow_architectures import ACTION, CASES, HEAD, OBSERVATION, chain, critic, exclusive
+from tensorflow_architectures import ACTION, CASES, HEAD, OBSERVATION, chain, critic, exclusive, found
 from tensorflow_models import TwoHeaded, X, built, mlp
 
 
@@ -34,12 +34,9 @@ def described(layout: na.Layout):
 
 @pytest.mark.parametrize("name", CASES)
 def test_status_and_outgoing_entries_are_true(name):
-    make, inputs, truth = CASES[name]
-    options = {"attention": "heads"} if name == "attention heads" else {}
-    model = make()
-    layout = layout_of(model, *inputs, **options)
+    model, _, layout = found(name)
     layout.validate(parameters(model))
-    assert described(layout) == truth
+    assert described(layout) == CASES[name][2]
     assert all(group.resettable == (group.status not in ("head", "unproved")) for group in layout.values())
     assert na.Layout.from_dict(layout.to_dict()) == layout
 
@@ -76,7 +73,7 @@ def test_statistics_far_off_change_nothing():
 
 
 def test_a_seed_finds_the_same_again_whatever_the_global_generators_do():
-    first = layout_of(TwoHeaded(), X)
+    _, _, first = found("actor")
     keras.utils.set_random_seed(1234)
     assert layout_of(TwoHeaded(seed=7), X) == first
     assert described(layout_of(TwoHeaded(seed=7), X, seed=5)) == described(first)

@@ -10,8 +10,8 @@ import tensorflow as tf
 from keras import layers as L  # noqa: N812
 
 import neuroactivity as na
-from neuroactivity_tensorflow import activations, gradients, layout_of, parameters, write
-from tensorflow_architectures import CASES
+from neuroactivity_tensorflow import activations, gradients, parameters, write
+from tensorflow_architectures import found
 from tensorflow_models import IMAGES, TwoHeaded, X, Y, built, convnet, equal, mlp, mlp_layout, step, values
 
 
@@ -50,8 +50,14 @@ def test_a_parameter_is_named_by_where_it_stands():
 
 def test_names_in_a_functional_model_are_positions_unless_the_layer_was_named():
     assert list(parameters(convnet())) == [f"{n}/{own}" for n in ("conv", "fc", "out") for own in ("kernel", "bias")]
-    make, _, _ = CASES["functional critic"]
-    assert list(parameters(make())) == ["3/kernel", "3/bias", "4/kernel", "4/bias", "q/kernel", "q/bias"]
+    assert list(parameters(found("functional critic")[0])) == [
+        "3/kernel",
+        "3/bias",
+        "4/kernel",
+        "4/bias",
+        "q/kernel",
+        "q/bias",
+    ]
 
 
 def test_parameters_hold_frozen_ones_and_no_statistics():
@@ -88,10 +94,10 @@ def test_a_sparse_gradient_is_made_dense_and_keeps_its_shape_in_a_graph(compiled
         assert gradient.shape == (6, 3)
         return gradient
 
-    found = (tf.function(look_up) if compiled else look_up)(tf.constant([[1, 4]]))
+    gradient = (tf.function(look_up) if compiled else look_up)(tf.constant([[1, 4]]))
     expected = np.zeros((6, 3))
     expected[[1, 4]] = 1.0
-    assert np.array_equal(found, expected)
+    assert np.array_equal(gradient, expected)
 
 
 @pytest.mark.parametrize("compiled", [False, True])
@@ -104,8 +110,8 @@ def test_the_metrics_run_on_the_gradients_inside_a_graph(compiled):
         grads = gradients(model, tape.gradient(loss, model.trainable_variables))
         return na.reset_masks(na.grama(grads, layout), tau=0.6)
 
-    found, expected = tf.function(masks, jit_compile=compiled)(X), masks(X)
-    assert all(np.array_equal(found[name], expected[name]) for name in layout)
+    compiled, expected = tf.function(masks, jit_compile=compiled)(X), masks(X)
+    assert all(np.array_equal(compiled[name], expected[name]) for name in layout)
     assert np.any(expected["0"])
 
 
@@ -138,20 +144,19 @@ def test_activations_are_what_the_next_layer_reads():
 
 
 def test_activations_behind_a_flatten_are_taken_apart():
-    model = convnet()
-    seen = activations(model, IMAGES)["conv"]
+    model, _, layout = found("conv and flatten")
+    seen = activations(model, IMAGES, layout=layout)["conv"]
     shown = keras.Model(model.input, model.get_layer("keep1").output)(IMAGES)
     pooled = tf.nn.max_pool2d(shown, 2, 2, "VALID")
     np.testing.assert_array_equal(seen, tf.reshape(pooled, (32, 9, 6)))
-    scores = na.tau_dormant(activations(model, IMAGES), layout_of(model, IMAGES))["conv"]
+    scores = na.tau_dormant({"conv": seen}, na.Layout([layout["conv"]]))["conv"]
     means = np.abs(pooled.numpy()).mean(axis=(0, 1, 2))
     np.testing.assert_allclose(scores, means / means.mean(), rtol=1e-5)
 
 
 def test_activations_read_their_part_of_a_concatenation():
-    make, inputs, _ = CASES["late action"]
-    model = make()
-    seen = activations(model, *inputs)["a"]
+    model, inputs, layout = found("late action")
+    seen = activations(model, *inputs, layout=layout)["a"]
     np.testing.assert_array_equal(seen, model.get_layer("a")(inputs[0][0]))
 
 
@@ -170,21 +175,18 @@ SHAPES = {
 
 @pytest.mark.parametrize("name", SHAPES)
 def test_activations_of_every_layer_are_found_and_scored(name):
-    make, inputs, _ = CASES[name]
-    model = make()
-    layout = layout_of(model, *inputs, **({"attention": "heads"} if name == "attention heads" else {}))
+    model, inputs, layout = found(name)
     seen = activations(model, *inputs, layout=layout)
-    found = {group: value if value is None else tuple(value.shape) for group, value in seen.items()}
-    assert found | SHAPES[name] == found
+    shown = {group: value if value is None else tuple(value.shape) for group, value in seen.items()}
+    assert shown | SHAPES[name] == shown
     scores = na.tau_dormant(seen, layout)
     shapes = {name: value.shape for name, value in parameters(model).items()}
     assert all(tuple(scores[group].shape) == layout[group].fit(shapes).shape for group in scores)
 
 
 def test_activations_of_both_directions_are_told_apart():
-    make, inputs, _ = CASES["both directions"]
-    model = make()
-    seen, output = activations(model, *inputs), model.layers[0](*inputs)
+    model, inputs, layout = found("both directions")
+    seen, output = activations(model, *inputs, layout=layout), model.layers[0](*inputs)
     np.testing.assert_array_equal(seen["d/forward_layer"], output[:, :4])
     np.testing.assert_array_equal(seen["d/backward_layer"], output[:, 4:])
 

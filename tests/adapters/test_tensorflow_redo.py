@@ -7,7 +7,7 @@ from keras.optimizers import SGD, Adam
 
 import neuroactivity as na
 from neuroactivity_tensorflow import ReDo, ReGraMa, activations
-from tensorflow_architectures import CASES
+from tensorflow_architectures import found
 from tensorflow_models import X, fit, kill, mlp, mlp_layout, step, values
 
 
@@ -59,9 +59,8 @@ def test_redo_is_blind_where_gradients_have_died_behind_a_saturated_tanh():
 
 
 def test_what_no_layer_shows_is_absent_and_never_reset():
-    make, inputs, _ = CASES["depthwise, separable, transposed"]
-    model = make()
-    redo = ReDo(SGD(0.0), model, example_inputs=inputs, tau=100.0, every=1, reset_silent=True, probe=lambda: inputs)
+    model, inputs, layout = found("depthwise, separable, transposed")
+    redo = ReDo(SGD(0.0), model, layout=layout, tau=100.0, every=1, reset_silent=True, probe=lambda: inputs)
     step(model, redo, *inputs)
     assert redo.last_report.absent == ("s/depthwise",)
     assert redo.last_report["c"].reset == 8

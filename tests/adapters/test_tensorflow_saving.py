@@ -36,13 +36,13 @@ def test_a_loaded_model_goes_on_as_if_nothing_had_happened(make, initializer, tm
     """A file of ``model.save``: the loaded optimizer knows no model but what its configuration remembers."""
     whole, part = make(), make()
     for model, epochs in ((whole, 4), (part, 2)):
-        fit(model, regrama(model, initializer=initializer), epochs, jit_compile=False)
+        fit(model, regrama(model, initializer=initializer), epochs, run_eagerly=True)
     part.save(tmp_path / "part.keras")
     resumed = keras.models.load_model(tmp_path / "part.keras")
     assert resumed.optimizer.steps == 4
     assert resumed.optimizer.last_report == part.optimizer.last_report
     assert resumed.optimizer.layout == part.optimizer.layout
-    resumed.jit_compile = False
+    assert not resumed.run_eagerly
     more(resumed, 2)
     assert resumed.optimizer.resets == whole.optimizer.resets >= 3
     assert resumed.optimizer.neurons_reset == whole.optimizer.neurons_reset
@@ -54,7 +54,7 @@ def test_a_checkpoint_goes_on_as_if_nothing_had_happened(initializer, built, tmp
     """``tf.train.Checkpoint``, restored before or after the optimizer has its variables."""
     whole, part, resumed = mlp(), mlp(), mlp(seed=5)
     for model, epochs in ((whole, 4), (part, 2)):
-        fit(model, regrama(model, initializer=initializer), epochs, jit_compile=False)
+        fit(model, regrama(model, initializer=initializer), epochs, run_eagerly=True)
     path = tf.train.Checkpoint(model=part, optimizer=part.optimizer).save(tmp_path / "part")
     again = regrama(resumed, initializer=initializer)
     resumed.compile(again, loss="mse", jit_compile=False)

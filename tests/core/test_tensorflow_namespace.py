@@ -105,6 +105,19 @@ def joined(draw):
 
 
 @st.composite
+def piled(draw):
+    x = draw(arrays(special=True))
+    parts = [x, *(draw(arrays((x.dtype,), shape=st.just(x.shape))) for _ in range(draw(st.integers(0, 2))))]
+    return (parts,), {"axis": draw(st.integers(-x.ndim - 1, x.ndim))}
+
+
+@st.composite
+def taken_apart(draw):
+    x = draw(arrays(special=True, shape=hnp.array_shapes(min_dims=1, max_dims=3, max_side=3)))
+    return (x,), {"axis": draw(axes_of(x, tuples=False))}
+
+
+@st.composite
 def expanded(draw):
     x = draw(arrays())
     return (x,), {"axis": draw(st.integers(-x.ndim - 1, x.ndim))}
@@ -152,8 +165,10 @@ CALLS = {
     "ones_like": one(ANY),
     "permute_dims": permuted(),
     "reshape": reshaped(),
+    "stack": piled(),
     "sum": sums(),
     "take": taken(),
+    "unstack": taken_apart(),
     "where": selected(),
     "zeros_like": one(ANY),
 }
@@ -177,6 +192,11 @@ def call(library, name, args, options, make=None, run=lambda function: function)
 
 def assert_like(result, expected, name):
     """The shape, the dtype and the values that array-api-strict gives; the dtype of indices is TensorFlow's."""
+    if isinstance(expected, tuple):
+        assert len(result) == len(expected)
+        for part, other in zip(result, expected, strict=True):
+            assert_like(part, other, name)
+        return
     assert isinstance(result, tf.Tensor)
     assert tuple(result.shape) == expected.shape
     assert name == "argsort" or result.dtype.name == str(expected.dtype).rpartition(".")[-1]
@@ -219,6 +239,7 @@ def test_a_function_works_in_a_graph(name, run):
         "mean": ((np.abs(x),), {"axis": 0}),
         "permute_dims": ((x, (1, 0)), {}),
         "reshape": ((x, (4, 2)), {}),
+        "stack": (([x, x],), {"axis": 1}),
         "sum": ((np.abs(x),), {"axis": 0, "dtype": "float64"}),
         "take": ((x, np.array([3, 1], dtype="int32")), {"axis": 1}),
         "where": ((condition, x, np.ones_like(x)), {}),
