@@ -126,7 +126,7 @@ def jax_jit(workload: Workload) -> Library:
 
     def compiled(function: Timed) -> Timed:
         jitted = jax.jit(function)
-        return lambda grads: jax.block_until_ready(jitted(grads))
+        return lambda grads: jax.block_until_ready(jitted(grads))  # type: ignore[no-untyped-call]
 
     return Library(
         "jax jit",
@@ -141,7 +141,7 @@ def tensorflow_graph(workload: Workload) -> Library:
     """TensorFlow: everything in one graph, but for the published rule, which is one for each layer."""
     import tensorflow as tf
 
-    @tf.function(reduce_retracing=False)
+    @tf.function(reduce_retracing=False)  # type: ignore[untyped-decorator]
     def layer(grad: Any) -> Any:
         means = tf.reduce_mean(tf.abs(grad), workload.axis) if len(grad.shape) > 1 else tf.abs(grad)
         return tf.reduce_sum(tf.cast(means / (tf.reduce_mean(means) + 1e-9) <= TAU, tf.int32))
