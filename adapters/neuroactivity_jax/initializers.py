@@ -12,7 +12,7 @@ import neuroactivity as na
 from neuroactivity.groups import ParamView
 from neuroactivity.patterns import NEURON, Bound
 from neuroactivity.schedule import draw_key
-from neuroactivity_jax.trees import PyTree, check_like, gradients, shapes_of
+from neuroactivity_jax.trees import PyTree, check_like, parameters, shapes_of
 
 __all__ = ["Initializer", "Views", "check_initializer", "drawn_views", "event_key", "fresh_values", "key_data"]
 
@@ -74,9 +74,9 @@ def check_initializer(initializer: Initializer, key: Array, params: Mapping[str,
         return
     if not callable(initializer):
         raise ValueError(f"initializer: expected 'snapshot' or a function from a key, got {initializer!r}")
-    fresh = gradients(jax.eval_shape(initializer, key))
+    fresh = jax.eval_shape(lambda key: parameters(initializer(key)), key)
     for name in views:
-        if fresh.get(name) is None:
+        if name not in fresh:
             given = ", ".join(list(fresh)[:8]) or "nothing"
             raise ValueError(f"initializer: expected a fresh value for parameter {name!r}, got {given}")
         check_like(fresh[name], params[name], f"initializer, parameter {name!r}")
@@ -92,8 +92,8 @@ def fresh_values(initializer: Initializer, key: Array, snapshot: Mapping[str, Ar
         views: How the neurons lie in each parameter.
     """
     if callable(initializer):
-        fresh = gradients(initializer(key))
-        return {name: fresh[name] for name in views}  # type: ignore[misc]
+        fresh = parameters(initializer(key))
+        return {name: fresh[name] for name in views}
     keys = {name: jax.random.fold_in(key, draw_key(0, 0, name) >> 32) for name in views}
     return {name: _resample(snapshot[name], keys[name], views[name]) for name in views}
 

@@ -14,7 +14,7 @@ RATE = 0.1
 OPTIMIZERS = {
     "sgd momentum": lambda: optax.sgd(RATE, momentum=0.9, nesterov=True),
     "adam": lambda: optax.adam(RATE),
-    "adamw": lambda: optax.adamw(RATE, weight_decay=0.01),
+    "adamw with a schedule": lambda: optax.adamw(optax.linear_schedule(RATE, 0.01, 10), weight_decay=0.01),
     "rmsprop": lambda: optax.rmsprop(RATE, momentum=0.9, centered=True, initial_scale=0.5),
     "adagrad": lambda: optax.adagrad(RATE, initial_accumulator_value=0.25),
     "lion": lambda: optax.lion(RATE),

@@ -303,56 +303,6 @@ def test_further_arguments_reach_the_optimizer():
     assert seen == [(3.0, [])]
 
 
-@pytest.mark.parametrize(
-    ("options", "error", "message"),
-    [
-        ({"every": 0}, ValueError, "every: expected a whole number of updates of 1 or more, got 0"),
-        ({"tau": -1.0}, ValueError, "tau: expected a finite number of 0 or more, got -1.0"),
-        ({"max_fraction": 1.5}, ValueError, r"max_fraction: expected a number in \[0, 1\] or None, got 1.5"),
-        ({"seed": "zero"}, TypeError, "seed: expected a whole number or one key of jax.random, got 'zero'"),
-        ({"seed": 0.5}, TypeError, "seed: expected a whole number or one key of jax.random, got 0.5"),
-        ({"layout": {}}, TypeError, "layout: expected a neuroactivity.Layout, got {}"),
-    ],
-)
-def test_bad_options_are_refused(options, error, message):
-    with pytest.raises(error, match=message):
-        regrama(ADAM, options.pop("layout", LAYOUT), **options)
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"initializer": "orthogonal"}, "initializer: expected 'snapshot' or a function from a key, got 'orthogonal'"),
-        (
-            {"initializer": lambda key: {"a": {"kernel": jnp.ones((3, 7))}}},
-            "initializer: expected a fresh value for parameter 'a/bias', got a/kernel",
-        ),
-        (
-            {"initializer": lambda key: jax.tree.map(lambda x: x.T, initial(key))},
-            r"initializer, parameter 'a/kernel': expected shape \(3, 7\) and dtype float32, got \(7, 3\)",
-        ),
-        (
-            {"layout": na.Layout([na.dense("a", weight=("nope", "in neuron"))])},
-            "group 'a': parameter 'nope' is missing; there are a/bias, a/kernel, out/kernel",
-        ),
-        (
-            {"layout": na.Layout([na.dense("a", weight=("a/bias", "in neuron"))])},
-            r"group 'a', parameter 'a/bias', pattern 'in neuron': expected 2 axes, got shape \(7,\)",
-        ),
-    ],
-)
-def test_what_does_not_fit_the_parameters_is_refused_at_the_start(options, message):
-    tx = regrama(ADAM, options.pop("layout", LAYOUT), **options)
-    with pytest.raises(ValueError, match=message):
-        tx.init(PARAMS)
-
-
-def test_an_update_needs_the_parameters():
-    tx = regrama(ADAM, LAYOUT)
-    with pytest.raises(ValueError, match=r"params: a reset needs the parameters; call update\(grads, state, params\)"):
-        tx.update(at(0), tx.init(PARAMS))
-
-
 def test_redo_scores_activations_and_computes_them_only_when_due():
     computed = []
 
@@ -372,13 +322,3 @@ def test_redo_scores_activations_and_computes_them_only_when_due():
     given = {"a": jnp.ones((5, 7)), "out": jnp.ones((5, 2))}
     _, given = run(compiled(tx, activations=given), tx.init(PARAMS), range(3))
     assert (int(given.measurements), int(given.resets)) == (1, 0)
-
-
-def test_redo_without_activations_says_so():
-    tx = redo(ADAM, LAYOUT)
-    with pytest.raises(
-        ValueError, match=r"activations: redo needs them; call update\(grads, state, params, activations"
-    ):
-        tx.update(at(0), tx.init(PARAMS), PARAMS)
-    with pytest.raises(na.LayoutError, match="group 'out' is missing; there are a"):
-        redo(ADAM, LAYOUT, every=1).update(at(0), tx.init(PARAMS), PARAMS, activations={"a": jnp.ones((5, 7))})
