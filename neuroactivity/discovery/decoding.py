@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import compress
 from typing import TypeAlias
 
 from neuroactivity.discovery.probes import Axis
@@ -68,14 +69,13 @@ def _decode_axis(
     """Decode one axis: a neuron that was active whenever a position was alive explains that position."""
     found: dict[str, dict[int, list[int]]] = {}
     undecided = set()
-    for position in range(len(live[0])):
-        alive = [probe for probe, row in enumerate(live) if row[position]]
-        if len(alive) < least:
+    for position, alive in enumerate(zip(*live, strict=True)):
+        if sum(alive) < least:
             undecided.add(position)
             continue
         suspects = -1
-        for probe in alive:
-            suspects &= active[probe]
+        for remaining in compress(active, alive):
+            suspects &= remaining
             if not suspects:
                 break
         while suspects:

@@ -4,7 +4,7 @@ import random
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TypeAlias
 
-from neuroactivity.arrays import Array, Arrays, constant, namespace, to_list
+from neuroactivity.arrays import Array, Arrays, constant, magnitude_sum, namespace, to_list
 from neuroactivity.errors import LayoutError
 from neuroactivity.groups import Fit, ParamView
 from neuroactivity.layout import Layout
@@ -137,11 +137,13 @@ class Prober:
             gradient = grads.get(param)
             if gradient is None:
                 continue
-            xp = namespace(gradient)
-            present = xp.abs(gradient) > noise * xp.max(xp.abs(gradient)) if noise else gradient != 0
+            if noise:
+                xp = namespace(gradient)
+                gradient = xp.abs(gradient) > noise * xp.max(xp.abs(gradient))
+                gradient = xp.astype(gradient, xp.float32)
             for axis in range(len(gradient.shape)):
                 others = tuple(i for i in range(len(gradient.shape)) if i != axis)
-                live[param, axis] = to_list(xp.any(present, axis=others) if others else present)
+                live[param, axis] = to_list(magnitude_sum(gradient, others) != 0)
         return live
 
     def live_neurons(self, grads: Mapping[str, Array | None], name: str) -> list[bool]:

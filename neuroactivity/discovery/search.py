@@ -3,20 +3,18 @@
 from collections.abc import Mapping, Sequence
 
 from neuroactivity.arrays import Arrays, namespace
-from neuroactivity.discovery.decoding import Reading, decode
+from neuroactivity.discovery.decoding import Reading
 from neuroactivity.discovery.findings import Finding, Link, directly, interpret, is_telling, views_of
 from neuroactivity.discovery.fused import regroup
 from neuroactivity.discovery.probes import LEVELS, Axis, GradientFunction, Prober, is_vector
 from neuroactivity.discovery.proof import pass_through, prove
+from neuroactivity.discovery.series import ROUNDING, halves, probe_pairs, probe_quarters
 from neuroactivity.groups import NeuronGroup, ParamView
 from neuroactivity.layout import Layout
 
 __all__ = ["discover_outgoing"]
 
-_PROBES, _LEAST = 128, 32  # one neuron in four is silenced; a chance match has odds of (3/4)^32 = 1e-4
-_PAIRED_PROBES, _PAIRED_LEAST = 64, 22  # one neuron in two is silenced; a chance match has odds of (1/2)^22 = 2e-7
 _HEAD_PROBES = 4
-_ROUNDING = 1e-4  # a gradient below this part of its array's largest has vanished to rounding
 
 
 def discover_outgoing(layout: Layout, grad_fn: GradientFunction, draws: Sequence[Arrays], *, seed: int = 0) -> Layout:
@@ -114,6 +112,9 @@ class _Search:
     def _open(self) -> list[str]:
         return [name for name, finding in self.findings.items() if not finding.status]
 
+    def _read_scales(self) -> list[str]:
+        return [self.prober.layout[name].incoming[0].param for name in self.scales]
+
     def _settle(self, name: str, status: str, reason: str) -> None:
         self.findings[name].status, self.findings[name].reason = status, reason
 
@@ -139,7 +140,7 @@ class _Search:
         names = [name for name in self._open() if level == 0.0 or self.prober.layout[name].restored]
         if not names:
             return
-        readings = self._probe_quarters({name: [name] for name in names}, level)
+        readings = probe_quarters(self.prober, {name: [name] for name in names}, level)
         for name in names:
             found = interpret(self.prober, name, name, readings)
             if found.links or found.norms or found.kills:
@@ -241,7 +242,7 @@ class _Search:
         names = [name for name in self._open() if self.prober.neurons[name] > 3 and name not in skipped]
         if not names or not self.scales:
             return
-        readings = self._probe_pairs({name: [name] for name in names})
+        readings = probe_pairs(self.prober, {name: [name] for name in names}, self._read_scales())
         for name in names:
             self.findings[name].norms = interpret(self.prober, name, name, readings).norms
         self._conclude([name for name in names if self.findings[name].norms])
@@ -254,7 +255,8 @@ class _Search:
         units = {f"{width} wide": names for width, names in widths.items() if len(names) > 1 and width > 1}
         if not units:
             return False
-        quarters, pairs = self._probe_quarters(units, level), self._probe_pairs(units)
+        quarters = probe_quarters(self.prober, units, level)
+        pairs = probe_pairs(self.prober, units, self._read_scales())
         before = len(self._open())
         for unit, names in units.items():
             links = interpret(self.prober, unit, names[0], quarters).links
@@ -287,7 +289,7 @@ class _Search:
         self, name: str, names: Sequence[str], links: Sequence[Link], norms: Sequence[str], level: float
     ) -> set[str]:
         """Return the parameters and normalisations that still read something when all groups but one are silent."""
-        chosen, pairs = self._halves(self.prober.neurons[name], "readers", name)
+        chosen, pairs = halves(self.prober, self.prober.neurons[name], "readers", name)
         others = [other for other in names if other != name]
         params = self.prober.draw(0)
         self.prober.silence(params, dict.fromkeys(others, chosen), level)
@@ -302,7 +304,7 @@ class _Search:
         for other in others:
             self.prober.oppose(params, other, pairs)
         self.prober.silence(params, dict.fromkeys(others, chosen))
-        live = self.prober.live_axes(self.prober.gradients(params), scales, noise=_ROUNDING)
+        live = self.prober.live_axes(self.prober.gradients(params), scales, noise=ROUNDING)
         return reading | {scales[param] for (param, _), places in live.items() if any(places[i] for i in chosen)}
 
     def _conclude_stream(self, names: Sequence[str], links: Sequence[Link], norms: Sequence[str]) -> None:
@@ -317,14 +319,6 @@ class _Search:
             elif norms and pass_through(self.prober, name, norms, outgoing):
                 self._settle(name, "shared", f"read by {readers} together with {others}")
 
-    def _halves(self, count: int, *purpose: object) -> tuple[frozenset[int], list[tuple[int, int]]]:
-        """Choose two in every four neurons to be silenced, and pair the other two."""
-        generator = self.prober.generator(*purpose)
-        fours = [generator.sample(range(i, i + 4), 4) for i in range(0, count - 3, 4)]
-        rest = range(count - count % 4, count)
-        silent = frozenset([*(neuron for four in fours for neuron in four[:2]), *rest])
-        return silent, [(four[2], four[3]) for four in fours]
-
     def _regroup(self) -> None:
         """Try what is left as fused projections."""
         names = [name for name in self._open() if name not in self.doubtful]
@@ -333,43 +327,6 @@ class _Search:
         for name, group in coarser.items():
             self.findings[name].outgoing = list(group.outgoing)
             self._settle(name, "exclusive", f"proved for {group.incoming[0].pattern.partition(')')[0]}) as one neuron")
-
-    def _probe_quarters(self, units: Mapping[str, Sequence[str]], level: float) -> dict[Axis, Reading]:
-        """Silence a random quarter of each unit."""
-        silenced, live = [], []
-        for probe in range(_PROBES):
-            params, chosen = self.prober.draw(probe), {}
-            for unit, names in units.items():
-                generator = self.prober.generator("quarter", level, probe, unit)
-                count = self.prober.neurons[names[0]]
-                share = count // 4 if count >= 4 else int(count > 1 and generator.random() < 0.5)
-                chosen[unit] = frozenset(generator.sample(range(count), share))
-                self.prober.silence(params, dict.fromkeys(names, chosen[unit]), level)
-            silenced.append(chosen)
-            live.append(self.prober.live_axes(self.prober.gradients(params), self.prober.owners))
-        return decode(silenced, live, self._widths(units), least=_LEAST)
-
-    def _probe_pairs(self, units: Mapping[str, Sequence[str]]) -> dict[Axis, Reading]:
-        """Silence half of each unit and make the others opposite in pairs, and read the normalisations behind.
-
-        A normalisation subtracts the mean, so a silent neuron is not silent behind it, unless the mean is zero. In
-        every four neurons two are silenced, so that it is zero in each group of a group normalisation too.
-        """
-        silenced, live = [], []
-        params_read = [self.prober.layout[name].incoming[0].param for name in self.scales]
-        for probe in range(_PAIRED_PROBES):
-            params, chosen = self.prober.draw(probe), {}
-            for unit, names in units.items():
-                chosen[unit], pairs = self._halves(self.prober.neurons[names[0]], "pairs", probe, unit)
-                for name in names:
-                    self.prober.oppose(params, name, pairs)
-                    self.prober.silence(params, {name: chosen[unit]})
-            silenced.append(chosen)
-            live.append(self.prober.live_axes(self.prober.gradients(params), params_read, noise=_ROUNDING))
-        return decode(silenced, live, self._widths(units), least=_PAIRED_LEAST)
-
-    def _widths(self, units: Mapping[str, Sequence[str]]) -> dict[str, int]:
-        return {unit: self.prober.neurons[names[0]] for unit, names in units.items()}
 
 
 def some(names: Sequence[str], most: int = 4) -> str:
