@@ -3,7 +3,7 @@
 import math
 import numbers
 
-from neuroactivity.arrays import Array, Arrays, namespace, together, untransformed
+from neuroactivity.arrays import Array, Arrays, magnitude_sum, namespace, together, untransformed
 
 __all__ = ["reset_masks"]
 
@@ -25,7 +25,7 @@ def reset_masks(
 
     Returns:
         Masks by group name, boolean, of the scores' shapes, True = reset. All False in a group (or stack member) with a
-        score that is not finite.
+        score that is not finite (or so large that their sum is not).
 
     Raises:
         ValueError: If ``tau`` or ``max_fraction`` is out of range.
@@ -49,10 +49,10 @@ def reset_masks(
         raise ValueError(f"max_fraction: expected a number in [0, 1] or None, got {max_fraction!r}")
 
     def choose(scores: Array) -> Array:
-        xp = namespace(scores)
-        judged = xp.all(xp.isfinite(scores), axis=-1, keepdims=True)
+        total = magnitude_sum(scores, (len(scores.shape) - 1,))[..., None]
+        judged = total < math.inf  # False where any score is NaN or infinite
         if not reset_silent:
-            judged = judged & xp.any(scores != 0, axis=-1, keepdims=True)
+            judged = judged & (total > 0)
         mask = (scores <= float(tau)) & judged
         return mask if max_fraction is None else _lowest(mask, scores, max_fraction)
 

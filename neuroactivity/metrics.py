@@ -4,7 +4,8 @@ Both are magnitudes divided by their group's mean, so 1 is average and 0 is dead
 state, no randomness, no data-dependent shapes.
 """
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Literal, TypeAlias
 
 from neuroactivity.arrays import (
     Array,
@@ -24,6 +25,9 @@ from neuroactivity.layout import Layout, lookup
 from neuroactivity.patterns import NEURON, bind, neuron_sums, parse
 
 __all__ = ["grama", "tau_dormant"]
+
+Sums: TypeAlias = tuple[Array, int | tuple[int, ...]]
+"""Sums of magnitudes, one for each neuron, and the numbers of entries behind them: one for all neurons, or one each."""
 
 
 @untransformed
@@ -116,16 +120,15 @@ def tau_dormant(activations: Arrays, /, layout: Layout) -> dict[str, Array]:
 def _weight_scores(grads: Arrays, layout: Layout) -> dict[str, Array]:
     """Score groups by the gradients of their incoming parameters."""
     given: dict[str, dict[str, Array]] = {}
+    shapes = []
     for name, group in layout.items():
-        found = {view.param: dense(lookup(grads, view, group)) for view in group.incoming}
-        given[name] = {param: gradient for param, gradient in found.items() if gradient is not None}
-    shapes = [
-        (name, param, shape_of(gradient, f"group {name!r}, parameter {param!r}: "))
-        for name, gradients in given.items()
-        for param, gradient in gradients.items()
-    ]
+        for view in group.incoming:
+            gradient = dense(lookup(grads, view, group))
+            if gradient is not None:
+                given.setdefault(name, {})[view.param] = gradient
+                shapes.append((name, view.param, shape_of(gradient, "group {!r}, parameter {!r}: ", name, view.param)))
     fits = _fit(layout, tuple(shapes))
-    return together(_normalise, {name: _weight_means(given[name], fit, layout[name]) for name, fit in fits.items()})
+    return _scores({name: _weight_sums(given[name], fit, layout[name]) for name, fit in fits.items()}, layout)
 
 
 @remember
@@ -137,8 +140,8 @@ def _fit(layout: Layout, shapes: tuple[tuple[str, str, tuple[int, ...]], ...]) -
     return {name: layout[name].fit(arrays) for name, arrays in found.items()}
 
 
-def _weight_means(gradients: Arrays, fit: Fit, group: NeuronGroup) -> Array:
-    """Average the magnitudes of each neuron's gradients."""
+def _weight_sums(gradients: Arrays, fit: Fit, group: NeuronGroup) -> Sums:
+    """Sum the magnitudes of each neuron's gradients."""
     totals: Array = None
     entries: int | tuple[int, ...] = 0
     for role, view, bound in fit.views:
@@ -150,12 +153,12 @@ def _weight_means(gradients: Arrays, fit: Fit, group: NeuronGroup) -> Array:
             raise type(error)(f"group {group.name!r}, parameter {view.param!r}: {error}") from None
         totals = sums if totals is None else _add(totals, sums)
         entries = _add_counts(entries, count, fit.shape[-1])
-    return _means(totals, entries, group)
+    return totals, entries
 
 
 def _output_scores(outputs: Arrays, layout: Layout) -> dict[str, Array]:
     """Score groups by the magnitude of an array of the shape of their outputs."""
-    means = {}
+    sums = {}
     for name, group in layout.items():
         if name not in outputs:
             raise LayoutError(f"group {name!r} is missing; there are {', '.join(list(outputs)[:8]) or 'no groups'}")
@@ -172,10 +175,10 @@ def _output_scores(outputs: Arrays, layout: Layout) -> dict[str, Array]:
                 )
             known = {} if group.neurons is None else {NEURON: group.neurons}
             bound = bind(pattern, shape, known)
-            means[name] = _means(*neuron_sums(outputs[name], bound, None, bound.size(NEURON)), group)
+            sums[name] = neuron_sums(outputs[name], bound, None, bound.size(NEURON))
         except (LayoutError, TypeError) as error:
             raise type(error)(f"{where}: {error}") from None
-    return together(_normalise, means)
+    return _scores(sums, layout)
 
 
 def _add(a: Array, b: Array) -> Array:
@@ -193,21 +196,32 @@ def _add_counts(a: int | tuple[int, ...], b: int | tuple[int, ...], neurons: int
     return tuple([x + y for x, y in zip(*each, strict=True)])
 
 
-def _means(sums: Array, entries: int | tuple[int, ...], group: NeuronGroup) -> Array:
-    """Divide sums by the numbers of entries behind them.
+def _scores(sums: Mapping[str, Sums], layout: Layout) -> dict[str, Array]:
+    """Divide each neuron's mean magnitude by its group's."""
+    totals, entries = {}, {}
+    for name, (total, count) in sums.items():
+        if isinstance(count, int):
+            totals[name], entries[name] = total, max(count, 1)
+        else:
+            totals[name], entries[name] = _means(total, count, layout[name]), 1
+    return together(_normalise, totals, entries)
 
-    One number for all would cancel in the score, but without it XLA sums all entries of an array a second time.
-    """
-    if isinstance(entries, int):
-        return sums / max(entries, 1)
+
+def _means(sums: Array, entries: tuple[int, ...], group: NeuronGroup) -> Array:
+    """Divide sums by the numbers of entries behind them, which differ from neuron to neuron."""
     if 0 in entries and max(entries) > 0:
         neuron = entries.index(0)
         raise LayoutError(f"group {group.name!r}: neuron {neuron} has no entry in any parameter that is left")
     return sums / constant(tuple([max(count, 1) for count in entries]), like=sums, dtype=sums.dtype)
 
 
-def _normalise(means: Array) -> Array:
-    """Divide each neuron's mean by its group's mean: 0 where all are zero, NaN where any is not finite."""
+def _normalise(sums: Array, entries: Array | int) -> Array:
+    """Divide each neuron's mean by its group's mean: 0 where all are zero, NaN where any is not finite.
+
+    A number of entries that is one for all would cancel in the score, but without it XLA sums all entries of an array a
+    second time.
+    """
+    means = sums / entries
     xp = namespace(means)
     average = xp.sum(means, axis=-1, keepdims=True) / max(means.shape[-1], 1)
     divisor = xp.where(average < xp.inf, average, xp.nan)

@@ -13,7 +13,6 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
 from neuroactivity.arrays import Array, constant, magnitude_sum, namespace, remember
 from neuroactivity.errors import LayoutError
@@ -45,25 +44,29 @@ class Pattern:
         return STACK in self.names
 
 
-class Bound(NamedTuple):
+@dataclass(frozen=True)
+class Bound:
     """A pattern fitted to an array: the name and the size of each axis once parentheses are opened."""
 
     names: tuple[str, ...]
     sizes: tuple[int, ...]
+    averaged: tuple[int, ...] = field(init=False, compare=False)
+    """The axes that count neither neurons nor copies."""
+    entries: int = field(init=False, compare=False)
+    """How many entries lie along those axes."""
+    stack_is_behind: bool = field(init=False, compare=False)
+    """Whether copies are counted by a later axis than neurons."""
+
+    def __post_init__(self) -> None:
+        averaged = tuple([axis for axis, name in enumerate(self.names) if name not in (NEURON, STACK)])
+        behind = STACK in self.names and self.names.index(STACK) > self.names.index(NEURON)
+        object.__setattr__(self, "averaged", averaged)
+        object.__setattr__(self, "entries", math.prod([self.sizes[axis] for axis in averaged]))
+        object.__setattr__(self, "stack_is_behind", behind)
 
     def size(self, name: str) -> int:
         """Size of the axis called ``name``."""
         return self.sizes[self.names.index(name)]
-
-    @property
-    def averaged(self) -> tuple[int, ...]:
-        """The axes that count neither neurons nor copies."""
-        return tuple([axis for axis, name in enumerate(self.names) if name not in (NEURON, STACK)])
-
-    @property
-    def stack_is_behind(self) -> bool:
-        """Whether copies are counted by a later axis than neurons."""
-        return STACK in self.names and self.names.index(STACK) > self.names.index(NEURON)
 
 
 @dataclass(frozen=True)
@@ -189,14 +192,14 @@ def neuron_sums(x: Array, bound: Bound, owners: Owners | None, neurons: int) -> 
         The sums, shape ``(neurons,)`` or ``(stack, neurons)``, and the number of entries behind each neuron's sum, one
         for all neurons or one each.
     """
-    xp = namespace(x)
-    sums = magnitude_sum(x if tuple(x.shape) == bound.sizes else xp.reshape(x, bound.sizes), bound.averaged)
+    if tuple(x.shape) != bound.sizes:
+        x = namespace(x).reshape(x, bound.sizes)
+    sums = magnitude_sum(x, bound.averaged)
     if bound.stack_is_behind:
-        sums = xp.permute_dims(sums, (1, 0))
-    entries = math.prod([bound.sizes[axis] for axis in bound.averaged])
+        sums = namespace(x).permute_dims(sums, (1, 0))
     if owners is None:
-        return sums, entries
-    return _gather(sums, owners, neurons), tuple([entries * count for count in owners.counts(neurons)])
+        return sums, bound.entries
+    return _gather(sums, owners, neurons), tuple([bound.entries * count for count in owners.counts(neurons)])
 
 
 def _gather(sums: Array, owners: Owners, neurons: int) -> Array:

@@ -33,7 +33,7 @@ def key_data(seed: Any) -> Array:
         TypeError: If it is none of these.
     """
     dtype = getattr(seed, "dtype", None)
-    if dtype is not None and jnp.issubdtype(dtype, jax.dtypes.prng_key):
+    if dtype is not None and jnp.issubdtype(dtype, jax.dtypes.prng_key) and seed.ndim == 0:
         return jax.random.key_data(seed)
     if dtype == jnp.uint32 and seed.ndim == 1:
         return jnp.asarray(seed)
@@ -102,14 +102,19 @@ def _resample(values: Array, key: Array, views: Sequence[tuple[ParamView, Bound]
     """Give each neuron the entries of a neuron drawn at random."""
     for number, (view, bound) in enumerate(views):
         axis = bound.names.index(NEURON)
-        size = bound.sizes[axis]
-        owned = [(place,) for place in range(size)] if view.owners is None else view.owners.positions
-        given = jax.random.randint(jax.random.fold_in(key, number), (len(owned),), 0, len(owned))
-        width = max(map(len, owned))
-        places = np.array([[own[rank % len(own)] for rank in range(width)] for own in owned])
-        source = jnp.arange(size)
-        for rank in range(width):
-            having = np.array([neuron for neuron, own in enumerate(owned) if rank < len(own)])
-            source = source.at[places[having, rank]].set(jnp.asarray(places)[given[having], rank])
+        source = _sources(view, bound.sizes[axis], jax.random.fold_in(key, number))
         values = jnp.take(values.reshape(bound.sizes), source, axis=axis).reshape(values.shape)
     return values
+
+
+def _sources(view: ParamView, size: int, key: Array) -> Array:
+    """For each position along the axis of neurons: the position of which it is given the entries."""
+    positions = [(place,) for place in range(size)] if view.owners is None else view.owners.positions
+    width = max(map(len, positions))
+    table = np.array([[owned[rank % len(owned)] for rank in range(width)] for owned in positions])
+    drawn = jax.random.randint(key, (len(positions),), 0, len(positions))
+    source = jnp.arange(size)
+    for rank in range(width):
+        having = np.array([neuron for neuron, owned in enumerate(positions) if rank < len(owned)])
+        source = source.at[table[having, rank]].set(jnp.asarray(table)[drawn[having], rank])
+    return source

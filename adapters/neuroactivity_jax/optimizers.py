@@ -62,7 +62,8 @@ def clear_moments(
 def written_entries(params: Mapping[str, Array], masks: Mapping[str, Array], layout: na.Layout) -> dict[str, Array]:
     """Say of each parameter that a reset writes to which of its entries it writes."""
     shapes = shapes_of(params)
-    names = {view.param for name in masks for _, view in layout[name].views if layout[name].resettable}
+    groups = [layout[name] for name in masks if name in layout and layout[name].resettable]
+    names = {view.param for group in groups for _, view in group.views}
     nowhere = {name: jnp.zeros(shapes[name], bool) for name in sorted(names)}
     everywhere = {name: jnp.ones(shapes[name], bool) for name in nowhere}
     return na.reset_moments(nowhere, {name: jnp.asarray(mask) for name, mask in masks.items()}, layout, everywhere)

@@ -38,7 +38,8 @@ Arrays: TypeAlias = Mapping[str, Any]
 
 def _is(thing: object, library: str, name: str) -> bool:
     """Whether something is an instance of a class of a library, which is not imported for it."""
-    return library in sys.modules and isinstance(thing, getattr(sys.modules[library], name, ()))
+    module = sys.modules.get(library)
+    return module is not None and isinstance(thing, getattr(module, name, ()))
 
 
 def _is_torch(thing: object) -> bool:
@@ -88,6 +89,18 @@ def namespace(*arrays: Array) -> Any:
 
 
 def _namespace(array: Array) -> Any:
+    known = _NAMESPACES.get(type(array))
+    if known is None:
+        known = _find_namespace(array)
+        if not compiling():  # which traces no writing to a dictionary
+            _NAMESPACES[type(array)] = known
+    return known
+
+
+_NAMESPACES: dict[type, Any] = {}
+
+
+def _find_namespace(array: Array) -> Any:
     if _is_torch(array):  # torch.compile cannot trace the caches of array_namespace
         from array_api_compat import torch
 
@@ -107,15 +120,15 @@ def check_array(array: Array) -> None:
     _namespace(array)
 
 
-def shape_of(array: Array, where: str) -> tuple[int, ...]:
+def shape_of(array: Array, where: str, *names: str) -> tuple[int, ...]:
     """Return the shape of an array, whose entries may be symbolic but whose sizes may not.
 
     Raises:
-        LayoutError: If a size is known at run time only; the message begins with ``where``.
+        LayoutError: If a size is known at run time only; the message begins with ``where``, formatted with ``names``.
     """
     shape = array.shape
     if hasattr(shape, "is_fully_defined") and not shape.is_fully_defined():  # a tf.TensorShape
-        raise LayoutError(f"{where}expected a shape known when the function is traced, got {shape}")
+        raise LayoutError(f"{where.format(*names)}expected a shape known when the function is traced, got {shape}")
     return tuple(shape)
 
 
@@ -150,22 +163,40 @@ def _device(array: Array) -> Any:
     return array.device if own else array_api_compat.device(array)
 
 
-def together(function: Callable[[Array], Array], arrays: Arrays) -> dict[str, Array]:
-    """Apply a function of the last axis to arrays by name, in one go to all that are alike."""
+def together(
+    function: Callable[..., Array], arrays: Arrays, numbers: Mapping[str, int] | None = None
+) -> dict[str, Array]:
+    """Apply a function of the last axis to arrays by name, in one go to all that are alike.
+
+    Args:
+        function: From an array, and its number if there are any, to an array of the same shape.
+        arrays: Arrays by name.
+        numbers: A number for each array. Of arrays in one go they come as an array that broadcasts.
+    """
     alike: dict[tuple[Any, ...], list[str]] = {}
     for name, array in arrays.items():
         check_array(array)
-        kind = shape_of(array, f"group {name!r}: "), array.dtype, _device(array)
+        kind = shape_of(array, "group {!r}: ", name), array.dtype, _device(array)
         alike.setdefault(kind, []).append(name)
     results: dict[str, Array] = {}
     for names in alike.values():
+        first = arrays[names[0]]
         if len(names) == 1:
-            results[names[0]] = function(arrays[names[0]])
+            results[names[0]] = function(first) if numbers is None else function(first, numbers[names[0]])
             continue
-        xp = namespace(arrays[names[0]])
+        xp = namespace(first)
         stacked = xp.stack([arrays[name] for name in names])
-        results |= zip(names, xp.unstack(function(stacked)), strict=True)
+        given = () if numbers is None else (_column([numbers[name] for name in names], stacked),)
+        results |= zip(names, xp.unstack(function(stacked, *given)), strict=True)
     return {name: results[name] for name in arrays}
+
+
+def _column(numbers: list[int], like: Array) -> Array | int:
+    """Turn numbers into an array that broadcasts along the first axis, or into one if they are equal."""
+    if len(set(numbers)) == 1:
+        return numbers[0]
+    column = constant(tuple(numbers), like=like, dtype=like.dtype)
+    return namespace(like).reshape(column, (-1,) + (1,) * (len(like.shape) - 1))
 
 
 def to_list(x: Array) -> list[Any]:

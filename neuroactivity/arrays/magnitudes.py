@@ -8,7 +8,7 @@ from neuroactivity.arrays.libraries import Array, accumulation_dtype, compiling,
 
 __all__ = ["magnitude_sum"]
 
-_BLOCK = 2**18
+_BLOCK = 2**17
 """Entries that stay in the cache on their way from one kernel to the next."""
 
 
@@ -20,7 +20,7 @@ def magnitude_sum(x: Array, axes: tuple[int, ...]) -> Array:
     xp = namespace(x)
     dtype = accumulation_dtype(xp, x.dtype)
     if not axes:
-        return xp.astype(xp.abs(x), dtype)
+        return xp.astype(xp.abs(x), dtype, copy=False)
     if math.prod(x.shape) > 2 * _BLOCK and _has_memory(x):
         return _sum_in_blocks(x, axes, dtype)
     return xp.sum(xp.abs(x), axis=axes, dtype=dtype)

@@ -62,3 +62,39 @@ def gradients_for(steps, seed=0):
     )
     grads["a"]["kernel"][..., [1, 4]] *= 1e-3
     return jax.tree.map(jnp.asarray, grads)
+
+
+GRADS = jax.device_get(gradients_for(12))
+PARAMS = jax.device_get(initial(jax.random.key(0)))
+
+
+def at(step):
+    """The gradients of a step, to be changed at will."""
+    return jax.tree.map(lambda gradient: gradient[step].copy(), GRADS)
+
+
+def compiled(tx, **extra):
+    """Compile an update and its application."""
+
+    def step(grads, state, params):
+        updates, state = tx.update(grads, state, params, **extra)
+        return optax.apply_updates(params, updates), state
+
+    return jax.jit(step)
+
+
+def run(step, state, steps, params=PARAMS):
+    """Take some steps."""
+    for number in steps:
+        params, state = step(at(number), state, params)
+    return params, state
+
+
+def stacked(*trees):
+    """Put trees of several runs into one."""
+    return jax.tree.map(lambda *values: jnp.stack(values), *trees)
+
+
+def member(tree, number):
+    """Take the tree of one run."""
+    return jax.tree.map(lambda value: value[number], tree)

@@ -21,6 +21,7 @@ ADAM = optax.adam(0.1)
         ({"tau": -1.0}, ValueError, "tau: expected a finite number of 0 or more, got -1.0"),
         ({"max_fraction": 1.5}, ValueError, r"max_fraction: expected a number in \[0, 1\] or None, got 1.5"),
         ({"seed": "zero"}, TypeError, "seed: expected a whole number or one key of jax.random, got 'zero'"),
+        ({"seed": jax.random.split(jax.random.key(0))}, TypeError, "seed: expected a whole number or one key of jax"),
         ({"seed": 0.5}, TypeError, "seed: expected a whole number or one key of jax.random, got 0.5"),
         ({"layout": {}}, TypeError, "layout: expected a neuroactivity.Layout, got {}"),
     ],
@@ -70,5 +71,6 @@ def test_redo_without_activations_says_so():
         ValueError, match=r"activations: redo needs them; call update\(grads, state, params, activations"
     ):
         tx.update(GRADS, tx.init(PARAMS), PARAMS)
+    missing = redo(ADAM, LAYOUT, every=1)
     with pytest.raises(na.LayoutError, match="group 'out' is missing; there are a"):
-        redo(ADAM, LAYOUT, every=1).update(GRADS, tx.init(PARAMS), PARAMS, activations={"a": jnp.ones((5, 7))})
+        jax.eval_shape(lambda: missing.update(GRADS, tx.init(PARAMS), PARAMS, activations={"a": jnp.ones((5, 7))}))

@@ -7,22 +7,16 @@ import optax
 import pytest
 
 import neuroactivity as na
-from jax_optimizers import LAYOUT, OPTIMIZERS, gradients_for, initial
+from jax_optimizers import LAYOUT, OPTIMIZERS, PARAMS, at, initial
 from neuroactivity_jax import clear_moments, parameters, regrama, write
 
-STEPS, EVERY = 8, 3
-GRADS = jax.device_get(gradients_for(STEPS))
-PARAMS = jax.device_get(initial(jax.random.key(0)))
+EVERY = 3
 OPTIONS = {"initializer": initial, "tau": 0.05, "every": EVERY}
 
 
 @pytest.fixture(params=list(OPTIMIZERS))
 def make_optimizer(request):
     return OPTIMIZERS[request.param]
-
-
-def at(step):
-    return jax.tree.map(lambda gradient: gradient[step], GRADS)
 
 
 def compiled(function):
@@ -112,11 +106,11 @@ def test_a_scan_mapped_over_seeds_equals_loops_and_draws_independently(name):
         updates, state = regrama(OPTIMIZERS[name](), LAYOUT, **OPTIONS).update(grads, state, params)
         return (optax.apply_updates(params, updates), state), None
 
-    mapped = jax.jit(jax.vmap(lambda seed: jax.lax.scan(step, (PARAMS, start(seed)), GRADS)[0]))(jnp.arange(2))
+    mapped = jax.jit(jax.vmap(lambda seed: jax.lax.scan(step, (PARAMS, start(seed)), at(slice(8)))[0]))(jnp.arange(2))
     (jitted, traces), runs = compiled(step), []
     for seed in range(2):
         run = (PARAMS, start(seed))
-        for number in range(STEPS):
+        for number in range(8):
             run, _ = jitted(run, at(number))
         runs.append(run)
     stacked = jax.tree.map(lambda *values: np.stack(values), *runs)
@@ -187,3 +181,5 @@ def test_averaged_copies_and_step_sizes_start_as_the_optimizer_starts():
         np.testing.assert_array_equal(value, expected)
     with pytest.raises(ValueError, match="the optimizer's state is not of the form that its init gives"):
         clear_moments(optax.adam(0.1), state, PARAMS, masks, LAYOUT)
+    with pytest.raises(na.LayoutError, match="group 'nope' of the masks is not in the layout; there are a, out"):
+        clear_moments(inner, state, PARAMS, {"nope": masks["a"]}, LAYOUT)
