@@ -8,7 +8,7 @@ from neuroactivity.arrays.libraries import Array, accumulation_dtype, compiling,
 
 __all__ = ["magnitude_sum"]
 
-_BLOCK = 2**17
+_BLOCK = 2**18
 """Entries that stay in the cache on their way from one kernel to the next."""
 
 
