@@ -1,15 +1,18 @@
-# `make demo` and `make test` are the two to know; `make bench` measures speed. All build .venv first.
+# `make demo` and `make test` are the two to know; `make study` and `make bench` measure. All build .venv first.
 PYTHON ?= python3
 BIN := .venv/bin
 JOBS ?= 2
 export MUJOCO_GL ?= disable
 
-.PHONY: demo bench test test-slow check format clean
+.PHONY: demo study bench test test-slow check format clean
 
 demo: .venv/installed
 	rm -rf runs/demo
 	$(BIN)/python -m reference_agents.train --framework torch --algo sac --env HalfCheetah-v5 --steps 20000 \
 		--reset regrama --seed 0 --out runs/demo
+
+study: .venv/installed
+	$(BIN)/python -m benchmarks.continual_digits.grid --out docs/results
 
 bench: .venv/installed
 	$(BIN)/python -m benchmarks.speed

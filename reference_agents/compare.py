@@ -1,7 +1,5 @@
 """Compare runs over their seeds: ``python -m reference_agents.compare runs/... --out runs/comparison``."""
 
-import contextlib
-import io
 import itertools
 import math
 import sys
@@ -17,6 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter
 
+from reference_agents.commandline import parse
 from reference_agents.comparison import FEWEST_SEEDS, Cell, Comparison, compare, find_runs, have_one_scale, read_run
 from reference_agents.errors import UsageError
 from reference_agents.files import replacing
@@ -50,7 +49,7 @@ class Command:
 def main(args: Sequence[str] | None = None) -> int:
     """Run the command line; return its exit status."""
     try:
-        command = parse(args)
+        command = parse(Command, args, prog="python -m reference_agents.compare")
         runs = [read_run(path) for path in find_runs(command.runs)]
         comparison = compare(runs, resamples=command.resamples, seed=command.seed)
         if command.out is not None:
@@ -60,25 +59,6 @@ def main(args: Sequence[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     return 0
-
-
-def parse(args: Sequence[str] | None) -> Command:
-    """Read a command line, or raise a ``UsageError`` of one line, without the frame that tyro draws."""
-    complaint = io.StringIO()
-    try:
-        with contextlib.redirect_stderr(complaint):
-            return tyro.cli(Command, args=args, prog="python -m reference_agents.compare")
-    except SystemExit as exit_:
-        if exit_.code == 0:
-            raise
-        lines = (line.strip("│ ") for line in complaint.getvalue().splitlines()[1:])
-        below = itertools.dropwhile(_is_rule, lines)
-        raise UsageError(" ".join(itertools.takewhile(lambda line: not _is_rule(line), below))) from None
-
-
-def _is_rule(line: str) -> bool:
-    """Return whether a line is part of the frame; where the terminal is not of UTF-8 it is drawn with hyphens."""
-    return not line.strip("─╰╯-")
 
 
 def describe(comparison: Comparison) -> Iterator[str]:

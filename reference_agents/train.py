@@ -1,8 +1,5 @@
 """Train a reference agent: ``python -m reference_agents.train --env HalfCheetah-v5 --out runs/demo``."""
 
-import contextlib
-import io
-import itertools
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,6 +7,7 @@ from pathlib import Path
 
 import tyro
 
+from reference_agents.commandline import parse
 from reference_agents.config import Config
 from reference_agents.errors import UsageError
 from reference_agents.folder import RunFolder
@@ -32,7 +30,7 @@ class Command:
 def main(args: Sequence[str] | None = None) -> int:
     """Run the command line; return its exit status."""
     try:
-        command = parse(args)
+        command = parse(Command, args, prog="python -m reference_agents.train")
         train(command.config, command.out, resume=command.resume)
     except UsageError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -41,24 +39,6 @@ def main(args: Sequence[str] | None = None) -> int:
         print("interrupted; the same command with --resume goes on from the last checkpoint", file=sys.stderr)
         return 130
     return 0
-
-
-def parse(args: Sequence[str] | None) -> Command:
-    """Read a command line.
-
-    Raises:
-        UsageError: If it is not one; the message is one line, without the frame that tyro draws.
-    """
-    complaint = io.StringIO()
-    try:
-        with contextlib.redirect_stderr(complaint):
-            return tyro.cli(Command, args=args, prog="python -m reference_agents.train")
-    except SystemExit as exit_:
-        if exit_.code == 0:
-            raise
-        lines = (line.strip("│ ") for line in complaint.getvalue().splitlines()[1:])
-        message = " ".join(itertools.takewhile(lambda line: line.strip("─╰╯"), lines))
-        raise UsageError(message.removeprefix("Error parsing config: ")) from None
 
 
 def train(config: Config, out: Path, *, resume: bool = False) -> None:

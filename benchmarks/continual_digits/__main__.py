@@ -11,6 +11,8 @@ from tqdm import tqdm  # type: ignore[import-untyped]
 
 from benchmarks.continual_digits.record import summary, write
 from benchmarks.continual_digits.study import Outcome, Study, draw_tasks
+from reference_agents.commandline import parse
+from reference_agents.errors import UsageError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,8 +25,15 @@ class Command:
 
 
 def run(study: Study) -> Outcome:
-    """Run a study in its framework, with a progress bar."""
-    runs = import_module(f"benchmarks.continual_digits.{study.framework}_runs")
+    """Run a study in its framework, with a progress bar.
+
+    Raises:
+        UsageError: If the framework is not installed.
+    """
+    try:
+        runs = import_module(f"benchmarks.continual_digits.{study.framework}_runs")
+    except ModuleNotFoundError as error:
+        raise UsageError(f"framework: {study.framework!r} is not installed here: {error}") from error
     with tqdm(total=study.tasks * study.seeds, unit="task", disable=None) as bar:
         outcome: Outcome = runs.run(study, draw_tasks(study), bar.update)
     return outcome
@@ -33,12 +42,14 @@ def run(study: Study) -> Outcome:
 def main(args: Sequence[str] | None = None) -> int:
     """Run the command line; return its exit status."""
     try:
-        command = tyro.cli(Command, args=args, prog="python -m benchmarks.continual_digits")
-    except ValueError as error:
+        command = parse(Command, args, prog="python -m benchmarks.continual_digits")
+        if command.out.suffix != ".json":
+            raise UsageError(f"out: expected a file ending in .json, got {command.out}")
+        outcome = run(command.study)
+        write(command.study, outcome, command.out)
+    except UsageError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    outcome = run(command.study)
-    write(command.study, outcome, command.out)
     print(summary(command.study, outcome))
     return 0
 

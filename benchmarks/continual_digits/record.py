@@ -10,8 +10,10 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
 from benchmarks.continual_digits.study import Outcome, Study
+from reference_agents.errors import UsageError
+from reference_agents.files import replacing, write_text
 
-__all__ = ["LAST", "summary", "write"]
+__all__ = ["LAST", "read", "settings", "summary", "write"]
 
 LAST = 10
 """Tasks at the end over which the summary averages."""
@@ -33,16 +35,35 @@ def summary(study: Study, outcome: Outcome) -> str:
     )
 
 
+def settings(study: Study) -> dict[str, Any]:
+    """Return the settings in force."""
+    return dataclasses.asdict(study) | {"tau": study.threshold}
+
+
+def read(path: Path) -> dict[str, Any]:
+    """Read what ``write`` wrote.
+
+    Raises:
+        UsageError: If the file holds something else.
+    """
+    try:
+        record: dict[str, Any] = json.loads(path.read_text())
+        Study(**record["config"])
+        if any(np.shape(record[name]) != np.shape(record["accuracy"]) for name in Outcome._fields):
+            raise ValueError("its numbers are not all of one shape")
+    except (ValueError, KeyError, TypeError) as error:
+        raise UsageError(f"{path}: expected the record of a study, got {error}") from error
+    return record
+
+
 def write(study: Study, outcome: Outcome, path: Path) -> None:
     """Write the numbers to ``path`` and a picture beside it."""
-    config = dataclasses.asdict(study) | {"tau": study.threshold}
-    record: dict[str, Any] = {"config": config}
+    record: dict[str, Any] = {"config": settings(study)}
     record |= {name: np.asarray(values).tolist() for name, values in outcome._asdict().items()}
     path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.draft")
-    draft.write_text(json.dumps(record) + "\n")
-    draft.replace(path)
-    _draw(study, outcome).savefig(path.with_suffix(".png"), dpi=150)
+    write_text(path, json.dumps(record) + "\n")
+    with replacing(path.with_suffix(".png")) as file:
+        _draw(study, outcome).savefig(file, format="png", dpi=150)
 
 
 def _draw(study: Study, outcome: Outcome) -> Figure:

@@ -11,6 +11,8 @@ from typing import Final, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from reference_agents.errors import UsageError
+
 __all__ = [
     "CLASSES",
     "DORMANT_TAU",
@@ -60,6 +62,17 @@ class Study:
     """Whether the images are brought to mean 0 and standard deviation 1, over all pixels, instead of X/16 - 0.3."""
     tau: float | None = None
     """Threshold of the reset; by default 0.01 for regrama and 0.025 for redo."""
+
+    def __post_init__(self) -> None:
+        for name in ("seeds", "tasks", "steps_per_task", "reset_every"):
+            if getattr(self, name) < 1:
+                raise UsageError(f"{name}: expected at least 1, got {getattr(self, name)}")
+        if self.seed < 0:
+            raise UsageError(f"seed: expected at least 0, got {self.seed}")
+        if not 0 < self.learning_rate < math.inf:
+            raise UsageError(f"learning_rate: expected a positive number, got {self.learning_rate}")
+        if self.tau is not None and not 0 <= self.tau < math.inf:
+            raise UsageError(f"tau: expected a number of 0 or more, got {self.tau}")
 
     @property
     def threshold(self) -> float:

@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 
 from reference_agents import agent
+from reference_agents.commandline import parse as read
 from reference_agents.config import Config
 from reference_agents.errors import UsageError
-from reference_agents.train import main, parse
+from reference_agents.train import Command, main
 
 BAD = [
     (["--steps", "0"], "error: steps: expected at least 1, got 0"),
@@ -36,6 +37,10 @@ def test_a_bad_command_gets_one_line_and_writes_nothing(arguments, message, tmp_
     assert err.count("\n") == 1
     assert err.endswith("\n")
     assert not list(tmp_path.iterdir())
+
+
+def parse(args):
+    return read(Command, args, prog="train")
 
 
 def test_a_folder_is_required(capsys):
