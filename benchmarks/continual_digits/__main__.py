@@ -9,7 +9,7 @@ from pathlib import Path
 import tyro
 from tqdm import tqdm  # type: ignore[import-untyped]
 
-from benchmarks.continual_digits.record import summary, write
+from benchmarks.continual_digits.record import picture, summary, write
 from benchmarks.continual_digits.study import Outcome, Study, draw_tasks
 from reference_agents.commandline import parse
 from reference_agents.errors import UsageError
@@ -47,6 +47,7 @@ def main(args: Sequence[str] | None = None) -> int:
             raise UsageError(f"out: expected a file ending in .json, got {command.out}")
         outcome = run(command.study)
         write(command.study, outcome, command.out)
+        picture(command.study, outcome, command.out.with_suffix(".png"))
     except UsageError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -13,7 +13,7 @@ from benchmarks.continual_digits.study import Outcome, Study
 from reference_agents.errors import UsageError
 from reference_agents.files import replacing, write_text
 
-__all__ = ["LAST", "read", "settings", "summary", "write"]
+__all__ = ["LAST", "picture", "read", "settings", "summary", "write"]
 
 LAST = 10
 """Tasks at the end over which the summary averages."""
@@ -57,12 +57,16 @@ def read(path: Path) -> dict[str, Any]:
 
 
 def write(study: Study, outcome: Outcome, path: Path) -> None:
-    """Write the numbers to ``path`` and a picture beside it."""
+    """Write the numbers to a file."""
     record: dict[str, Any] = {"config": settings(study)}
     record |= {name: np.asarray(values).tolist() for name, values in outcome._asdict().items()}
     path.parent.mkdir(parents=True, exist_ok=True)
     write_text(path, json.dumps(record) + "\n")
-    with replacing(path.with_suffix(".png")) as file:
+
+
+def picture(study: Study, outcome: Outcome, path: Path) -> None:
+    """Write a picture of accuracy and inactivity over the tasks."""
+    with replacing(path) as file:
         _draw(study, outcome).savefig(file, format="png", dpi=150)
 
 

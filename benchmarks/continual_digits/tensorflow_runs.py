@@ -1,4 +1,7 @@
-"""The study in TensorFlow, one run after the other."""
+"""The study in TensorFlow, one run after the other.
+
+In the residual network no layer reads a hidden layer alone, so ReDo's ``probe`` sees it before its activation function.
+"""
 
 from collections.abc import Callable, Mapping
 from typing import Any

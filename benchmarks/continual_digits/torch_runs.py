@@ -1,4 +1,7 @@
-"""The study in PyTorch, one run after the other."""
+"""The study in PyTorch, one run after the other.
+
+In the residual network no layer reads a hidden layer alone, so ReDo's ``probe`` sees it before its activation function.
+"""
 
 from collections.abc import Callable
 from typing import Any
@@ -19,7 +22,7 @@ from benchmarks.continual_digits.study import (
     Tasks,
     initial_weights,
 )
-from neuroactivity_torch import ReDo, ReGraMa, activations, gradients, layout_of, write
+from neuroactivity_torch import ReDo, ReGraMa, gradients, layout_of, write
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "relu": torch.relu,
@@ -44,11 +47,15 @@ class Network(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Return the logits, (image, class)."""
+        return self.outputs_of(images)["out"]
+
+    def outputs_of(self, images: Tensor) -> dict[str, Tensor]:
+        """Return what each layer puts out, the hidden ones after the activation function."""
         activate = ACTIVATIONS[self.study.activation]
         x = activate(self.norm1(self.hidden1(images)))
         y = activate(self.norm2(self.hidden2(x)))
-        logits: Tensor = self.out(x + y if self.study.network == "residual" else y)
-        return logits
+        logits = self.out(x + y if self.study.network == "residual" else y)
+        return {"hidden1": x, "norm1": x, "hidden2": y, "norm2": y, "out": logits}
 
 
 def draw_weights(study: Study, key: int) -> dict[str, Tensor]:
@@ -93,10 +100,11 @@ def _run(study: Study, tasks: Tasks, number: int, advance: Callable[[], None]) -
         shares = []
         for batch in torch.from_numpy(tasks.batches[number, task]).long():
             inputs = images[batch]
-            loss = nn.functional.cross_entropy(network(inputs), labels[task, batch])
+            outputs = network.outputs_of(inputs)
+            loss = nn.functional.cross_entropy(outputs["out"], labels[task, batch])
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
-            shares.append(_inactive(network, inputs, layout))
+            shares.append(_inactive(network, outputs, layout))
             optimizer.step()
         with torch.no_grad():
             accuracy = (network(images).argmax(1) == labels[task]).double().mean().item()
@@ -106,10 +114,10 @@ def _run(study: Study, tasks: Tasks, number: int, advance: Callable[[], None]) -
     return Outcome(*map(np.array, zip(*outcome, strict=True)))
 
 
-def _inactive(network: nn.Module, inputs: Tensor, layout: na.Layout) -> tuple[float, float]:
+def _inactive(network: nn.Module, outputs: dict[str, Tensor], layout: na.Layout) -> tuple[float, float]:
     """Return the fraction of hidden neurons that GraMa, and that the tau-dormant score, finds inactive."""
     by_gradient = na.grama(gradients(network), layout)
-    by_output = na.tau_dormant(activations(network, inputs, layout=layout), layout)
+    by_output = na.tau_dormant({name: outputs[name].detach() for name in layout}, layout)
     return _share(by_gradient, GRAMA_TAU), _share(by_output, DORMANT_TAU)
 
 
