@@ -24,7 +24,7 @@ Views: TypeAlias = Mapping[str, Sequence[tuple[ParamView, Bound]]]
 
 
 def key_data(seed: Any) -> Array:
-    """Return the numbers of a key: that of a seed, or the key itself.
+    """Return the numbers of a key, that of a seed or the key itself, as an array of their own, which may be donated.
 
     Args:
         seed: A whole number, traced or not, a key, or the numbers of a key.
@@ -34,9 +34,9 @@ def key_data(seed: Any) -> Array:
     """
     dtype = getattr(seed, "dtype", None)
     if dtype is not None and jnp.issubdtype(dtype, jax.dtypes.prng_key) and seed.ndim == 0:
-        return jax.random.key_data(seed)
+        return jnp.array(jax.random.key_data(seed), copy=True)
     if dtype == jnp.uint32 and seed.ndim == 1:
-        return jnp.asarray(seed)
+        return jnp.array(seed, copy=True)
     if isinstance(seed, int) or (dtype is not None and jnp.issubdtype(dtype, jnp.integer) and seed.ndim == 0):
         return jax.random.key_data(jax.random.key(seed))
     raise TypeError(f"seed: expected a whole number or one key of jax.random, got {seed!r}")

@@ -76,7 +76,7 @@ def cleared(inner: optax.GradientTransformation, state: PyTree, params: PyTree, 
     if expected != structure:  # type: ignore[operator]
         raise ValueError(f"the optimizer's state is not of the form that its init gives: {structure}")
     new = [
-        jnp.where(written[name], jnp.asarray(start, dtype=leaf.dtype), leaf) if name in written else leaf
+        leaf if name is None or name not in written else jnp.where(written[name], jnp.asarray(start, leaf.dtype), leaf)
         for name, leaf, start in zip(_owners(state, params), leaves, initial, strict=True)
     ]
     return jax.tree.unflatten(structure, new)
@@ -87,12 +87,12 @@ def check_state(state: PyTree, params: PyTree) -> None:
     _owners(state, params)
 
 
-def _owners(state: PyTree, params: PyTree) -> list[str]:
-    """Name the parameter to which each leaf of a state belongs; empty for counts, rates and keys."""
+def _owners(state: PyTree, params: PyTree) -> list[str | None]:
+    """Name the parameter to which each leaf of a state belongs; ``None`` for counts, rates and keys."""
     arrays = {path: leaf.shape for path, leaf in path_leaves(params) if leaf is not None and is_float(leaf)}
     leaves = [(path, leaf) for path, leaf in path_leaves(state) if leaf is not None]
     shapes = {path: jnp.shape(leaf) for path, leaf in leaves}
-    owners: list[str] = []
+    owners: list[str | None] = []
     for path, leaf in leaves:
         near = [own for own in _endings(path) if own in arrays]
         fitting = [own for own in near if arrays[own] == shapes[path]]
@@ -105,7 +105,7 @@ def _owners(state: PyTree, params: PyTree) -> list[str]:
                 f"state {'/'.join(path)!r} of the optimizer: expected it {expected}, got shape {shapes[path]}; what it "
                 "remembers of a neuron is not known, so it cannot be reset (with max_fraction=0 nothing is)"
             )
-        owners.append("/".join(fitting[0]) if len(fitting) == 1 else "")
+        owners.append("/".join(fitting[0]) if len(fitting) == 1 else None)
     return owners
 
 
@@ -128,5 +128,6 @@ def _most_complete(
 
 def _is_shared(path: Path, leaf: Any) -> bool:
     """Whether a leaf is one number for all neurons, a random key, or a table that is known to hold for all."""
-    kinds = (jnp.unsignedinteger, jax.dtypes.prng_key)
-    return jnp.size(leaf) <= 1 or path[-1] in _TABLES or any(jnp.issubdtype(leaf.dtype, kind) for kind in kinds)
+    if jnp.size(leaf) <= 1 or path[-1] in _TABLES or jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+        return True
+    return bool(leaf.dtype == jnp.uint32) and leaf.shape[-1] in (2, 4)  # the numbers of a key

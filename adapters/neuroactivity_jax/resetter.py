@@ -94,13 +94,10 @@ class Resetter:
             snapshot = {name: jnp.array(arrays[name]) for name in views} if self.initializer == "snapshot" else {}
         shapes = {name: group.fit(shapes_of(arrays)).shape for name, group in layout.items()}
         dtypes = {name: _score_dtype(group, arrays) for name, group in layout.items()}
-        zero = jnp.zeros((), jnp.int32)
+        counts = ("step", "measurements", "resets", "neurons_reset")
         return ActivityState(
             inner_state=inner_state,
-            step=zero,
-            measurements=zero,
-            resets=zero,
-            neurons_reset=zero,
+            **{name: jnp.zeros((), jnp.int32) for name in counts},  # one array each, so that the state can be donated
             tau=jnp.asarray(self.tau, jnp.float32),
             scores={name: jnp.full(shape, NOT_MEASURED, dtypes[name]) for name, shape in shapes.items()},
             masks={name: jnp.zeros(shape, bool) for name, shape in shapes.items()},
@@ -123,6 +120,7 @@ class Resetter:
         if self.by_activations and activations is None:
             raise ValueError("activations: redo needs them; call update(grads, state, params, activations=...)")
         signal = activations if self.by_activations else self._present(updates)
+        extra |= {} if activations is None else {"activations": activations}  # redo may be further inside
         updates, inner_state = self.inner.update(updates, state.inner_state, params, **extra)
         state = state._replace(inner_state=inner_state, step=state.step + 1)
         due = state.step % self.every == 0
@@ -138,7 +136,8 @@ class Resetter:
             after = measure() if due else before
         if self.writes:
             updates, state = after.updates, state._replace(inner_state=after.inner_state)
-        return updates, state._replace(**{name: getattr(after, name) for name in own})
+        tau = jnp.asarray(self.tau, jnp.float32)  # that of this wrapper, which may not be the one that made the state
+        return updates, state._replace(tau=tau, **{name: getattr(after, name) for name in own})
 
     def _measure(self, due: Array, signal: Any, before: _Changing, state: ActivityState, params: PyTree) -> _Changing:
         """Score the neurons, and reset those that are inactive, of each run that is due."""
@@ -178,6 +177,11 @@ class Resetter:
         """Lead the updates to fresh values and zeros, and clear the optimizer's state to match."""
         old, moves = _as_jax(parameters(params)), parameters(before.updates)
         written = written_entries(old, masks, layout)
+        if missing := [name for name in written if name not in moves]:
+            raise ValueError(
+                f"updates: expected one for parameter {missing[0]!r}, which a reset may write, got None; train it, or "
+                "mark its groups resettable=False"
+            )
         moved = {name: (old[name] + moves[name]).astype(old[name].dtype) for name in written}
         key = event_key(state.key, state.resets + 1, like=self.seed)
         fresh = fresh_values(self.initializer, key, state.snapshot, drawn_views(layout, old))

@@ -1,0 +1,95 @@
+"""What the state of regrama and redo is to its user: donated, nested, restored, made by another wrapper."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import neuroactivity as na
+from jax_optimizers import LAYOUT, PARAMS, at, initial
+from neuroactivity_jax import ActivityState, clear_moments, redo, regrama, report
+
+OUTPUTS = {"a": jnp.array([[1.0, 0, 2, 3, 4, 5, 6]]), "out": jnp.ones((1, 2))}
+
+
+@pytest.mark.parametrize("seed", [7, jax.random.key(7), jax.random.PRNGKey(7)], ids=["number", "key", "numbers"])
+def test_the_state_may_be_donated_and_the_users_key_stays_theirs(seed):
+    tx = regrama(optax.adam(0.1), LAYOUT, initializer=initial, tau=0.05, every=1, seed=seed)
+    step = jax.jit(lambda params, state: tx.update(at(0), state, params), donate_argnums=1)
+    state = tx.init(PARAMS)
+    for _ in range(2):
+        _, state = step(PARAMS, state)
+    assert int(state.neurons_reset) > 0
+    _, again = step(PARAMS, tx.init(PARAMS))
+    assert int(again.step) == 1
+
+
+def test_a_traced_key_draws_what_the_same_key_draws_outside():
+    def first(key):
+        tx = regrama(optax.sgd(0.0), LAYOUT, initializer=initial, tau=0.05, every=1, seed=key)
+        return tx.update(at(0), tx.init(PARAMS), PARAMS)[0]["a"]["kernel"]
+
+    keys = jax.random.split(jax.random.key(3), 3)
+    mapped = jax.jit(jax.vmap(first))(keys)
+    np.testing.assert_array_equal(mapped[1], jax.jit(first)(keys[1]))
+    assert len({str(member[:, 1]) for member in mapped}) == 3
+
+
+@pytest.mark.parametrize("outer", [regrama, redo])
+def test_wrappers_nest_and_both_are_given_the_activations(outer):
+    inner = redo if outer is regrama else regrama
+    tx = outer(inner(optax.adam(0.1), LAYOUT, tau=0.05, every=2), LAYOUT, every=2, max_fraction=0.0)
+    state, update = tx.init(PARAMS), jax.jit(tx.update)
+    for _ in range(2):
+        _, state = update(at(0), state, PARAMS, activations=OUTPUTS)
+    assert int(state.measurements) == int(state.inner_state.measurements) == 1
+    assert int(state.neurons_reset) == 0
+    assert int(state.inner_state.neurons_reset) > 0
+
+
+def test_a_report_is_of_the_threshold_that_measured():
+    state = regrama(optax.sgd(0.1), LAYOUT, tau=0.01, every=1).init(PARAMS)
+    _, state = regrama(optax.sgd(0.1), LAYOUT, tau=0.6, every=1).update(at(0), state, PARAMS)
+    found = report(state, LAYOUT)
+    assert found.tau == pytest.approx(0.6)
+    assert found["a"].inactive == found["a"].reset > 0
+
+
+@pytest.mark.parametrize("missing", [("a", "bias"), ("out", "kernel")])
+def test_a_parameter_that_has_no_update_but_would_be_reset_is_named(missing):
+    tx = regrama(optax.sgd(0.1), LAYOUT, every=1)
+    grads = {layer: dict(arrays) for layer, arrays in at(0).items()}
+    grads[missing[0]][missing[1]] = None
+    with pytest.raises(ValueError, match=f"updates: expected one for parameter '{'/'.join(missing)}'"):
+        tx.update(grads, tx.init(PARAMS), PARAMS)
+
+
+def test_a_tree_that_is_one_array_keeps_its_count():
+    layout = na.Layout([na.NeuronGroup("all", [na.ParamView("", "in neuron")])])
+    params, masks = jnp.ones((3, 7)), {"all": jnp.arange(7) == 2}
+    adam = optax.adam(0.1)
+    _, state = adam.update(params, adam.init(params), params)
+    cleared = clear_moments(adam, state, params, masks, layout)
+    assert cleared[0].count.shape == ()
+    np.testing.assert_array_equal(cleared[0].mu[:, 2], 0)
+    np.testing.assert_array_equal(cleared[0].mu[:, 3], state[0].mu[:, 3])
+
+
+def test_a_quantised_state_is_refused():
+    def init(params):
+        return jax.tree.map(lambda x: jnp.zeros((4, 8), jnp.uint8), params)
+
+    tx = regrama(optax.GradientTransformation(init, lambda updates, state, params=None: (updates, state)), LAYOUT)
+    with pytest.raises(ValueError, match="what it remembers of a neuron is not known"):
+        tx.init(PARAMS)
+
+
+def test_a_state_is_restored_from_plain_arrays():
+    tx = regrama(optax.adam(0.1), LAYOUT, initializer=initial, tau=0.05, every=2)
+    _, state = tx.update(at(0), tx.init(PARAMS), PARAMS)
+    leaves, structure = jax.tree.flatten(state)
+    restored = jax.tree.unflatten(structure, [np.asarray(leaf) for leaf in leaves])
+    assert isinstance(restored, ActivityState)
+    once, other = tx.update(at(1), state, PARAMS), tx.update(at(1), restored, PARAMS)
+    jax.tree.map(np.testing.assert_array_equal, once, other)
