@@ -59,7 +59,7 @@ class Study:
     init: Literal["he", "lecun"] = "he"
     """Weights normal with a variance of 2 or 1 over the number of inputs; biases zero."""
     standardize: bool = False
-    """Whether the images are brought to mean 0 and standard deviation 1, over all pixels, instead of X/16 - 0.3."""
+    """Whether each pixel is brought to mean 0 and standard deviation 1 over the images, instead of X/16 - 0.3."""
     tau: float | None = None
     """Threshold of the reset; by default 0.01 for regrama and 0.025 for redo."""
 
@@ -109,8 +109,10 @@ def load_images(study: Study) -> NDArray[np.float32]:
     from sklearn.datasets import load_digits
 
     raw = load_digits().data[:IMAGES]
-    images = (raw - raw.mean()) / raw.std() if study.standardize else raw / 16 - 0.3
-    return np.asarray(images, np.float32)
+    if not study.standardize:
+        return np.asarray(raw / 16 - 0.3, np.float32)
+    spread = raw.std(axis=0)
+    return np.asarray((raw - raw.mean(axis=0)) / np.where(spread > 0, spread, 1), np.float32)  # some are always 0
 
 
 def draw_tasks(study: Study) -> Tasks:
