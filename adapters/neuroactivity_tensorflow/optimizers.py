@@ -106,7 +106,7 @@ def slots_of(optimizer: Any, rules: Mapping[str, Moment]) -> Slots:
         ValueError: If the optimizer has a slot that no rule speaks of.
     """
     variables, found = optimizer._trainable_variables, dict[str, dict[int, Any]]()
-    twin = type(optimizer).from_config(optimizer.get_config())
+    twin = _twin(optimizer)
     add, made = twin.add_variable_from_reference, {}
 
     def recording(reference_variable: Any, name: str | None = None, **options: Any) -> Any:
@@ -124,6 +124,21 @@ def slots_of(optimizer: Any, rules: Mapping[str, Moment]) -> Slots:
                 raise ValueError(f"optimizer {type(optimizer).__name__}, slot {name!r}: expected one of {expected}")
             found.setdefault(name, {})[variable] = own
     return found
+
+
+def _twin(optimizer: Any) -> Any:
+    """Build an optimizer of the same configuration; a learning rate that is a function or a schedule is left out.
+
+    The slots do not depend on it, and it need not have a configuration, or be one that Keras can read again.
+    """
+    if not callable(optimizer._learning_rate):
+        return type(optimizer).from_config(optimizer.get_config())
+    shell = object.__new__(type(optimizer))
+    vars(shell).update(vars(optimizer), _learning_rate=0.0)
+    config = shell.get_config()
+    return type(optimizer).from_config(
+        {**config, "learning_rate": lambda: 0.0} if "learning_rate" in config else config
+    )
 
 
 def clear_moments(

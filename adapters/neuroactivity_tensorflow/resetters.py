@@ -2,7 +2,8 @@
 
 import warnings
 from abc import abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import keras
@@ -62,8 +63,8 @@ class Resetter(Wrapping):
         self._bound = Bound(model, rules)
 
     @abstractmethod
-    def _measure(self, grads: Mapping[str, Any]) -> tuple[dict[str, Any], Any]:
-        """Score the neurons that the optimizer trains, and say of each group whether there was anything to score."""
+    def _measure(self, grads: Mapping[str, Any], owned: na.Layout) -> tuple[dict[str, Any], Any]:
+        """Score the groups that this step trains, and say of all groups whether there was anything to score."""
 
     def build(self, variables: Sequence[Any]) -> None:
         """Make the inner optimizer's variables and one's own, and find the model's parameters among ``variables``."""
@@ -72,17 +73,21 @@ class Resetter(Wrapping):
         with tf.init_scope():
             bound = self._bound
             bound.variables = {name: raw(variable) for name, variable in bound.subject.bind(variables).items()}
-            bound.owned = self._groups_of_optimizer(bound.variables)
+            bound.owned = self._groups_trained(bound.variables, "optimizer")
+            if not bound.owned:
+                raise ValueError(
+                    "the optimizer trains none of the model's neuron groups; is it the model's own optimizer?"
+                )
             shapes = {name: tuple(variable.shape) for name, variable in bound.variables.items()}
             bound.shapes = {name: group.fit(shapes).shape for name, group in bound.owned.items()}
             reset = bound.owned if self.max_fraction != 0 else na.Layout([])
             self.inner_optimizer.build(variables)
             bound.slots = slots_of(innermost(self.inner_optimizer), bound.rules) if reset else {}
             self._add_variables(reset)
-            snapshot = dict(zip(self._snapshot_names(reset), self._snapshot, strict=True))
+            bound.snapshot = dict(zip(self._snapshot_names(reset), self._snapshot, strict=True))
             layers = bound.subject.layers
             bound.fresh = FreshValues(
-                bound.variables, reset, self.initializer, layers=layers, snapshot=snapshot, seed=self.seed
+                bound.variables, reset, self.initializer, layers=layers, snapshot=bound.snapshot, seed=self.seed
             )
             super().build(list(variables))
 
@@ -105,18 +110,16 @@ class Resetter(Wrapping):
         groups = [group for group in reset.values() if group.resettable] if self.initializer == "snapshot" else []
         return list(dict.fromkeys(view.param for group in groups for view in group.incoming + group.restored))
 
-    def _groups_of_optimizer(self, trained: Mapping[str, Any]) -> na.Layout:
-        """Return the groups that this optimizer trains: only for those are the right gradients known here."""
+    def _groups_trained(self, trained: Collection[str], by: str) -> na.Layout:
+        """Return the groups that the optimizer or a step trains: only for those are the right gradients known here."""
         groups = [g for g in self.layout.values() if any(view.param in trained for view in g.incoming)]
         for group in groups if self.max_fraction != 0 else ():
             foreign = [view.param for _, view in group.views if view.param not in trained]
             if foreign and group.resettable:
                 raise ValueError(
-                    f"group {group.name!r}: a reset would write parameter {foreign[0]!r}, which this optimizer does "
+                    f"group {group.name!r}: a reset would write parameter {foreign[0]!r}, which this {by} does "
                     "not train; mark the group resettable=False, or train both with one optimizer"
                 )
-        if not groups:
-            raise ValueError("the optimizer trains none of the model's neuron groups; is it the model's own optimizer?")
         kept = {group.name for group in groups}
         return na.Layout([_without_partners(group, kept) for group in groups])
 
@@ -126,34 +129,52 @@ class Resetter(Wrapping):
         if trainable_variables is not None:
             trainable_variables = list(trainable_variables)
             self.build(trainable_variables)
+        variables = trainable_variables or self._trainable_variables
+        owned = self._groups_of_step(variables)
+        if grads and self._bound.snapshot:
+            in_one_place(self._take_snapshot, {})
         self.inner_optimizer.apply(grads, trainable_variables)
         if not grads:
             return
         self._iterations.assign_add(1)
-        variables = trainable_variables or self._trainable_variables
         given = {id(raw(variable)): gradient for variable, gradient in zip(variables, grads, strict=True)}
         named = {name: given.get(id(variable)) for name, variable in self._bound.variables.items()}
-        in_one_place(self._when_due, named)
+        in_one_place(partial(self._when_due, owned), named)
 
-    def _when_due(self, grads: Mapping[str, Any], gathered: Callable[[Any], Any]) -> None:
+    def _groups_of_step(self, variables: Sequence[Any]) -> na.Layout:
+        """Return the groups that a step trains: layers may have been frozen after the build."""
+        bound, given = self._bound, {id(raw(variable)) for variable in variables}
+        trained = [name for name, variable in bound.variables.items() if id(variable) in given]
+        return bound.owned if len(trained) == len(bound.variables) else self._groups_trained(trained, "step")
+
+    def _take_snapshot(self, grads: Mapping[str, Any], gathered: Callable[[Any], Any]) -> None:
+        """Take the snapshot before the first step: what was built may have been given loaded weights since."""
+
+        def take() -> None:
+            for name, copy in self._bound.snapshot.items():
+                raw(copy).assign(tf.convert_to_tensor(self._bound.variables[name]))
+
+        tf.cond(tf.equal(raw(self._iterations), 0), take, lambda: None)
+
+    def _when_due(self, owned: na.Layout, grads: Mapping[str, Any], gathered: Callable[[Any], Any]) -> None:
         """Measure and reset if a measurement is due, with the gradients of all replicas."""
 
         def measure_and_reset() -> None:
             variables = self._bound.variables
             dense = {name: dense_gradient(gathered(gradient), variables[name]) for name, gradient in grads.items()}
-            self._measure_and_reset(as_used(innermost(self.inner_optimizer), dense))
+            self._measure_and_reset(as_used(innermost(self.inner_optimizer), dense), owned)
 
         tf.cond(raw(self._iterations) % self.every == 0, measure_and_reset, lambda: None)
 
-    def _measure_and_reset(self, grads: Mapping[str, Any]) -> None:
+    def _measure_and_reset(self, grads: Mapping[str, Any], owned: na.Layout) -> None:
         """Measure, reset what is inactive, and keep the outcome for the report."""
         bound = self._bound
-        scores, present = self._measure(grads)
+        scores, present = self._measure(grads, owned)
         masks = na.reset_masks(scores, self.tau, max_fraction=self.max_fraction, reset_silent=self.reset_silent)
-        marked = {name: mask for name, mask in masks.items() if bound.owned[name].resettable}
+        marked = {name: mask for name, mask in masks.items() if owned[name].resettable}
         count = tf.math.count_nonzero(bound.join(marked, tf.bool))
         if marked and self.max_fraction != 0:
-            tf.cond(count > 0, lambda: self._reset(marked), lambda: None)
+            tf.cond(count > 0, lambda: self._reset(marked, owned), lambda: None)
         self._counts.assign_add(tf.stack([1, tf.cast(count > 0, tf.int64), count]))
         self._scores.assign(bound.join(scores, raw(self._scores).dtype))
         self._masks.assign(bound.join(masks, tf.bool))
@@ -162,17 +183,17 @@ class Resetter(Wrapping):
             own = (self._iterations, self._counts, self._scores, self._masks, self._present)
             on_host(self._tell, [tf.convert_to_tensor(raw(variable)) for variable in own], [], what="on_report")
 
-    def _reset(self, masks: Mapping[str, Any]) -> None:
+    def _reset(self, masks: Mapping[str, Any], owned: na.Layout) -> None:
         """Reset the masked neurons: everything is built before the first value is written."""
         bound = self._bound
         assert bound.fresh is not None
-        names = written(masks, bound.owned)
+        names = written(masks, owned)
         params = {name: tf.convert_to_tensor(bound.variables[name]) for name in names}
         fresh = bound.fresh.draw(raw(self._counts)[1] + 1, sorted(names))
-        new = na.reset(params, fresh, masks, bound.owned)
+        new = na.reset(params, fresh, masks, owned)
         inner = innermost(self.inner_optimizer)
         pairs = [(bound.variables[name], value) for name, value in new.items()]
-        pairs += cleared_moments(inner, bound.rules, bound.slots, bound.variables, new, masks, bound.owned)
+        pairs += cleared_moments(inner, bound.rules, bound.slots, bound.variables, new, masks, owned)
         for variable, value in pairs:
             variable.assign(value)
 

@@ -1,12 +1,15 @@
 """What a wrapper keeps of the model that it resets: names, shapes and initialisers, never the model's state.
 
 A saved wrapper is built again without its model. Its variables then come as a bare list, in the order in which Keras
-hands the same list to the optimizer's own slots; names and shapes are paired with it in that order and checked.
+hands the same list to the optimizer's own slots; names and shapes are paired with it in that order and checked. Of
+``variable.path`` only the ending is checked, without numbers, and only against an exchange: a loaded copy has lost the
+names in front, ``dense_3`` has become ``dense_5``, and a copy may bear other names.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -19,20 +22,39 @@ from neuroactivity_tensorflow.optimizers import Moment, Slots
 __all__ = ["Bound", "Subject"]
 
 
+class Trained(NamedTuple):
+    """What is remembered of a variable that the optimizer trains: its name in the model, ``None`` if it is of another.
+
+    Args:
+        name: Its name.
+        shape: Its shape.
+        ending: The ending of its path, or nothing if it has none.
+    """
+
+    name: str | None
+    shape: tuple[int, ...]
+    ending: str
+
+    @classmethod
+    def of(cls, name: str | None, variable: Any) -> "Trained":
+        """Describe a variable: of its path the layer's name and its own, without Keras's numbers."""
+        ending = "/".join(getattr(variable, "path", "").split("/")[-2:])
+        return cls(name, tuple(variable.shape), re.sub(r"_\d+(?=[_/]|$)", "", ending))
+
+
 class Subject:
     """A model that is measured and reset, or what a configuration remembers of it.
 
     Args:
         model: The model; ``None`` if it is only remembered.
-        parameters: Names and shapes of the trained parameters, in the optimizer's order; ``None`` for a variable that
-            is not the model's.
+        parameters: What the optimizer trains, in its order.
         layers: The layers that draw fresh values, by path.
     """
 
     def __init__(
         self,
         model: Model | None,
-        parameters: Sequence[tuple[str | None, tuple[int, ...]]],
+        parameters: Sequence[Trained],
         layers: Mapping[str, RebuiltLayer],
     ) -> None:
         self.model, self.layers = model, layers
@@ -55,7 +77,7 @@ class Subject:
             path, owner = view.param.rpartition("/")[0], owner_of(model, view.param)
             if path not in layers:
                 layers[path] = _rebuilt(view.param, owner)
-        return cls(model, [(names[id(variable)], tuple(variable.shape)) for variable in trained], layers)
+        return cls(model, [Trained.of(names[id(variable)], variable) for variable in trained], layers)
 
     def bind(self, variables: Sequence[Any]) -> dict[str, Any]:
         """Return the variables that the optimizer trains by name: by identity, or as the model is only remembered.
@@ -65,21 +87,27 @@ class Subject:
         """
         if self.model is not None:
             names = {id(raw(variable)): name for name, variable in variables_of(self.model).items()}
-            self._parameters = [(names.get(id(raw(variable))), tuple(variable.shape)) for variable in variables]
-        expected = [shape for _, shape in self._parameters]
-        if len(variables) != len(expected):
-            raise na.LayoutError(f"expected the {len(expected)} variables that were saved, got {len(variables)}")
-        for variable, (name, shape) in zip(variables, self._parameters, strict=True):
-            if tuple(variable.shape) != shape:
-                where = f"parameter {name!r}" if name else "a variable of no group"
-                raise na.LayoutError(f"{where}: expected the saved shape {shape}, got {tuple(variable.shape)}")
-        pairs = zip(self._parameters, variables, strict=True)
-        return {name: variable for (name, _), variable in pairs if name is not None}
+            self._parameters = [Trained.of(names.get(id(raw(variable))), variable) for variable in variables]
+        saved = self._parameters
+        if len(variables) != len(saved):
+            raise na.LayoutError(f"expected the {len(saved)} variables that were saved, got {len(variables)}")
+        endings = {own.ending for own in saved}
+        for own, variable in zip(saved, variables, strict=True):
+            got = Trained.of(own.name, variable)
+            where = f"parameter {own.name!r}" if own.name else "a variable of no group"
+            if got.shape != own.shape:
+                raise na.LayoutError(f"{where}: expected the saved shape {own.shape}, got {got.shape}")
+            if got.ending != own.ending and got.ending in endings:
+                raise na.LayoutError(
+                    f"{where}: expected the saved variable {own.ending!r}, got {variable.path!r}; give the variables "
+                    "in the order in which they were saved"
+                )
+        return {own.name: variable for own, variable in zip(saved, variables, strict=True) if own.name is not None}
 
     def get_config(self) -> dict[str, Any]:
         """Return what is remembered as JSON values."""
         return {
-            "parameters": [[name, list(shape)] for name, shape in self._parameters],
+            "parameters": [[own.name, list(own.shape), own.ending] for own in self._parameters],
             "layers": {path: layer.record for path, layer in self.layers.items()},
         }
 
@@ -87,7 +115,7 @@ class Subject:
     def from_config(cls, config: Mapping[str, Any]) -> "Subject":
         """Remember what :meth:`get_config` wrote down."""
         layers = {path: RebuiltLayer(record) for path, record in config["layers"].items()}
-        return cls(None, [(name, tuple(shape)) for name, shape in config["parameters"]], layers)
+        return cls(None, [Trained(name, tuple(shape), ending) for name, shape, ending in config["parameters"]], layers)
 
 
 def _rebuilt(param: str, owner: Any) -> RebuiltLayer:
@@ -114,6 +142,7 @@ class Bound:
         variables: The parameters' ``tf.Variable`` by name.
         shapes: The shape of each group's scores.
         slots: The inner optimizer's slots.
+        snapshot: The variables that keep a snapshot, by parameter.
         fresh: The source of fresh values.
         warned: Groups that have been warned of.
     """
@@ -124,6 +153,7 @@ class Bound:
     variables: Mapping[str, Any] = field(default_factory=dict)
     shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     slots: Slots = field(default_factory=dict)
+    snapshot: Mapping[str, Any] = field(default_factory=dict)
     fresh: FreshValues | None = None
     warned: set[str] = field(default_factory=set)
 

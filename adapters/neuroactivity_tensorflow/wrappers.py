@@ -38,7 +38,7 @@ class ReGraMa(Resetter):
         max_fraction: At most this part of a group is reset at once; with 0 the wrapper only measures.
         reset_silent: Whether a group without any gradient is reset as a whole.
         initializer: Where fresh values come from: ``"layer"`` (the initialisers that each layer gives to its
-            variables), ``"snapshot"`` (rows of the values that the model has when the optimizer is built), or a
+            variables), ``"snapshot"`` (rows of the values that the model has before its first step), or a
             function from a key to freshly initialised parameters by name, such as ``lambda key:
             parameters(make_model())``, called while Python's and NumPy's generators are seeded with the key.
         moments: For an optimizer that is not known here: by name of the slot a function from a parameter's value and
@@ -75,11 +75,10 @@ class ReGraMa(Resetter):
         that XLA compiles.
     """
 
-    def _measure(self, grads: Mapping[str, Any]) -> tuple[dict[str, Any], Any]:
-        owned = self._bound.owned
+    def _measure(self, grads: Mapping[str, Any], owned: na.Layout) -> tuple[dict[str, Any], Any]:
         incoming = {view.param: grads.get(view.param) for group in owned.values() for view in group.incoming}
         scores = na.grama(incoming, owned)
-        return scores, tf.constant([name in scores for name in owned])
+        return scores, tf.constant([name in scores for name in self._bound.owned])
 
 
 @keras.saving.register_keras_serializable(package="neuroactivity")
@@ -144,15 +143,15 @@ class ReDo(Resetter):
         """Give a loaded ReDo the model that it was loaded with, and a probe."""
         self._bound.subject.model, self.probe = model, probe
 
-    def _measure(self, grads: Mapping[str, Any]) -> tuple[dict[str, Any], Any]:
+    def _measure(self, grads: Mapping[str, Any], owned: na.Layout) -> tuple[dict[str, Any], Any]:
         model, probe, bound = self._bound.subject.model, self.probe, self._bound
         if model is None or probe is None:
             raise ValueError("this ReDo was loaded without model and probe; call optimizer.attach(model, probe)")
         specs = [tf.TensorSpec(shape, raw(self._scores).dtype) for shape in bound.shapes.values()]
 
         def judge(*values: Any) -> list[Any]:
-            seen = activations(model, *as_tuple(probe()), layout=bound.owned)
-            scores = na.tau_dormant(seen, bound.owned)
+            seen = activations(model, *as_tuple(probe()), layout=owned)
+            scores = na.tau_dormant(seen, owned)
             unseen = [tf.fill(spec.shape, tf.constant(float("nan"), spec.dtype)) for spec in specs]
             given = [scores.get(name, nan) for name, nan in zip(bound.owned, unseen, strict=True)]
             return [
@@ -163,4 +162,5 @@ class ReDo(Resetter):
         weights = [tf.convert_to_tensor(raw(variable)) for variable in model.weights]  # after the step has written them
         present = tf.TensorSpec((len(specs),), tf.bool)
         *scores, there = on_host(judge, weights, [*specs, present], what="probe")
-        return dict(zip(bound.owned, scores, strict=True)), there
+        named = dict(zip(bound.owned, scores, strict=True))
+        return {name: named[name] for name in owned}, there

@@ -139,7 +139,8 @@ for scope in (strategy.scope, tf.init_scope):
     layout = mlp_layout()
     with scope():
         model = mlp()
-        regrama = ReGraMa(Adam(0.01), model, layout=layout, tau=0.5, every=2, on_report=lambda report: None)
+        options = dict(initializer={initializer!r}, on_report=lambda report: None)
+        regrama = ReGraMa(Adam(0.01), model, layout=layout, tau=0.5, every=2, **options)
     fit(model, regrama, 3, jit_compile=False)
     outcomes.append((values(model), regrama.neurons_reset))
     for variable in model.variables:
@@ -152,6 +153,8 @@ print("replicas agree")
 """
 
 
-def test_replicas_of_a_distribution_strategy_stay_equal():
-    result = subprocess.run([sys.executable, "-c", MIRRORED.format(path=sys.path)], capture_output=True, text=True)
+@pytest.mark.parametrize("initializer", ["layer", "snapshot"])
+def test_replicas_of_a_distribution_strategy_stay_equal(initializer):
+    code = MIRRORED.format(path=sys.path, initializer=initializer)
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert "replicas agree" in result.stdout, result.stderr[-2000:]

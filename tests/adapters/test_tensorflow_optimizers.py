@@ -126,6 +126,27 @@ def test_two_critics_under_one_optimizer():
     assert sum(cleared[: len(cleared) // 2]) < sum(cleared[len(cleared) // 2 :]) / 2
 
 
+class Unregistered(optimizers.schedules.LearningRateSchedule):
+    """A schedule without a configuration."""
+
+    def __call__(self, step):
+        return 0.05
+
+
+@pytest.mark.parametrize("rate", [lambda: 0.05, Unregistered()], ids=["function", "schedule"])
+def test_a_learning_rate_that_has_no_configuration(rate):
+    outcomes = []
+    for given in (rate, 0.05):
+        model, optimizer = mlp(), optimizers.Adam(given, amsgrad=True, use_ema=True)
+        wrapper = ReGraMa(optimizer, model, layout=mlp_layout(), tau=0.6, every=2)
+        for _ in range(3):
+            step(model, wrapper, X, Y)
+        assert wrapper.neurons_reset > 5
+        outcomes.append({**values(model), **{str(key): value for key, value in slots(optimizer, model).items()}})
+    assert len(outcomes[0]) == 6 + 4 * 6
+    assert equal(*outcomes)
+
+
 REFUSED = {
     "Ftrl": (optimizers.Ftrl, "optimizer Ftrl is not supported: it computes parameters from its slots"),
     "Adafactor": (

@@ -66,6 +66,18 @@ def test_what_no_layer_shows_is_absent_and_never_reset():
     assert redo.last_report["c"].reset == 8
 
 
+def test_a_layer_frozen_after_the_build_is_left_out():
+    model = mlp()
+    redo = ReDo(SGD(0.01), model, layout=mlp_layout(), tau=0.9, every=2, probe=lambda: X)
+    step(model, redo)
+    model.layers[0].trainable = False
+    before = values(model)
+    step(model, redo)
+    assert redo.last_report.absent == ("0",)
+    assert redo.neurons_reset == redo.last_report["2"].reset > 0
+    assert np.array_equal(values(model)["0/kernel"], before["0/kernel"])
+
+
 def test_a_probe_inside_xla_and_a_missing_probe_are_refused():
     model = mlp()
     redo = ReDo(SGD(0.1), model, layout=mlp_layout(), every=1, probe=lambda: X)

@@ -10,7 +10,7 @@ from keras.optimizers import Adam
 
 import neuroactivity as na
 from neuroactivity_tensorflow import ReDo, ReGraMa
-from tensorflow_models import TwoHeaded, X, Y, equal, fit, mlp, mlp_layout, values
+from tensorflow_models import TwoHeaded, X, Y, equal, fit, mlp, mlp_layout, step, values
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning")
 
@@ -67,6 +67,46 @@ def test_a_checkpoint_goes_on_as_if_nothing_had_happened(initializer, built, tmp
     assert equal(values(resumed), values(whole))
 
 
+def with_snapshot(seed: int = 0):
+    model = mlp(seed)
+    model.compile(regrama(model, initializer="snapshot"), loss="mse")
+    return model
+
+
+def loaded_from_a_file(model, train, path):
+    model.save(path / "start.keras")
+    with pytest.warns(UserWarning, match="Skipping variable loading for optimizer"):
+        return keras.models.load_model(path / "start.keras")
+
+
+def restored_from_a_checkpoint(model, train, path):
+    """The optimizer has its variables already, and none of them are in the checkpoint."""
+    loaded = with_snapshot(seed=5)
+    loaded.optimizer.build(loaded.trainable_variables)
+    tf.train.Checkpoint(model=loaded).restore(tf.train.Checkpoint(model=mlp()).save(path / "start")).expect_partial()
+    return loaded
+
+
+def given_weights_after_tracing(model, train, path):
+    loaded = with_snapshot(seed=5)
+    loaded.optimizer.build(loaded.trainable_variables)
+    train.get_concrete_function(loaded, loaded.optimizer)
+    loaded.set_weights(model.get_weights())
+    return loaded
+
+
+@pytest.mark.parametrize("load", [loaded_from_a_file, restored_from_a_checkpoint, given_weights_after_tracing])
+def test_a_snapshot_is_of_the_weights_before_the_first_step(load, tmp_path):
+    model, train = with_snapshot(), tf.function(step)
+    loaded = load(model, train, tmp_path)
+    model.optimizer.build(model.trainable_variables)
+    for _ in range(4):
+        for network in (model, loaded):
+            train(network, network.optimizer)
+    assert loaded.optimizer.neurons_reset == model.optimizer.neurons_reset > 5
+    assert equal(values(loaded), values(model))
+
+
 def test_the_configuration_holds_options_layout_and_inner_optimizer_and_no_weights():
     model = mlp()
     optimizer = regrama(model, max_fraction=0.25, reset_silent=True, name="mine")
@@ -88,6 +128,36 @@ def test_a_restored_optimizer_refuses_other_variables():
     again = ReGraMa.from_config(regrama(mlp()).get_config())
     with pytest.raises(na.LayoutError, match="expected the 6 variables that were saved, got 4"):
         again.build(mlp().trainable_variables[:4])
+
+
+def named(name: str | None = None, first: str = "f1"):
+    hidden = [keras.layers.Dense(8, "relu", name=layer) for layer in (first, "f2", "f3")]
+    return keras.Sequential([keras.Input((8,)), *hidden, keras.layers.Dense(1)], name=name)
+
+
+def test_a_restored_optimizer_refuses_variables_in_another_order(tmp_path):
+    model = named()
+    wrapper = ReGraMa(Adam(), model, example_inputs=np.ones((4, 8), "float32"))
+    model.compile(wrapper, loss="mse")
+    wrapper.build(model.trainable_variables)
+    config = wrapper.get_config()
+    model.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    assert loaded.trainable_variables[0].path != model.trainable_variables[0].path
+    for copy in (model, loaded, named("other")):
+        ReGraMa.from_config(config).build(copy.trainable_variables)
+        a, b, c, d, *others = copy.trainable_variables
+        message = r"parameter 'f1/kernel': expected the saved variable 'f1/kernel', got '.*f2/kernel'; give the variab"
+        with pytest.raises(na.LayoutError, match=message):
+            ReGraMa.from_config(config).build([c, d, a, b, *others])
+
+
+def test_other_numbers_and_new_names_of_layers_are_no_other_order():
+    config = regrama(mlp()).get_config()
+    ReGraMa.from_config(config).build(mlp().trainable_variables)
+    model = named()
+    config = ReGraMa(Adam(), model, example_inputs=np.ones((4, 8), "float32")).get_config()
+    ReGraMa.from_config(config).build(named(first="renamed").trainable_variables)
 
 
 def test_a_function_in_a_configuration_has_to_be_registered():

@@ -17,6 +17,7 @@ from tensorflow_models import (
     X,
     built,
     convnet,
+    equal,
     fit,
     kill,
     mlp,
@@ -179,6 +180,49 @@ def test_a_frozen_layer_is_left_out():
     step(model, regrama)
     assert regrama.last_report.absent == ("0",)
     assert np.array_equal(values(model)["0/kernel"], before["0/kernel"])
+
+
+@pytest.mark.parametrize("eagerly", [False, True])
+def test_a_layer_frozen_after_the_build_is_left_out(eagerly):
+    model = mlp()
+    regrama = ReGraMa(Adam(), model, layout=mlp_layout(), tau=0.6, every=2)
+    for frozen in (False, True, False):
+        model.layers[0].trainable = not frozen
+        before, reset = values(model), regrama.neurons_reset
+        fit(model, regrama, run_eagerly=eagerly, jit_compile=False)
+        after, report = values(model), regrama.last_report
+        assert report.absent == (("0",) if frozen else ())
+        assert regrama.neurons_reset - reset == report["2"].reset + (0 if frozen else report["0"].reset) > 0
+        assert np.array_equal(after["0/kernel"], before["0/kernel"]) == frozen
+
+
+@pytest.mark.parametrize("graph", [False, True])
+def test_a_reset_into_a_layer_frozen_after_the_build_is_refused(graph):
+    """Whether or not a measurement is due, and before anything is written."""
+    model = mlp()
+    regrama = ReGraMa(Adam(), model, layout=mlp_layout(), tau=100.0, every=3)
+    step(model, regrama)
+    model.layers[2].trainable = False
+    before = values(model)
+    train = tf.function(step) if graph else step
+    message = "group '0': a reset would write parameter '2/kernel', which this step does not train; mark the group"
+    with pytest.raises(ValueError, match=message):
+        train(model, regrama)
+    assert equal(values(model), before)
+    measuring = ReGraMa(Adam(), model, layout=mlp_layout(), max_fraction=0.0, every=1)
+    measuring.build([variable for layer in model.layers[::2] for variable in layer.variables])
+    train(model, measuring)
+    assert measuring.last_report.absent == ("2",)
+
+
+def test_a_variable_without_a_gradient_is_not_a_frozen_one():
+    model = mlp()
+    regrama = ReGraMa(SGD(0.1), model, layout=mlp_layout(), tau=100.0, every=1)
+    grads = [tf.ones(variable.shape) for variable in model.trainable_variables]
+    with pytest.warns(UserWarning, match="Gradients do not exist for variables"):
+        regrama.apply([*grads[:2], None, None, *grads[4:]], model.trainable_variables)
+    assert regrama.last_report["0"].reset == 16
+    assert (values(model)["2/kernel"] == 0).all()
 
 
 def test_nan_gradients_reset_nothing_and_warn_once():
