@@ -62,6 +62,10 @@ FACTORIES: Final = MappingProxyType(
     {
         ("torch", "sac"): ("reference_agents.torch.sac", "SAC"),
         ("torch", "td3"): ("reference_agents.torch.td3", "TD3"),
+        ("jax", "sac"): ("reference_agents.jax.sac", "SAC"),
+        ("jax", "td3"): ("reference_agents.jax.td3", "TD3"),
+        ("tensorflow", "sac"): ("reference_agents.tensorflow.sac", "SAC"),
+        ("tensorflow", "td3"): ("reference_agents.tensorflow.td3", "TD3"),
     }
 )
 """Where the agent of each framework and algorithm is found."""

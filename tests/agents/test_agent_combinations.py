@@ -13,7 +13,13 @@ from reference_agents.train import train
 
 pytestmark = pytest.mark.usefixtures("layouts_found_once")
 
-AGENTS = [(framework, algo, network) for framework, algo in FACTORIES for network in ("mlp", "bronet")]
+QUICK = [("torch", "sac", "mlp"), ("torch", "sac", "bronet"), ("torch", "td3", "mlp"), ("torch", "td3", "bronet")]
+QUICK += [("jax", "sac", "mlp"), ("tensorflow", "td3", "mlp")]  # the others take long to compile
+AGENTS = [
+    pytest.param(framework, algo, network, marks=[pytest.mark.slow] * ((framework, algo, network) not in QUICK))
+    for framework, algo in FACTORIES
+    for network in ("mlp", "bronet")
+]
 SHORTENED = {
     "env": "InvertedPendulum-v5",
     "steps": 260,
@@ -40,9 +46,36 @@ def torch_parameters(agent):
     }
 
 
-PARAMETERS = {"torch": torch_parameters}
+def jax_parameters(agent):
+    """The same for an agent in JAX."""
+    from jax_cases import parts
+
+    return {name: value for name, value in parts(agent).items() if not name.startswith("target")}
 
 
+def tensorflow_parameters(agent):
+    """The same for an agent in TensorFlow."""
+    from tensorflow_cases import parts
+
+    return {name: value for name, value in parts(agent).items() if not name.startswith("target")}
+
+
+PARAMETERS = {"torch": torch_parameters, "jax": jax_parameters, "tensorflow": tensorflow_parameters}
+
+
+@pytest.fixture
+def compiled_once(framework):
+    """Spend little time on the compilation of JAX agents."""
+    if framework != "jax":
+        yield
+        return
+    import jax_cases
+
+    with jax_cases.compiled_once():
+        yield
+
+
+@pytest.mark.usefixtures("compiled_once")
 @pytest.mark.parametrize(("framework", "algo", "network"), AGENTS)
 def test_a_shortened_run_learns_measures_resets_and_survives_a_break(framework, algo, network, tmp_path, monkeypatch):
     config = Config(**SHORTENED, framework=framework, algo=algo, network=network)
