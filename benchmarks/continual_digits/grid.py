@@ -91,7 +91,9 @@ def main(args: Sequence[str] | None = None) -> int:
     for number, (section, found) in enumerate(records.items(), start=1):
         with replacing(command.out / f"continual_digits_{number}.png") as file:
             draw(section, list(found.values())).savefig(file, format="png", dpi=120)
-    write_text(command.out / "continual_digits.md", page(command, records))
+    text = page(command, records)
+    write_text(command.out / "continual_digits.md", text)
+    print(text, end="")
     return 0
 
 

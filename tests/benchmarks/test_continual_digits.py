@@ -165,7 +165,7 @@ def invented(monkeypatch):
     return ran
 
 
-def test_the_page_shows_every_setting(invented, tmp_path):
+def test_the_page_shows_every_setting(invented, tmp_path, capsys):
     out, runs = tmp_path / "results", tmp_path / "runs"
     options = ["--out", str(out), "--runs", str(runs), "--seeds", "6", "--tasks", "12"]
     assert grid.main(options) == 0
@@ -177,6 +177,7 @@ def test_the_page_shows_every_setting(invented, tmp_path):
     assert rows[2][-1] == "36"
     assert page.count(".png") == len(list(out.glob("*.png"))) == 3
     assert "grid --out docs/results --seeds 6 --tasks 12\n" in page
+    assert capsys.readouterr().out == page
 
 
 def test_the_page_goes_on_where_it_was_stopped(invented, tmp_path, capsys):
