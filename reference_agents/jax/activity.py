@@ -76,7 +76,7 @@ class Activity(ActivityLog):
         """Count a step of the optimizers of some networks, and take in what they found if they were to measure."""
         for network, (_, state) in trained.items():
             self._steps[network] += 1
-            if self._steps[network] % self.config.reset_every == 1:
+            if self._steps[network] % self.config.reset_every == 0:
                 for read in self._readers[network]:
                     found = report(state, self._layouts[network])
                     assert found is not None  # it has just been measured

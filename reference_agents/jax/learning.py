@@ -59,9 +59,9 @@ class Learner:
         return Trained(optax.apply_updates(params, updates), state)
 
 
-def twin_critics(activity: Activity, critic: Headed, inputs: int, rate: float) -> dict[str, Learner]:
-    """Train two critics, for inputs of a length, alike but for their weights."""
-    layout = find_layout(critic, inputs)  # of both
+def twin_critics(activity: Activity, critic: Headed, rate: float) -> dict[str, Learner]:
+    """Train two critics, alike but for their weights."""
+    layout = find_layout(critic, critic.trunk.inputs)  # of both
     return {name: Learner.watched(activity, name, critic, layout, rate) for name in CRITICS}
 
 

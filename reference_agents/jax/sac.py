@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax import Array
 
 from reference_agents import agent
 from reference_agents.agent import Batch
@@ -40,20 +41,20 @@ class Actor:
     trunk: Trunk
     action_size: int
 
-    def start(self, key: jax.Array) -> Params:
+    def start(self, key: Array) -> Params:
         """Draw initial parameters."""
         trunk, mean, log_std = jax.random.split(key, 3)
         width = self.trunk.config.width
         heads = {"mean": linear(mean, width, self.action_size), "log_std": linear(log_std, width, self.action_size)}
         return self.trunk.start(trunk) | heads
 
-    def __call__(self, params: Params, observations: jax.Array, /) -> tuple[jax.Array, jax.Array]:
+    def __call__(self, params: Params, observations: Array, /) -> tuple[Array, Array]:
         """Return mean and log standard deviation before the squashing, each (batch, action)."""
         features = self.trunk(params, observations)  # (batch, width)
         position = (jnp.tanh(dense(params["log_std"], features)) + 1) / 2
         return dense(params["mean"], features), LOG_STD_MIN + (LOG_STD_MAX - LOG_STD_MIN) * position
 
-    def sample(self, params: Params, observations: jax.Array, key: jax.Array) -> tuple[jax.Array, jax.Array]:
+    def sample(self, params: Params, observations: Array, key: Array) -> tuple[Array, Array]:
         """Draw actions, (batch, action), and return them with their log-densities, (batch, 1)."""
         mean, log_std = self(params, observations)
         noise = jax.random.normal(key, mean.shape)  # (batch, action)
@@ -70,7 +71,7 @@ class State(NamedTuple):
     critics: dict[str, Trained]
     targets: dict[str, Params]  # what the critics' parameters were, more or less, some time ago
     log_alpha: Trained
-    key: jax.Array  # of all noise to come
+    key: Array  # of all noise to come
 
 
 class SAC:
@@ -89,14 +90,12 @@ class SAC:
         self.target_entropy = -float(action_size)
 
         self.actor = Actor(Trunk(config, observation_size, config.actor_depth, "trunk."), action_size)
-        inputs = observation_size + action_size
-        self.critic = network(config, inputs, 1, config.depth)
+        self.critic = network(config, observation_size + action_size, 1, config.depth)
         self.activity = Activity(config)
         layout = find_layout(self.actor, observation_size)
         self.actor_learner = Learner.watched(self.activity, "actor", self.actor, layout, config.actor_lr)
-        self.critic_learners = twin_critics(self.activity, self.critic, inputs, config.critic_lr)
+        self.critic_learners = twin_critics(self.activity, self.critic, config.critic_lr)
         self.alpha_optimizer = optax.adam(config.critic_lr)
-
         self.state = self._start()
         self._losses: dict[str, Any] = {}
         self._choose_action = jax.jit(self._choose, static_argnames="explore")
@@ -122,16 +121,13 @@ class SAC:
         self.state = self.state._replace(key=key)
         return np.array(action)
 
-    def _choose(
-        self, params: Params, observation: jax.Array, key: jax.Array, *, explore: bool
-    ) -> tuple[jax.Array, jax.Array]:
+    def _choose(self, params: Params, observation: Array, key: Array, *, explore: bool) -> tuple[Array, Array]:
         """Return an action, (action,), and the key of the noise to come."""
-        observations = observation[None]  # (1, observation)
         if explore:
             key, noise = jax.random.split(key)
-            actions, _ = self.actor.sample(params, observations, noise)
+            actions, _ = self.actor.sample(params, observation[None], noise)  # (1, action)
         else:
-            actions = jnp.tanh(self.actor(params, observations)[0])
+            actions = jnp.tanh(self.actor(params, observation[None])[0])
         return actions[0], key
 
     def update(self, batch: Batch[agent.Array]) -> None:
@@ -147,7 +143,7 @@ class SAC:
                 self._losses |= losses
                 self.activity.after_step({"actor": self.state.actor})
 
-    def _update_critics(self, state: State, batch: Batch[jax.Array]) -> tuple[State, Losses]:
+    def _update_critics(self, state: State, batch: Batch[Array]) -> tuple[State, Losses]:
         """Take a step of both critics towards the soft value of what the policy would do next; targets follow."""
         key, noise = jax.random.split(state.key)
         actions, log_density = self.actor.sample(state.actor.params, batch.next_observations, noise)
@@ -165,12 +161,12 @@ class SAC:
         targets = optax.incremental_update(parameters(critics), state.targets, self.config.target_rate)
         return state._replace(critics=critics, targets=targets, key=key), {"loss/critic": loss, "value": value}
 
-    def _update_actor(self, state: State, batch: Batch[jax.Array]) -> tuple[State, Losses]:
+    def _update_actor(self, state: State, batch: Batch[Array]) -> tuple[State, Losses]:
         """Take a step of the actor up the critics and the entropy, and one of the entropy's coefficient."""
         key, noise = jax.random.split(state.key)
         alpha = jnp.exp(state.log_alpha.params)
 
-        def loss(params: Params) -> tuple[jax.Array, jax.Array]:
+        def loss(params: Params) -> tuple[Array, Array]:
             actions, log_density = self.actor.sample(params, batch.observations, noise)
             value = lowest(self.critic, parameters(state.critics), batch.observations, actions)  # (batch, 1)
             return (alpha * log_density - value).mean(), -log_density.mean()
@@ -180,7 +176,7 @@ class SAC:
         learned = state._replace(actor=actor, log_alpha=self._tuned(state.log_alpha, entropy), key=key)
         return learned, {"loss/actor": error, "entropy": entropy}
 
-    def _tuned(self, log_alpha: Trained, entropy: jax.Array) -> Trained:
+    def _tuned(self, log_alpha: Trained, entropy: Array) -> Trained:
         """Take a step that raises the entropy's coefficient where the entropy is below its target."""
         gradient = jnp.exp(log_alpha.params) * (entropy - self.target_entropy)  # of itself
         update, state = self.alpha_optimizer.update(gradient, log_alpha.optimizer)

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax import Array
 
 from reference_agents import agent
 from reference_agents.agent import Batch
@@ -37,7 +38,7 @@ class State(NamedTuple):
     critics: dict[str, Trained]
     target_actor: Params
     targets: dict[str, Params]  # of the critics
-    key: jax.Array  # of all noise to come
+    key: Array  # of all noise to come
 
 
 class TD3:
@@ -58,12 +59,11 @@ class TD3:
         self.updates = 0
 
         self.actor = network(config, observation_size, action_size, config.actor_depth)
-        inputs = observation_size + action_size
-        self.critic = network(config, inputs, 1, config.depth)
+        self.critic = network(config, observation_size + action_size, 1, config.depth)
         self.activity = Activity(config)
         layout = find_layout(self.actor, observation_size)
         self.actor_learner = Learner.watched(self.activity, "actor", self.actor, layout, config.actor_lr)
-        self.critic_learners = twin_critics(self.activity, self.critic, inputs, config.critic_lr)
+        self.critic_learners = twin_critics(self.activity, self.critic, config.critic_lr)
 
         self.state = self._start()
         self._losses: dict[str, Any] = {}
@@ -90,9 +90,7 @@ class TD3:
         self.state = self.state._replace(key=key)
         return np.array(action)
 
-    def _choose(
-        self, params: Params, observation: jax.Array, key: jax.Array, *, explore: bool
-    ) -> tuple[jax.Array, jax.Array]:
+    def _choose(self, params: Params, observation: Array, key: Array, *, explore: bool) -> tuple[Array, Array]:
         """Return an action, (action,), and the key of the noise to come."""
         actions = jnp.tanh(self.actor(params, observation[None]))  # (1, action)
         if explore:
@@ -112,7 +110,7 @@ class TD3:
             self._losses |= losses
             self.activity.after_step({"actor": self.state.actor})
 
-    def _update_critics(self, state: State, batch: Batch[jax.Array]) -> tuple[State, Losses]:
+    def _update_critics(self, state: State, batch: Batch[Array]) -> tuple[State, Losses]:
         """Take a step of both critics towards the lower of their targets' values of what the target policy would do."""
         key, noise = jax.random.split(state.key)
         actions = self._smoothed_actions(state.target_actor, batch.next_observations, noise)  # (batch, action)
@@ -128,16 +126,16 @@ class TD3:
         }
         return state._replace(critics=critics, key=key), {"loss/critic": loss, "value": value}
 
-    def _smoothed_actions(self, params: Params, observations: jax.Array, key: jax.Array) -> jax.Array:
+    def _smoothed_actions(self, params: Params, observations: Array, key: Array) -> Array:
         """Return the target policy's actions with clipped noise added, (batch, action)."""
         actions = jnp.tanh(self.actor(params, observations))  # (batch, action)
         noise = jax.random.normal(key, actions.shape) * self.config.policy_noise
         return jnp.clip(actions + jnp.clip(noise, -self.config.noise_clip, self.config.noise_clip), -1, 1)
 
-    def _update_actor(self, state: State, batch: Batch[jax.Array]) -> tuple[State, Losses]:
+    def _update_actor(self, state: State, batch: Batch[Array]) -> tuple[State, Losses]:
         """Take a step of the actor up the first critic, and let all targets follow."""
 
-        def loss(params: Params) -> jax.Array:
+        def loss(params: Params) -> Array:
             actions = jnp.tanh(self.actor(params, batch.observations))  # (batch, action)
             return -self.critic(state.critics["critic1"].params, pairs(batch.observations, actions)).mean()
 
