@@ -15,6 +15,7 @@ from jax import Array
 
 import neuroactivity as na
 from neuroactivity_jax.listing import Shape
+from neuroactivity_jax.state import ActivityState
 from neuroactivity_jax.trees import Path, PyTree, is_float, parameters, path_leaves, shapes_of
 
 __all__ = ["check_state", "clear_moments", "cleared", "written_entries"]
@@ -90,7 +91,7 @@ def check_state(state: PyTree, params: PyTree) -> None:
 def _owners(state: PyTree, params: PyTree) -> list[str | None]:
     """Name the parameter to which each leaf of a state belongs; ``None`` for counts, rates and keys."""
     arrays = {path: leaf.shape for path, leaf in path_leaves(params) if leaf is not None and is_float(leaf)}
-    leaves = [(path, leaf) for path, leaf in path_leaves(state) if leaf is not None]
+    leaves = [(path, leaf) for path, leaf in path_leaves(_without_records(state)) if leaf is not None]
     shapes = {path: jnp.shape(leaf) for path, leaf in leaves}
     owners: list[str | None] = []
     for path, leaf in leaves:
@@ -107,6 +108,21 @@ def _owners(state: PyTree, params: PyTree) -> list[str | None]:
             )
         owners.append("/".join(fitting[0]) if len(fitting) == 1 else None)
     return owners
+
+
+def _without_records(state: PyTree) -> PyTree:
+    """Put a number for each array that a wrapper further inside keeps for itself, which belongs to no parameter."""
+
+    def is_wrapper(node: Any) -> bool:
+        return isinstance(node, ActivityState)
+
+    def bare(node: Any) -> Any:
+        if not is_wrapper(node):
+            return node
+        own = {name: jax.tree.map(lambda _: 0, getattr(node, name)) for name in ("scores", "masks", "key", "snapshot")}
+        return node._replace(inner_state=_without_records(node.inner_state), **own)
+
+    return jax.tree.map(bare, state, is_leaf=is_wrapper)
 
 
 def _endings(path: Path) -> list[Path]:

@@ -36,16 +36,26 @@ def test_a_traced_key_draws_what_the_same_key_draws_outside():
     assert len({str(member[:, 1]) for member in mapped}) == 3
 
 
-@pytest.mark.parametrize("outer", [regrama, redo])
-def test_wrappers_nest_and_both_are_given_the_activations(outer):
-    inner = redo if outer is regrama else regrama
-    tx = outer(inner(optax.adam(0.1), LAYOUT, tau=0.05, every=2), LAYOUT, every=2, max_fraction=0.0)
+@pytest.mark.parametrize("resetting", ["inner", "outer"])
+@pytest.mark.parametrize(("outer", "inner"), [(regrama, redo), (redo, regrama)])
+def test_wrappers_nest_and_both_are_given_the_activations(outer, inner, resetting):
+    limits = {"inner": (0.0, None), "outer": (None, 0.0)}[resetting]
+    tx = inner(optax.adam(0.1), LAYOUT, tau=0.05, every=2, max_fraction=limits[1])
+    tx = outer(tx, LAYOUT, tau=0.05, every=2, max_fraction=limits[0])
     state, update = tx.init(PARAMS), jax.jit(tx.update)
     for _ in range(2):
         _, state = update(at(0), state, PARAMS, activations=OUTPUTS)
     assert int(state.measurements) == int(state.inner_state.measurements) == 1
-    assert int(state.neurons_reset) == 0
-    assert int(state.inner_state.neurons_reset) > 0
+    found = {"outer": state, "inner": state.inner_state}
+    assert {place: int(one.neurons_reset) > 0 for place, one in found.items()} == {
+        "outer": resetting == "outer",
+        "inner": resetting == "inner",
+    }
+    assert (found["inner"].scores["a"] >= 0).all()
+    mu = state.inner_state.inner_state[0].mu["a"]["kernel"]
+    reset = found[resetting].masks["a"]
+    assert (mu[:, reset] == 0).all()
+    assert (mu[:, ~reset] != 0).any()
 
 
 def test_a_report_is_of_the_threshold_that_measured():
