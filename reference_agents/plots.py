@@ -117,7 +117,8 @@ def _series(records: Records, key: str) -> tuple[list[int], list[float]]:
 
 def _groups(records: Records, prefix: str) -> dict[str, str]:
     """Return the groups whose keys have a prefix: their names in the records by their names in the picture."""
-    return {group.removeprefix("trunk."): group for group in _names(records, prefix, part=2)}
+    groups = _names(records, prefix, part=2)
+    return {group.replace("/", ".").removeprefix("trunk."): group for group in groups}  # TensorFlow's have slashes
 
 
 def _colours(groups: Collection[str]) -> dict[str, Colour]:
@@ -129,5 +130,5 @@ def _colours(groups: Collection[str]) -> dict[str, Colour]:
 
 
 def _names(records: Records, prefix: str, *, part: int) -> list[str]:
-    """Return, in order, what stands at one place between the slashes of the keys with a prefix."""
-    return list(dict.fromkeys(key.split("/")[part] for key in records[-1] if key.startswith(prefix)))
+    """Return, in order, what stands at one place between the first slashes of the keys with a prefix."""
+    return list(dict.fromkeys(key.split("/", 2)[part] for key in records[-1] if key.startswith(prefix)))

@@ -56,12 +56,14 @@ def test_a_run_too_short_for_anything_is_drawn_too(tmp_path):
     assert (tmp_path / "activity.png").exists()
 
 
+@pytest.mark.parametrize("separator", [".", "/"])
 @pytest.mark.parametrize("kinds", [("inactive",), ("inactive", "dormant")])
-def test_many_groups_are_told_apart_and_their_legend_fits(tmp_path, kinds, monkeypatch):
+def test_many_groups_are_told_apart_and_their_legend_fits(tmp_path, kinds, separator, monkeypatch):
     figures, savefig = [], Figure.savefig
     monkeypatch.setattr(Figure, "savefig", lambda self, *a, **k: (figures.append(self), savefig(self, *a, **k))[1])
     blocks = [f"block{number}.{part}" for number in (1, 2) for part in ("layer1", "norm1", "layer2", "norm2")]
     keys = [f"actor/trunk.{group}" for group in blocks[:4]] + [f"critic1/{group}" for group in [*blocks, "head"]]
+    keys = [key.replace(".", separator) for key in keys]
     many = {f"{kind}/{key}": 0.1 * place for kind in kinds for place, key in enumerate(keys)}
     write(tmp_path / "metrics.jsonl", [record(step, kinds=()) | many for step in (1, 2)])
     plot_run(tmp_path / "metrics.jsonl", tmp_path / "activity.png", title="SAC")
