@@ -210,7 +210,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--libraries", nargs="+", choices=LIBRARIES, default=list(LIBRARIES))
     parser.add_argument("--sizes", nargs="*", type=int, default=[256, 1024, 2048, 4096], help="of the single gradients")
-    parser.add_argument("--rounds", type=int, default=50)
+    parser.add_argument("--rounds", type=int, default=100)
     parser.add_argument("--out", type=Path, help="JSON file for the times in microseconds")
     options = parser.parse_args(arguments)
     results = benchmark(options.libraries, options.sizes, options.rounds)
