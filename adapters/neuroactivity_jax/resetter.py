@@ -84,6 +84,8 @@ class Resetter:
 
     def init(self, params: PyTree) -> ActivityState:
         """Start, and check what can be checked before the first update."""
+        if type(params).__module__.startswith("optax."):  # what stands in for parameters in tree_map_params
+            return self._form(params)
         layout, arrays = self._owned(params), parameters(params)
         inner_state, key = self.inner.init(params), key_data(self.seed)
         snapshot: dict[str, Array] = {}
@@ -104,6 +106,20 @@ class Resetter:
             key=key,
             snapshot=snapshot,
         )
+
+    def _form(self, params: PyTree) -> ActivityState:
+        """Return a state of the right form and of no values."""
+        groups = [group for group in self.layout.values() if group.resettable and self.writes]
+        drawn = {view.param for group in groups for role, view in group.views if role != "outgoing"}
+        zero = jnp.zeros(())
+        form: dict[str, Any] = dict.fromkeys(ActivityState._fields, zero)
+        form |= {
+            "inner_state": self.inner.init(params),
+            "scores": dict.fromkeys(self.layout, zero),
+            "masks": dict.fromkeys(self.layout, zero),
+            "snapshot": dict.fromkeys(drawn if self.initializer == "snapshot" else (), zero),
+        }
+        return ActivityState(**form)
 
     def update(
         self,

@@ -103,3 +103,18 @@ def test_a_state_is_restored_from_plain_arrays():
     assert isinstance(restored, ActivityState)
     once, other = tx.update(at(1), state, PARAMS), tx.update(at(1), restored, PARAMS)
     jax.tree.map(np.testing.assert_array_equal, once, other)
+
+
+@pytest.mark.parametrize("initializer", ["snapshot", initial])
+def test_optax_finds_the_parameters_in_the_state(initializer):
+    tx = regrama(optax.adam(0.1), LAYOUT, initializer=initializer)
+    state = tx.init(PARAMS)
+    marked = optax.tree_utils.tree_map_params(tx, lambda leaf: "of a parameter", state)
+    assert jax.tree.leaves(marked.inner_state[0].mu) == ["of a parameter"] * 3
+    assert marked.step is state.step
+    np.testing.assert_array_equal(marked.scores["a"], state.scores["a"])
+
+
+def test_an_empty_tree_is_no_stand_in():
+    with pytest.raises(na.LayoutError):
+        regrama(optax.adam(0.1), LAYOUT).init({})
