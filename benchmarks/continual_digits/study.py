@@ -1,7 +1,7 @@
 """The continual-digits study: its settings, its tasks and its initial weights, the same in every framework.
 
 A network is trained on one task after the other. A task draws new random labels for the same images, so that nothing is
-to be carried over and nothing is to be forgotten; what accuracy is lost is the ability to learn.
+to be carried over and nothing is to be forgotten: falling accuracy means a lost ability to learn.
 """
 
 import math
@@ -34,7 +34,7 @@ Weights = dict[str, NDArray[np.float32]]
 
 @dataclass(frozen=True, kw_only=True)
 class Study:
-    """Settings of a study. The defaults are those of the published table."""
+    """Settings of a study. The defaults are those of the first table in ``docs/results.md``, one row of it."""
 
     framework: Literal["torch", "jax", "tensorflow"] = "jax"
     """Framework that the network is written in."""
