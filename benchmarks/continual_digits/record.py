@@ -31,7 +31,8 @@ def summary(study: Study, outcome: Outcome) -> str:
     return (
         f"{study.framework} {study.network} {study.activation}, reset {study.reset}: accuracy {final['accuracy']:.3f}, "
         f"inactive {final['inactive_grama']:.1%} by GraMa and {final['inactive_dormant']:.1%} by activation "
-        f"(last {min(LAST, study.tasks)} tasks, {study.seeds} seeds), {outcome.resets.sum(1).mean():.0f} neurons reset a seed"
+        f"(last {min(LAST, study.tasks)} tasks, {study.seeds} seeds), "
+        f"{outcome.resets.sum(1).mean():.0f} neurons reset a seed"
     )
 
 
