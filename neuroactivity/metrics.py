@@ -5,7 +5,7 @@ state, no randomness, no data-dependent shapes.
 """
 
 from collections.abc import Mapping
-from typing import Literal, TypeAlias
+from typing import Literal, NamedTuple, TypeAlias
 
 from neuroactivity.arrays import (
     Array,
@@ -20,9 +20,9 @@ from neuroactivity.arrays import (
     untransformed,
 )
 from neuroactivity.errors import LayoutError
-from neuroactivity.groups import Fit, NeuronGroup
+from neuroactivity.groups import NeuronGroup, ParamView
 from neuroactivity.layout import Layout, lookup
-from neuroactivity.patterns import NEURON, bind, neuron_sums, parse
+from neuroactivity.patterns import NEURON, Bound, bind, neuron_sums, parse
 
 __all__ = ["grama", "tau_dormant"]
 
@@ -119,41 +119,61 @@ def tau_dormant(activations: Arrays, /, layout: Layout) -> dict[str, Array]:
 
 def _weight_scores(grads: Arrays, layout: Layout) -> dict[str, Array]:
     """Score groups by the gradients of their incoming parameters."""
-    given: dict[str, dict[str, Array]] = {}
-    shapes = []
-    for name, group in layout.items():
-        for view in group.incoming:
-            gradient = dense(lookup(grads, view, group))
-            if gradient is not None:
-                given.setdefault(name, {})[view.param] = gradient
-                shapes.append((name, view.param, shape_of(gradient, "group {!r}, parameter {!r}: ", name, view.param)))
-    fits = _fit(layout, tuple(shapes))
-    return _scores({name: _weight_sums(given[name], fit, layout[name]) for name, fit in fits.items()}, layout)
+    gradients: list[Array] = []
+    shapes: list[tuple[int, ...] | None] = []
+    for group, view in _incoming(layout):
+        gradient = dense(lookup(grads, view, group))
+        if gradient is None:
+            shapes.append(None)
+            continue
+        gradients.append(gradient)
+        shapes.append(shape_of(gradient, "group {!r}, parameter {!r}: ", group.name, view.param))
+    sums: dict[str, Sums] = {}
+    for gradient, term in zip(gradients, _terms(layout, tuple(shapes)), strict=True):
+        name, found = term.group.name, _term_sums(gradient, term)
+        sums[name] = _add(sums[name], found, term.neurons) if name in sums else found
+    return _scores(sums, layout)
+
+
+class Term(NamedTuple):
+    """An incoming parameter of a group, fitted to its shape: it adds to the sums of the group's neurons."""
+
+    group: NeuronGroup
+    view: ParamView
+    bound: Bound
+    neurons: int
 
 
 @remember
-def _fit(layout: Layout, shapes: tuple[tuple[str, str, tuple[int, ...]], ...]) -> dict[str, Fit]:
-    """Fit each group to the shapes of its incoming parameters, given as (group, parameter, shape)."""
+def _incoming(layout: Layout) -> tuple[tuple[NeuronGroup, ParamView], ...]:
+    """List the incoming parameters of all groups."""
+    return tuple([(group, view) for group in layout.values() for view in group.incoming])
+
+
+@remember
+def _terms(layout: Layout, shapes: tuple[tuple[int, ...] | None, ...]) -> tuple[Term, ...]:
+    """Fit the incoming parameters, in the order of :func:`_incoming`, to their shapes; one without is left out."""
     found: dict[str, dict[str, tuple[int, ...]]] = {}
-    for name, param, shape in shapes:
-        found.setdefault(name, {})[param] = shape
-    return {name: layout[name].fit(arrays) for name, arrays in found.items()}
+    for (group, view), shape in zip(_incoming(layout), shapes, strict=True):
+        if shape is not None:
+            found.setdefault(group.name, {})[view.param] = shape
+    fits = {name: layout[name].fit(arrays) for name, arrays in found.items()}
+    return tuple(
+        [
+            Term(layout[name], view, bound, fit.shape[-1])
+            for name, fit in fits.items()
+            for role, view, bound in fit.views
+            if role == "incoming"
+        ]
+    )
 
 
-def _weight_sums(gradients: Arrays, fit: Fit, group: NeuronGroup) -> Sums:
-    """Sum the magnitudes of each neuron's gradients."""
-    totals: Array = None
-    entries: int | tuple[int, ...] = 0
-    for role, view, bound in fit.views:
-        if role != "incoming":
-            continue
-        try:
-            sums, count = neuron_sums(gradients[view.param], bound, view.owners, fit.shape[-1])
-        except (LayoutError, TypeError) as error:
-            raise type(error)(f"group {group.name!r}, parameter {view.param!r}: {error}") from None
-        totals = sums if totals is None else _add(totals, sums)
-        entries = _add_counts(entries, count, fit.shape[-1])
-    return totals, entries
+def _term_sums(gradient: Array, term: Term) -> Sums:
+    """Sum the magnitudes of each neuron's gradients in one parameter."""
+    try:
+        return neuron_sums(gradient, term.bound, term.view.owners, term.neurons)
+    except (LayoutError, TypeError) as error:
+        raise type(error)(f"group {term.group.name!r}, parameter {term.view.param!r}: {error}") from None
 
 
 def _output_scores(outputs: Arrays, layout: Layout) -> dict[str, Array]:
@@ -181,19 +201,16 @@ def _output_scores(outputs: Arrays, layout: Layout) -> dict[str, Array]:
     return _scores(sums, layout)
 
 
-def _add(a: Array, b: Array) -> Array:
+def _add(a: Sums, b: Sums, neurons: int) -> Sums:
     """Add two sums, in the wider of their dtypes."""
-    xp = namespace(a, b)
-    dtype = xp.result_type(a.dtype, b.dtype)
-    return xp.astype(a, dtype, copy=False) + xp.astype(b, dtype, copy=False)
-
-
-def _add_counts(a: int | tuple[int, ...], b: int | tuple[int, ...], neurons: int) -> int | tuple[int, ...]:
-    """Add two numbers of entries, each one for all neurons or one for each."""
-    if isinstance(a, int) and isinstance(b, int):
-        return a + b
-    each = [count if isinstance(count, tuple) else (count,) * neurons for count in (a, b)]
-    return tuple([x + y for x, y in zip(*each, strict=True)])
+    (sums, entries), (more, further) = a, b
+    xp = namespace(sums, more)
+    dtype = xp.result_type(sums.dtype, more.dtype)
+    total = xp.astype(sums, dtype, copy=False) + xp.astype(more, dtype, copy=False)
+    if isinstance(entries, int) and isinstance(further, int):
+        return total, entries + further
+    each = [count if isinstance(count, tuple) else (count,) * neurons for count in (entries, further)]
+    return total, tuple([x + y for x, y in zip(*each, strict=True)])
 
 
 def _scores(sums: Mapping[str, Sums], layout: Layout) -> dict[str, Array]:

@@ -8,8 +8,8 @@ from neuroactivity.arrays.libraries import Array, accumulation_dtype, compiling,
 
 __all__ = ["magnitude_sum"]
 
-_BLOCK = 2**18
-"""Entries that stay in the cache on their way from one kernel to the next."""
+_BLOCK = 2**17
+"""Entries that stay in the cache of one core on their way from one kernel to the next."""
 
 
 def magnitude_sum(x: Array, axes: tuple[int, ...]) -> Array:
@@ -21,22 +21,36 @@ def magnitude_sum(x: Array, axes: tuple[int, ...]) -> Array:
     dtype = accumulation_dtype(xp, x.dtype)
     if not axes:
         return xp.astype(xp.abs(x), dtype, copy=False)
-    if math.prod(x.shape) > 2 * _BLOCK and _has_memory(x):
-        return _sum_in_blocks(x, axes, dtype)
+    size = math.prod(x.shape)
+    if size > 2 * _BLOCK and _has_memory(x):
+        block = _BLOCK * _threads(x)
+        if size > 2 * block:
+            return _sum_in_blocks(x, axes, dtype, block)
     return xp.sum(xp.abs(x), axis=axes, dtype=dtype)
 
 
-def _sum_in_blocks(x: Array, axes: tuple[int, ...], dtype: Any) -> Array:
+def _sum_in_blocks(x: Array, axes: tuple[int, ...], dtype: Any, block: int) -> Array:
     """Cut the first axis into blocks that share one buffer; an axis with large entries is cut further inside."""
-    xp, rows = namespace(x), _BLOCK * x.shape[0] // math.prod(x.shape)
+    xp, rows = namespace(x), block * x.shape[0] // math.prod(x.shape)
     if rows:
         buffer = xp.empty_like(x[:rows, ...])
         blocks = [x[start : start + rows, ...] for start in range(0, x.shape[0], rows)]
-        parts = [xp.sum(xp.abs(b, out=buffer[: b.shape[0], ...]), axis=axes, dtype=dtype) for b in blocks]
-        return xp.sum(xp.stack(parts), axis=0) if 0 in axes else xp.concat(parts)
+        magnitudes = (xp.abs(block, out=buffer[: block.shape[0], ...]) for block in blocks)
+        if 0 in axes:
+            return xp.sum(xp.stack([xp.sum(values, axis=axes, dtype=dtype) for values in magnitudes]), axis=0)
+        sums = xp.empty(tuple([n for i, n in enumerate(x.shape) if i not in axes]), dtype=dtype, device=x.device)
+        for start, values in zip(range(0, x.shape[0], rows), magnitudes, strict=True):
+            xp.sum(values, axis=axes, dtype=dtype, out=sums[start : start + rows, ...])
+        return sums
     inner = tuple([axis - 1 for axis in axes if axis])
     parts = xp.stack([magnitude_sum(x[i, ...], inner) for i in range(x.shape[0])])
     return xp.sum(parts, axis=0) if 0 in axes else parts
+
+
+def _threads(x: Array) -> int:
+    """How many threads, each with a cache of its own, share the work on an array."""
+    torch: Any = sys.modules.get("torch")
+    return int(torch.get_num_threads()) if torch is not None and type(x) is torch.Tensor else 1
 
 
 def _has_memory(x: Array) -> bool:
