@@ -40,6 +40,7 @@ _LIMITS: Final = MappingProxyType(
     {
         "steps": (1, inf),
         "seed": (0, inf),
+        "friction_every": (0, inf),
         "tau": (0, inf),
         "reset_every": (1, inf),
         "max_fraction": (0, 1),
@@ -85,6 +86,9 @@ class Config:
     """Steps taken in the environment; the one setting that may grow when a run is resumed."""
     seed: int = 0
     """Seed that every random number of the run derives from."""
+    friction_every: int = 0
+    """Steps after which the friction of a MuJoCo task's ground is redrawn, log-uniformly from 0.02 to 2; by default
+    never."""
 
     reset: Literal["none", "redo", "regrama"] = "regrama"
     """How inactive neurons are found and reset; with none they are only measured."""

@@ -15,6 +15,7 @@ from reference_agents.config import Config
 from reference_agents.environments import make
 from reference_agents.evaluation import Policy, describe, evaluate
 from reference_agents.folder import RunFolder
+from reference_agents.friction import ChangingGround
 from reference_agents.recording import Recorder
 from reference_agents.replay import ReplayBuffer
 from reference_agents.seeding import derive
@@ -47,13 +48,15 @@ class Training:
         folder: Where its files go.
 
     Raises:
-        UsageError: If there is no such environment.
+        UsageError: If there is no such environment, or its ground cannot change as the settings say.
     """
 
     def __init__(self, config: Config, folder: RunFolder) -> None:
         self.config = config
         self.folder = folder
         self.env, self.evaluation_env = make(config.env), make(config.env)
+        envs, every = (self.env, self.evaluation_env), config.friction_every
+        self.ground = ChangingGround(envs, every=every, seed=config.seed) if every else None
         sizes = self.env.observation_size, self.env.action_size
         self.agent = make_agent(config, *sizes)
         self.replay = ReplayBuffer(config.buffer_size, *sizes)
@@ -90,6 +93,8 @@ class Training:
         progress, agent, replay = self.folder.load_checkpoint()
         self.rng.bit_generator.state = progress.pop("rng")
         self.progress = Progress(**progress)
+        if self.ground:
+            self.ground.change(self.progress.step - 1)
         self.agent.load(agent)
         self.replay.load_state(replay)
 
@@ -113,6 +118,8 @@ class Training:
     def _step(self, observation: Array) -> tuple[Array, float, bool]:
         """Act once, remember it, and learn; return the next observation, the reward, and whether the episode ended."""
         config, progress = self.config, self.progress
+        if self.ground:
+            self.ground.change(progress.step)
         progress.step += 1
         learning = progress.step > config.learning_starts
         action = self.agent.act(observation, explore=True) if learning else self._random_action(self.rng)
@@ -146,6 +153,7 @@ class Training:
                 "episode": progress.episode,
                 "return": statistics.fmean(progress.returns) if progress.returns else None,
                 "evaluation": statistics.fmean(self._evaluate()) if evaluated else None,
+                **({"friction": self.ground.friction(progress.step - 1)} if self.ground else {}),
                 **self.agent.losses(),
                 **self._counts(),
                 **{f"neurons_reset/{network}": counts.neurons_reset for network, counts in activity.counts().items()},
