@@ -267,8 +267,8 @@ def recurrent(
 
 
 def _stacked(pattern: str, views: Sequence[ParamView]) -> str:
-    """Put the stack axis in front of a pattern of outputs, if the layer has one."""
-    return f"{STACK} {pattern}" if views and views[0].parsed.stacked else pattern
+    """Put as many stack axes in front of a pattern as the layer has."""
+    return " ".join([*[STACK] * (views[0].parsed.stacks if views else 0), pattern])
 
 
 def _view(name: str, view: View | str, default: str | None = None) -> ParamView:

@@ -1,5 +1,6 @@
 """One parameter seen as neurons, and one layer's neurons: the values that a layout is made of."""
 
+import math
 import operator
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
@@ -9,7 +10,7 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 from neuroactivity.errors import LayoutError
 from neuroactivity.patterns import NEURON, STACK, Bound, Owners, Pattern, bind, parse
 
-__all__ = ["Fit", "NeuronGroup", "ParamView", "Role", "View", "as_view"]
+__all__ = ["Fit", "NeuronGroup", "ParamView", "Role", "View", "as_view", "stack_axes"]
 
 
 @dataclass(frozen=True)
@@ -19,7 +20,7 @@ class ParamView:
     Args:
         param: Name of the parameter in the mappings that the layout is used with.
         pattern: Names of its axes, for example ``"neuron in h w"``; see :mod:`neuroactivity.patterns`.
-        sizes: Sizes of named axes that cannot be inferred from the array's shape.
+        sizes: Sizes of named axes that cannot be inferred from the array's shape; ``stack`` only where it stands once.
         index: For each position along the axis called ``neuron`` the neuron that owns it, or -1 for none. By default
             position ``i`` belongs to neuron ``i``.
 
@@ -92,6 +93,8 @@ def _read_sizes(sizes: Mapping[str, int], pattern: Pattern) -> dict[str, int]:
     for name, size in sizes.items():
         if name not in pattern.names:
             raise LayoutError(f"sizes has {name!r}, which is no axis of the pattern")
+        if name == STACK and pattern.stacks > 1:
+            raise LayoutError(f"sizes has {name!r}, which stands for several axes; give the sizes of the other names")
         if not isinstance(size, int) or size < 1:
             raise LayoutError(f"expected a positive size for {name!r}, got {size!r}")
     return dict(sizes)
@@ -122,6 +125,11 @@ def as_view(view: View | str) -> ParamView:
     if not isinstance(view, tuple) or len(view) not in (2, 3):
         raise LayoutError(f"expected a ParamView, (param, pattern) or (param, pattern, sizes), got {view!r}")
     return ParamView(*view)
+
+
+def stack_axes(count: int) -> str:
+    """Say how many axes of copies are expected."""
+    return f"{('no', 'a')[count]} 'stack' axis" if count < 2 else f"{count} 'stack' axes"
 
 
 class Fit(NamedTuple):
@@ -199,11 +207,12 @@ class NeuronGroup:
         if self.neurons is not None and (not isinstance(self.neurons, int) or self.neurons < 1):
             raise LayoutError(f"group {self.name!r}: expected a positive number of neurons, got {self.neurons!r}")
         for _, view in self.views:
-            if view.parsed.stacked != self.stacked:
-                expected = "a 'stack' axis, like the first incoming parameter" if self.stacked else "no 'stack' axis"
+            if view.parsed.stacks != self.stacks:
+                like = ", like the first incoming parameter" if self.stacks else ""
+                otherwise = "; if this axis holds copies that share the neurons, name it otherwise"
                 raise LayoutError(
-                    f"group {self.name!r}, parameter {view.param!r}, pattern {view.pattern!r}: expected {expected}"
-                    + ("" if self.stacked else "; if this axis holds copies that share the neurons, name it otherwise")
+                    f"group {self.name!r}, parameter {view.param!r}, pattern {view.pattern!r}: expected "
+                    f"{stack_axes(self.stacks)}{like}" + (otherwise if view.parsed.stacks > self.stacks else "")
                 )
 
     @property
@@ -213,9 +222,14 @@ class NeuronGroup:
         return tuple([(role, view) for role in roles for view in getattr(self, role)])
 
     @property
+    def stacks(self) -> int:
+        """How many axes count independent copies of the layer: ensemble members, seeds."""
+        return self.incoming[0].parsed.stacks
+
+    @property
     def stacked(self) -> bool:
         """Whether the group holds independent copies of a layer."""
-        return self.incoming[0].parsed.stacked
+        return self.stacks > 0
 
     def bind(self, view: ParamView, shape: tuple[int, ...], neurons: int | None = None) -> Bound:
         """Fit one of the group's views to its parameter's shape; an error names group, parameter and pattern."""
@@ -249,20 +263,20 @@ class NeuronGroup:
         """
         neurons = self.count(shapes, default=default)
         fitted: list[tuple[Role, ParamView, Bound]] = []
-        stack: int | None = None
+        copies: tuple[int, ...] | None = None
         for role, view in self.views:
             if view.param not in shapes:
                 continue
             bound = self.bind(view, shapes[view.param], neurons)
             where = f"group {self.name!r}, parameter {view.param!r}, pattern {view.pattern!r}"
-            if self.stacked:
-                stack = stack or bound.size(STACK)
-                if bound.size(STACK) != stack:
-                    raise LayoutError(f"{where}: expected a stack of {stack}, got {bound.size(STACK)}")
+            copies = bound.copies if copies is None else copies
+            if bound.copies != copies:
+                sizes = [" x ".join(map(str, stack)) for stack in (copies, bound.copies)]
+                raise LayoutError(f"{where}: expected a stack of {sizes[0]}, got {sizes[1]}")
             if view.owners is not None and len(view.owners.positions) > neurons:
                 raise LayoutError(f"{where}: index names neuron {max(view.owners.index)}, the group has {neurons}")
             fitted.append((role, view, bound))
-        return Fit(tuple(fitted), (neurons,) if stack is None else (stack, neurons))
+        return Fit(tuple(fitted), (math.prod(copies), neurons) if copies else (neurons,))
 
     def to_dict(self) -> dict[str, Any]:
         """Return the group as JSON values, without what has its default."""

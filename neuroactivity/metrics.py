@@ -20,7 +20,7 @@ from neuroactivity.arrays import (
     untransformed,
 )
 from neuroactivity.errors import LayoutError
-from neuroactivity.groups import NeuronGroup, ParamView
+from neuroactivity.groups import NeuronGroup, ParamView, stack_axes
 from neuroactivity.layout import Layout, lookup
 from neuroactivity.patterns import NEURON, Bound, bind, neuron_sums, parse
 
@@ -189,10 +189,8 @@ def _output_scores(outputs: Arrays, layout: Layout) -> dict[str, Array]:
         try:
             check_array(outputs[name])
             shape = shape_of(outputs[name], "")
-            if pattern.stacked != group.stacked:
-                raise LayoutError(
-                    f"expected {'a' if group.stacked else 'no'} 'stack' axis, like the incoming parameters"
-                )
+            if pattern.stacks != group.stacks:
+                raise LayoutError(f"expected {stack_axes(group.stacks)}, like the incoming parameters")
             known = {} if group.neurons is None else {NEURON: group.neurons}
             bound = bind(pattern, shape, known)
             sums[name] = neuron_sums(outputs[name], bound, None, bound.size(NEURON))

@@ -3,7 +3,8 @@
 A pattern names the axes of an array, separated by blanks, in the manner of einops (A. Rogozhnikov, "Einops: Clear and
 reliable tensor manipulations with Einstein-like notation", ICLR 2022):
 
-- ``neuron`` counts neurons and must be there; ``stack`` counts independent copies of a layer;
+- ``neuron`` counts neurons and must be there; ``stack`` counts independent copies of a layer, and where it stands more
+  than once (vmapped seeds of an ensemble), all its axes together do, slowest first;
 - any other name is an axis that is averaged away;
 - parentheses hold several named axes that share one axis of the array, slowest first;
 - ``...`` stands for any number of axes.
@@ -39,9 +40,9 @@ class Pattern:
         return len(self.names) == len(self.axes) and ANY not in self.names
 
     @property
-    def stacked(self) -> bool:
-        """Whether an axis counts independent copies."""
-        return STACK in self.names
+    def stacks(self) -> int:
+        """How many axes count independent copies."""
+        return self.names.count(STACK)
 
 
 @dataclass(frozen=True)
@@ -54,15 +55,18 @@ class Bound:
     """The axes that count neither neurons nor copies."""
     entries: int = field(init=False, compare=False)
     """How many entries lie along those axes."""
-    stack_is_behind: bool = field(init=False, compare=False)
-    """Whether copies are counted by a later axis than neurons."""
+    copies: tuple[int, ...] = field(init=False, compare=False)
+    """The sizes of the axes that count copies."""
+    place: int = field(init=False, compare=False)
+    """How many of these axes are in front of the one that counts neurons."""
 
     def __post_init__(self) -> None:
         averaged = tuple([axis for axis, name in enumerate(self.names) if name not in (NEURON, STACK)])
-        behind = STACK in self.names and self.names.index(STACK) > self.names.index(NEURON)
+        copies = [size for name, size in zip(self.names, self.sizes, strict=True) if name == STACK]
         object.__setattr__(self, "averaged", averaged)
         object.__setattr__(self, "entries", math.prod([self.sizes[axis] for axis in averaged]))
-        object.__setattr__(self, "stack_is_behind", behind)
+        object.__setattr__(self, "copies", tuple(copies))
+        object.__setattr__(self, "place", self.names[: self.names.index(NEURON)].count(STACK))
 
     def size(self, name: str) -> int:
         """Size of the axis called ``name``."""
@@ -107,8 +111,9 @@ def parse(text: str) -> Pattern:
     """Parse a pattern.
 
     Raises:
-        LayoutError: If a name is no identifier or stands twice, ``neuron`` is missing, parentheses do not match or
-            nest, or ``...`` stands twice or inside parentheses.
+        LayoutError: If a name is no identifier, a name other than ``stack`` stands twice, or ``stack`` twice in one
+            pair of parentheses, ``neuron`` is missing, parentheses do not match or nest, or ``...`` stands twice or
+            inside parentheses.
     """
     axes: list[tuple[str, ...]] = []
     inside: list[str] | None = None
@@ -125,11 +130,13 @@ def parse(text: str) -> Pattern:
         else:
             raise LayoutError(f"unexpected {token!r} in a pattern")
     pattern = Pattern(tuple(axes))
-    repeated = sorted({name for name in pattern.names if pattern.names.count(name) > 1})
+    repeated = sorted({name for name in pattern.names if name != STACK and pattern.names.count(name) > 1})
     if inside is not None:
         raise LayoutError("expected ')', the pattern ended")
     if repeated:
         raise LayoutError(f"expected each name once, got {', '.join(map(repr, repeated))} more than once")
+    if any(axis.count(STACK) > 1 for axis in axes):
+        raise LayoutError("expected 'stack' once in a pair of parentheses, got it more than once")
     if NEURON not in pattern.names:
         raise LayoutError("expected an axis called 'neuron', found none")
     return pattern
@@ -189,14 +196,19 @@ def neuron_sums(x: Array, bound: Bound, owners: Owners | None, neurons: int) -> 
     """Sum magnitudes over everything but neurons and stack.
 
     Returns:
-        The sums, shape ``(neurons,)`` or ``(stack, neurons)``, and the number of entries behind each neuron's sum, one
-        for all neurons or one each.
+        The sums, shape ``(neurons,)`` or ``(stack, neurons)`` with all copies in one axis, and the number of entries
+        behind each neuron's sum, one for all neurons or one each.
     """
     if tuple(x.shape) != bound.sizes:
         x = namespace(x).reshape(x, bound.sizes)
     sums = magnitude_sum(x, bound.averaged)
-    if bound.stack_is_behind:
-        sums = namespace(x).permute_dims(sums, (1, 0))
+    last = len(bound.copies)
+    if bound.place < last:
+        sums = namespace(x).permute_dims(
+            sums, (*[axis for axis in range(last + 1) if axis != bound.place], bound.place)
+        )
+    if last > 1:
+        sums = namespace(x).reshape(sums, (math.prod(bound.copies), bound.size(NEURON)))
     if owners is None:
         return sums, bound.entries
     return _gather(sums, owners, neurons), tuple([bound.entries * count for count in owners.counts(neurons)])
@@ -233,8 +245,10 @@ def thin_mask(mask: Array, bound: Bound, owners: Owners | None) -> Array:
         table = constant(tuple([max(owner, 0) for owner in owners.index]), like=mask, dtype=xp.int32)
         owned = constant(tuple([owner >= 0 for owner in owners.index]), like=mask, dtype=xp.bool)
         mask = xp.logical_and(xp.take(mask, table, axis=-1), owned)
-    if len(mask.shape) == 2 and bound.stack_is_behind:
-        mask = xp.permute_dims(mask, (1, 0))
-    own = (NEURON, STACK) if len(mask.shape) == 2 else (NEURON,)
+    own, last = (NEURON, STACK) if len(mask.shape) == 2 else (NEURON,), len(bound.copies)
+    if len(mask.shape) == 2 and bound.place < last:
+        if last > 1:
+            mask = xp.reshape(mask, (*bound.copies, bound.size(NEURON)))
+        mask = xp.permute_dims(mask, (*range(bound.place), last, *range(bound.place, last)))
     thin = [size if name in own else 1 for name, size in zip(bound.names, bound.sizes, strict=True)]
     return xp.reshape(mask, tuple(thin))

@@ -52,42 +52,42 @@ def _outputs(group: NeuronGroup, found: dict[str, list[Operand]], shapes: dict[s
     own, neurons = {view.param for view in group.incoming}, group.count(shapes)
     for view in group.outgoing:
         if view.param not in own and view.param in found:
-            read = [_along_neurons(operand, view, neurons, group.stacked) for operand in found[view.param]]
+            read = [_along_neurons(operand, view, neurons) for operand in found[view.param]]
             values = [value for value in read if value is not None]
             if values:
                 return _arrange(jnp.concatenate(values, axis=-2), parse(group.activation))
     return None
 
 
-def _along_neurons(operand: Operand, view: ParamView, neurons: int, stacked: bool) -> Array | None:
-    """Take a group's neurons out of what a parameter is multiplied with: shape ``([stack,] samples, neurons)``."""
-    places = {name: axis for axis, names in enumerate(view.parsed.axes) for name in names}
-    axis, copies = operand.axes[places[NEURON]], operand.axes[places[STACK]] if stacked else None
-    if axis is None or (stacked and copies is None):
+def _along_neurons(operand: Operand, view: ParamView, neurons: int) -> Array | None:
+    """Take a group's neurons out of what a parameter is multiplied with: shape ``(*stack, samples, neurons)``."""
+    places = [operand.axes[axis] for axis, names in enumerate(view.parsed.axes) if STACK in names]
+    (own,) = [axis for axis, names in enumerate(view.parsed.axes) if NEURON in names]
+    axes = [axis for axis in (*places, operand.axes[own]) if axis is not None]
+    if len(set(axes)) <= len(places):
         return None
-    values = jnp.moveaxis(operand.value, axis, -1)
-    if copies is not None:
-        values = jnp.moveaxis(values, copies - (copies > axis), 0)
+    values = jnp.moveaxis(operand.value, axes, [*range(len(places)), -1])
     if view.owners is not None:
         owned = [positions for positions in view.owners.positions if positions]
         if len(owned) != neurons or len(set(map(len, owned))) > 1:
             return None
         values = jnp.moveaxis(values[..., np.array(owned)], -1, -2)
     else:
-        names = view.parsed.axes[places[NEURON]]
+        names = view.parsed.axes[own]
         sizes = [neurons if name == NEURON else view.sizes.get(name, -1) for name in names]
         values = jnp.moveaxis(values.reshape(*values.shape[:-1], *sizes), names.index(NEURON) - len(names), -1)
-    return values.reshape(*values.shape[: 1 if stacked else 0], -1, neurons)
+    return values.reshape(*values.shape[: len(places)], -1, neurons)
 
 
 def _arrange(values: Array, pattern: Pattern) -> Array:
-    """Bring outputs of shape ``([stack,] samples, neurons)`` into the order of axes that a pattern names."""
-    source = {STACK: 0, "samples": values.ndim - 2, NEURON: values.ndim - 1}
+    """Bring outputs of shape ``(*stack, samples, neurons)`` into the order of axes that a pattern names."""
+    stacks, samples, neurons = iter(range(values.ndim - 2)), values.ndim - 2, values.ndim - 1
     order: list[int | None] = []
     for names in pattern.axes:
-        special = next((name for name in (NEURON, STACK) if name in names), "samples")
-        if special != "samples" or source["samples"] not in order:
-            order.append(source[special])
+        if NEURON in names or STACK in names:
+            order.append(neurons if NEURON in names else next(stacks))
+        elif samples not in order:
+            order.append(samples)
         elif names != ("...",):
             order.append(None)
     values = jnp.transpose(values, [axis for axis in order if axis is not None])

@@ -35,7 +35,7 @@ def list_attention(
         projections = [part for part in parts if part is not None and _has_heads(part)]
         if len(projections) == len(_PARTS):
             output = modules.get(f"{prefix}out")
-            several = attention == "heads" or len(projections[0].shapes["kernel"]) == 4
+            several = attention == "heads" or len(projections[0].shapes["kernel"]) > 3
             describe = _whole_heads if several else _channels
             found |= describe(parent or "attention", projections, output)
         elif parent in heads and attention == "heads":
@@ -45,7 +45,7 @@ def list_attention(
 
 def _has_heads(module: Module) -> bool:
     kernel, bias = module.shapes.get("kernel", ()), module.shapes.get("bias")
-    return len(kernel) in (3, 4) and (bias is None or bias == (*kernel[:-3], *kernel[-2:]))
+    return len(kernel) >= 3 and (bias is None or bias == (*kernel[:-3], *kernel[-2:]))
 
 
 def _channels(name: str, projections: list[Module], output: Module | None) -> dict[str, list[Listed]]:
@@ -66,7 +66,7 @@ def _channels(name: str, projections: list[Module], output: Module | None) -> di
 
 def _whole_heads(name: str, projections: list[Module], output: Module | None) -> dict[str, list[Listed]]:
     """Describe all projections as one group of heads."""
-    stack = "stack " if len(projections[0].shapes["kernel"]) == 4 else ""
+    stack = "stack " * (len(projections[0].shapes["kernel"]) - 3)
     incoming = [(part.param("kernel"), f"{stack}in neuron dim") for part in projections]
     restored = [(part.param("bias"), f"{stack}neuron dim") for part in projections if "bias" in part.shapes]
     group = NeuronGroup(name, incoming, restored, activation=f"{stack}... neuron dim")
@@ -79,7 +79,7 @@ def _whole_heads(name: str, projections: list[Module], output: Module | None) ->
 
 def _equinox_heads(name: str, projections: list[Module], heads: int) -> dict[str, list[Listed]]:
     """Describe the projections of one attention layer of Equinox as one group of heads."""
-    stack, sizes = "stack " if len(projections[0].shapes["weight"]) == 3 else "", {"neuron": heads}
+    stack, sizes = "stack " * (len(projections[0].shapes["weight"]) - 2), {"neuron": heads}
     incoming = [(part.param("weight"), f"{stack}(neuron dim) in", sizes) for part in projections]
     restored = [(part.param("bias"), f"{stack}(neuron dim)", sizes) for part in projections if "bias" in part.shapes]
     group = NeuronGroup(name, incoming, restored, activation=f"{stack}... (neuron dim)", neurons=heads)

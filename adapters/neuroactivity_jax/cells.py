@@ -70,15 +70,14 @@ def _gate_by_gate(
 ) -> NeuronGroup:
     """Describe a cell with a layer for each gate."""
     weight, bias = leaves
-    stack = "stack " if len(from_hidden[0].shapes[weight]) == 3 else ""
+    stack = "stack " * (len(from_hidden[0].shapes[weight]) - 2)
     incoming = [(module.param(weight), f"{stack}in neuron") for module in from_input]
     incoming += [(module.param(weight), f"{stack}other neuron") for module in from_hidden]
     restored = [
         (module.param(bias), f"{stack}neuron") for module in (*from_input, *from_hidden) if bias in module.shapes
     ]
     outgoing = [(module.param(weight), f"{stack}neuron other") for module in from_hidden]
-    activation = "stack ... neuron" if stack else "... neuron"
-    return NeuronGroup(name, incoming, restored, outgoing, activation=activation)
+    return NeuronGroup(name, incoming, restored, outgoing, activation=f"{stack}... neuron")
 
 
 def _all_gates(
@@ -95,7 +94,7 @@ def _all_gates(
     """Describe a cell whose gates share arrays."""
     *copies, rows, columns = second.shapes[recurrent]
     units, gated = (rows, columns) if neuron_last else (columns, rows)
-    stack, gates = "stack " if copies else "", {"gate": gated // units}
+    stack, gates = "stack " * len(copies), {"gate": gated // units}
     order = ("{} (gate neuron)" if neuron_last else "(gate neuron) {}").format
     return na.recurrent(
         name,
@@ -110,7 +109,7 @@ def _all_gates(
 def _haiku_lstm(module: Module) -> NeuronGroup | None:
     """Describe a cell with one array for inputs and hidden units, in this order."""
     *copies, rows, columns = module.shapes["w"]
-    units, gates, stack = columns // 4, {"gate": 4}, "stack " if copies else ""
+    units, gates, stack = columns // 4, {"gate": 4}, "stack " * len(copies)
     if columns % 4 or rows <= units:
         return None
     hidden = (-1,) * (rows - units) + tuple(range(units))
@@ -119,5 +118,5 @@ def _haiku_lstm(module: Module) -> NeuronGroup | None:
         [ParamView(module.param("w"), f"{stack}in (gate neuron)", gates)],
         [ParamView(module.param("b"), f"{stack}(gate neuron)", gates)] if "b" in module.shapes else [],
         [ParamView(module.param("w"), f"{stack}neuron (gate other)", gates, hidden)],
-        activation="stack ... neuron" if stack else "... neuron",
+        activation=f"{stack}... neuron",
     )

@@ -11,8 +11,8 @@ from neuroactivity_jax.readings import Convention, Reading, scale_readings, weig
 
 __all__ = ["Convention", "Stacked", "list_layers"]
 
-Stacked: TypeAlias = bool | Collection[str] | None
-"""Whether arrays have a leading axis of independent copies: all, none, those below certain paths, or to be told."""
+Stacked: TypeAlias = int | Collection[str] | Mapping[str, int] | None
+"""How many leading axes of independent copies arrays have: all of them, or those below certain paths; or to be told."""
 
 _CONVENTIONS: dict[str, Convention] = {"kernel": "flax", "w": "haiku", "weight": "equinox"}
 _KINDS: dict[str, Kind] = {"embedding": "embedding", "embeddings": "embedding", "scale": "scale"}
@@ -34,7 +34,12 @@ class _Layer(NamedTuple):
 
 
 def list_layers(
-    modules: Sequence[Module], hints: Mapping[str, Hint], convention: Convention | None, stacked: Stacked
+    modules: Sequence[Module],
+    hints: Mapping[str, Hint],
+    convention: Convention | None,
+    stacked: Stacked,
+    *,
+    mapped: bool = False,
 ) -> list[Listed]:
     """List dense and convolutional layers, embeddings and normalisations.
 
@@ -42,22 +47,22 @@ def list_layers(
         modules: The modules.
         hints: What is known of some of them beyond names and shapes, by name.
         convention: The order of axes in all of them, if names are not to tell it.
-        stacked: Which of them have a leading axis of independent copies.
+        stacked: Which of them have leading axes of independent copies.
+        mapped: Whether all arrays of the tree look as if a ``vmap`` had given them one axis.
 
     Raises:
         LayoutError: If an array can be read in several ways, or not in the way that is asked for.
     """
-    layers = [_read(module, hints.get(module.name), convention, stacked) for module in modules]
+    layers = [_read(module, hints.get(module.name), convention, stacked, mapped) for module in modules]
     known = [layer for layer in layers if layer is not None and layer.readings]
-    copies = {
-        layer.module.name: layer.shape[0] if layer.readings[0].stacked else 0
-        for layer in known
-        if len(layer.readings) == 1
-    }
-    return [_describe(layer, _choose(layer, copies)) for layer in known]
+    sure = [layer for layer in known if len(layer.readings) == 1]
+    copies = {layer.module.name: layer.shape[: layer.readings[0].stacks] for layer in sure}
+    return [_describe(layer, _choose(layer, copies, mapped)) for layer in known]
 
 
-def _read(module: Module, hint: Hint | None, convention: Convention | None, stacked: Stacked) -> _Layer | None:
+def _read(
+    module: Module, hint: Hint | None, convention: Convention | None, stacked: Stacked, mapped: bool
+) -> _Layer | None:
     """Find out what a module is, and how its arrays can be read."""
     leaf = module.find("kernel", "w", "weight", "embedding", "embeddings", "scale")
     if leaf is None:
@@ -72,34 +77,36 @@ def _read(module: Module, hint: Hint | None, convention: Convention | None, stac
     elif kind == "scale":
         readings = scale_readings(shape, 1 if hint is None else hint.axes, ones=leaf == "scale" and bias == "offset")
     else:
-        readings, bias = [Reading("vocabulary neuron", ""), Reading("stack vocabulary neuron", "")], None
-    readings = [reading for reading in readings if reading.axes == len(shape)]
-    wanted = len(shape) > hint.axes if hint is not None else _wanted(module, stacked)
-    fitting = [reading for reading in readings if wanted is None or reading.stacked == wanted]
-    if hint is not None and len(shape) > hint.axes + 1:
-        raise LayoutError(f"parameter {module.param(leaf)!r}: expected at most one axis of copies, got shape {shape}")
+        readings, bias = [Reading("stack " * (len(shape) - 2) + "vocabulary neuron", "")], None
+    wanted = max(len(shape) - hint.axes, 0) if hint is not None else _wanted(module, stacked)
+    most = len(shape) if mapped or (wanted or 0) > 1 else 1  # ``ConvLocal`` has the shapes of a stack in a stack
+    readings = [reading for reading in readings if reading.axes == len(shape) and reading.stacks <= most]
+    fitting = [reading for reading in readings if wanted is None or reading.stacks == wanted]
     if readings and not fitting:
-        expected = "a leading axis of copies" if wanted else "no leading axis of copies"
-        raise LayoutError(f"parameter {module.param(leaf)!r}: expected {expected}, got shape {shape}")
+        expected = f"{('no', 'a')[wanted]} leading axis" if wanted in (0, 1) else f"{wanted} leading axes"
+        raise LayoutError(f"parameter {module.param(leaf)!r}: expected {expected} of copies, got shape {shape}")
     return _Layer(module, kind, leaf, bias, order, fitting)
 
 
-def _wanted(module: Module, stacked: Stacked) -> bool | None:
-    """Whether the user says that a module has a leading axis of copies."""
-    if stacked is None or isinstance(stacked, bool):
+def _wanted(module: Module, stacked: Stacked) -> int | None:
+    """How many leading axes of copies a module has, if the user says it."""
+    if stacked is None or isinstance(stacked, int):
         return stacked
-    return any(f"{module.name}/".startswith(f"{path}/") for path in stacked)
+    paths = [path for path in stacked if f"{module.name}/".startswith(f"{path}/")]
+    counts = stacked if isinstance(stacked, Mapping) else dict.fromkeys(stacked, 1)
+    return counts[max(paths, key=len)] if paths else 0
 
 
-def _choose(layer: _Layer, copies: Mapping[str, int]) -> Reading:
+def _choose(layer: _Layer, copies: Mapping[str, Shape], mapped: bool) -> Reading:
     """Choose among the readings of a layer by its name, and by the layers that are nearest to it in the tree."""
     if len(layer.readings) == 1:
         return layer.readings[0]
     nearest = _nearest(layer.module.name, copies)
-    if nearest == {layer.shape[0]}:
-        return next(reading for reading in layer.readings if reading.stacked)
-    plain = [reading for reading in layer.readings if not reading.stacked and not reading.weight.endswith("dim")]
-    if plain and (layer.shape[:-3] or "conv" in layer.module.last.lower()):
+    alike = [reading for reading in layer.readings if reading.stacks and nearest == {layer.shape[: reading.stacks]}]
+    if alike:
+        return alike[0]
+    plain = [reading for reading in layer.readings if not reading.stacks and not reading.weight.endswith("dim")]
+    if plain and ((layer.shape[:-3] and not mapped) or "conv" in layer.module.last.lower()):
         return plain[0]
     ways = " or ".join(repr(reading.weight) for reading in layer.readings)
     raise LayoutError(
@@ -108,15 +115,15 @@ def _choose(layer: _Layer, copies: Mapping[str, int]) -> Reading:
     )
 
 
-def _nearest(name: str, copies: Mapping[str, int]) -> set[int]:
-    """Return the numbers of copies, 0 for no stack, of the layers with which one shares the longest path."""
+def _nearest(name: str, copies: Mapping[str, Shape]) -> set[Shape]:
+    """Return the sizes of the stacks, empty for none, of the layers with which one shares the longest path."""
 
     def shared(other: str) -> int:
         pairs = zip(name.split("/"), other.split("/"), strict=False)
         return next((place for place, (a, b) in enumerate(pairs) if a != b), len(name.split("/")))
 
     longest = max(map(shared, copies), default=0)
-    return {count for other, count in copies.items() if shared(other) == longest}
+    return {sizes for other, sizes in copies.items() if shared(other) == longest}
 
 
 def _describe(layer: _Layer, reading: Reading) -> Listed:
@@ -133,8 +140,7 @@ def _describe(layer: _Layer, reading: Reading) -> Listed:
         group = na.norm(name, scale=weight, shift=bias)
     elif spatial:
         outputs = "batch neuron ..." if layer.convention == "equinox" else "... neuron"
-        activation = f"stack {outputs}" if reading.stacked else outputs
-        group = na.conv(name, weight=weight, bias=bias, activation=activation)
+        group = na.conv(name, weight=weight, bias=bias, activation="stack " * reading.stacks + outputs)
     else:
         group = na.dense(name, weight=weight, bias=bias)
     return Listed(group, folds)
@@ -143,7 +149,7 @@ def _describe(layer: _Layer, reading: Reading) -> Listed:
 def _vector(module: Module, leaf: str, pattern: str, folds: dict[str, Fold]) -> tuple[str, str]:
     """Describe an array, with its neurons and axes of size one beside them folded into one axis."""
     shape, names = module.shapes[leaf], pattern.split()
-    start = names.index("stack") + 1 if "stack" in names else 0
+    start = names.count("stack")
     rest = names[start:]
     sizes = [size for size, name in zip(shape[start:], rest, strict=True) if name != "neuron"]
     if not sizes or set(sizes) != {1} or "in" in rest or "one" in rest:

@@ -32,7 +32,7 @@ def list_groups(
         attention: Whether a neuron of an attention layer is a channel of a projection or a whole head.
         rule: Asked first for every parameter.
         convention: The order of axes, if names do not tell it.
-        stacked: Which arrays have a leading axis of independent copies, if shapes do not tell it.
+        stacked: Which arrays have leading axes of independent copies, if shapes do not tell it.
 
     Raises:
         LayoutError: If names and shapes of an array can be read in several ways.
@@ -40,11 +40,13 @@ def list_groups(
     params = parameters(tree)
     listed = _by_rule(rule, params)
     taken = {view.param for entry in listed for view in entry.group.incoming + entry.group.restored}
-    modules = {module.name: module for module in _modules(tree) if not taken & {*map(module.param, module.shapes)}}
+    present = _modules(tree)
+    modules = {module.name: module for module in present if not taken & {*map(module.param, module.shapes)}}
     apart = list_attention(modules, attention, equinox_heads(tree)) | list_cells(list(modules.values()))
     listed += [entry for entries in apart.values() for entry in entries]
     rest = [module for name, module in modules.items() if name not in apart]
-    listed += list_layers(rest, equinox_hints(tree), convention, stacked)
+    mapped = len(present) > 1 and len({value.shape[:1] for value in params.values()}) == 1
+    listed += list_layers(rest, equinox_hints(tree), convention, stacked, mapped=mapped)
     order = {name: place for place, name in enumerate(params)}
     return sorted(listed, key=lambda entry: order.get(entry.group.incoming[0].param, len(order)))
 

@@ -52,7 +52,8 @@ def layout_of(
             known here.
         convention: The order of axes, ``"flax"``, ``"haiku"`` or ``"equinox"``, if names do not tell it.
         stacked: Which parameters have a leading axis of independent copies, if shapes do not tell it: ``True`` for all,
-            ``False`` for none, or paths such as ``["params/critics"]``.
+            ``False`` for none, or paths such as ``["params/critics"]``. For several such axes (members, seeds) their
+            number instead of ``True``, or a mapping of paths to numbers, of which the longest path counts.
         seed: Seed of the probes.
 
     Returns:

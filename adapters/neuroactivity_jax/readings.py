@@ -21,9 +21,9 @@ class Reading(NamedTuple):
     bias: str
 
     @property
-    def stacked(self) -> bool:
-        """Whether the first axis holds independent copies."""
-        return self.weight.startswith("stack ")
+    def stacks(self) -> int:
+        """How many leading axes hold independent copies."""
+        return self.weight.split().count("stack")
 
     @property
     def axes(self) -> int:
@@ -71,15 +71,14 @@ def scale_readings(shape: Shape, axes: int, *, ones: bool) -> list[Reading]:
     if ones and set(shape[:-1]) == {1}:
         pattern = " ".join([*(f"one{place}" for place in range(1, len(shape))), "neuron"])
         return [Reading(pattern, pattern)]
-    return [Reading(f"stack neuron{further}", f"stack neuron{further}")] if len(shape) == axes + 1 else []
+    stacks = "stack " * (len(shape) - axes)
+    return [Reading(f"{stacks}neuron{further}", f"{stacks}neuron{further}")] if stacks else []
 
 
 def _candidates(axes: int, convention: Convention, swapped: bool) -> Iterator[Reading]:
     """Yield every way to read a weight of so many axes, with outputs and inputs swapped or not."""
-    for copies in ((), ("stack",)):
-        spare = axes - 2 - len(copies)
-        if not 0 <= spare < len(_SPATIAL):
-            continue
+    for spare in range(min(axes - 2, len(_SPATIAL) - 1), -1, -1):
+        copies = ("stack",) * (axes - 2 - spare)
         spatial = _SPATIAL[spare]
         if convention == "equinox":
             pair = ("in", "neuron") if swapped else ("neuron", "in")
@@ -100,5 +99,5 @@ def _fits(reading: Reading, shape: Shape, bias: Shape | None) -> bool:
     if bias is None:
         return True
     sizes = dict(zip(reading.weight.split(), shape, strict=True))
-    own = {axis: size if axis in ("stack", "neuron", "dim") else 1 for axis, size in sizes.items()}
-    return bias == tuple(own[axis] for axis in reading.bias.split())
+    own = [sizes[axis] if axis in ("neuron", "dim") else 1 for axis in reading.bias.split()[reading.stacks :]]
+    return bias == (*shape[: reading.stacks], *own)

@@ -116,7 +116,7 @@ def complete(feeds: Feeds, undecided: frozenset[int], neurons: int, size: int) -
     return "", feeds
 
 
-def feeding_view(own: ParamView, axis: int, name: str, feeds: Feeds, size: int, *, stacked: bool) -> ParamView:
+def feeding_view(own: ParamView, axis: int, name: str, feeds: Feeds, size: int, *, stacks: int) -> ParamView:
     """Write down that a group's neurons feed positions along one axis of a parameter.
 
     Args:
@@ -125,10 +125,15 @@ def feeding_view(own: ParamView, axis: int, name: str, feeds: Feeds, size: int, 
         name: How the whole axis is read, from :func:`complete`; empty if by an index.
         feeds: Which neuron feeds which position.
         size: Size of the axis.
-        stacked: Whether the neurons have independent copies, along the parameter's ``stack`` axis.
+        stacks: Along how many of the parameter's ``stack`` axes, from the first, the neurons have independent copies.
+            The neurons are the same for all copies along the others.
     """
-    renamed = {NEURON: "out", STACK: STACK if stacked else "copies"}
-    axes = [" ".join(renamed.get(part, part) for part in names) for names in own.parsed.axes]
+    copies = [STACK if number < stacks else f"copies{number - stacks or ''}" for number in range(own.parsed.stacks)]
+    renamed, words = {NEURON: "out", STACK: copies[0] if copies else STACK}, iter(copies)
+    axes = [
+        " ".join(next(words) if part == STACK else renamed.get(part, part) for part in names)
+        for names in own.parsed.axes
+    ]
     texts = [f"({text})" if " " in text else text for text in axes]
     texts[axis] = name or NEURON
     pattern = " ".join(texts)

@@ -156,5 +156,5 @@ def views_of(prober: Prober, group: str, links: Sequence[Link]) -> list[ParamVie
             continue
         size = prober.shapes[link.view.param][link.axis]
         how, feeds = complete(link.feeds, link.undecided, prober.neurons[group], size)
-        views.append(feeding_view(link.view, link.axis, how, feeds, size, stacked=listed.stacked))
+        views.append(feeding_view(link.view, link.axis, how, feeds, size, stacks=listed.stacks))
     return views

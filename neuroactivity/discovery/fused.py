@@ -50,7 +50,7 @@ def regroup(
             if not links or not is_telling(prober, links, findings):
                 continue
             direct = directly(prober, links, findings)
-            outgoing = [_view(prober, link, max(owner) + 1, stacked=candidate.stacked) for link in direct]
+            outgoing = [_view(prober, link, max(owner) + 1) for link in direct]
             trial = prober.replace(Layout([g if g.name != name else candidate for g in prober.layout.values()]))
             if name in prove(trial, {name: [name]}, {name: outgoing}):
                 found[name] = NeuronGroup(**{**vars(candidate), "outgoing": outgoing})
@@ -106,8 +106,8 @@ def _links(prober: Prober, name: str, owner: list[int], readings: Mapping[Axis, 
     return links
 
 
-def _view(prober: Prober, link: Link, neurons: int, *, stacked: bool) -> ParamView:
+def _view(prober: Prober, link: Link, neurons: int) -> ParamView:
     """Write a link of coarse neurons down as an outgoing view."""
     size = prober.shapes[link.view.param][link.axis]
     how, feeds = complete(link.feeds, link.undecided, neurons, size)
-    return feeding_view(link.view, link.axis, how, feeds, size, stacked=stacked)
+    return feeding_view(link.view, link.axis, how, feeds, size, stacks=0)

@@ -99,6 +99,8 @@ class _Search:
         groups = []
         for name, listed in self.prober.layout.items():
             group, found = self.coarser.get(name, listed), self.findings[name]
+            if any(view.parsed.stacks != group.stacks for view in found.outgoing):
+                found = Finding(status="unproved", reason="what it feeds reads several of its copies at once")
             update = {
                 "outgoing": found.outgoing if found.status in ("exclusive", "through_norm") else (),
                 "partners": [other for other in self.prober.layout if other in self._partners(name)],

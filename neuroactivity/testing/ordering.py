@@ -91,7 +91,7 @@ def table_of(entries: Entries, names: tuple[str, ...] | None) -> list[list[float
     """
     own = entries.names
     order = [own.index(name) for name in (names or own) if name not in (STACK, NEURON)]
-    first = [own.index(name) for name in (STACK, NEURON) if name in own]
+    first = [axis for name in (STACK, NEURON) for axis, given in enumerate(own) if given == name]
     xp = namespace(entries.array)
     moved = xp.permute_dims(entries.array, (*first, *order))
     if dtype_name(moved.dtype).rpartition(".")[2] != "float64":
@@ -103,7 +103,8 @@ def table_of(entries: Entries, names: tuple[str, ...] | None) -> list[list[float
 def _note_readers(keys: _Keys, number: int, view: ParamView, bound: Bound) -> None:
     """Note which neuron each position along the axis of an outgoing view reads."""
     axis, names = _neuron_axis(view, bound)
-    sizes = [bound.size(name) for name in names]
+    start = bound.names.index(NEURON) - names.index(NEURON)
+    sizes = bound.sizes[start : start + len(names)]
     inner = math.prod(sizes[names.index(NEURON) + 1 :])
     read = keys.setdefault((view.param, axis), {})
     counts: dict[int, int] = {}

@@ -183,16 +183,41 @@ def test_equinox_says_what_its_layers_are():
     assert patterns(frozen) == {"conv": ["neuron in k"]}
 
 
-def test_two_axes_of_copies_are_refused_where_a_layer_is_known():
-    twice = jax.tree.map(
-        lambda leaf: jax.ShapeDtypeStruct((2, 2, *leaf.shape), leaf.dtype),
-        eqx.filter_eval_shape(eqx.nn.Linear, 3, 4, key=KEY),
-    )
-    with pytest.raises(
-        na.LayoutError, match=r"parameter 'weight': expected at most one axis of copies, got shape \(2, 2, 4"
-    ):
-        patterns(twice)
+def twice(params):
+    """The shapes of parameters of two members and three seeds."""
+    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((3, 2, *leaf.shape), leaf.dtype), params)
+
+
+def test_two_axes_of_copies_are_told_by_the_layer_or_by_all_arrays():
+    linear = eqx.filter_eval_shape(eqx.nn.Linear, 3, 4, key=KEY)
+    assert patterns(twice(linear)) == {"weight": ["stack stack neuron in", "stack stack neuron"]}
+    layers = tree(d__kernel=(3, 4), d__bias=(4,), c__kernel=(3, 3, 4, 6), c__bias=(6,), ln__scale=(6,), ln__bias=(6,))
+    layers |= tree(e__embedding=(9, 4), bare__kernel=(6, 1))
+    found = patterns(twice(layers))
+    assert found == {name: [f"stack stack {own}" for own in views] for name, views in patterns(layers).items()}
+    beside = twice(layers) | tree(other__kernel=(5, 4), other__bias=(4,))
+    assert list(patterns(beside)) == ["bare", "other"]
     assert patterns(tree(d__kernel=(5, 2, 3, 4), d__bias=(5, 2, 4))) == {}
+    cell = jax.eval_shape(hk.transform(haiku_sequence(hk.GRU)).init, KEY, TOKENS)
+    assert {entry.group.stacks for entry in list_groups(twice(cell))} == {2}
+
+
+def test_a_number_of_axes_of_copies_can_be_said():
+    """Arrays without bias; two axes of copies beside arrays without any."""
+    bare = twice(tree(critics__a__kernel=(5, 8), critics__b__kernel=(8, 1)))
+    with pytest.raises(na.LayoutError, match="'stack in neuron dim' or 'stack stack in neuron'; say which by stacked="):
+        patterns(bare)
+    expected = {"critics/a": ["stack stack in neuron"], "critics/b": ["stack stack in neuron"]}
+    assert patterns(bare, stacked=2) == expected
+    beside = bare | tree(actor__kernel=(3, 5, 4), actor__bias=(3, 4), trunk__kernel=(5, 4), trunk__bias=(4,))
+    expected |= {"actor": ["stack in neuron", "stack neuron"], "trunk": ["in neuron", "neuron"]}
+    assert patterns(beside, stacked={"critics": 2, "actor": 1}) == expected
+    inner = patterns({"net": beside}, stacked={"net": 0, "net/critics": 2, "net/actor": 1})
+    assert inner == {f"net/{name}": views for name, views in expected.items()}
+    with pytest.raises(
+        na.LayoutError, match=r"'actor/kernel': expected 2 leading axes of copies, got shape \(3, 5, 4\)"
+    ):
+        patterns(beside, stacked=2)
 
 
 def test_attention_in_a_stack_is_one_of_heads():

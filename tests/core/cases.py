@@ -126,6 +126,25 @@ STACK_BEHIND = _case(
     {"h": (5, 4, 3)},
     {"h": (3, 4)},
 )
+STACKS_APART = _case(
+    "two stacks around the neurons",
+    [
+        NeuronGroup(
+            "h",
+            [("h.w", "in stack neuron stack"), ("g.w", "(stack in) (stack neuron)", {"in": 4})],
+            restored=[("h.b", "neuron stack stack")],
+            outgoing=[
+                ("q.w", "(neuron stack) out stack"),
+                ParamView("r.w", "stack neuron stack", index=(3, 0, -1, 2, 1, 4, 0)),
+            ],
+            activation="stack batch (neuron stack)",
+            neurons=5,
+        )
+    ],
+    {"h.w": (4, 3, 5, 2), "g.w": (12, 10), "h.b": (5, 3, 2), "q.w": (15, 4, 2), "r.w": (3, 7, 2)},
+    {"h": (3, 6, 10)},
+    {"h": (6, 5)},
+)
 ATTENTION_TORCH = _case(
     "attention torch",
     [
@@ -274,7 +293,8 @@ SHARED_OUT = _case(
 
 CASES = (
     DENSE_TORCH, DENSE_FLAX, CONV_TORCH, CONV_FLAX, DEPTHWISE, FLATTEN_FIRST, FLATTEN_LAST, TWIN_CRITICS, STACK_BEHIND,
-    ATTENTION_TORCH, ATTENTION_FLAX, FUSED_QKV, LSTM, GRU, LAYER_NORM, RESIDUAL, CONCATENATION, UNEVEN, SHARED_OUT,
+    STACKS_APART, ATTENTION_TORCH, ATTENTION_FLAX, FUSED_QKV, LSTM, GRU, LAYER_NORM, RESIDUAL, CONCATENATION, UNEVEN,
+    SHARED_OUT,
 )  # fmt: skip
-VARIED = (DENSE_FLAX, CONV_TORCH, STACK_BEHIND, RESIDUAL, UNEVEN)
+VARIED = (DENSE_FLAX, CONV_TORCH, STACK_BEHIND, STACKS_APART, RESIDUAL, UNEVEN)
 """A few that differ most, where every case on every library would only cost time."""

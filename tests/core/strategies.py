@@ -1,5 +1,7 @@
 """Random layouts for property tests: any pattern the notation allows, over arrays of a few entries."""
 
+import math
+
 import numpy as np
 from hypothesis import strategies as st
 
@@ -15,20 +17,22 @@ def index_of(draw, neurons):
 
 
 @st.composite
-def views(draw, param, neurons, stack=None):
+def views(draw, param, neurons, stack=()):
     """A view of a parameter, and the shape of the parameter: random axes, order, parentheses, ellipsis and index."""
     index = draw(st.none() | index_of(neurons))
     sizes = {name: draw(st.integers(1, 3)) for name in draw(st.lists(st.sampled_from("abc"), max_size=3, unique=True))}
     sizes["neuron"] = neurons if index is None else len(index)
-    if stack is not None:
-        sizes["stack"] = stack
-    axes = []
-    for name in draw(st.permutations(sorted(sizes))):
-        if axes and draw(st.integers(0, 3)) == 0:
+    axes, shape, copies = [], [], iter(stack)
+    for name in draw(st.permutations([*sorted(sizes), *["stack"] * len(stack)])):
+        size = next(copies) if name == "stack" else sizes[name]
+        if axes and draw(st.integers(0, 3)) == 0 and not (name == "stack" and name in axes[-1]):
             axes[-1].append(name)
+            shape[-1] *= size
         else:
             axes.append([name])
-    shape = tuple(int(np.prod([sizes[name] for name in axis])) for axis in axes)
+            shape.append(size)
+    if len(stack) == 1:
+        sizes["stack"] = stack[0]
 
     texts = [f"({' '.join(axis)})" if len(axis) > 1 or draw(st.booleans()) else axis[0] for axis in axes]
     plain = [i for i, axis in enumerate(axes) if len(axis) == 1 and axis[0] in "abc"]
@@ -40,25 +44,27 @@ def views(draw, param, neurons, stack=None):
 
     declared = {}
     for axis in axes:
-        # The number of neurons is the group's or the index's; one more name an axis may be left to be inferred.
+        # The number of neurons is the group's or the index's; one more name an axis may be left to be inferred, and
+        # ``stack`` must be where it stands twice.
         others = [name for name in axis if name != "neuron"] if len(axis) > 1 else []
         left_out = draw(st.sampled_from(others)) if others and draw(st.booleans()) else None
+        left_out = "stack" if "stack" in axis and len(stack) > 1 else left_out
         declared |= {name: sizes[name] for name in others if name != left_out}
-    return ParamView(param, " ".join(texts), declared, index), shape
+    return ParamView(param, " ".join(texts), declared, index), tuple(shape)
 
 
 @st.composite
 def groups(draw, *, incoming=2, restored=1, outgoing=2):
     """A layout of one group with random views, and the shapes of its parameters and its scores."""
     neurons = draw(st.integers(1, 4))
-    stack = draw(st.none() | st.integers(1, 3))
+    stack = tuple(draw(st.lists(st.integers(1, 3), max_size=2)))
     shapes, roles = {}, []
     for role, most, least in (("in", incoming, 1), ("rest", restored, 0), ("out", outgoing, 0)):
         drawn = [draw(views(f"{role}{i}", neurons, stack)) for i in range(draw(st.integers(least, most)))]
         shapes |= {view.param: shape for view, shape in drawn}
         roles.append([view for view, _ in drawn])
     layout = na.Layout([NeuronGroup("g", *roles, neurons=neurons)])
-    return layout, shapes, (neurons,) if stack is None else (stack, neurons)
+    return layout, shapes, (math.prod(stack), neurons) if stack else (neurons,)
 
 
 def arrays(shapes, seed):

@@ -59,6 +59,13 @@ def test_conv_outputs_follow_the_kernel(pattern, activation):
     assert na.conv("c", weight=("w", pattern), activation=f"{stack}... neuron").activation == f"{stack}... neuron"
 
 
+def test_two_stacks_are_in_front_of_biases_and_outputs():
+    twins = na.dense("fc", weight=("w", "stack stack in neuron"), bias="b")
+    assert (twins.restored[0].pattern, twins.activation) == ("stack stack neuron", "stack stack ... neuron")
+    assert (twins.stacks, twins.stacked) == (2, True)
+    assert na.conv("c", weight=("w", "stack stack neuron in h w")).activation == "stack stack batch neuron ..."
+
+
 def test_residual():
     group = na.residual(
         "stream",

@@ -91,6 +91,23 @@ def test_group_with_a_stack_in_some_views_only():
     )
 
 
+def test_group_with_more_stacks_in_some_views_than_in_others():
+    text = error_of(NeuronGroup, "g", [("w", "stack stack neuron")], restored=[("b", "stack neuron")])
+    assert text == (
+        "group 'g', parameter 'b', pattern 'stack neuron': expected 2 'stack' axes, like the first incoming parameter"
+    )
+    text = error_of(NeuronGroup, "g", [("w", "stack neuron")], outgoing=[("v", "stack stack neuron out")])
+    assert text == (
+        "group 'g', parameter 'v', pattern 'stack stack neuron out': expected a 'stack' axis, like the first incoming "
+        "parameter; if this axis holds copies that share the neurons, name it otherwise"
+    )
+
+
+def test_view_with_one_size_for_several_stacks():
+    text = error_of(ParamView, "w", "(stack in) stack neuron", {"stack": 2})
+    assert text.endswith("sizes has 'stack', which stands for several axes; give the sizes of the other names")
+
+
 def test_layout_with_a_name_twice():
     groups = [NeuronGroup("g", [W]), NeuronGroup("g", [("v", "neuron")])]
     assert error_of(na.Layout, groups) == "group 'g': expected each name once, got it twice"

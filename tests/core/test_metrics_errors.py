@@ -56,6 +56,9 @@ def test_views_that_disagree_on_the_stack_are_an_error():
     layout = na.Layout([na.NeuronGroup("g", [("w", "stack neuron"), ("v", "neuron stack")])])
     text = error_of(na.grama, {"w": np.ones((2, 4)), "v": np.ones((4, 3))}, layout)
     assert text == "group 'g', parameter 'v', pattern 'neuron stack': expected a stack of 2, got 3"
+    layout = na.Layout([na.NeuronGroup("g", [("w", "stack stack neuron")], [("v", "stack stack neuron")])])
+    with pytest.raises(na.LayoutError, match=r"parameter 'v', .* expected a stack of 3 x 2, got 2 x 3"):
+        layout.validate({"w": np.ones((3, 2, 4)), "v": np.ones((2, 3, 4))})
 
 
 def test_an_index_beyond_the_neurons_is_an_error():
@@ -84,6 +87,12 @@ def test_outputs_of_a_stack_need_a_stack_axis():
     group = na.NeuronGroup("q", [("w", "stack neuron in")], activation="batch neuron")
     text = error_of(na.tau_dormant, {"q": np.ones((3, 4))}, na.Layout([group]))
     assert text == "group 'q', activation 'batch neuron': expected a 'stack' axis, like the incoming parameters"
+
+
+def test_outputs_of_two_stacks_need_both():
+    group = na.NeuronGroup("q", [("w", "stack stack neuron in")], activation="stack batch neuron")
+    text = error_of(na.tau_dormant, {"q": np.ones((2, 3, 4))}, na.Layout([group]))
+    assert text == "group 'q', activation 'stack batch neuron': expected 2 'stack' axes, like the incoming parameters"
 
 
 def test_outputs_without_a_stack_must_not_have_one():

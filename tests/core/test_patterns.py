@@ -20,6 +20,8 @@ from .strategies import arrays, groups, seeds
         ("(qkv neuron dim) in", (("qkv", "neuron", "dim"), ("in",))),
         ("  stack   in\tneuron ", (("stack",), ("in",), ("neuron",))),
         ("(neuron)(in)", (("neuron",), ("in",))),
+        ("stack stack in neuron", (("stack",), ("stack",), ("in",), ("neuron",))),
+        ("(stack in) neuron stack", (("stack", "in"), ("neuron",), ("stack",))),
         ("...neuron", (("...",), ("neuron",))),
         ("batch neuron ...", (("batch",), ("neuron",), ("...",))),
         ("a_1 neuron Été", (("a_1",), ("neuron",), ("Été",))),
@@ -40,6 +42,7 @@ def test_a_pattern_parses_to_axes_of_names(text, axes):
         ("neuron in (in h)", "expected each name once, got 'in' more than once"),
         ("b a neuron a b", "expected each name once, got 'a', 'b' more than once"),
         ("... neuron ...", "expected each name once, got '...' more than once"),
+        ("(stack stack) neuron", "expected 'stack' once in a pair of parentheses, got it more than once"),
         ("(neuron in", "expected ')', the pattern ended"),
         ("neuron in)", "unexpected ')' in a pattern"),
         ("()neuron", "unexpected ')' in a pattern"),
@@ -70,6 +73,8 @@ def test_a_pattern_that_makes_no_sense_is_an_error(text, message):
         ("neuron in", (4, 3), {"neuron": 4, "h": 9}, ("neuron", "in"), (4, 3)),
         ("neuron in", (0, 3), {"neuron": 0}, ("neuron", "in"), (0, 3)),
         ("(neuron dim)", (0,), {"dim": 2}, ("neuron", "dim"), (0, 2)),
+        ("stack stack in neuron", (3, 2, 5, 4), {}, ("stack", "stack", "in", "neuron"), (3, 2, 5, 4)),
+        ("(stack in) (neuron stack)", (6, 8), {"in": 2, "neuron": 4}, ("stack", "in", "neuron", "stack"), (3, 2, 4, 2)),
     ],
 )
 def test_a_pattern_fits_a_shape(text, shape, known, names, sizes):
@@ -89,6 +94,7 @@ def test_a_pattern_fits_a_shape(text, shape, known, names, sizes):
         ("(a neuron)", (12,), {"a": 3, "neuron": 3}, "axis 'a neuron' of size 12 does not fit a=3, neuron=3"),
         ("(a neuron)", (4,), {"a": 0}, "axis 'a neuron' of size 4 does not fit a=0"),
         ("(neuron hw)", (12,), {}, "the sizes of 'neuron' and 'hw' cannot both be inferred; give one by name"),
+        ("stack (stack in) neuron", (3, 10, 4), {"in": 3}, "axis 'stack in' of size 10 does not fit in=3"),
         ("(a b neuron)", (12,), {"a": 2}, "the sizes of 'b' and 'neuron' cannot both be inferred; give one by name"),
     ],
 )
@@ -102,6 +108,19 @@ def test_sizes_are_plain_numbers_whatever_the_shape_holds():
     """Some libraries' shapes hold their own integers."""
     bound = bind(parse("... (neuron a)"), tuple(np.array([2, 6])), {"a": 3})
     assert bound.sizes == (2, 2, 3)
+
+
+@pytest.mark.parametrize(("pattern", "order"), [("stack stack neuron", (0, 1, 2)), ("stack neuron stack", (0, 2, 1))])
+def test_the_copies_of_several_stacks_are_counted_slowest_first(pattern, order):
+    layout = na.Layout([na.NeuronGroup("g", [("w", pattern)])])
+    values = np.arange(1.0, 25.0).reshape(3, 2, 4)
+    params = {"w": values.transpose(order)}
+    scores, rows = na.grama(params, layout)["g"], values.reshape(6, 4)
+    np.testing.assert_allclose(scores, rows / rows.mean(axis=1, keepdims=True))
+    mask = np.zeros((6, 4), dtype=bool)
+    mask[2 * 2 + 1, 3] = True  # the second member of the third seed
+    cleared = na.reset_moments(params, {"g": mask}, layout)["w"].transpose(np.argsort(order))
+    assert np.argwhere(cleared == 0).tolist() == [[2, 1, 3]]
 
 
 @given(groups(), seeds)
@@ -136,6 +155,9 @@ def test_the_reference_by_hand():
     assert owners("(neuron hw)", (4,), neurons=2) == {(0,): (0,), (1,): (0,), (2,): (1,), (3,): (1,)}
     assert owners("(hw neuron)", (4,), neurons=2) == {(0,): (0,), (1,): (1,), (2,): (0,), (3,): (1,)}
     assert owners("neuron stack", (1, 2)) == {(0, 0): (0, 0), (0, 1): (1, 0)}
+    assert owners("stack neuron stack", (2, 1, 2)) == {
+        (0, 0, 0): (0, 0), (0, 0, 1): (1, 0), (1, 0, 0): (2, 0), (1, 0, 1): (3, 0)
+    }  # fmt: skip
     assert owners("... neuron", (1, 1, 2)) == {(0, 0, 0): (0,), (0, 0, 1): (1,)}
     assert owners("neuron", (3,), index=(1, -1, 0)) == {(0,): (1,), (2,): (0,)}
     assert owners("(gate neuron)", (4,), sizes={"gate": 2}) == {(0,): (0,), (1,): (1,), (2,): (0,), (3,): (1,)}

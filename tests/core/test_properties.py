@@ -104,6 +104,10 @@ def test_transposed_arrays_with_transposed_patterns_mean_the_same(drawn, seed, d
         if ["..."] in words:
             width[words.index(["..."])] = len(shapes[view.param]) - len(words) + 1
         order = data.draw(st.permutations(range(len(words))))
+        stacks = iter(
+            [i for i in range(len(words)) if "stack" in words[i]]
+        )  # the order of copies is that of their axes
+        order = [next(stacks) if "stack" in words[i] else i for i in order]
         starts = np.cumsum([0, *width.values()])
         axes[view.param] = [starts[i] + k for i in order for k in range(width[i])]
         texts = [word[0] if len(word) == 1 else f"({' '.join(word)})" for word in words]

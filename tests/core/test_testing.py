@@ -72,6 +72,23 @@ def test_stack_members_are_told_apart():
     assert_same_activity(a, b, layouts=layout, ulps=1e12)
 
 
+def test_the_copies_of_two_stacks_are_matched_in_any_order_of_axes():
+    def layout(*patterns):
+        weight, feeds, reads = patterns
+        views = [("w", weight)], [], [("q", feeds, {"out": 1})]
+        return na.Layout([na.NeuronGroup("h", *views, neurons=5), na.NeuronGroup("q", [("q", reads, {"in": 5})])])
+
+    rng = np.random.default_rng(0)
+    weight, feeds = rng.normal(size=(3, 2, 4, 5)), rng.normal(size=(3, 2, 5, 1))
+    one = layout("stack stack in neuron", "stack stack neuron out", "stack stack in neuron")
+    two = layout("neuron stack in stack", "stack (neuron stack) out", "stack (in stack) neuron")
+    a = {"scores": {}, "params": {"w": weight, "q": feeds}}
+    b = {"w": weight.transpose(3, 0, 2, 1), "q": feeds.transpose(0, 2, 1, 3).reshape(3, 10, 1).copy()}
+    assert_same_activity(a, {"scores": {}, "params": b}, layouts=(one, two))
+    b["q"][2, 3] += 0.5
+    rejects("group 'q'", a, {"scores": {}, "params": b}, layouts=(one, two))
+
+
 def channels_first(hw="hw"):
     return na.Layout(
         [

@@ -12,9 +12,10 @@ import torch
 import neuroactivity as na
 
 from .backends import to_numpy
-from .cases import DENSE_FLAX, RESIDUAL, TWIN_CRITICS, UNEVEN, Case
+from .cases import DENSE_FLAX, RESIDUAL, STACKS_APART, TWIN_CRITICS, UNEVEN, Case
 
-CASE_LIST = (DENSE_FLAX, TWIN_CRITICS, RESIDUAL, UNEVEN)
+CASE_LIST = (DENSE_FLAX, TWIN_CRITICS, STACKS_APART, RESIDUAL, UNEVEN)
+SOONER = tuple(case for case in CASE_LIST if case is not STACKS_APART)  # machine code takes seconds
 each_case = pytest.mark.parametrize("case", CASE_LIST, ids=lambda case: case.name)
 
 
@@ -119,7 +120,7 @@ def test_torch_compile_compiles_once(case):
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:`torch.jit.script_method` is deprecated:DeprecationWarning")
-@each_case
+@pytest.mark.parametrize("case", SOONER, ids=lambda case: case.name)
 def test_torch_compile_to_machine_code(case):
     torch.compiler.reset()
     inputs = values(case, torch.asarray)

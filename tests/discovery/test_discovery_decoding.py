@@ -98,10 +98,20 @@ def test_more_is_not_filled_in_than_is_needed():
     ],
 )
 def test_a_map_is_written_down_in_the_names_of_the_reader(own, axis, name, expected):
-    assert feeding_view(na.ParamView(*own), axis, name, {1: 0, 2: 1, 3: 2}, 5, stacked=False) == expected
+    assert feeding_view(na.ParamView(*own), axis, name, {1: 0, 2: 1, 3: 2}, 5, stacks=0) == expected
 
 
-@pytest.mark.parametrize(("stacked", "word"), [(True, "stack"), (False, "copies")])
-def test_copies_are_a_stack_only_to_a_stack(stacked, word):
-    view = feeding_view(na.ParamView("w", "stack in neuron"), 1, "neuron", {}, 5, stacked=stacked)
-    assert view == na.ParamView("w", f"{word} neuron out")
+@pytest.mark.parametrize(
+    ("own", "stacks", "words"),
+    [
+        ("stack", 1, "stack"),
+        ("stack", 0, "copies"),
+        ("stack stack", 2, "stack stack"),
+        ("stack stack", 1, "stack copies"),
+        ("stack stack", 0, "copies copies1"),
+    ],
+)
+def test_copies_are_a_stack_only_to_a_stack(own, stacks, words):
+    axis = len(own.split())
+    view = feeding_view(na.ParamView("w", f"{own} in neuron"), axis, "neuron", {}, 5, stacks=stacks)
+    assert view == na.ParamView("w", f"{words} neuron out")
