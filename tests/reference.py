@@ -5,6 +5,7 @@ The tests hold the library to what is written here. Nothing of the library is us
 scores are computed in Python floats (float64).
 """
 
+import itertools
 import math
 
 import numpy as np
@@ -27,8 +28,9 @@ def opened(pattern):
 
 
 def named_axes(pattern, shape):
-    """The same with ``...`` replaced by as many nameless axes as the shape needs."""
-    axes = opened(pattern)
+    """The same with ``...`` replaced by as many nameless axes as the shape needs, and the stacks counted."""
+    axes, number = opened(pattern), itertools.count()
+    axes = [[f"stack{next(number)}" if name == "stack" else name for name in names] for names in axes]
     if ["..."] not in axes:
         return axes
     dots = axes.index(["..."])
@@ -39,6 +41,7 @@ def named_axes(pattern, shape):
 def axis_sizes(pattern, shape, known):
     """The size of every name. On an axis that several names share, the one that is not known is what is left over."""
     sizes = {}
+    known = {"stack0" if name == "stack" else name: size for name, size in known.items()}
     for names, length in zip(named_axes(pattern, shape), shape, strict=True):
         unknown = [name for name in names if name not in known]
         rest = length
@@ -57,7 +60,8 @@ def axis_sizes(pattern, shape, known):
 def owned_entries(pattern, shape, sizes, index, neurons):
     """Yield every entry that belongs to a neuron: its position in the array, and whose it is.
 
-    Whose is ``(neuron,)``, or ``(member, neuron)`` in a stack: the place of the neuron in scores and masks.
+    Whose is ``(neuron,)``, or ``(member, neuron)`` in a stack: the place of the neuron in scores and masks. In a stack
+    of stacks the members of the first member come first.
     """
     known = dict(sizes)
     if index is not None:
@@ -71,8 +75,12 @@ def owned_entries(pattern, shape, sizes, index, neurons):
             for name in reversed(names):  # the last name runs fastest
                 place, coordinate[name] = divmod(place, size[name])
         neuron = coordinate["neuron"] if index is None else index[coordinate["neuron"]]
-        if neuron >= 0:
-            yield position, ((coordinate["stack"], neuron) if "stack" in coordinate else (neuron,))
+        if neuron < 0:
+            continue
+        stacks, member = [name for name in ("stack0", "stack1") if name in coordinate], 0
+        for name in stacks:
+            member = member * size[name] + coordinate[name]
+        yield position, ((member, neuron) if stacks else (neuron,))
 
 
 def count_neurons(group, arrays):
