@@ -8,7 +8,7 @@ from jax import Array
 
 import neuroactivity as na
 from neuroactivity_jax import redo, regrama, report
-from reference_agents.activity import ActivityLog, watches
+from reference_agents.activity import ActivityLog, Counts, watches
 from reference_agents.config import Config
 from reference_agents.jax.networks import Params
 
@@ -35,7 +35,7 @@ class Activity(ActivityLog):
         super().__init__()
         self.config = config
         self._layouts: dict[str, na.Layout] = {}
-        self._readers: dict[str, list[Callable[[na.ActivityReport], None]]] = {}
+        self._readers: dict[str, dict[str, Callable[[na.ActivityReport], None]]] = {}
         self._steps: dict[str, int] = {}
 
     def watch(
@@ -58,7 +58,7 @@ class Activity(ActivityLog):
         """
         chosen = watches(self.config, network)
         self._layouts[network], self._steps[network] = layout, 0
-        self._readers[network] = [self.reader(watch.kind, network, layout) for watch in chosen]
+        self._readers[network] = {watch.kind: self.reader(watch.kind, network, layout) for watch in chosen}
         for watch in reversed(chosen):  # what resets is next to the optimizer, and what looks on is around it
             wrap = regrama if watch.kind == "inactive" else redo
             optimizer = wrap(
@@ -72,16 +72,22 @@ class Activity(ActivityLog):
             )
         return optimizer
 
-    def after_step(self, trained: Mapping[str, Trained]) -> None:
-        """Count a step of the optimizers of some networks, and take in what they found if they were to measure."""
+    def after_update(self, trained: Mapping[str, Trained], *, steps: int) -> None:
+        """Count the steps that the optimizers of some networks took, and take in what they found if any measured."""
         for network, (_, state) in trained.items():
-            self._steps[network] += 1
-            if self._steps[network] % self.config.reset_every == 0:
-                for read in self._readers[network]:
-                    found = report(state, self._layouts[network])
-                    assert found is not None  # it has just been measured
-                    read(found)
-                    state = state.inner_state
+            before, after = self._steps[network], self._steps[network] + steps
+            self._steps[network] = after
+            if after // self.config.reset_every > before // self.config.reset_every:
+                self._read(network, state)
+
+    def _read(self, network: str, state: Any) -> None:
+        """Take in the last report on a network, and how many there were: one update may have brought several."""
+        for kind, read in self._readers[network].items():
+            found = report(state, self._layouts[network])
+            assert found is not None  # it has just been measured
+            read(found)
+            self._counts[network][kind] = Counts(int(state.measurements), int(state.resets), int(state.neurons_reset))
+            state = state.inner_state
 
     def state(self) -> dict[str, Any]:
         """Return what a resumed run needs beside the states of the optimizers."""

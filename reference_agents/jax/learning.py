@@ -20,7 +20,6 @@ from reference_agents.jax.activity import Activity, Trained
 from reference_agents.jax.networks import Headed, Network, Params, find_layout
 
 T = TypeVar("T")
-Losses = dict[str, Array]
 CRITICS: Final = ("critic1", "critic2")
 
 

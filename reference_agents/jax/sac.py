@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +17,6 @@ from reference_agents.jax.activity import Activity, Trained
 from reference_agents.jax.learning import (
     CRITICS,
     Learner,
-    Losses,
     limit_threads,
     lowest,
     pack,
@@ -71,6 +70,7 @@ class State(NamedTuple):
     critics: dict[str, Trained]
     targets: dict[str, Params]  # what the critics' parameters were, more or less, some time ago
     log_alpha: Trained
+    losses: dict[str, Array]  # the latest of each
     key: Array  # of all noise to come
 
 
@@ -97,10 +97,8 @@ class SAC:
         self.critic_learners = twin_critics(self.activity, self.critic, config.critic_lr)
         self.alpha_optimizer = optax.adam(config.critic_lr)
         self.state = self._start()
-        self._losses: dict[str, Any] = {}
         self._choose_action = jax.jit(self._choose, static_argnames="explore")
-        self._learn_critics = jax.jit(self._update_critics, donate_argnums=0)
-        self._learn_actor = jax.jit(self._update_actor, donate_argnums=0)
+        self._learn = jax.jit(self._update, donate_argnums=0)
 
     def _start(self) -> State:
         """Draw the initial weights."""
@@ -112,6 +110,7 @@ class SAC:
             critics=critics,
             targets=jax.tree.map(jnp.copy, parameters(critics)),
             log_alpha=Trained(log_alpha, self.alpha_optimizer.init(log_alpha)),
+            losses={name: jnp.zeros(()) for name in LOSSES if name != "alpha"},
             key=jax.random.key(derive(self.config.seed, "noise")),
         )
 
@@ -133,17 +132,19 @@ class SAC:
     def update(self, batch: Batch[agent.Array]) -> None:
         """Learn from one batch: the critics always, the actor and the entropy coefficient in every few updates."""
         self.updates += 1
-        values = Batch(*map(jnp.array, batch))
-        self.state, losses = self._learn_critics(self.state, values)
-        self._losses |= losses
-        self.activity.after_step(self.state.critics)
-        if self.updates % self.config.policy_every == 0:
-            for _ in range(self.config.policy_every):
-                self.state, losses = self._learn_actor(self.state, values)
-                self._losses |= losses
-                self.activity.after_step({"actor": self.state.actor})
+        with_actor = self.updates % self.config.policy_every == 0
+        self.state = self._learn(self.state, Batch(*map(jnp.array, batch)), with_actor)
+        self.activity.after_update(self.state.critics, steps=1)
+        self.activity.after_update({"actor": self.state.actor}, steps=with_actor * self.config.policy_every)
 
-    def _update_critics(self, state: State, batch: Batch[Array]) -> tuple[State, Losses]:
+    def _update(self, state: State, batch: Batch[Array], with_actor: Array) -> State:
+        """Take a step of the critics and, if the actor's turn has come, as many of the actor as updates went by."""
+        state = self._update_critics(state, batch)
+        steps = jnp.where(with_actor, self.config.policy_every, 0)
+        learned: State = jax.lax.fori_loop(0, steps, lambda _, state: self._update_actor(state, batch), state)
+        return learned
+
+    def _update_critics(self, state: State, batch: Batch[Array]) -> State:
         """Take a step of both critics towards the soft value of what the policy would do next; targets follow."""
         key, noise = jax.random.split(state.key)
         actions, log_density = self.actor.sample(state.actor.params, batch.next_observations, noise)
@@ -159,9 +160,10 @@ class SAC:
             for name, learner in self.critic_learners.items()
         }
         targets = optax.incremental_update(parameters(critics), state.targets, self.config.target_rate)
-        return state._replace(critics=critics, targets=targets, key=key), {"loss/critic": loss, "value": value}
+        losses = state.losses | {"loss/critic": loss, "value": value}
+        return state._replace(critics=critics, targets=targets, losses=losses, key=key)
 
-    def _update_actor(self, state: State, batch: Batch[Array]) -> tuple[State, Losses]:
+    def _update_actor(self, state: State, batch: Batch[Array]) -> State:
         """Take a step of the actor up the critics and the entropy, and one of the entropy's coefficient."""
         key, noise = jax.random.split(state.key)
         alpha = jnp.exp(state.log_alpha.params)
@@ -173,8 +175,8 @@ class SAC:
 
         (error, entropy), gradients = jax.value_and_grad(loss, has_aux=True)(state.actor.params)
         actor = self.actor_learner.step(state.actor, gradients, batch.observations)
-        learned = state._replace(actor=actor, log_alpha=self._tuned(state.log_alpha, entropy), key=key)
-        return learned, {"loss/actor": error, "entropy": entropy}
+        losses = state.losses | {"loss/actor": error, "entropy": entropy}
+        return state._replace(actor=actor, log_alpha=self._tuned(state.log_alpha, entropy), losses=losses, key=key)
 
     def _tuned(self, log_alpha: Trained, entropy: Array) -> Trained:
         """Take a step that raises the entropy's coefficient where the entropy is below its target."""
@@ -184,16 +186,16 @@ class SAC:
 
     def losses(self) -> dict[str, float | None]:
         """Losses of the latest update, with the mean value, the entropy and its coefficient; None before the first."""
-        latest = self._losses | {"alpha": jnp.exp(self.state.log_alpha.params)}
-        return {name: float(latest[name]) if name in latest else None for name in LOSSES}
+        latest = self.state.losses | {"alpha": jnp.exp(self.state.log_alpha.params)}
+        since = {"loss/actor": self.config.policy_every, "entropy": self.config.policy_every, "alpha": 0}  # else 1
+        return {name: float(latest[name]) if self.updates >= since.get(name, 1) else None for name in LOSSES}
 
     def save(self) -> bytes:
         """Return everything that the agent's future depends on."""
-        losses = {name: float(value) for name, value in self._losses.items()}
-        return pack(self.state, updates=self.updates, losses=losses, activity=self.activity.state())
+        return pack(self.state, updates=self.updates, activity=self.activity.state())
 
     def load(self, state: bytes) -> None:
         """Take over what ``save`` returned."""
         self.state, values = unpack(state, self.state)
-        self.updates, self._losses = values["updates"], values["losses"]
+        self.updates = values["updates"]
         self.activity.load_state(values["activity"])

@@ -1,6 +1,6 @@
 """Twin delayed deep deterministic policy gradients in JAX (TD3, Fujimoto et al. 2018), in CleanRL's form."""
 
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +15,6 @@ from reference_agents.jax.activity import Activity, Trained
 from reference_agents.jax.learning import (
     CRITICS,
     Learner,
-    Losses,
     limit_threads,
     lowest,
     pack,
@@ -38,6 +37,7 @@ class State(NamedTuple):
     critics: dict[str, Trained]
     target_actor: Params
     targets: dict[str, Params]  # of the critics
+    losses: dict[str, Array]  # the latest of each
     key: Array  # of all noise to come
 
 
@@ -66,10 +66,8 @@ class TD3:
         self.critic_learners = twin_critics(self.activity, self.critic, config.critic_lr)
 
         self.state = self._start()
-        self._losses: dict[str, Any] = {}
         self._choose_action = jax.jit(self._choose, static_argnames="explore")
-        self._learn_critics = jax.jit(self._update_critics, donate_argnums=0)
-        self._learn_actor = jax.jit(self._update_actor, donate_argnums=0)
+        self._learn = jax.jit(self._update, donate_argnums=0)
 
     def _start(self) -> State:
         """Draw the initial weights."""
@@ -81,6 +79,7 @@ class TD3:
             critics=critics,
             target_actor=jax.tree.map(jnp.copy, actor.params),
             targets=jax.tree.map(jnp.copy, parameters(critics)),
+            losses={name: jnp.zeros(()) for name in LOSSES},
             key=jax.random.key(derive(self.config.seed, "noise")),
         )
 
@@ -101,16 +100,18 @@ class TD3:
     def update(self, batch: Batch[agent.Array]) -> None:
         """Learn from one batch: the critics always, the actor and all targets in every few updates."""
         self.updates += 1
-        values = Batch(*map(jnp.array, batch))
-        self.state, losses = self._learn_critics(self.state, values)
-        self._losses |= losses
-        self.activity.after_step(self.state.critics)
-        if self.updates % self.config.policy_every == 0:
-            self.state, losses = self._learn_actor(self.state, values)
-            self._losses |= losses
-            self.activity.after_step({"actor": self.state.actor})
+        with_actor = self.updates % self.config.policy_every == 0
+        self.state = self._learn(self.state, Batch(*map(jnp.array, batch)), with_actor)
+        self.activity.after_update(self.state.critics, steps=1)
+        self.activity.after_update({"actor": self.state.actor}, steps=int(with_actor))
 
-    def _update_critics(self, state: State, batch: Batch[Array]) -> tuple[State, Losses]:
+    def _update(self, state: State, batch: Batch[Array], with_actor: Array) -> State:
+        """Take a step of the critics and, if the actor's turn has come, one of the actor."""
+        state = self._update_critics(state, batch)
+        learned: State = jax.lax.cond(with_actor, self._update_actor, lambda state, _: state, state, batch)
+        return learned
+
+    def _update_critics(self, state: State, batch: Batch[Array]) -> State:
         """Take a step of both critics towards the lower of their targets' values of what the target policy would do."""
         key, noise = jax.random.split(state.key)
         actions = self._smoothed_actions(state.target_actor, batch.next_observations, noise)  # (batch, action)
@@ -124,7 +125,7 @@ class TD3:
             name: learner.step(state.critics[name], gradients[name], inputs)
             for name, learner in self.critic_learners.items()
         }
-        return state._replace(critics=critics, key=key), {"loss/critic": loss, "value": value}
+        return state._replace(critics=critics, losses=state.losses | {"loss/critic": loss, "value": value}, key=key)
 
     def _smoothed_actions(self, params: Params, observations: Array, key: Array) -> Array:
         """Return the target policy's actions with clipped noise added, (batch, action)."""
@@ -132,7 +133,7 @@ class TD3:
         noise = jax.random.normal(key, actions.shape) * self.config.policy_noise
         return jnp.clip(actions + jnp.clip(noise, -self.config.noise_clip, self.config.noise_clip), -1, 1)
 
-    def _update_actor(self, state: State, batch: Batch[Array]) -> tuple[State, Losses]:
+    def _update_actor(self, state: State, batch: Batch[Array]) -> State:
         """Take a step of the actor up the first critic, and let all targets follow."""
 
         def loss(params: Params) -> Array:
@@ -146,19 +147,20 @@ class TD3:
             actor=actor,
             target_actor=follow(actor.params, state.target_actor, self.config.target_rate),
             targets=follow(parameters(state.critics), state.targets, self.config.target_rate),
-        ), {"loss/actor": error}
+            losses=state.losses | {"loss/actor": error},
+        )
 
     def losses(self) -> dict[str, float | None]:
         """Losses of the latest update, with the mean value; None before the first."""
-        return {name: float(self._losses[name]) if name in self._losses else None for name in LOSSES}
+        latest, since = self.state.losses, {"loss/actor": self.config.policy_every}  # else 1
+        return {name: float(latest[name]) if self.updates >= since.get(name, 1) else None for name in LOSSES}
 
     def save(self) -> bytes:
         """Return everything that the agent's future depends on."""
-        losses = {name: float(value) for name, value in self._losses.items()}
-        return pack(self.state, updates=self.updates, losses=losses, activity=self.activity.state())
+        return pack(self.state, updates=self.updates, activity=self.activity.state())
 
     def load(self, state: bytes) -> None:
         """Take over what ``save`` returned."""
         self.state, values = unpack(state, self.state)
-        self.updates, self._losses = values["updates"], values["losses"]
+        self.updates = values["updates"]
         self.activity.load_state(values["activity"])

@@ -12,7 +12,7 @@ from agent_cases import ACTION, OBSERVATION
 from reference_agents.config import Config
 from reference_agents.jax import learning, networks, sac, td3
 
-COMPILED = ("_choose_action", "_learn_critics", "_learn_actor")
+COMPILED = ("_choose_action", "_learn")
 SMALL = {"width": 8, "batch_size": 32, "tau": 0.2, "reset_every": 6}
 AGENTS = {"sac": sac.SAC, "td3": td3.TD3}
 

@@ -18,6 +18,10 @@ AGENTS += [  # those that are compiled take long
     pytest.param(framework, algo, "bronet", marks=[pytest.mark.slow] * (framework != "torch"))
     for framework, algo in FACTORIES
 ]
+ON_LARGE_TASKS = [
+    pytest.param(framework, algo, marks=[pytest.mark.slow] * ((framework, algo) != ("torch", "td3")))
+    for framework, algo in FACTORIES
+]
 SHORTENED = {
     "env": "InvertedPendulum-v5",
     "steps": 260,
@@ -102,13 +106,22 @@ def test_a_shortened_run_learns_measures_resets_and_survives_a_break(framework, 
     assert summary(broken) == final
 
 
+@pytest.mark.usefixtures("compiled_once")
+@pytest.mark.parametrize(("framework", "algo"), ON_LARGE_TASKS)
 @pytest.mark.parametrize("env", ["dm_control/dog-walk-v0", "dm_control/humanoid-walk-v0"])
-def test_agents_learn_on_the_large_tasks_of_the_control_suite(env, tmp_path):
+def test_agents_learn_on_the_large_tasks_of_the_control_suite(env, framework, algo, tmp_path):
     settings = SHORTENED | {"env": env, "steps": 300, "learning_starts": 200, "evaluation_episodes": 1}
-    config = Config(**settings, algo="td3")
+    config = Config(**settings, framework=framework, algo=algo)
     training = Training(config, RunFolder(tmp_path))
+    first = PARAMETERS[framework](training.agent)
     training.run()
+    for name, value in PARAMETERS[framework](training.agent).items():
+        assert (value != first[name]).any(), name
     last = records(tmp_path)[-1]
+    actor_steps = 100 if algo == "sac" else 50
     assert (last["step"], last["updates"]) == (300, 100)
-    assert last["measurements"] == 50 // 24 + 2 * (100 // 24)
+    assert last["measurements"] == actor_steps // 24 + 2 * (100 // 24)
+    assert 0 < last["resets"] <= last["measurements"]
+    assert last["neurons_reset"] >= last["resets"]
+    assert all(last[f"neurons_reset/{name}"] for name in ("actor", "critic1", "critic2"))
     assert last["loss/critic"] > 0

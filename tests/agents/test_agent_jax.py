@@ -1,14 +1,19 @@
 """What every JAX agent does alike: it acts, is measured and reset, and is saved."""
 
 import math
+import operator
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 import jax_cases
 from agent_cases import ACTION, OBSERVATION, batch
 from jax_cases import COMPILED, agent_of, moved, parts
+from neuroactivity_jax import report
+from reference_agents.activity import Counts
+from reference_agents.agent import Batch
 from reference_agents.jax import sac, td3
 
 AGENTS = [("sac", "mlp"), ("td3", "bronet")]
@@ -53,6 +58,10 @@ def learn(agent, *seeds):
         agent.update(batch(seed))
 
 
+def stacked(*leaves):
+    return jnp.stack(leaves)
+
+
 def resets(agent):
     return sum(count.resets for count in agent.activity.counts().values())
 
@@ -79,7 +88,10 @@ def test_losses_are_unknown_before_the_first_update(algo, network):
     assert agent.losses() == dict.fromkeys({"sac": sac, "td3": td3}[algo].LOSSES) | (
         {"alpha": 1.0} if algo == "sac" else {}
     )
-    learn(agent, 0, 1)
+    learn(agent, 0)
+    unknown = {name for name, value in agent.losses().items() if value is None}
+    assert unknown == ({"loss/actor", "entropy"} if algo == "sac" else {"loss/actor"})
+    learn(agent, 1)
     assert agent.updates == 2
     assert all(math.isfinite(value) for value in agent.losses().values())
 
@@ -158,6 +170,59 @@ def test_resets_are_counted_as_the_wrapper_that_resets_counts_them(algo, network
     assert (resets(agent) > 0) == (reset != "none")
 
 
+IN_ONE_UPDATE = {"policy_every": 3, "reset_every": 2}  # actor: steps 1 2 3, 4 5 6 and 7 8 9, measured at the even ones
+
+
+def test_several_measurements_in_one_update_are_all_counted():
+    agent = agent_of("sac", reset="regrama", tau=1e9, max_fraction=0.25, **IN_ONE_UPDATE)
+    for update in range(1, 10):
+        learn(agent, update)
+        measured = update // 3 * 3 // 2
+        neurons = 2 * 2 * measured  # a quarter of two layers of 8
+        assert agent.activity.counts()["actor"] == (measured, measured, neurons)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("reset", ["redo", "regrama"])
+def test_an_update_tells_what_its_steps_would_tell_one_by_one(reset):
+    agent, twin = (agent_of("sac", reset=reset, **IN_ONE_UPDATE) for _ in range(2))
+    critics_step, actor_step = jax.jit(twin._update_critics), jax.jit(twin._update_actor)
+    expected = Counts()
+    for update in range(1, 10):
+        learn(agent, update)
+        values = Batch(*map(jnp.array, batch(update)))
+        twin.state = critics_step(twin.state, values)
+        for step in range(update - 2, update + 1) if update % 3 == 0 else ():
+            twin.state = actor_step(twin.state, values)
+            if step % 2 == 0:
+                state = twin.state.actor.optimizer
+                found = report(state.inner_state if reset == "redo" else state, twin.actor_learner.layout)
+                expected = expected.plus(found)
+        assert agent.activity.counts()["actor"] == expected
+    assert agent.activity.reports()["actor"].scalars("") == pytest.approx(found.scalars(""))
+    assert expected.measurements == 4
+    assert expected.resets > 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("algo", ["sac", "td3"])
+def test_agents_of_several_seeds_can_be_updated_at_once(algo):
+    agents = [agent_of(algo, seed=seed, reset="redo", reset_every=2) for seed in range(3)]
+    update = jax.jit(jax.vmap(agents[0]._update, in_axes=(0, 0, None)))
+    states = jax.tree.map(stacked, *(agent.state for agent in agents))
+    for number in range(1, 9):
+        batches = [batch(10 * number + seed) for seed in range(3)]
+        states = update(states, jax.tree.map(stacked, *batches), number % 2 == 0)
+        for agent, values in zip(agents, batches, strict=True):
+            agent.update(values)
+    assert update._cache_size() == 1
+    for seed, agent in enumerate(agents):
+        expected, agent.state = parts(agent), jax.tree.map(operator.itemgetter(seed), states)
+        for name, value in parts(agent).items():
+            np.testing.assert_allclose(value, expected[name], rtol=1e-3, atol=1e-5, err_msg=name)
+        assert resets(agent) > 0
+
+
 @each_reset
 def test_nothing_is_compiled_twice(algo, network, reset):
     agent, observation = agent_of(algo, network=network, reset=reset), np.ones(OBSERVATION, np.float32)
@@ -169,8 +234,7 @@ def test_nothing_is_compiled_twice(algo, network, reset):
     agent.act(observation, explore=False)
     assert {name: getattr(agent, name)._cache_size() for name in COMPILED} == {
         "_choose_action": 2,  # to explore and not to
-        "_learn_critics": 1,
-        "_learn_actor": 1,
+        "_learn": 1,  # whether it is the actor's turn or not
     }
 
 
