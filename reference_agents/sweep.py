@@ -1,0 +1,180 @@
+"""Train many agents: ``python -m reference_agents.sweep --over reset=none,regrama seed=0..4 --out runs/sweep``."""
+
+import itertools
+import math
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import tyro
+from tqdm import tqdm  # type: ignore[import-untyped]
+
+from reference_agents import train
+from reference_agents.commandline import parse
+from reference_agents.config import Config
+from reference_agents.errors import UsageError
+from reference_agents.folder import RunFolder
+
+
+@dataclass(frozen=True, kw_only=True)
+class Command:
+    """Train an agent for every combination of some settings, each in a process and a folder of its own.
+
+    The same command again goes on with what is not finished. What else reference_agents.train is to be told stands at
+    the end, after two hyphens.
+    """
+
+    over: tuple[str, ...]
+    """Settings that vary, each with its values: reset=none,redo,regrama seed=0..4."""
+    out: Path
+    """Folder for the folders of the runs, with what each printed."""
+    jobs: int = os.cpu_count() or 1
+    """Runs at a time on this machine."""
+    cluster: str | None = None
+    """Scheduler to hand the runs to through submitit, such as slurm; by default they run here."""
+    options: tuple[str, ...] = ()
+    """What submitit is to ask the scheduler for: timeout_min=600 slurm_partition=gpu."""
+    train: tyro.conf.Positional[tuple[str, ...]] = ()
+    """Further options of reference_agents.train."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run of a sweep: its settings and folder, and the command that trains it or goes on training it."""
+
+    config: Config
+    folder: Path
+    command: tuple[str, ...]
+
+    @property
+    def log(self) -> Path:
+        """What the command printed."""
+        return self.folder.with_name(self.folder.name + ".log")
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Run the command line; return its exit status."""
+    try:
+        command = parse(Command, args, prog="python -m reference_agents.sweep")
+        planned = plan(command.over, command.out, command.train)
+        runs = [run for run in planned if not RunFolder(run.folder).is_finished(run.config)]
+        print(f"{len(runs)} of {len(planned)} runs to do in {command.out}")
+        if command.cluster is not None:
+            submit(runs, command.out / "submitit", command.cluster, _options(command.options))
+            return 0
+        failed = train_here(runs, jobs=command.jobs)
+    except UsageError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on", file=sys.stderr)
+        return 130
+    for run in failed:
+        print(f"failed: {' '.join(run.command)}\n  {_last_line(run.log)} (more in {run.log})", file=sys.stderr)
+    return 1 if failed else 0
+
+
+def plan(over: Sequence[str], out: Path, options: Sequence[str] = ()) -> list[Run]:
+    """List the runs of a sweep.
+
+    Args:
+        over: Settings and their values, ``name=first,second`` or, of whole numbers, ``name=first..last``.
+        out: Folder for the runs' folders, which are named by the values.
+        options: Further options of ``reference_agents.train``.
+
+    Raises:
+        UsageError: If one of the runs could not begin, or go on, in its folder; none has begun then.
+    """
+    settings = dict(map(_values, over))
+    if len(settings) < len(over):
+        raise UsageError(f"over: expected each setting once, got {' '.join(over)}")
+    runs = []
+    for values in itertools.product(*settings.values()):
+        folder = out / "_".join(value.replace("/", "-") for value in values)
+        own = [f"--{name}={value}" for name, value in zip(settings, values, strict=True)]
+        words = (*options, *own, f"--out={folder}", "--resume")
+        checked = parse(train.Command, words, prog="python -m reference_agents.train")
+        RunFolder(folder).check(checked.config, resume=True)
+        runs.append(Run(checked.config, folder, (sys.executable, "-m", "reference_agents.train", *words)))
+    return runs
+
+
+def _values(setting: str) -> tuple[str, list[str]]:
+    """Read one setting that varies."""
+    name, _, text = setting.partition("=")
+    values = [value for part in text.split(",") for value in _range(part)]
+    if not name or not all(values) or len(set(values)) < len(values):
+        raise UsageError(f"over: expected a setting and its values, each once, such as seed=0,1,2, got {setting!r}")
+    return name.replace("_", "-"), values
+
+
+def _range(text: str) -> Iterator[str]:
+    """Yield the whole numbers of ``first..last``, or the text itself."""
+    bounds = re.fullmatch(r"(\d+)\.\.(\d+)", text)
+    if bounds:
+        yield from map(str, range(int(bounds[1]), int(bounds[2]) + 1))
+    else:
+        yield text
+
+
+def _options(options: Sequence[str]) -> dict[str, Any]:
+    """Read what submitit is to be told; what looks like a whole number is one."""
+    pairs = [option.partition("=") for option in options]
+    for name, equals, _ in pairs:
+        if not name or not equals:
+            raise UsageError(f"options: expected a name and a value, such as timeout_min=600, got {name + equals!r}")
+    return {name: int(value) if value.isdecimal() else value for name, _, value in pairs}
+
+
+def train_here(runs: Sequence[Run], *, jobs: int) -> list[Run]:
+    """Train in processes on this machine, so many at a time; return the runs that failed."""
+    if not 1 <= jobs < math.inf:
+        raise UsageError(f"jobs: expected at least 1, got {jobs}")
+    with ThreadPoolExecutor(jobs) as pool, tqdm(total=len(runs), unit=" runs") as bar:
+
+        def finish(run: Run) -> bool:
+            run.log.parent.mkdir(parents=True, exist_ok=True)
+            with run.log.open("wb") as log:
+                status = subprocess.run(run.command, stdout=log, stderr=subprocess.STDOUT, check=False).returncode
+            bar.update()
+            return status == 0
+
+        return [run for run, finished in zip(runs, pool.map(finish, runs), strict=True) if not finished]
+
+
+def submit(runs: Sequence[Run], folder: Path, cluster: str, options: dict[str, Any]) -> list[Any]:
+    """Hand runs to a scheduler as one array of jobs; return the jobs, which are not waited for.
+
+    Raises:
+        UsageError: If submitit is not installed, or knows no such scheduler or option.
+    """
+    try:
+        import submitit  # type: ignore[import-not-found,unused-ignore]
+    except ModuleNotFoundError as error:
+        raise UsageError("cluster: expected submitit to be installed: pip install submitit") from error
+    try:
+        executor = submitit.AutoExecutor(folder=folder, cluster=cluster)
+        executor.update_parameters(**options)
+        jobs = executor.map_array(partial(subprocess.run, check=True), [run.command for run in runs])
+    except (ValueError, NameError, RuntimeError) as error:
+        raise UsageError(f"cluster: {error}") from error
+    for run, job in zip(runs, jobs, strict=True):
+        print(f"{job.job_id}  {run.folder}")
+    return list(jobs)
+
+
+def _last_line(log: Path) -> str:
+    """Return the last line that a run printed."""
+    lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
+    return lines[-1] if lines else "it printed nothing"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
