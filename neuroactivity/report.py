@@ -4,8 +4,8 @@ import math
 import statistics
 import warnings
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass, field, fields
+from typing import Any, TypeAlias, TypeVar
 
 from neuroactivity.arrays import Array, Arrays, to_list
 from neuroactivity.errors import ActivityWarning, LayoutError
@@ -15,6 +15,9 @@ from neuroactivity.tables import table
 __all__ = ["ActivityReport", "GroupActivity", "summarize"]
 
 _WORDS = ("group", "status", "remark")
+
+T = TypeVar("T")
+Rows: TypeAlias = tuple[tuple[T, ...], ...]
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,8 @@ class GroupActivity:
         nonfinite: Neurons in groups (or stack members) whose scores are not finite. They count as neither.
         status: How the group's outgoing parameters are known; ``None`` for a layout written by hand.
         reason: Why it has that status.
+        scores: Each neuron's score, in one row for each member of the stack (one row where there is no stack).
+        mask: Which neurons were reset, in such rows; ``None`` if there was no mask.
     """
 
     name: str
@@ -46,6 +51,8 @@ class GroupActivity:
     nonfinite: int = 0
     status: str | None = None
     reason: str = ""
+    scores: Rows[float] = field(default=(), repr=False, compare=False)
+    mask: Rows[bool] | None = field(default=None, repr=False, compare=False)
 
     @property
     def inactive_fraction(self) -> float:
@@ -144,11 +151,11 @@ class ActivityReport:
 
 
 def _record(group: GroupActivity) -> dict[str, Any]:
-    """One group as JSON values, without its name."""
+    """One group as JSON values, without its name and what is known of each neuron."""
     fraction = group.inactive_fraction
-    record = {**asdict(group), "inactive_fraction": None if math.isnan(fraction) else fraction}
-    del record["name"]
-    return record
+    left_out = ("name", "scores", "mask")
+    record = {item.name: getattr(group, item.name) for item in fields(group) if item.name not in left_out}
+    return record | {"inactive_fraction": None if math.isnan(fraction) else fraction}
 
 
 def _row(group: GroupActivity, remark: str) -> tuple[str, ...]:
@@ -203,12 +210,19 @@ def build_report(scores: Arrays, layout: Layout, tau: float, *, masks: Arrays | 
     for name, group in layout.items():
         if name not in scores:
             continue
-        reset = None
+        rows, mask = _rows(scores[name]), None
         if masks is not None:
-            reset = _count_true(masks[name]) if group.resettable and name in masks else 0
+            written = group.resettable and name in masks
+            mask = _rows(masks[name]) if written else tuple([(False,) * len(row) for row in rows])
         groups.append(
             GroupActivity(
-                name=name, reset=reset, status=group.status, reason=group.reason, **_count(scores[name], float(tau))
+                name=name,
+                reset=None if mask is None else sum(map(sum, mask)),
+                status=group.status,
+                reason=group.reason,
+                scores=rows,
+                mask=mask,
+                **_count(rows, _rows(scores[name] <= float(tau))),
             )
         )
     return ActivityReport(float(tau), tuple(groups), tuple(name for name in layout if name not in scores))
@@ -219,33 +233,26 @@ def describe_alerts(alerts: Mapping[str, str]) -> str:
     return "neurons could not be judged: " + ", ".join(f"{name} ({why})" for name, why in alerts.items())
 
 
-def _members(array: Array) -> list[list[Any]]:
-    """Return one list a stack member."""
+def _rows(array: Array) -> Rows[Any]:
+    """Return one row a stack member."""
     values = to_list(array)
-    return values if array.ndim == 2 else [values]
+    return tuple(map(tuple, values)) if array.ndim == 2 else (tuple(values),)
 
 
-def _count_true(mask: Array) -> int:
-    return sum(sum(map(bool, member)) for member in _members(mask))
-
-
-def _count(scores: Array, tau: float) -> dict[str, Any]:
-    """Count neurons by what their scores say, compared in the dtype of the scores as a mask compares them."""
-    members = _members(scores)
-    sound = [member for member in members if _is_sound(member)]
-    values = sorted(score for member in sound for score in member)
+def _count(scores: Rows[float], low: Rows[bool]) -> dict[str, Any]:
+    """Count neurons by what their scores say; ``low`` are those at or below tau, compared in the scores' own dtype."""
+    sound = [row for row in scores if _is_sound(row)]
+    values = sorted(score for row in sound for score in row)
     return {
-        "neurons": sum(map(len, members)),
-        "inactive": sum(
-            sum(low) for member, low in zip(members, _members(scores <= tau), strict=True) if _is_sound(member)
-        ),
+        "neurons": sum(map(len, scores)),
+        "inactive": sum(sum(below) for row, below in zip(scores, low, strict=True) if _is_sound(row)),
         "lowest": values[0] if values else None,
         "median": statistics.median(values) if values else None,
         "highest": values[-1] if values else None,
-        "silent": sum(len(member) for member in sound if member and not any(member)),
-        "nonfinite": sum(len(member) for member in members) - len(values),
+        "silent": sum(len(row) for row in sound if row and not any(row)),
+        "nonfinite": sum(map(len, scores)) - len(values),
     }
 
 
-def _is_sound(member: list[float]) -> bool:
-    return all(map(math.isfinite, member))
+def _is_sound(row: tuple[float, ...]) -> bool:
+    return all(map(math.isfinite, row))
