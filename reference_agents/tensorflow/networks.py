@@ -7,7 +7,7 @@ from typing import Any, Final, TypeAlias
 import keras
 from keras import layers
 
-from reference_agents.config import Config
+from reference_agents.config import EXPANSION, HEADS, Config
 from reference_agents.seeding import derive
 
 Tensor: TypeAlias = Any
@@ -34,12 +34,34 @@ def linear(name: str, inputs: int, outputs: int, seed: int) -> layers.Dense:
         outputs: Length of an output.
         seed: Seed of the network.
     """
-
-    def uniform(parameter: str) -> keras.initializers.Initializer:
-        return keras.initializers.RandomUniform(-(inputs**-0.5), inputs**-0.5, derive(seed, name, parameter))
-
-    layer = layers.Dense(outputs, kernel_initializer=uniform("kernel"), bias_initializer=uniform("bias"), name=name)
+    kernel, bias = (uniform(inputs, derive(seed, name, parameter)) for parameter in ("kernel", "bias"))
+    layer = layers.Dense(outputs, kernel_initializer=kernel, bias_initializer=bias, name=name)
     layer.build((None, inputs))
+    return layer
+
+
+def uniform(size: int, seed: int) -> keras.initializers.Initializer:
+    """Draw from -1 to 1, divided by the square root of a size."""
+    return keras.initializers.RandomUniform(-(size**-0.5), size**-0.5, seed)
+
+
+def vectors(name: str, inputs: int, width: int, seed: int) -> layers.Embedding:
+    """Build a learned vector for each entry of an input, which starts as FT-Transformer's (Gorishniy et al. 2021)."""
+    layer = layers.Embedding(inputs, width, embeddings_initializer=uniform(width, derive(seed, name)), name=name)
+    layer.build()
+    return layer
+
+
+def attention(name: str, width: int, seed: int) -> layers.MultiHeadAttention:
+    """Build attention among tokens, whose projections start as ``linear`` does."""
+    initializer = uniform(width, seed)
+    layer = layers.MultiHeadAttention(
+        HEADS, width // HEADS, kernel_initializer=initializer, bias_initializer=initializer, name=name
+    )
+    layer.build((None, None, width), (None, None, width))
+    projections = (layer.query_dense, layer.key_dense, layer.value_dense, layer.output_dense)
+    for number, variable in enumerate(variable for part in projections for variable in (part.kernel, part.bias)):
+        variable.assign(uniform(width, derive(seed, name, number))(variable.shape))  # Keras gives all the same seed
     return layer
 
 
@@ -67,20 +89,64 @@ class Block(layers.Layer):  # type: ignore[misc]
         return stream + self.norm2(self.layer2(hidden))
 
 
+class Feedforward(layers.Layer):  # type: ignore[misc]
+    """A residual block: a wide dense layer and one back, behind a normalisation, whose result is added."""
+
+    def __init__(self, name: str, config: Config, seed: int) -> None:
+        super().__init__(name=name)
+        wide = EXPANSION[config.network] * config.width
+        self.norm = norm("norm", config.width)
+        self.layer1 = linear("layer1", config.width, wide, derive(seed, name))
+        self.activation = ACTIVATIONS[config.activation]()
+        self.layer2 = linear("layer2", wide, config.width, derive(seed, name))
+
+    def call(self, stream: Tensor) -> Tensor:
+        """Add to the residual stream, (batch, width), or that of each token, (batch, token, width)."""
+        hidden = self.activation(self.layer1(self.norm(stream)))  # (..., wide)
+        return stream + self.layer2(hidden)
+
+
+class Tokenizer(layers.Layer):  # type: ignore[misc]
+    """Makes a token of each entry of an input: its value times a learned vector, plus another one."""
+
+    def __init__(self, name: str, inputs: int, width: int, seed: int) -> None:
+        super().__init__(name=name)
+        self.slope = vectors("slope", inputs, width, derive(seed, name))
+        self.intercept = vectors("intercept", inputs, width, derive(seed, name))
+
+    def call(self, inputs: Tensor) -> Tensor:
+        """Return tokens, (batch, token, width), of (batch, token)."""
+        return inputs[..., None] * self.slope.embeddings + self.intercept.embeddings
+
+
+class Attention(layers.Layer):  # type: ignore[misc]
+    """A residual block: every token looks at all others, behind a normalisation, and the result is added."""
+
+    def __init__(self, name: str, width: int, seed: int) -> None:
+        super().__init__(name=name)
+        self.norm = norm("norm", width)
+        self.attention = attention("attention", width, derive(seed, name))
+
+    def call(self, stream: Tensor) -> Tensor:
+        """Add to the residual stream of each token, (batch, token, width)."""
+        tokens = self.norm(stream)
+        return stream + self.attention(tokens, tokens)
+
+
 def trunk(config: Config, inputs: int, depth: int, seed: int) -> keras.Sequential:
     """Build a network up to its output layer, of the architecture that the settings ask for.
 
     Args:
         config: Architecture, activation function and width.
         inputs: Length of an input.
-        depth: Hidden layers of an MLP; residual blocks of a BRO-net, after its first layer.
+        depth: Hidden layers of an MLP; residual blocks of the others, after the first layer.
         seed: Decides the initial weights.
 
     Returns:
         A network from (batch, inputs) to (batch, width).
     """
-    build = {"mlp": _hidden_layers, "bronet": _residual_stream}[config.network]
-    return keras.Sequential([keras.Input((inputs,)), *build(config, inputs, depth, seed)])
+    build = {"mlp": _hidden_layers, "bronet": _residual_stream, "simba": _simba, "attention": _transformer}
+    return keras.Sequential([keras.Input((inputs,)), *build[config.network](config, inputs, depth, seed)])
 
 
 def _hidden_layers(config: Config, inputs: int, depth: int, seed: int) -> list[layers.Layer]:
@@ -98,6 +164,24 @@ def _residual_stream(config: Config, inputs: int, depth: int, seed: int) -> list
     first = linear("layer", inputs, config.width, seed), norm("norm", config.width)
     blocks = [Block(f"block{number}", config, seed) for number in range(1, depth + 1)]
     return [*first, ACTIVATIONS[config.activation](name="activation"), *blocks]
+
+
+def _simba(config: Config, inputs: int, depth: int, seed: int) -> list[layers.Layer]:
+    """Build ``layer``, ``block1`` to ``block{depth}`` and ``norm`` (SimBa, Lee et al. 2025).
+
+    SimBa's running normalisation of observations and its initial distribution are left out.
+    """
+    blocks = [Feedforward(f"block{number}", config, seed) for number in range(1, depth + 1)]
+    return [linear("layer", inputs, config.width, seed), *blocks, norm("norm", config.width)]
+
+
+def _transformer(config: Config, inputs: int, depth: int, seed: int) -> list[layers.Layer]:
+    """Build ``tokens``, ``attention1`` and ``block1`` to ``block{depth}``, ``norm``, and a mean over the tokens."""
+    found = [Tokenizer("tokens", inputs, config.width, seed)]
+    for number in range(1, depth + 1):
+        found.append(Attention(f"attention{number}", config.width, seed))
+        found.append(Feedforward(f"block{number}", config, seed))
+    return [*found, norm("norm", config.width), layers.GlobalAveragePooling1D(name="mean")]
 
 
 def network(config: Config, inputs: int, outputs: int, depth: int, seed: int) -> keras.Sequential:

@@ -73,7 +73,72 @@ def test_a_bronet_computes_residual_blocks(activation):
     torch.testing.assert_close(net(inputs), dense(stream, "head"), rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("kind", ["mlp", "bronet"])
+def scattered(net):
+    """Give all parameters other values, also scales and shifts, which start as one and zero."""
+    generator = torch.Generator().manual_seed(1)
+    for parameter in net.parameters():
+        nn.init.normal_(parameter, std=0.5, generator=generator)
+    return net.state_dict()
+
+
+def dense(values, name, x):
+    return x @ values[f"{name}.weight"].T + values[f"{name}.bias"]
+
+
+def norm(values, name, x):
+    return functional.layer_norm(x, x.shape[-1:], values[f"{name}.weight"], values[f"{name}.bias"])
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_simba_computes_wide_residual_blocks(activation):
+    net = build(network="simba", activation=activation, depth=2)
+    shapes = [tuple(layer.weight.shape) for layer in net.modules() if isinstance(layer, nn.Linear)]
+    assert shapes == [(8, 4), *[(32, 8), (8, 32)] * 2, (2, 8)]
+    values, inputs = scattered(net), torch.randn(16, 4, generator=torch.Generator().manual_seed(2))
+    stream = dense(values, "layer", inputs)
+    for block in ("block1", "block2"):
+        hidden = FUNCTIONS[activation](dense(values, f"{block}.layer1", norm(values, f"{block}.norm", stream)))
+        stream = stream + dense(values, f"{block}.layer2", hidden)
+    expected = dense(values, "head", norm(values, "norm", stream))
+    torch.testing.assert_close(net(inputs), expected, rtol=1e-4, atol=1e-4)
+
+
+def attend(values, name, tokens):
+    """Compute the four heads of attention one by one, for one sample, (token, width)."""
+    query, key, value = (dense(values, f"{name}.{part}", tokens).chunk(4, dim=1) for part in ("query", "key", "value"))
+    weights = [torch.softmax(q @ k.T / q.shape[1] ** 0.5, 1) for q, k in zip(query, key, strict=True)]
+    mixed = torch.cat([weight @ v for weight, v in zip(weights, value, strict=True)], 1)
+    return dense(values, f"{name}.out", mixed)
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_attention_computes_a_transformer_of_the_entries(activation):
+    net = build(network="attention", activation=activation, depth=2)
+    values, inputs = scattered(net), torch.randn(16, 4, generator=torch.Generator().manual_seed(2))
+    features = []
+    for sample in inputs:
+        stream = sample[:, None] * values["tokens.slope.weight"] + values["tokens.intercept.weight"]
+        assert stream.shape == (4, 8)
+        for number in (1, 2):
+            name, block = f"attention{number}", f"block{number}"
+            stream = stream + attend(values, name, norm(values, f"{name}.norm", stream))
+            hidden = FUNCTIONS[activation](dense(values, f"{block}.layer1", norm(values, f"{block}.norm", stream)))
+            assert hidden.shape == (4, 16)
+            stream = stream + dense(values, f"{block}.layer2", hidden)
+        features.append(norm(values, "norm", stream).mean(0))
+    expected = dense(values, "head", torch.stack(features))
+    torch.testing.assert_close(net(inputs), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_no_network_draws_from_the_global_generator():
+    torch.manual_seed(0)
+    before = torch.get_rng_state()
+    for kind in ("mlp", "bronet", "simba", "attention"):
+        build(network=kind, depth=2)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.parametrize("kind", ["mlp", "bronet", "simba", "attention"])
 def test_equal_generators_give_equal_networks(kind):
     once, again = (build(network=kind, depth=1).state_dict() for _ in range(2))
     assert all(torch.equal(once[name], again[name]) for name in once)

@@ -23,7 +23,7 @@ def test_layers_start_as_pytorch_starts_them():
         assert value.mean() == pytest.approx(0, abs=0.01)
 
 
-@pytest.mark.parametrize("kind", ["mlp", "bronet"])
+@pytest.mark.parametrize("kind", ["mlp", "bronet", "simba", "attention"])
 def test_weights_differ_between_layers_and_seeds_and_never_between_equal_seeds(kind):
     config = Config(network=kind, width=8)
     once, again, other = (values(network(config, 8, 8, 2, seed)) for seed in (0, 0, 1))
@@ -49,8 +49,10 @@ def test_a_network_computes_what_pytorchs_does(kind, activation):
 
 
 def test_a_normalisation_has_pytorchs_epsilon():
-    network = build(network="bronet", depth=1)
-    assert {layer.epsilon for layer in (network.get_layer("norm"), network.get_layer("block1").norm1)} == {1e-5}
+    bronet, attention = (build(network=kind, depth=1) for kind in ("bronet", "attention"))
+    norms = [bronet.get_layer("norm"), bronet.get_layer("block1").norm1]
+    norms += [attention.get_layer("norm"), attention.get_layer("block1").norm, attention.get_layer("attention1").norm]
+    assert {layer.epsilon for layer in norms} == {1e-5}
 
 
 def test_an_mlps_layout_is_proved():
