@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 from neuroactivity import ActivityReport, Layout
-from reference_agents.config import PAPER_TAU, Config
+from reference_agents.config import Config
 from reference_agents.seeding import derive
 
 
@@ -39,7 +39,7 @@ def watches(config: Config, network: str) -> tuple[Watch, ...]:
     """Say how a network is watched.
 
     GraMa is measured whatever resets, so that runs can be compared; where ReDo resets, or nothing does, it only looks
-    on.
+    on. Where scores are recorded, so does ReDo.
 
     Args:
         config: Which method resets, how often, and what it may touch.
@@ -54,9 +54,10 @@ def watches(config: Config, network: str) -> tuple[Watch, ...]:
         return Watch(kind=kind, tau=tau, every=config.reset_every, max_fraction=max_fraction, seed=seed)
 
     if config.reset == "redo":
-        onlooker = watch("inactive", PAPER_TAU[config.network]["regrama"], 0.0)
+        onlooker = watch("inactive", config.paper_tau("regrama"), 0.0)
         return onlooker, watch("dormant", config.tau, config.max_fraction)
-    return (watch("inactive", config.tau, config.max_fraction if config.reset == "regrama" else 0.0),)
+    own = watch("inactive", config.tau, config.max_fraction if config.reset == "regrama" else 0.0)
+    return (watch("dormant", config.paper_tau("redo"), 0.0), own) if config.record_scores else (own,)
 
 
 class ActivityLog:
@@ -64,17 +65,22 @@ class ActivityLog:
 
     Attributes:
         fractions: Fraction of inactive neurons when a group was last measured, None before the first time. Keys are
-            ``inactive/{network}/{group}`` for GraMa and, where ReDo resets, also ``dormant/{network}/{group}``.
+            ``inactive/{network}/{group}`` for GraMa and, where ReDo measures too, also ``dormant/{network}/{group}``.
+        layouts: Neuron groups of each network.
+        on_report: Called with method, network and report after each measurement, if given.
     """
 
     def __init__(self) -> None:
         self.fractions: dict[str, float | None] = {}
+        self.layouts: dict[str, Layout] = {}
+        self.on_report: Callable[[str, str, ActivityReport], None] | None = None
         self._counts: dict[str, dict[str, Counts]] = {}
         self._reports: dict[str, dict[str, ActivityReport]] = {}
 
     def reader(self, kind: str, network: str, layout: Layout) -> Callable[[ActivityReport], None]:
         """Make room for what one method finds in a network's groups, and return what takes in its reports."""
         prefix = f"{kind}/{network}"
+        self.layouts[network] = layout
         self.fractions |= {f"{prefix}/{group}": None for group in layout}
         counts, reports = self._counts.setdefault(network, {}), self._reports.setdefault(network, {})
         counts[kind] = Counts()
@@ -84,6 +90,8 @@ class ActivityLog:
             found = report.scalars(prefix)
             for group in layout:
                 self.fractions[f"{prefix}/{group}"] = found.get(f"{prefix}/{group}/inactive_fraction")
+            if self.on_report is not None:
+                self.on_report(kind, network, report)
 
         return read
 

@@ -1,5 +1,6 @@
 """What the training loop asks of an agent, whatever framework it is written in."""
 
+from collections.abc import Mapping
 from importlib import import_module
 from types import MappingProxyType
 from typing import Final, Generic, NamedTuple, Protocol, TypeVar, cast
@@ -12,6 +13,8 @@ from reference_agents.config import Config
 from reference_agents.errors import UsageError
 
 Array = NDArray[np.float32]
+Masks = Mapping[str, NDArray[np.bool_]]
+"""Neurons by group."""
 T = TypeVar("T")
 
 
@@ -41,6 +44,9 @@ class Agent(Protocol):
     def update(self, batch: Batch[Array]) -> None:
         """Learn from one batch."""
 
+    def prune_actor(self, masks: Masks) -> None:
+        """Remove neurons of the actor, masked by group, from what it computes: to look at it, not to train on."""
+
     def losses(self) -> dict[str, float | None]:
         """Losses and coefficients of the latest update, None before the first."""
 
@@ -64,6 +70,7 @@ FACTORIES: Final = MappingProxyType(
         ("torch", "td3"): ("reference_agents.torch.td3", "TD3"),
         ("jax", "sac"): ("reference_agents.jax.sac", "SAC"),
         ("jax", "td3"): ("reference_agents.jax.td3", "TD3"),
+        ("jax", "dacer"): ("reference_agents.jax.dacer", "DACER"),
         ("tensorflow", "sac"): ("reference_agents.tensorflow.sac", "SAC"),
         ("tensorflow", "td3"): ("reference_agents.tensorflow.td3", "TD3"),
     }

@@ -23,7 +23,7 @@ from reference_agents.errors import UsageError
 
 T = TypeVar("T")
 if TYPE_CHECKING:  # a setting that a Config fills in: read it as T ...
-    ByNetwork = Annotated[T, "what the network decides"]
+    ByNetwork = Annotated[T, "what the network decides, or the algorithm"]
 else:  # ... give it as T, or as None for the paper's value
     ByNetwork = Optional
 _PAPERS: Final[Any] = None
@@ -31,10 +31,21 @@ _PAPERS: Final[Any] = None
 PAPER_TAU: Final = MappingProxyType(
     {
         "mlp": MappingProxyType({"none": 0.0, "regrama": 0.0, "redo": 0.02}),
-        "bronet": MappingProxyType({"none": 0.01, "regrama": 0.01, "redo": 0.02}),
+        **dict.fromkeys(
+            ("bronet", "simba", "attention", "dacer"), MappingProxyType({"none": 0.01, "regrama": 0.01, "redo": 0.02})
+        ),
     }
 )
-"""The thresholds of the paper (Liu et al. 2025, A.3 and A.1), for each network and each way to reset."""
+"""The thresholds of the paper (Liu et al. 2025, A.3, A.1 and for DACER A.2), for each network and each way to reset.
+
+It has none for SimBa and attention, which normalise as BRO-net does: they take BRO-net's.
+"""
+
+HEADS: Final = 4
+"""Heads of each attention layer."""
+
+EXPANSION: Final = MappingProxyType({"simba": 4, "attention": 2})
+"""How many times wider than the residual stream the hidden layer of a block is."""
 
 _LIMITS: Final = MappingProxyType(
     {
@@ -59,6 +70,9 @@ _LIMITS: Final = MappingProxyType(
         "exploration_noise": (0, inf),
         "policy_noise": (0, inf),
         "noise_clip": (0, inf),
+        "diffusion_steps": (1, inf),
+        "alpha_lr": (0, inf),
+        "entropy_every": (1, inf),
         "record_every": (1, inf),
         "evaluate_every": (0, inf),
         "evaluation_episodes": (1, inf),
@@ -73,13 +87,14 @@ class Config:
     """Settings of a run. The defaults are the paper's, for SAC (Liu et al. 2025, A.3) and for BRO-net (A.1).
 
     Where those two differ, a setting that is not given, or is None, takes the value for ``network``: a Config and its
-    JSON hold only what is in force.
+    JSON hold only what is in force. SimBa takes its own authors' batch size, learning rates and replay ratio (Lee et
+    al. 2025); attention, which nobody has tuned for this, those of an MLP. Their other values are our choice.
     """
 
     framework: Literal["torch", "jax", "tensorflow"] = "torch"
     """Framework that the agent is written in."""
-    algo: Literal["sac", "td3"] = "sac"
-    """Learning algorithm."""
+    algo: Literal["sac", "td3", "dacer"] = "sac"
+    """Learning algorithm; dacer, a diffusion policy, is written in jax, for mlp."""
     env: str = "HalfCheetah-v5"
     """Environment of gymnasium (HalfCheetah-v5) or of the DeepMind Control Suite (dm_control/dog-walk-v0)."""
     steps: int = 1_000_000
@@ -94,48 +109,59 @@ class Config:
     """How inactive neurons are found and reset; with none they are only measured."""
     tau: ByNetwork[float] = _PAPERS
     """Score at or below which a neuron counts as inactive; by default 0.02 for redo, else 0 for mlp and 0.01 for
-    bronet."""
+    the others and for dacer."""
     reset_every: int = 1_000
     """Steps of an optimizer between two measurements of its networks, each followed by a reset."""
     max_fraction: float | None = None
     """Largest fraction of a layer that one reset may touch; by default there is no limit."""
 
-    network: Literal["mlp", "bronet"] = "mlp"
-    """Architecture of the actor and the critics: plain hidden layers, or residual blocks with normalisations."""
+    network: Literal["mlp", "bronet", "simba", "attention"] = "mlp"
+    """Architecture of the actor and the critics: plain hidden layers; residual blocks with normalisations, as in BRO
+    or, without its running normalisation of observations, SimBa; a transformer whose tokens are the entries of the
+    input."""
     activation: Literal["relu", "leaky_relu", "tanh", "sigmoid", "swish", "mish"] = "relu"
     """Activation function of the hidden layers."""
-    width: int = 256
-    """Neurons in a hidden layer."""
-    depth: int = 2
-    """Hidden layers of a critic (mlp), or residual blocks after its first layer (bronet)."""
+    width: ByNetwork[int] = _PAPERS
+    """Neurons in a hidden layer (mlp) or in the residual stream, a multiple of 4 for attention; by default 64 for
+    attention, else 256."""
+    depth: ByNetwork[int] = _PAPERS
+    """Hidden layers of a critic (mlp), or residual blocks after its first layer; by default 3 for dacer, else 2."""
     actor_depth: ByNetwork[int] = _PAPERS
-    """The same of the actor; by default as many as depth says for mlp, and 1 for bronet."""
+    """The same of the actor; by default as many as depth says for mlp, else 1."""
 
     batch_size: ByNetwork[int] = _PAPERS
-    """Transitions in one update; by default 256 for mlp and 128 for bronet."""
+    """Transitions in one update; by default 128 for bronet, else 256."""
     buffer_size: int = 1_000_000
     """Transitions that the replay buffer holds."""
     learning_starts: int = 5_000
     """Steps taken at random before the first update."""
     replay_ratio: ByNetwork[int] = _PAPERS
-    """Updates after each step; by default 1 for mlp and 2 for bronet."""
+    """Updates after each step; by default 2 for bronet and simba, else 1."""
     gamma: float = 0.99
     """Discount factor."""
     target_rate: float = 5e-3
     """Fraction of the way that target networks move towards the trained ones each time."""
     policy_every: int = 2
-    """Updates between two visits to the actor, the policy delay of TD3; SAC then updates it this many times in a
-    row."""
+    """Updates between two visits to the actor, the policy delay of TD3 and DACER; SAC then updates it this many times
+    in a row."""
     actor_lr: ByNetwork[float] = _PAPERS
-    """Learning rate of the actor; by default 3e-4 for mlp and 1e-4 for bronet."""
-    critic_lr: float = 1e-3
-    """Learning rate of the critics, and of SAC's entropy coefficient."""
+    """Learning rate of the actor; by default 1e-4 for bronet and simba, else 3e-4."""
+    critic_lr: ByNetwork[float] = _PAPERS
+    """Learning rate of the critics, and of SAC's entropy coefficient; by default 1e-4 for simba, 3e-4 for dacer, else
+    1e-3."""
     exploration_noise: float = 0.1
-    """Standard deviation of the noise on the actions with which TD3 explores; SAC draws from its policy instead."""
+    """Standard deviation of the noise on the actions with which TD3 explores, and, times alpha, DACER; SAC draws from
+    its policy instead."""
     policy_noise: float = 0.2
     """Standard deviation of the noise on the target actor's actions (TD3)."""
     noise_clip: float = 0.5
     """Largest size of the noise on the target actor's actions (TD3)."""
+    diffusion_steps: int = 5
+    """Steps in which noise becomes an action (DACER): few enough to be fast. Its authors take 20."""
+    alpha_lr: float = 3e-2
+    """Learning rate of alpha (DACER), which moves once in entropy_every updates."""
+    entropy_every: int = 10_000
+    """Updates between two estimates of the policy's entropy (DACER), which take long and move alpha a little each."""
 
     record_every: int = 1_000
     """Steps between two records in metrics.jsonl."""
@@ -143,6 +169,8 @@ class Config:
     """Steps between two evaluations; 0 leaves only the one at the end."""
     evaluation_episodes: int = 10
     """Episodes of an evaluation."""
+    record_scores: bool = False
+    """Record every neuron's score by its gradients and by its activations, at each measurement, in scores.jsonl."""
     checkpoint_every: int = 10_000
     """Steps after which the next end of an episode brings a checkpoint."""
     threads: int = 1
@@ -154,14 +182,28 @@ class Config:
         for name, value in self._papers().items():
             if getattr(self, name) is None:
                 object.__setattr__(self, name, value)
+        if self.algo == "dacer" and self.network != "mlp":
+            raise UsageError(f"network: expected mlp for dacer, got {self.network!r}")
+        if self.network == "attention" and self.width % HEADS:
+            raise UsageError(f"width: expected a multiple of {HEADS}, the heads of attention, got {self.width}")
 
     def _papers(self) -> dict[str, float]:
-        """What the paper sets differently for each network."""
-        settings = {
-            "mlp": {"actor_depth": self.depth, "batch_size": 256, "replay_ratio": 1, "actor_lr": 3e-4},
+        """What is set differently for each network, and for DACER."""
+        depth = 3 if self.algo == "dacer" else 2
+        mlp: dict[str, float] = {"width": 256, "depth": depth, "batch_size": 256, "replay_ratio": 1}
+        mlp["actor_depth"] = depth if self.depth is None else self.depth
+        rates = {"actor_lr": 3e-4, "critic_lr": 3e-4 if self.algo == "dacer" else 1e-3}
+        settings: dict[str, dict[str, float]] = {
+            "mlp": {},
             "bronet": {"actor_depth": 1, "batch_size": 128, "replay_ratio": 2, "actor_lr": 1e-4},
+            "simba": {"actor_depth": 1, "replay_ratio": 2, "actor_lr": 1e-4, "critic_lr": 1e-4},
+            "attention": {"actor_depth": 1, "width": 64},
         }
-        return settings[self.network] | {"tau": PAPER_TAU[self.network][self.reset]}
+        return mlp | rates | settings[self.network] | {"tau": self.paper_tau(self.reset)}
+
+    def paper_tau(self, reset: str) -> float:
+        """Return the paper's threshold for a way to reset."""
+        return PAPER_TAU["dacer" if self.algo == "dacer" else self.network][reset]
 
     def to_json(self) -> str:
         """Write the settings as JSON text, which ``from_json`` reads back."""
@@ -197,7 +239,7 @@ def _check(name: str, hint: Any, value: object) -> None:
             raise UsageError(f"{name}: expected one of {', '.join(allowed)}, got {value!r}")
         return
     kinds = (*allowed, int) if float in allowed else allowed
-    if isinstance(value, bool) or not isinstance(value, kinds):
+    if isinstance(value, bool) != (bool in allowed) or not isinstance(value, kinds):
         expected = " or ".join("None" if kind is type(None) else kind.__name__ for kind in allowed)
         raise UsageError(f"{name}: expected {expected}, got {value!r}")
     low, high = _LIMITS.get(name, (-inf, inf))

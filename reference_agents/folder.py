@@ -28,6 +28,7 @@ class RunFolder:
         self.path = path
         self.config = path / "config.json"
         self.metrics = path / "metrics.jsonl"
+        self.scores = path / "scores.jsonl"
         self.checkpoint = path / "checkpoint.npz"
         self.plot = path / "activity.png"
         self.summary = path / "summary.json"

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm  # type: ignore[import-untyped]
 
+from neuroactivity import ActivityReport
 from reference_agents.agent import Array, make_agent
 from reference_agents.config import Config
 from reference_agents.environments import make
@@ -32,6 +33,8 @@ class Progress:
     """Returns of the training episodes that ended since the last record."""
     records: int = 0
     """Records written by the last checkpoint."""
+    scores: int = 0
+    """The same of the scores, if they are recorded."""
     checkpoint: int = 0
     """Step of the last checkpoint."""
     seconds: float = 0.0
@@ -61,13 +64,17 @@ class Training:
         self.agent = make_agent(config, *sizes)
         self.replay = ReplayBuffer(config.buffer_size, *sizes)
         self.rng = np.random.default_rng(derive(config.seed, "loop"))  # draws random actions and batches
-        self.recorder = Recorder(folder.metrics)
+        self.recorder, self.scores = Recorder(folder.metrics), Recorder(folder.scores)
+        if config.record_scores:
+            self.agent.activity.on_report = self._record_scores
         self.progress = Progress()
 
     def run(self) -> None:
         """Train until all steps are taken, leaving records and checkpoints."""
         config, progress = self.config, self.progress
         self.recorder.rewind(progress.records)
+        if config.record_scores:
+            self.scores.rewind(progress.scores)
         interval = 0.5 if sys.stderr.isatty() else 10
         started = time.perf_counter() - progress.seconds
         with tqdm(total=config.steps, initial=progress.step, unit=" steps", mininterval=interval) as bar:
@@ -104,8 +111,8 @@ class Training:
         return {
             "step": self.progress.step,
             **self._counts(),
-            "evaluation": describe(self._evaluate()),
-            "random_policy": describe(self._evaluate(lambda _: random())),
+            "evaluation": describe(self.evaluate()),
+            "random_policy": describe(self.evaluate(lambda _: random())),
             "seconds": round(self.progress.seconds, 3),
         }
 
@@ -138,7 +145,7 @@ class Training:
     def _record_is_due(self) -> bool:
         return self._is_due(self.config.record_every) or self._is_due(self.config.evaluate_every)
 
-    def _evaluate(self, policy: Policy | None = None) -> list[float]:
+    def evaluate(self, policy: Policy | None = None) -> list[float]:
         """Return what the agent's best guesses, or another policy, get in episodes that are always the same."""
         seeds = (derive(self.config.seed, "evaluation", k) for k in range(self.config.evaluation_episodes))
         return evaluate(policy or partial(self.agent.act, explore=False), self.evaluation_env, seeds)
@@ -152,7 +159,7 @@ class Training:
                 "step": progress.step,
                 "episode": progress.episode,
                 "return": statistics.fmean(progress.returns) if progress.returns else None,
-                "evaluation": statistics.fmean(self._evaluate()) if evaluated else None,
+                "evaluation": statistics.fmean(self.evaluate()) if evaluated else None,
                 **({"friction": self.ground.friction(progress.step - 1)} if self.ground else {}),
                 **self.agent.losses(),
                 **self._counts(),
@@ -162,6 +169,25 @@ class Training:
             }
         )
         progress.returns = []
+
+    def _record_scores(self, kind: str, network: str, report: ActivityReport) -> None:
+        """Write the scores of a network's neurons, and the places of those that were reset."""
+        self.scores.write(
+            {
+                "step": self.progress.step,
+                "network": network,
+                "kind": kind,
+                "tau": report.tau,
+                "scores": {
+                    group.name: [[float(f"{score:.6g}") for score in row] for row in group.scores]
+                    for group in report.groups
+                },
+                "reset": {
+                    group.name: [[place for place, reset in enumerate(row) if reset] for row in group.mask or ()]
+                    for group in report.groups
+                },
+            }
+        )
 
     def _counts(self) -> dict[str, int]:
         """Count updates, and measurements and resets over all networks."""
@@ -178,6 +204,7 @@ class Training:
         progress = self.progress
         if progress.step - progress.checkpoint < self.config.checkpoint_every:
             return
-        progress.checkpoint, progress.records = progress.step, self.recorder.count
+        progress.checkpoint = progress.step
+        progress.records, progress.scores = self.recorder.count, self.scores.count
         state = asdict(progress) | {"rng": self.rng.bit_generator.state}
         self.folder.save_checkpoint(state, self.agent.save(), self.replay.state())

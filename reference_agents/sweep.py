@@ -3,10 +3,9 @@
 import itertools
 import math
 import os
-import re
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -21,6 +20,7 @@ from reference_agents.commandline import parse
 from reference_agents.config import Config
 from reference_agents.errors import UsageError
 from reference_agents.folder import RunFolder
+from reference_agents.ranges import spread
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,20 +108,10 @@ def plan(over: Sequence[str], out: Path, options: Sequence[str] = ()) -> list[Ru
 
 def _values(setting: str) -> tuple[str, list[str]]:
     """Read one setting that varies."""
-    name, _, text = setting.partition("=")
-    values = [value for part in text.split(",") for value in _range(part)]
-    if not name or not all(values) or len(set(values)) < len(values):
-        raise UsageError(f"over: expected a setting and its values, each once, such as seed=0,1,2, got {setting!r}")
-    return name.replace("_", "-"), values
-
-
-def _range(text: str) -> Iterator[str]:
-    """Yield the whole numbers of ``first..last``, or the text itself."""
-    bounds = re.fullmatch(r"(\d+)\.\.(\d+)", text)
-    if bounds:
-        yield from map(str, range(int(bounds[1]), int(bounds[2]) + 1))
-    else:
-        yield text
+    name, equals, text = setting.partition("=")
+    if not name or not equals:
+        raise UsageError(f"over: expected a setting and its values, such as seed=0,1,2, got {setting!r}")
+    return name.replace("_", "-"), spread(f"over: {name}", text)
 
 
 def _options(options: Sequence[str]) -> dict[str, Any]:

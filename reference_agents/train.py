@@ -52,22 +52,29 @@ def train(config: Config, out: Path, *, resume: bool = False) -> None:
     Raises:
         UsageError: If the settings, the environment and the folder do not fit together; nothing is written then.
     """
+    training = prepare(config, out, resume=resume)
+    if training is not None:
+        training.folder.claim(config)
+        training.run()
+        finish(training)
+
+
+def prepare(config: Config, out: Path, *, resume: bool = False) -> Training | None:
+    """Return a run that may begin, or go on, in a folder, to which nothing is written yet; None if it is finished."""
     folder = RunFolder(out)
     folder.check(config, resume=resume)
     if folder.is_finished(config):
         print(f"{out} holds the finished run")
-        return
+        return None
     training = Training(config, folder)
     if folder.checkpoint.exists():
         training.restore()
     elif resume:
         print(f"{out} holds no checkpoint: starting from the first step")
-    folder.claim(config)
-    training.run()
-    _finish(training)
+    return training
 
 
-def _finish(training: Training) -> None:
+def finish(training: Training) -> None:
     """Leave the plot and the summary, and print the activity of each network and how good the agent has become."""
     config, folder = training.config, training.folder
     summary = training.summary()

@@ -15,7 +15,10 @@ from jax import Array
 from numpy.typing import NDArray
 
 import neuroactivity as na
+import neuroactivity_jax
+from neuroactivity import analysis
 from neuroactivity_jax import activations
+from reference_agents.agent import Masks
 from reference_agents.jax.activity import Activity, Trained
 from reference_agents.jax.networks import Headed, Network, Params, find_layout
 
@@ -79,6 +82,13 @@ def squared_error(critic: Headed, params: Mapping[str, Params], inputs: Array, g
     """Return how far two critics are from a goal, (batch, 1), and the first one's mean value."""
     values = [critic(params[name], inputs) for name in CRITICS]  # two of (batch, 1)
     return jnp.stack([jnp.square(value - goal).mean() for value in values]).sum(), values[0].mean()
+
+
+def prune(trained: Trained, masks: Masks, layout: na.Layout) -> Trained:
+    """Remove masked neurons of a network from what it computes."""
+    marked = {group: jnp.asarray(mask) for group, mask in masks.items()}
+    pruned = analysis.prune(neuroactivity_jax.parameters(trained.params), marked, layout)
+    return trained._replace(params=neuroactivity_jax.write(trained.params, pruned))
 
 
 def parameters(trained: Mapping[str, Trained]) -> dict[str, Params]:

@@ -11,7 +11,7 @@ import optax
 from jax import Array
 
 from reference_agents import agent
-from reference_agents.agent import Batch
+from reference_agents.agent import Batch, Masks
 from reference_agents.config import Config
 from reference_agents.jax.activity import Activity, Trained
 from reference_agents.jax.learning import (
@@ -22,6 +22,7 @@ from reference_agents.jax.learning import (
     pack,
     pairs,
     parameters,
+    prune,
     squared_error,
     twin_critics,
     unpack,
@@ -183,6 +184,11 @@ class SAC:
         gradient = jnp.exp(log_alpha.params) * (entropy - self.target_entropy)  # of itself
         update, state = self.alpha_optimizer.update(gradient, log_alpha.optimizer)
         return Trained(optax.apply_updates(log_alpha.params, update), state)
+
+    def prune_actor(self, masks: Masks) -> None:
+        """Remove neurons of the actor, masked by group, from what it computes."""
+        actor = prune(self.state.actor, masks, self.activity.layouts["actor"])
+        self.state = self.state._replace(actor=actor)
 
     def losses(self) -> dict[str, float | None]:
         """Losses of the latest update, with the mean value, the entropy and its coefficient; None before the first."""

@@ -9,7 +9,7 @@ import optax
 from jax import Array
 
 from reference_agents import agent
-from reference_agents.agent import Batch
+from reference_agents.agent import Batch, Masks
 from reference_agents.config import Config
 from reference_agents.jax.activity import Activity, Trained
 from reference_agents.jax.learning import (
@@ -20,6 +20,7 @@ from reference_agents.jax.learning import (
     pack,
     pairs,
     parameters,
+    prune,
     squared_error,
     twin_critics,
     unpack,
@@ -149,6 +150,11 @@ class TD3:
             targets=follow(parameters(state.critics), state.targets, self.config.target_rate),
             losses=state.losses | {"loss/actor": error},
         )
+
+    def prune_actor(self, masks: Masks) -> None:
+        """Remove neurons of the actor, masked by group, from what it computes."""
+        actor = prune(self.state.actor, masks, self.activity.layouts["actor"])
+        self.state = self.state._replace(actor=actor)
 
     def losses(self) -> dict[str, float | None]:
         """Losses of the latest update, with the mean value; None before the first."""

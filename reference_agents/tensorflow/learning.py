@@ -10,6 +10,10 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+import neuroactivity as na
+from neuroactivity import analysis
+from neuroactivity_tensorflow import parameters, write
+from reference_agents.agent import Masks
 from reference_agents.config import Config
 from reference_agents.seeding import derive
 from reference_agents.tensorflow.networks import Tensor, network
@@ -64,6 +68,12 @@ def follow(targets: Variables, sources: Variables, rate: float) -> None:
     """Move the weights of target networks a fraction of the way towards the trained ones."""
     for slow, fast in zip(targets, sources, strict=True):
         slow.assign_add(rate * (fast - slow))
+
+
+def prune(model: keras.Model, masks: Masks, layout: na.Layout) -> None:
+    """Remove masked neurons of a network from what it computes."""
+    marked = {group: tf.constant(mask) for group, mask in masks.items()}
+    write(model, analysis.prune(parameters(model), marked, layout))
 
 
 def pack(parts: Mapping[str, Variables], **values: Any) -> bytes:

@@ -7,7 +7,7 @@ import keras
 import tensorflow as tf
 
 from neuroactivity_tensorflow import layout_of
-from reference_agents.agent import Array, Batch
+from reference_agents.agent import Array, Batch, Masks
 from reference_agents.config import Config
 from reference_agents.seeding import derive
 from reference_agents.tensorflow.activity import Activity
@@ -20,6 +20,7 @@ from reference_agents.tensorflow.learning import (
     lowest,
     pack,
     pairs,
+    prune,
     twin_critics,
     unpack,
     weights,
@@ -158,6 +159,10 @@ class SAC:
             alpha_loss = tf.reduce_mean(tf.exp(self.log_alpha) * (entropy - self.target_entropy))
         descend(tape, alpha_loss, self.alpha_optimizer, [self.log_alpha])
         return {"loss/actor": loss, "entropy": tf.reduce_mean(entropy)}
+
+    def prune_actor(self, masks: Masks) -> None:
+        """Remove neurons of the actor, masked by group, from what it computes."""
+        prune(self.actor, masks, self.activity.layouts["actor"])
 
     def losses(self) -> dict[str, float | None]:
         """Losses of the latest update, with the mean value, the entropy and its coefficient; None before the first."""

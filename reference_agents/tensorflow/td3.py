@@ -5,7 +5,7 @@ from typing import Final
 import tensorflow as tf
 
 from neuroactivity_tensorflow import layout_of
-from reference_agents.agent import Array, Batch
+from reference_agents.agent import Array, Batch, Masks
 from reference_agents.config import Config
 from reference_agents.seeding import derive
 from reference_agents.tensorflow.activity import Activity
@@ -18,6 +18,7 @@ from reference_agents.tensorflow.learning import (
     lowest,
     pack,
     pairs,
+    prune,
     twin_critics,
     unpack,
     weights,
@@ -132,6 +133,10 @@ class TD3:
             loss = -tf.reduce_mean(self.critics[0](pairs(batch.observations, actions)))
         descend(tape, loss, self.actor_optimizer, weights(self.actor))
         return {"loss/actor": loss}
+
+    def prune_actor(self, masks: Masks) -> None:
+        """Remove neurons of the actor, masked by group, from what it computes."""
+        prune(self.actor, masks, self.activity.layouts["actor"])
 
     def losses(self) -> dict[str, float | None]:
         """Losses of the latest update, with the mean value; None before the first."""

@@ -7,6 +7,10 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
+import neuroactivity as na
+from neuroactivity import analysis
+from neuroactivity_torch import parameters, write
+from reference_agents.agent import Masks
 from reference_agents.config import Config
 from reference_agents.torch.networks import network
 
@@ -50,6 +54,12 @@ def follow(target: nn.Module, source: nn.Module, rate: float) -> None:
     """Move a target network a fraction of the way towards the trained one."""
     for slow, fast in zip(target.parameters(), source.parameters(), strict=True):
         slow.lerp_(fast, rate)
+
+
+def prune(model: nn.Module, masks: Masks, layout: na.Layout) -> None:
+    """Remove masked neurons of a network from what it computes."""
+    marked = {group: torch.from_numpy(mask) for group, mask in masks.items()}
+    write(model, analysis.prune(parameters(model), marked, layout))
 
 
 def pack(parts: Mapping[str, Stateful], **values: Any) -> bytes:

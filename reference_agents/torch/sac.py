@@ -9,11 +9,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from neuroactivity_torch import layout_of
-from reference_agents.agent import Array, Batch
+from reference_agents.agent import Array, Batch, Masks
 from reference_agents.config import Config
 from reference_agents.seeding import derive
 from reference_agents.torch.activity import Activity
-from reference_agents.torch.learning import Stateful, descend, follow, lowest, pack, pairs, twin_critics, unpack
+from reference_agents.torch.learning import Stateful, descend, follow, lowest, pack, pairs, prune, twin_critics, unpack
 from reference_agents.torch.networks import linear, trunk
 
 LOG_STD_MIN, LOG_STD_MAX = -5.0, 2.0
@@ -131,6 +131,10 @@ class SAC:
         alpha_loss = (self.log_alpha.exp() * (entropy - self.target_entropy)).mean()
         descend(alpha_loss, self.alpha_optimizer)
         self._losses |= {"loss/actor": loss.detach(), "entropy": entropy}
+
+    def prune_actor(self, masks: Masks) -> None:
+        """Remove neurons of the actor, masked by group, from what it computes."""
+        prune(self.actor, masks, self.activity.layouts["actor"])
 
     def losses(self) -> dict[str, float | None]:
         """Losses of the latest update, with the mean value, the entropy and its coefficient; None before the first."""

@@ -8,11 +8,11 @@ from torch import Tensor
 from torch.nn import functional
 
 from neuroactivity_torch import layout_of
-from reference_agents.agent import Array, Batch
+from reference_agents.agent import Array, Batch, Masks
 from reference_agents.config import Config
 from reference_agents.seeding import derive
 from reference_agents.torch.activity import Activity
-from reference_agents.torch.learning import Stateful, descend, follow, lowest, pack, pairs, twin_critics, unpack
+from reference_agents.torch.learning import Stateful, descend, follow, lowest, pack, pairs, prune, twin_critics, unpack
 from reference_agents.torch.networks import network
 
 LOSSES: Final = ("loss/critic", "loss/actor", "value")
@@ -105,6 +105,10 @@ class TD3:
         loss = -self.critics[0](pairs(batch.observations, actions)).mean()
         descend(loss, self.actor_optimizer)
         self._losses |= {"loss/actor": loss.detach()}
+
+    def prune_actor(self, masks: Masks) -> None:
+        """Remove neurons of the actor, masked by group, from what it computes."""
+        prune(self.actor, masks, self.activity.layouts["actor"])
 
     def losses(self) -> dict[str, float | None]:
         """Losses of the latest update, with the mean value; None before the first."""

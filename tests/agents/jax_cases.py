@@ -10,11 +10,11 @@ import pytest
 
 from agent_cases import ACTION, OBSERVATION
 from reference_agents.config import Config
-from reference_agents.jax import learning, networks, sac, td3
+from reference_agents.jax import dacer, learning, networks, sac, td3
 
 COMPILED = ("_choose_action", "_learn")
 SMALL = {"width": 8, "batch_size": 32, "tau": 0.2, "reset_every": 6}
-AGENTS = {"sac": sac.SAC, "td3": td3.TD3}
+AGENTS = {"sac": sac.SAC, "td3": td3.TD3, "dacer": dacer.DACER}
 
 
 @functools.cache
@@ -44,7 +44,7 @@ def sharing(start):
 def compiled_once():
     """Compile each agent's functions only once, without the costly optimisations, and find each layout only once."""
     with pytest.MonkeyPatch.context() as patch:
-        for module in (learning, sac, td3):
+        for module in (learning, sac, td3, dacer):
             patch.setattr(module, "find_layout", find_layout)
         for agent in AGENTS.values():
             patch.setattr(agent, "__init__", sharing(agent.__init__))

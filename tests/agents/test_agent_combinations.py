@@ -17,6 +17,7 @@ AGENTS = [pytest.param(framework, algo, "mlp") for framework, algo in FACTORIES]
 AGENTS += [  # those that are compiled take long
     pytest.param(framework, algo, "bronet", marks=[pytest.mark.slow] * (framework != "torch"))
     for framework, algo in FACTORIES
+    if algo != "dacer"
 ]
 ON_LARGE_TASKS = [
     pytest.param(framework, algo, marks=[pytest.mark.slow] * ((framework, algo) != ("torch", "td3")))

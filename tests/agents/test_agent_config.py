@@ -13,7 +13,7 @@ BAD = [
     ("steps", 1.5, "steps: expected int, got 1.5"),
     ("steps", True, "steps: expected int, got True"),
     ("env", 3, "env: expected str, got 3"),
-    ("algo", "dqn", "algo: expected one of sac, td3, got 'dqn'"),
+    ("algo", "dqn", "algo: expected one of sac, td3, dacer, got 'dqn'"),
     ("framework", "theano", "framework: expected one of torch, jax, tensorflow, got 'theano'"),
     ("reset", "all", "reset: expected one of none, redo, regrama, got 'all'"),
     ("activation", None, "activation: expected one of relu, leaky_relu, tanh, sigmoid, swish, mish, got None"),
@@ -40,7 +40,7 @@ def test_every_number_has_limits(field):
     value = getattr(Config(max_fraction=0.5), field.name)
     if isinstance(value, int | float):
         with pytest.raises(UsageError, match=f"^{field.name}: expected"):
-            Config(**{field.name: type(value)(-1)})
+            Config(**{field.name: -1 if isinstance(value, bool) else type(value)(-1)})
 
 
 def test_settings_survive_json():

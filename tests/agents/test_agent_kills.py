@@ -19,7 +19,7 @@ from reference_agents.folder import RunFolder
 from reference_agents.recording import read_records
 from reference_agents.train import train
 
-AGENTS = [(framework, algo, {"sac": "mlp", "td3": "bronet"}[algo]) for framework, algo in FACTORIES]
+AGENTS = [(framework, algo, {"sac": "mlp", "td3": "bronet", "dacer": "mlp"}[algo]) for framework, algo in FACTORIES]
 
 
 def start(settings, out, sabotage="pass"):

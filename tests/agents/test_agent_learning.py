@@ -11,8 +11,14 @@ from reference_agents.config import Config
 from reference_agents.train import train
 
 STEPS = {("sac", "mlp"): 6_000, ("td3", "mlp"): 7_000, ("sac", "bronet"): 4_000, ("td3", "bronet"): 4_000}
+STEPS |= {("dacer", "mlp"): 8_000}
 CASES = [("torch", "sac", "mlp", "none"), ("torch", "sac", "mlp", "redo")]
-CASES += [(framework, algo, network, "regrama") for framework, algo in FACTORIES for network in ("mlp", "bronet")]
+CASES += [
+    (framework, algo, network, "regrama")
+    for framework, algo in FACTORIES
+    for network in ("mlp", "bronet")
+    if (algo, network) in STEPS
+]
 
 
 @pytest.mark.slow

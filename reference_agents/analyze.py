@@ -1,0 +1,203 @@
+"""Look at the neurons of a run: ``python -m reference_agents.analyze runs/demo``.
+
+The run has to have been made with ``--record-scores``. For each network it prints, and draws into a folder, the four
+kinds of neurons and how each score judges them, how long neurons stay inactive and whether they recover, the share of
+inactive neurons at other thresholds, and every neuron's score over time (Liu et al. 2025, Figs. 3, 6 and 13).
+"""
+
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import tyro
+from matplotlib.axes import Axes
+from numpy.typing import NDArray
+
+from neuroactivity import analysis, plotting
+from neuroactivity.tables import table
+from reference_agents.commandline import parse
+from reference_agents.errors import UsageError
+from reference_agents.files import replacing
+from reference_agents.folder import RunFolder
+from reference_agents.recording import read_records
+
+TAUS: Final = (0.0, 0.001, 0.01, 0.025, 0.05, 0.1)
+KINDS: Final = {
+    "high_high": "active and learning",
+    "high_low": "active, not learning",
+    "low_high": "hardly active, learning",
+    "low_low": "hardly active, not learning",
+}
+METHODS: Final = {"dormant": "by activation", "inactive": "by gradient"}
+Numbers = NDArray[np.float64]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Command:
+    """Tell four kinds of neurons apart, follow inactive ones through time, and try other thresholds."""
+
+    run: tyro.conf.Positional[Path]
+    """Folder of a run that was made with --record-scores."""
+    out: Path | None = None
+    """Folder for the pictures; by default the folder neurons in that of the run."""
+    fraction: float = 0.25
+    """Share of a layer that counts as high, and as low."""
+
+
+@dataclass(frozen=True)
+class History:
+    """The scores of one network's neurons at each of a run's measurements, by one method.
+
+    Attributes:
+        steps: Steps of the environment at which they were measured.
+        tau: Threshold of the method.
+        scores: By group, (measurements, neurons) or (measurements, stack, neurons).
+        resets: Which neurons were reset after each measurement, of the same shapes.
+    """
+
+    steps: list[int]
+    tau: float
+    scores: dict[str, Numbers]
+    resets: dict[str, NDArray[np.bool_]]
+
+    @property
+    def inactive(self) -> dict[str, NDArray[np.bool_]]:
+        """Which neurons are at or below the threshold."""
+        return {group: scores <= self.tau for group, scores in self.scores.items()}
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Run the command line; return its exit status."""
+    try:
+        command = parse(Command, args, prog="python -m reference_agents.analyze")
+        if not 0 <= command.fraction <= 0.5:
+            raise UsageError(f"fraction: expected a number from 0 to 0.5, got {command.fraction}")
+        histories = read_histories(command.run)
+        out = command.out or command.run / "neurons"
+        out.mkdir(parents=True, exist_ok=True)
+        for network, methods in histories.items():
+            print("\n".join(describe(network, methods, fraction=command.fraction)), end="\n\n")
+            draw(network, methods, out, fraction=command.fraction)
+        print(f"pictures in {out}")
+    except UsageError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def read_histories(run: Path) -> dict[str, dict[str, History]]:
+    """Read what a run has recorded of its neurons: by network, and by method ("inactive" for GraMa, "dormant").
+
+    Raises:
+        UsageError: If it has recorded nothing.
+    """
+    path = RunFolder(run).scores
+    records = read_records(path) if path.exists() else []
+    if not records:
+        raise UsageError(f"run: expected the scores of a run, made with --record-scores, got no {path}")
+    found: dict[str, dict[str, list[dict[str, Any]]]] = {}
+    for record in records:
+        found.setdefault(record["network"], {}).setdefault(record["kind"], []).append(record)
+    return {network: {kind: _history(own) for kind, own in kinds.items()} for network, kinds in found.items()}
+
+
+def _history(records: Sequence[Mapping[str, Any]]) -> History:
+    """Join the records of one network by one method; a group that was not measured each time is left out."""
+    groups = [group for group in records[0]["scores"] if all(group in record["scores"] for record in records)]
+    scores, resets = {}, {}
+    for group in groups:
+        values = np.array([record["scores"][group] for record in records], dtype=float)  # null becomes NaN
+        marked = np.zeros(values.shape, dtype=bool)
+        for time, record in enumerate(records):
+            for member, places in enumerate(record["reset"].get(group, ())):
+                marked[time, member, places] = True
+        alone = values.shape[1] == 1  # no stack
+        scores[group], resets[group] = (values[:, 0], marked[:, 0]) if alone else (values, marked)
+    return History([record["step"] for record in records], records[0]["tau"], scores, resets)
+
+
+def describe(network: str, methods: Mapping[str, History], *, fraction: float) -> Iterator[str]:
+    """Yield the lines that say what became of one network's neurons."""
+    steps = methods["inactive"].steps
+    yield f"{network}: {len(steps)} measurements, at step {steps[0]:,} to {steps[-1]:,}"
+    yield ""
+    yield f"kinds of neurons, highest and lowest {fraction:.0%} of each layer, all measurements together"
+    yield from _describe_kinds(methods, fraction)
+    for kind, history in methods.items():
+        yield ""
+        yield f"spells of inactivity {METHODS[kind]}, score <= {history.tau:g}"
+        yield analysis.lifetime_table(analysis.lifetimes(history.inactive, reset=history.resets))
+    yield ""
+    yield "inactive neurons at other thresholds, mean over the measurements"
+    rows = [(METHODS[kind], *_shares(history)) for kind, history in methods.items()]
+    yield from table(("score", *(f"tau {tau:g}" for tau in TAUS)), rows, words=("score",))
+
+
+def _describe_kinds(methods: Mapping[str, History], fraction: float) -> Iterator[str]:
+    """Yield a table of the four kinds, and of how many of each either score finds inactive."""
+    activation, gradient, groups = _both(methods)
+    counts = dict.fromkeys(KINDS, np.zeros(3))  # neurons, below tau by activation, below tau by gradient
+    for time in range(len(gradient.steps)):
+        first, second = ({group: own.scores[group][time] for group in groups} for own in (activation, gradient))
+        for group, found in analysis.kinds(first, second, fraction=fraction).items():
+            low = first[group] <= activation.tau, second[group] <= gradient.tau
+            for kind in KINDS:
+                mask = getattr(found, kind)
+                counts[kind] = counts[kind] + [mask.sum(), *((mask & below).sum() for below in low)]
+    total = sum(gradient.scores[group].size for group in groups)
+    header = ("kind", "share", *(f"inactive {method}" for method in METHODS.values()))
+    rows = [
+        (title, f"{counts[kind][0] / total:.1%}", *(_share(part, counts[kind][0]) for part in counts[kind][1:]))
+        for kind, title in KINDS.items()
+    ]
+    yield from table(header, rows, words=("kind",))
+
+
+def _share(part: float, whole: float) -> str:
+    return f"{part / whole:.1%}" if whole else "n/a"
+
+
+def _both(methods: Mapping[str, History]) -> tuple[History, History, list[str]]:
+    """Return what either method measured, and the groups that both did."""
+    activation, gradient = methods["dormant"], methods["inactive"]
+    return activation, gradient, [group for group in gradient.scores if group in activation.scores]
+
+
+def _shares(history: History) -> Iterator[str]:
+    """Yield the share of a network's neurons at or below each threshold."""
+    scores = np.concatenate([values.reshape(len(values), -1) for values in history.scores.values()], axis=1)
+    judged = scores[np.isfinite(scores)]
+    for tau in TAUS:
+        yield _share((judged <= tau).sum(), judged.size)
+
+
+def draw(network: str, methods: Mapping[str, History], out: Path, *, fraction: float) -> None:
+    """Draw the kinds at the last measurement, the spells, and every neuron's score over time."""
+    activation, gradient, groups = _both(methods)
+    first, second = ({group: own.scores[group][-1] for group in groups} for own in (activation, gradient))
+    pictures = {
+        "kinds": plotting.quadrants(
+            first, second, fraction=fraction, tau_activation=activation.tau, tau_gradient=gradient.tau
+        )
+    }
+    for kind, history in methods.items():
+        spells = analysis.lifetimes(history.inactive, reset=history.resets)
+        pictures[f"lifetimes_{kind}"] = plotting.lifetimes(spells)
+        resets = history.resets if any(marks.any() for marks in history.resets.values()) else None
+        pictures[f"scores_{kind}"] = plotting.score_map(history.steps, history.scores, tau=history.tau, resets=resets)
+    for name, axes in pictures.items():
+        _save(axes, out / f"{network}_{name}.png")
+
+
+def _save(axes: Axes, path: Path) -> None:
+    figure = axes.get_figure(root=True)
+    assert figure is not None
+    with replacing(path) as file:
+        figure.savefig(file, format="png")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,136 @@
+"""Remove neurons of a trained actor, and see what it is still worth: ``python -m reference_agents.prune runs/demo``.
+
+The neurons with the lowest scores of each layer go first, by the gradient score, by the activation score, and at random
+for comparison (Liu et al. 2025, Fig. 7). The run has to have been made with ``--record-scores``; what is pruned is its
+latest checkpoint, by the latest scores before it. Nothing in the run's folder changes.
+"""
+
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import tyro
+from numpy.typing import NDArray
+
+import neuroactivity as na
+from neuroactivity.tables import table
+from reference_agents.agent import Masks
+from reference_agents.analyze import History, read_histories
+from reference_agents.commandline import parse
+from reference_agents.config import Config
+from reference_agents.errors import UsageError
+from reference_agents.evaluation import describe
+from reference_agents.folder import RunFolder
+from reference_agents.loop import Training
+from reference_agents.recording import write_json
+from reference_agents.seeding import derive
+
+METHODS: Final = {"inactive": "lowest gradient score", "dormant": "lowest activation score", "random": "at random"}
+ANY: Final = 1e30
+"""A threshold that no score is above: how many neurons go is said by the fraction alone."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Command:
+    """Evaluate an actor with more and more of its neurons removed, by either score and at random."""
+
+    run: tyro.conf.Positional[Path]
+    """Folder of a run that was made with --record-scores."""
+    fractions: tuple[float, ...] = (0.0, 0.05, 0.1, 0.25, 0.5, 0.75)
+    """Shares of each hidden layer to remove."""
+    episodes: int = 10
+    """Episodes of each evaluation, the same for all."""
+    out: Path | None = None
+    """JSON file for the returns."""
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Run the command line; return its exit status."""
+    try:
+        command = parse(Command, args, prog="python -m reference_agents.prune")
+        found = prune_run(command.run, command.fractions, episodes=command.episodes)
+    except UsageError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    print("\n".join(report(found)))
+    if command.out is not None:
+        command.out.parent.mkdir(parents=True, exist_ok=True)
+        write_json(command.out, found)
+    return 0
+
+
+def prune_run(run: Path, fractions: Sequence[float], *, episodes: int) -> dict[str, Any]:
+    """Evaluate the actor of a run with fractions of its neurons removed.
+
+    Args:
+        run: Folder of the run.
+        fractions: Shares of each hidden layer to remove, in ``[0, 1]``.
+        episodes: Episodes of each evaluation.
+
+    Returns:
+        The ``step`` of the checkpoint, the step of the ``scores``, and under ``pruned`` for each method and fraction
+        the number of neurons removed and the returns.
+
+    Raises:
+        UsageError: If there is no checkpoint, no scores before it, or a fraction is out of range.
+    """
+    for fraction in fractions:
+        if not 0 <= fraction <= 1:
+            raise UsageError(f"fractions: expected numbers from 0 to 1, got {fraction}")
+    histories = read_histories(run)["actor"]
+    folder = RunFolder(run)
+    config = Config.from_json(folder.config.read_text())
+    training = Training(replace(config, evaluation_episodes=episodes), folder)
+    training.restore()
+    step, intact = training.progress.step, training.agent.save()
+    scores, at = _latest(histories, step)
+    random = np.random.default_rng(derive(config.seed, "pruning"))
+    scores["random"] = {group: random.random(values.shape) for group, values in scores["inactive"].items()}
+    layout, pruned = training.agent.activity.layouts["actor"], []
+    for method, own in scores.items():
+        for fraction in fractions:
+            masks = _lowest(own, layout, fraction)
+            training.agent.prune_actor(masks)
+            returns = training.evaluate()
+            training.agent.load(intact)
+            neurons = int(sum(mask.sum() for mask in masks.values()))
+            pruned.append({"method": method, "fraction": fraction, "neurons": neurons, "evaluation": describe(returns)})
+    return {"step": step, "scores": at, "pruned": pruned}
+
+
+def _latest(histories: Mapping[str, History], step: int) -> tuple[dict[str, dict[str, NDArray[Any]]], int]:
+    """Return the latest scores up to a step by method and group, and the step at which they were measured."""
+    steps = histories["inactive"].steps
+    times = [time for time, measured in enumerate(steps) if measured <= step]
+    if not times:
+        raise UsageError(f"run: expected scores from before its checkpoint at step {step}, got the first at {steps[0]}")
+    scores = {
+        kind: {group: values[times[-1]] for group, values in histories[kind].scores.items()}
+        for kind in ("inactive", "dormant")
+    }
+    return scores, steps[times[-1]]
+
+
+def _lowest(scores: Mapping[str, NDArray[Any]], layout: na.Layout, fraction: float) -> Masks:
+    """Mark the neurons of the lowest scores, so many of each group that is not an output head."""
+    hidden = {group: values for group, values in scores.items() if layout[group].resettable}
+    return na.reset_masks(hidden, ANY, max_fraction=fraction, reset_silent=True)
+
+
+def report(found: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the lines that say what the actor is worth without some of its neurons."""
+    yield f"actor of step {found['step']:,}, pruned by the scores of step {found['scores']:,}: mean return"
+    returns: dict[float, dict[str, str]] = {}
+    for entry in found["pruned"]:
+        evaluation = entry["evaluation"]
+        text = f"{evaluation['mean']:.1f} ± {evaluation['std']:.1f}"
+        returns.setdefault(entry["fraction"], {})[entry["method"]] = text
+    rows = [(f"{fraction:.0%}", *(own[method] for method in METHODS)) for fraction, own in returns.items()]
+    yield from table(("removed of each layer", *METHODS.values()), rows, words=("removed of each layer",))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

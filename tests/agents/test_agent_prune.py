@@ -1,0 +1,105 @@
+"""Removed neurons take no part in what an actor does, and a run that is pruned stays as it was."""
+
+import json
+
+import numpy as np
+import pytest
+
+import agent_cases
+from agent_cases import OBSERVATION
+from agent_runs import SHORT
+from reference_agents.config import Config
+from reference_agents.folder import RunFolder
+from reference_agents.loop import Training
+from reference_agents.prune import METHODS, main, prune_run
+from reference_agents.train import train
+
+
+def small_agent(framework, algo):
+    if framework == "torch":
+        return agent_cases.agent_of(algo)
+    module = pytest.importorskip(f"{framework}_cases")
+    return module.agent_of(algo)
+
+
+@pytest.mark.parametrize("algo", ["sac", "td3"])
+@pytest.mark.parametrize("framework", ["torch", "jax", "tensorflow"])
+def test_only_removed_neurons_are_gone(framework, algo):
+    agent = small_agent(framework, algo)
+    width = agent.config.width
+    first, second = np.zeros(OBSERVATION, np.float32), np.linspace(-2, 2, OBSERVATION, dtype=np.float32)
+    before, saved = agent.act(second, explore=False), agent.save()
+    layers = [name for name, group in agent.activity.layouts["actor"].items() if group.resettable]
+    assert len(layers) == 2
+
+    agent.prune_actor({name: np.zeros(width, bool) for name in layers})
+    np.testing.assert_array_equal(agent.act(second, explore=False), before)
+    agent.prune_actor({layers[0]: np.ones(width, bool)})  # all that reads the observation
+    np.testing.assert_array_equal(agent.act(second, explore=False), agent.act(first, explore=False))
+    assert (agent.act(second, explore=False) != before).all()
+    agent.load(saved)
+    np.testing.assert_array_equal(agent.act(second, explore=False), before)
+
+
+@pytest.mark.parametrize("algo", ["sac", "td3"])
+def test_neurons_with_an_effect_are_not_taken_for_others(algo):
+    agent = agent_cases.agent_of(algo)
+    trunk = agent.actor.trunk if algo == "sac" else agent.actor
+    heads = (agent.actor.mean, agent.actor.log_std) if algo == "sac" else (trunk.head,)
+    prefix = "trunk." if algo == "sac" else ""
+    mask = np.arange(agent.config.width) % 3 == 0
+    kept = trunk.layer2.weight.detach().clone()
+    agent.prune_actor({f"{prefix}layer2": mask})
+    assert not trunk.layer2.weight[mask].any()
+    assert not trunk.layer2.bias[mask].any()
+    assert trunk.layer2.weight[~mask].equal(kept[~mask])
+    for head in heads:
+        assert not head.weight[:, mask].any()
+        assert head.weight[:, ~mask].all()
+
+
+@pytest.fixture(scope="module")
+def recorded(tmp_path_factory):
+    """A run with scores, whose checkpoint is before its end."""
+    folder = tmp_path_factory.mktemp("recorded") / "run"
+    train(Config(**SHORT | {"record_scores": True, "evaluate_every": 0}), folder)
+    return folder
+
+
+def contents(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_returns_of_pruned_actors(recorded):
+    before = contents(recorded)
+    found = prune_run(recorded, [0.0, 0.5, 1.0], episodes=2)
+    assert contents(recorded) == before
+    training = Training(Config(**SHORT | {"record_scores": True, "evaluate_every": 0}), RunFolder(recorded))
+    training.restore()
+    assert found["step"] == training.progress.step
+    assert found["scores"] == 100 + (found["step"] - 100) // 60 * 60
+    intact, scores = training.evaluate(), {}
+    for entry in found["pruned"]:
+        scores.setdefault(entry["fraction"], {})[entry["method"]] = entry["evaluation"]["returns"]
+        assert entry["neurons"] == 2 * 16 * entry["fraction"]
+    assert [list(found) for found in scores.values()] == [list(METHODS)] * 3
+    assert all(returns == intact for returns in scores[0.0].values())
+    assert len({tuple(returns) for returns in scores[1.0].values()}) == 1  # nothing is left, whatever went first
+    assert scores[1.0]["random"] != intact
+    assert len({tuple(returns) for returns in scores[0.5].values()}) > 1
+
+
+def test_the_command_prints_a_table_and_writes_a_file(recorded, tmp_path, capsys):
+    out = tmp_path / "new" / "pruned.json"
+    assert main([str(recorded), "--fractions", "0", "0.5", "--episodes", "1", "--out", str(out)]) == 0
+    printed = capsys.readouterr().out
+    assert "lowest gradient score" in printed
+    assert "50%" in printed
+    assert len(json.loads(out.read_text())["pruned"]) == 6
+
+
+def test_what_cannot_be_pruned_is_refused(recorded, tmp_path, capsys):
+    assert main([str(tmp_path)]) == 2
+    assert "error: run: expected the scores of a run" in capsys.readouterr().err
+    assert main([str(recorded), "--fractions", "1.5"]) == 2
+    assert "error: fractions: expected numbers from 0 to 1, got 1.5" in capsys.readouterr().err
