@@ -169,12 +169,9 @@ def _distinctive(configs: Sequence[Config]) -> list[str]:
     alike = {"seed", "env"}
     if len({(config.env, config.steps) for config in configs}) == len({config.env for config in configs}):
         alike.add("steps")
-    unset: dict[str, Any] = {field.name: None for field in fields(Config) if field.default is None}
-    defaults = [replace(config, **unset) for config in configs]
-    for name in unset:
-        if all(
-            getattr(config, name) == getattr(default, name) for config, default in zip(configs, defaults, strict=True)
-        ):
+    for name in [field.name for field in fields(Config) if field.default is None]:
+        unset: dict[str, Any] = {name: None}
+        if all(getattr(config, name) == getattr(replace(config, **unset), name) for config in configs):
             alike.add(name)
     names = (field.name for field in fields(Config) if field.name not in alike)
     return [name for name in names if len({getattr(config, name) for config in configs}) > 1]

@@ -122,7 +122,7 @@ def test_scores_masks_and_resets_are_those_of_every_copy(layouts):
     assert (summary["a"].neurons, summary["a"].inactive, summary["a"].reset) == (SEEDS * MEMBERS * 8, 3, 3)
 
 
-@pytest.mark.parametrize("wrap", [regrama, redo])
+@pytest.mark.parametrize("wrap", [regrama, pytest.param(redo, marks=pytest.mark.slow)])
 def test_a_wrapper_outside_of_both_maps_resets_every_copy_apart(layouts, wrap):
     whole, one = layouts
     tx = wrap(ADAM, whole, initializer=all_initial, tau=0.0, every=1, seed=4)

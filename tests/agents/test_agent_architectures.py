@@ -12,6 +12,10 @@ from reference_agents.errors import UsageError
 from reference_agents.torch import networks
 from reference_agents.train import Command
 
+ACTIVATIONS = [
+    pytest.param(name, marks=[pytest.mark.slow] * (name not in ("relu", "mish"))) for name in networks.ACTIVATIONS
+]
+
 
 def generator(seed):
     return torch.Generator().manual_seed(seed)
@@ -62,7 +66,7 @@ def scattered(net, seed):
     return net
 
 
-@pytest.mark.parametrize("activation", networks.ACTIVATIONS)
+@pytest.mark.parametrize("activation", ACTIVATIONS)
 @pytest.mark.parametrize("kind", KINDS)
 def test_jax_computes_what_pytorch_computes(kind, activation):
     import jax
@@ -79,7 +83,7 @@ def test_jax_computes_what_pytorch_computes(kind, activation):
     np.testing.assert_allclose(ours(params, inputs.numpy()), theirs(inputs).detach(), rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("activation", networks.ACTIVATIONS)
+@pytest.mark.parametrize("activation", ACTIVATIONS)
 @pytest.mark.parametrize("kind", KINDS)
 def test_keras_computes_what_pytorch_computes(kind, activation):
     from neuroactivity_tensorflow import parameters, write

@@ -13,9 +13,11 @@ from reference_agents.train import train
 
 pytestmark = pytest.mark.usefixtures("layouts_found_once")
 
-AGENTS = [pytest.param(framework, algo, "mlp") for framework, algo in FACTORIES]
+AGENTS = [
+    pytest.param(framework, algo, "mlp", marks=[pytest.mark.slow] * (algo == "dacer")) for framework, algo in FACTORIES
+]
 AGENTS += [  # those that are compiled take long
-    pytest.param(framework, algo, "bronet", marks=[pytest.mark.slow] * (framework != "torch"))
+    pytest.param(framework, algo, "bronet", marks=[pytest.mark.slow] * ((framework, algo) != ("torch", "td3")))
     for framework, algo in FACTORIES
     if algo != "dacer"
 ]

@@ -164,6 +164,8 @@ def test_every_setting_but_seed_and_task_makes_a_group(field):
     choices = get_args(get_type_hints(Config)[field.name])
     if isinstance(value, str):
         changed = next((choice for choice in choices if choice != value), WALKER)
+    elif isinstance(value, bool):
+        changed = not value
     else:
         changed = value / 2 if isinstance(value, float) and value else 1 if value is None else value + 1
     both = [Run(Path("a"), one, (1.0,)), Run(Path("b"), dataclasses.replace(one, **{field.name: changed}), (1.0,))]

@@ -22,8 +22,14 @@ def small_agent(framework, algo):
     return module.agent_of(algo)
 
 
-@pytest.mark.parametrize("algo", ["sac", "td3"])
-@pytest.mark.parametrize("framework", ["torch", "jax", "tensorflow"])
+@pytest.mark.parametrize(
+    ("framework", "algo"),
+    [
+        pytest.param(framework, algo, marks=[pytest.mark.slow] * (framework != "torch" and algo == "td3"))
+        for framework in ("torch", "jax", "tensorflow")
+        for algo in ("sac", "td3")
+    ],
+)
 def test_only_removed_neurons_are_gone(framework, algo):
     agent = small_agent(framework, algo)
     width = agent.config.width

@@ -14,7 +14,7 @@ RECORDED = SHORT | {"evaluate_every": 0, "record_scores": True}
 NETWORKS = ("critic1", "critic2", "actor")
 
 
-@pytest.mark.parametrize("reset", ["none", "redo", "regrama"])
+@pytest.mark.parametrize("reset", [pytest.param("none", marks=pytest.mark.slow), "redo", "regrama"])
 def test_scores_by_gradients_and_by_activations_are_recorded_at_each_measurement(reset, tmp_path):
     training = Training(Config(**RECORDED, reset=reset), RunFolder(tmp_path))
     training.run()
