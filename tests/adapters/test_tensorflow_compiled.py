@@ -153,7 +153,7 @@ print("replicas agree")
 """
 
 
-@pytest.mark.parametrize("initializer", ["layer", "snapshot"])
+@pytest.mark.parametrize("initializer", ["layer", pytest.param("snapshot", marks=pytest.mark.slow)])
 def test_replicas_of_a_distribution_strategy_stay_equal(initializer):
     code = MIRRORED.format(path=sys.path, initializer=initializer)
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)

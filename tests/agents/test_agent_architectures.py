@@ -12,9 +12,7 @@ from reference_agents.errors import UsageError
 from reference_agents.torch import networks
 from reference_agents.train import Command
 
-ACTIVATIONS = [
-    pytest.param(name, marks=[pytest.mark.slow] * (name not in ("relu", "mish"))) for name in networks.ACTIVATIONS
-]
+ACTIVATIONS = [pytest.param(name, marks=[pytest.mark.slow] * (name != "mish")) for name in networks.ACTIVATIONS]
 
 
 def generator(seed):

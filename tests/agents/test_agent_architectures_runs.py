@@ -5,7 +5,7 @@ import pytest
 
 from agent_cases import batch
 from agent_runs import records
-from architecture_cases import COMPILED, FRAMEWORKS, KINDS, WIDE, WIDTH, common, expected, plain
+from architecture_cases import FRAMEWORKS, KINDS, WIDE, WIDTH, common, expected, plain
 from reference_agents.config import Config
 from reference_agents.folder import RunFolder
 from reference_agents.loop import Training
@@ -24,8 +24,9 @@ def compiled_once(framework):
         yield
 
 
+QUICK = ("torch", "sac", "attention")
 RUNS = [
-    pytest.param(framework, algo, kind, marks=[pytest.mark.slow] * (framework in COMPILED or algo == "td3"))
+    pytest.param(framework, algo, kind, marks=[pytest.mark.slow] * ((framework, algo, kind) != QUICK))
     for framework in FRAMEWORKS
     for algo in ("sac", "td3")
     for kind in KINDS

@@ -240,7 +240,10 @@ def mixture(seed, dimension, count):
 
 
 @pytest.mark.parametrize("draw", [gaussian, mixture])
-@pytest.mark.parametrize(("dimension", "count", "tolerance"), [(1, 200, 0.2), (2, 200, 0.35), (4, 5000, 0.1)])
+@pytest.mark.parametrize(
+    ("dimension", "count", "tolerance"),
+    [(1, 200, 0.2), (2, 200, 0.35), pytest.param(4, 5000, 0.1, marks=pytest.mark.slow)],
+)
 def test_the_entropy_of_a_known_distribution_is_found(draw, dimension, count, tolerance):
     for seed in range(5):
         samples, true = draw(seed, dimension, count)
@@ -326,6 +329,7 @@ def test_actions_are_bounded_and_the_best_guess_is_decided_by_the_observation():
         assert (abs(action) <= 1).all()
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("compiled_once")
 def test_exploration_adds_noise_in_proportion_to_alpha():
     agent, observations = small(exploration_noise=0.02), normal(0, 2000, OBSERVATION)
@@ -338,6 +342,7 @@ def test_exploration_adds_noise_in_proportion_to_alpha():
         assert noise.mean() == pytest.approx(0, abs=0.01)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("compiled_once")
 def test_activations_are_measured_in_all_steps_of_the_chain():
     agent, observations = small(), normal(0, 500, OBSERVATION)
@@ -372,6 +377,7 @@ def test_critics_learn_in_each_update_actor_and_targets_in_every_second_and_alph
     assert agent.losses()["spread"] > 0
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("compiled_once")
 def test_alpha_rises_where_the_entropy_is_below_its_target_and_falls_above():
     values, agent = Batch(*map(jnp.array, batch(0, size=2))), small()
@@ -412,6 +418,7 @@ def test_a_saved_agent_goes_on_as_it_would_have(reset):
     assert agent._learn._cache_size() == 1  # whoever's turn it is
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("compiled_once")
 def test_the_seed_decides_the_weights_and_what_is_learned():
     runs = []

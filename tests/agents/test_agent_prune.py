@@ -25,7 +25,11 @@ def small_agent(framework, algo):
 @pytest.mark.parametrize(
     ("framework", "algo"),
     [
-        pytest.param(framework, algo, marks=[pytest.mark.slow] * (framework != "torch" and algo == "td3"))
+        pytest.param(
+            framework,
+            algo,
+            marks=[pytest.mark.slow] * (framework == "jax" or (framework, algo) == ("tensorflow", "td3")),
+        )
         for framework in ("torch", "jax", "tensorflow")
         for algo in ("sac", "td3")
     ],

@@ -21,14 +21,16 @@ from .test_resets import assert_same
 
 TAU, FRACTION = 0.8, 0.4
 COSTLY = {"jax", "jax jit", "jax float64", "jax float64 eager", "torch compile", "tensorflow XLA"}
-"""Backends that compile for seconds: all layouts in float32, two in the other dtypes, the rest in the slow tests."""
+"""Backends that compile for seconds: all layouts in float32, one in the other dtypes, the rest in the slow tests."""
+LENGTHY = {"jax", "torch compile"}
+"""Of these those that take longest, JAX one operation at a time: a few layouts in float32."""
 RAN: Counter[str] = Counter()
 
 
 def is_slow(backend, dtype, case):
-    if backend.name == "jax":  # compiles one operation at a time; other tests run it on every layout
-        return case not in VARIED or dtype != "float32"
-    return backend.name in COSTLY and dtype != "float32" and case not in VARIED[:2]
+    if dtype == "float32":
+        return backend.name in LENGTHY and case not in VARIED
+    return backend.name == "jax" or (backend.name in COSTLY and case not in VARIED[:1])
 
 
 CELLS = [(backend, dtype, case) for backend in (*BACKENDS, *COMPILED) for dtype in backend.dtypes for case in CASES]
