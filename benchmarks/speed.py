@@ -12,7 +12,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -114,6 +114,18 @@ def torch_eager(workload: Workload) -> Library:
     return Library("torch eager", torch.asarray, lambda g: [x.sum() for x in g.values()], measure(workload), published)
 
 
+def torch_compiled(workload: Workload) -> Library:
+    """PyTorch with the measurement compiled, beside the sum and the published rule as they are."""
+    import torch
+
+    torch.compiler.reset()  # it keeps a limited number of versions of one function
+    return replace(
+        torch_eager(workload),
+        name="torch compiled",
+        measurement=torch.compile(measure(workload), fullgraph=True, dynamic=False),
+    )
+
+
 def jax_jit(workload: Workload) -> Library:
     """JAX: everything in one compiled function, but for the published rule, which is one for each layer."""
     import jax
@@ -155,7 +167,13 @@ def tensorflow_graph(workload: Workload) -> Library:
     )
 
 
-LIBRARIES = {"numpy": numpy_eager, "torch": torch_eager, "jax": jax_jit, "tensorflow": tensorflow_graph}
+LIBRARIES = {
+    "numpy": numpy_eager,
+    "torch": torch_eager,
+    "torch-compiled": torch_compiled,
+    "jax": jax_jit,
+    "tensorflow": tensorflow_graph,
+}
 
 
 def measure(workload: Workload) -> Timed:

@@ -68,6 +68,7 @@ FACTORIES: Final = MappingProxyType(
     {
         ("torch", "sac"): ("reference_agents.torch.sac", "SAC"),
         ("torch", "td3"): ("reference_agents.torch.td3", "TD3"),
+        ("torch", "drqv2"): ("reference_agents.torch.drqv2", "DrQv2"),
         ("jax", "sac"): ("reference_agents.jax.sac", "SAC"),
         ("jax", "td3"): ("reference_agents.jax.td3", "TD3"),
         ("jax", "dacer"): ("reference_agents.jax.dacer", "DACER"),

@@ -32,13 +32,14 @@ PAPER_TAU: Final = MappingProxyType(
     {
         "mlp": MappingProxyType({"none": 0.0, "regrama": 0.0, "redo": 0.02}),
         **dict.fromkeys(
-            ("bronet", "simba", "attention", "dacer"), MappingProxyType({"none": 0.01, "regrama": 0.01, "redo": 0.02})
+            ("bronet", "simba", "attention", "dacer", "drqv2"),
+            MappingProxyType({"none": 0.01, "regrama": 0.01, "redo": 0.02}),
         ),
     }
 )
 """The thresholds of the paper (Liu et al. 2025, A.3, A.1 and for DACER A.2), for each network and each way to reset.
 
-It has none for SimBa and attention, which normalise as BRO-net does: they take BRO-net's.
+It has none for SimBa, attention and DrQ-v2, which normalise as BRO-net does: they take BRO-net's.
 """
 
 HEADS: Final = 4
@@ -73,6 +74,8 @@ _LIMITS: Final = MappingProxyType(
         "diffusion_steps": (1, inf),
         "alpha_lr": (0, inf),
         "entropy_every": (1, inf),
+        "image_size": (15, inf),
+        "n_step": (1, inf),
         "record_every": (1, inf),
         "evaluate_every": (0, inf),
         "evaluation_episodes": (1, inf),
@@ -93,8 +96,9 @@ class Config:
 
     framework: Literal["torch", "jax", "tensorflow"] = "torch"
     """Framework that the agent is written in."""
-    algo: Literal["sac", "td3", "dacer"] = "sac"
-    """Learning algorithm; dacer, a diffusion policy, is written in jax, for mlp."""
+    algo: Literal["sac", "td3", "dacer", "drqv2"] = "sac"
+    """Learning algorithm; dacer, a diffusion policy, is written in jax, and drqv2, which sees images, in torch; both
+    for mlp."""
     env: str = "HalfCheetah-v5"
     """Environment of gymnasium (HalfCheetah-v5) or of the DeepMind Control Suite (dm_control/dog-walk-v0)."""
     steps: int = 1_000_000
@@ -143,25 +147,30 @@ class Config:
     """Fraction of the way that target networks move towards the trained ones each time."""
     policy_every: int = 2
     """Updates between two visits to the actor, the policy delay of TD3 and DACER; SAC then updates it this many times
-    in a row."""
+    in a row, and DrQ-v2 visits it in every update."""
     actor_lr: ByNetwork[float] = _PAPERS
-    """Learning rate of the actor; by default 1e-4 for bronet and simba, else 3e-4."""
+    """Learning rate of the actor; by default 1e-4 for bronet, simba and drqv2, else 3e-4."""
     critic_lr: ByNetwork[float] = _PAPERS
-    """Learning rate of the critics, and of SAC's entropy coefficient; by default 1e-4 for simba, 3e-4 for dacer, else
-    1e-3."""
+    """Learning rate of the critics, and of SAC's entropy coefficient; by default 1e-4 for simba and drqv2, 3e-4 for
+    dacer, else 1e-3."""
     exploration_noise: float = 0.1
-    """Standard deviation of the noise on the actions with which TD3 explores, and, times alpha, DACER; SAC draws from
-    its policy instead."""
+    """Standard deviation of the noise on the actions with which TD3 and DrQ-v2 explore, and, times alpha, DACER; SAC
+    draws from its policy instead."""
     policy_noise: float = 0.2
-    """Standard deviation of the noise on the target actor's actions (TD3)."""
+    """Standard deviation of the noise on the target actor's actions (TD3), and on those learned from (DrQ-v2)."""
     noise_clip: float = 0.5
-    """Largest size of the noise on the target actor's actions (TD3)."""
+    """Largest size of that noise."""
     diffusion_steps: int = 5
     """Steps in which noise becomes an action (DACER): few enough to be fast. Its authors take 20."""
     alpha_lr: float = 3e-2
     """Learning rate of alpha (DACER), which moves once in entropy_every updates."""
     entropy_every: int = 10_000
     """Updates between two estimates of the policy's entropy (DACER), which take long and move alpha a little each."""
+    image_size: int = 84
+    """Side of the square images that the agent sees, three at a time (DrQ-v2)."""
+    n_step: ByNetwork[int] = _PAPERS
+    """Rewards that are added up before the critics' values follow; by default 3 for drqv2, and 1, as others need it,
+    for all else."""
 
     record_every: int = 1_000
     """Steps between two records in metrics.jsonl."""
@@ -182,19 +191,21 @@ class Config:
         for name, value in self._papers().items():
             if getattr(self, name) is None:
                 object.__setattr__(self, name, value)
-        if self.algo == "dacer" and self.network != "mlp":
-            raise UsageError(f"network: expected mlp for dacer, got {self.network!r}")
+        if self.algo in ("dacer", "drqv2") and self.network != "mlp":
+            raise UsageError(f"network: expected mlp for {self.algo}, got {self.network!r}")
+        if self.algo != "drqv2" and self.n_step != 1:
+            raise UsageError(f"n_step: expected 1 for {self.algo}, got {self.n_step}")
         if self.network == "attention" and self.width % HEADS:
             raise UsageError(f"width: expected a multiple of {HEADS}, the heads of attention, got {self.width}")
 
     def _papers(self) -> dict[str, float]:
-        """What is set differently for each network, and for DACER."""
+        """What is set differently for each network, for DACER and for DrQ-v2."""
         depth = 3 if self.algo == "dacer" else 2
         mlp: dict[str, float] = {"width": 256, "depth": depth, "batch_size": 256, "replay_ratio": 1}
         mlp["actor_depth"] = depth if self.depth is None else self.depth
-        rates = {"actor_lr": 3e-4, "critic_lr": 3e-4 if self.algo == "dacer" else 1e-3}
+        rates = {"actor_lr": 3e-4, "critic_lr": 3e-4 if self.algo == "dacer" else 1e-3, "n_step": 1}
         settings: dict[str, dict[str, float]] = {
-            "mlp": {},
+            "mlp": {"actor_lr": 1e-4, "critic_lr": 1e-4, "n_step": 3} if self.algo == "drqv2" else {},
             "bronet": {"actor_depth": 1, "batch_size": 128, "replay_ratio": 2, "actor_lr": 1e-4},
             "simba": {"actor_depth": 1, "replay_ratio": 2, "actor_lr": 1e-4, "critic_lr": 1e-4},
             "attention": {"actor_depth": 1, "width": 64},
@@ -203,7 +214,12 @@ class Config:
 
     def paper_tau(self, reset: str) -> float:
         """Return the paper's threshold for a way to reset."""
-        return PAPER_TAU["dacer" if self.algo == "dacer" else self.network][reset]
+        return PAPER_TAU[self.algo if self.algo in PAPER_TAU else self.network][reset]
+
+    @property
+    def sees(self) -> bool:
+        """Whether the agent sees images."""
+        return self.algo == "drqv2"
 
     def to_json(self) -> str:
         """Write the settings as JSON text, which ``from_json`` reads back."""

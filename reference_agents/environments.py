@@ -1,4 +1,4 @@
-"""Environments as the agents want them: flat float32 observations, actions from -1 to 1."""
+"""Environments as the agents want them: flat observations, of float32 or of bytes, and actions from -1 to 1."""
 
 import os
 from collections.abc import Iterator
@@ -12,6 +12,7 @@ from gymnasium.spaces import Box, flatdim, flatten
 
 from reference_agents.agent import Array
 from reference_agents.errors import UsageError
+from reference_agents.images import make_seen
 
 
 class Environment(gym.Wrapper[Array, Array, Any, Any]):
@@ -21,7 +22,8 @@ class Environment(gym.Wrapper[Array, Array, Any, Any]):
     start of any episode.
 
     Attributes:
-        observation_size: Length of an observation; dictionaries are flattened.
+        observation_size: Length of an observation; dictionaries and images are flattened.
+        dtype: Type of an observation's entries, float32 or uint8.
         action_size: Length of an action; its values from -1 to 1 span the environment's own bounds.
     """
 
@@ -30,7 +32,10 @@ class Environment(gym.Wrapper[Array, Array, Any, Any]):
         self.env: gym.Env[Any, Any]
         self.observation_size = flatdim(env.observation_space)
         self.action_size = flatdim(bounds)
-        self.observation_space = Box(-np.inf, np.inf, (self.observation_size,), np.float32)
+        images = env.observation_space.dtype == np.uint8
+        self.dtype: np.dtype[Any] = np.dtype("uint8" if images else "float32")
+        low, high = (0, 255) if images else (-np.inf, np.inf)
+        self.observation_space = Box(low, high, (self.observation_size,), self.dtype)
         self.action_space = Box(-1, 1, (self.action_size,), np.float32)
         self._centre = (bounds.high + bounds.low) / 2
         self._reach = (bounds.high - bounds.low) / 2
@@ -46,24 +51,26 @@ class Environment(gym.Wrapper[Array, Array, Any, Any]):
         return self._flat(observation), float(reward), terminated, truncated, info
 
     def _flat(self, observation: Any) -> Array:
-        return np.asarray(flatten(self.env.observation_space, observation), np.float32)
+        return np.asarray(flatten(self.env.observation_space, observation), self.dtype)
 
 
-def make(env_id: str) -> Environment:
+def make(env_id: str, *, image_size: int | None = None) -> Environment:
     """Make an environment by its id.
 
     Args:
         env_id: An id of gymnasium, such as ``HalfCheetah-v5``, or of the DeepMind Control Suite through Shimmy, such as
             ``dm_control/dog-walk-v0``.
+        image_size: Side of the square images of itself that it is to show instead of its own observations.
 
     Raises:
-        UsageError: If there is no such environment, or its actions are not vectors of bounded numbers.
+        UsageError: If there is no such environment, its actions are not vectors of bounded numbers, or it cannot be
+            drawn.
     """
     try:
         if env_id.startswith("dm_control/"):
             _register_control_suite()
         with _silent_compiler():
-            env: gym.Env[Any, Any] = gym.make(env_id)
+            env: gym.Env[Any, Any] = gym.make(env_id) if image_size is None else make_seen(env_id, image_size)
     except (gym.error.Error, ImportError) as error:
         reason = " ".join(str(error).split())
         raise UsageError(f"env: expected the id of an environment, got {env_id!r}: {reason}") from error

@@ -57,12 +57,19 @@ class Training:
     def __init__(self, config: Config, folder: RunFolder) -> None:
         self.config = config
         self.folder = folder
-        self.env, self.evaluation_env = make(config.env), make(config.env)
-        envs, every = (self.env, self.evaluation_env), config.friction_every
+        envs = [make(config.env, image_size=config.image_size if config.sees else None) for _ in range(2)]
+        self.env, self.evaluation_env = envs
+        every = config.friction_every
         self.ground = ChangingGround(envs, every=every, seed=config.seed) if every else None
         sizes = self.env.observation_size, self.env.action_size
         self.agent = make_agent(config, *sizes)
-        self.replay = ReplayBuffer(config.buffer_size, *sizes)
+        self.replay = ReplayBuffer(
+            config.buffer_size,
+            *sizes,
+            observation_dtype=self.env.dtype,
+            n_step=config.n_step,
+            gamma=config.gamma,
+        )
         self.rng = np.random.default_rng(derive(config.seed, "loop"))  # draws random actions and batches
         self.recorder, self.scores = Recorder(folder.metrics), Recorder(folder.scores)
         if config.record_scores:
@@ -131,8 +138,8 @@ class Training:
         learning = progress.step > config.learning_starts
         action = self.agent.act(observation, explore=True) if learning else self._random_action(self.rng)
         next_observation, reward, terminated, truncated, _ = self.env.step(action)
-        self.replay.add(observation, action, reward, next_observation, terminated)
-        for _ in range(config.replay_ratio if learning else 0):
+        self.replay.add(observation, action, reward, next_observation, terminated=terminated, truncated=truncated)
+        for _ in range(config.replay_ratio if learning and len(self.replay) else 0):
             self.agent.update(self.replay.sample(config.batch_size, self.rng))
         return next_observation, reward, terminated or truncated
 

@@ -32,7 +32,7 @@ class Activity(ActivityLog):
         model: nn.Module,
         optimizer: torch.optim.Optimizer,
         layout: na.Layout,
-        probe: Callable[[], Tensor],
+        probe: Callable[[], Tensor | tuple[Tensor, ...]],
     ) -> None:
         """Watch over one network from now on.
 

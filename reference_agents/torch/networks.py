@@ -23,10 +23,20 @@ ACTIVATIONS: Final = MappingProxyType(
 def linear(inputs: int, outputs: int, generator: torch.Generator) -> nn.Linear:
     """Build a layer as ``nn.Linear`` would, drawing from ``generator`` and not from the global one."""
     layer: nn.Linear = nn.utils.skip_init(nn.Linear, inputs, outputs)  # type: ignore[no-untyped-call]
-    bound = inputs**-0.5
-    nn.init.uniform_(layer.weight, -bound, bound, generator=generator)
-    nn.init.uniform_(layer.bias, -bound, bound, generator=generator)
+    _draw(layer, inputs, generator)
     return layer
+
+
+def convolution(inputs: int, outputs: int, generator: torch.Generator, *, stride: int) -> nn.Conv2d:
+    """Build a layer of 3 x 3 kernels as ``nn.Conv2d`` would, drawing from ``generator``."""
+    layer: nn.Conv2d = nn.utils.skip_init(nn.Conv2d, inputs, outputs, 3, stride)  # type: ignore[no-untyped-call]
+    _draw(layer, 9 * inputs, generator)
+    return layer
+
+
+def _draw(layer: nn.Linear | nn.Conv2d, fan_in: int, generator: torch.Generator) -> None:
+    for parameter in layer.parameters():  # the weight, then the bias
+        nn.init.uniform_(parameter, -(fan_in**-0.5), fan_in**-0.5, generator=generator)
 
 
 class Block(nn.Module):

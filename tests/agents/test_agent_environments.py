@@ -73,6 +73,43 @@ def test_an_environment_is_made_in_silence(env_id, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_images_are_the_latest_pictures_of_the_environment():
+    env = make("Pendulum-v1", image_size=20)
+    observation, _ = env.reset(seed=0)
+    assert observation.shape == env.observation_space.shape == (3 * 3 * 20 * 20,)
+    assert observation.dtype == env.observation_space.dtype == np.uint8
+    shown = [picture_of(env)]
+    np.testing.assert_allclose(observation.reshape(3, 3, 20, 20), shown * 3, atol=1)  # pillow rounds on the way
+    for _ in range(4):
+        observation, *_ = env.step(np.ones(1, np.float32))
+        shown.append(picture_of(env))
+        latest = shown[-3:] if len(shown) > 2 else [shown[0], *shown]
+        np.testing.assert_allclose(observation.reshape(3, 3, 20, 20), latest, atol=1)
+    assert abs(shown[0] - shown[-1]).max() > 50
+
+
+def picture_of(env):
+    """What an environment draws of itself, as means over areas: (3, 20, 20)."""
+    drawn = np.asarray(env.render(), np.float64)
+    return drawn.reshape(20, 25, 20, 25, 3).mean((1, 3)).transpose(2, 0, 1)
+
+
+def test_an_environment_that_is_seen_starts_each_episode_anew():
+    fresh, used = (make("Pendulum-v1", image_size=15) for _ in range(2))
+    episode(used, seed=5, steps=37, actions=9)
+    for ours, theirs in zip(episode(fresh, seed=1), episode(used, seed=1), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def test_an_environment_that_cannot_be_drawn_is_refused():
+    code = "from reference_agents.environments import make; make('HalfCheetah-v5', image_size=20)"
+    command, environment = [sys.executable, "-c", code], os.environ | {"MUJOCO_GL": "disable"}
+    result = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    last = result.stderr.splitlines()[-1]
+    assert "UsageError: env: expected one that can be drawn here, got 'HalfCheetah-v5': " in result.stderr, last
+    assert "for MuJoCo set MUJOCO_GL to egl, osmesa or glfw" in result.stderr
+
+
 @pytest.mark.parametrize(
     ("env_id", "message"),
     [

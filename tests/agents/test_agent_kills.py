@@ -19,7 +19,8 @@ from reference_agents.folder import RunFolder
 from reference_agents.recording import read_records
 from reference_agents.train import train
 
-AGENTS = [(framework, algo, {"sac": "mlp", "td3": "bronet", "dacer": "mlp"}[algo]) for framework, algo in FACTORIES]
+AGENTS = [(framework, algo, "bronet" if algo == "td3" else "mlp") for framework, algo in FACTORIES]
+SEEN = {"env": "Pendulum-v1", "image_size": 15}
 
 
 def start(settings, out, sabotage="pass"):
@@ -117,7 +118,7 @@ def killed_at_a_random_moment(settings, out, rng):
 @pytest.mark.parametrize(("framework", "algo", "network"), AGENTS)
 def test_a_run_killed_again_and_again_at_random_moments_comes_to_the_same_end(framework, algo, network, tmp_path):
     chosen = {"framework": framework, "algo": algo, "network": network, "replay_ratio": 1}
-    settings = SHORT | {"checkpoint_every": 50, "reset_every": 40} | chosen
+    settings = SHORT | {"checkpoint_every": 50, "reset_every": 40} | chosen | (SEEN if algo == "drqv2" else {})
     config, out = Config(**settings), tmp_path / "run"
     train(config, tmp_path / "whole")
     rng, kills = np.random.default_rng(len(network) + len(algo)), 0

@@ -15,10 +15,15 @@ def transition(number):
     return observation, action, number + 0.5, observation + 1, number % 3 == 0
 
 
+def add(buffer, number):
+    *step, terminated = transition(number)
+    buffer.add(*step, terminated=terminated, truncated=False)
+
+
 def filled(capacity, count):
     buffer = ReplayBuffer(capacity, observation_size=3, action_size=2)
     for number in range(count):
-        buffer.add(*transition(number))
+        add(buffer, number)
     return buffer
 
 
@@ -49,8 +54,8 @@ def test_a_restored_buffer_goes_on_as_the_saved_one(capacity, before, after):
     original, restored = filled(capacity, before), filled(capacity, 3)
     restored.load_state({name: column.copy() for name, column in original.state().items()})
     for number in range(before, before + after):
-        original.add(*transition(number))
-        restored.add(*transition(number))
+        add(original, number)
+        add(restored, number)
     for ours, theirs in zip(
         original.sample(32, np.random.default_rng(1)), restored.sample(32, np.random.default_rng(1)), strict=True
     ):
@@ -83,3 +88,36 @@ def test_the_generator_decides_the_sample(seed):
     once, again, other = (buffer.sample(16, np.random.default_rng(s)).rewards for s in (seed, seed, seed + 1))
     assert (once == again).all()
     assert (once != other).any()
+
+
+ENDS = st.sampled_from(["goes on", "terminated", "truncated", "both"])
+
+
+@settings(deadline=None)
+@given(ends=st.lists(ENDS, min_size=1, max_size=30), n_step=st.integers(1, 5), gamma=st.sampled_from([0.5, 1.0]))
+def test_transitions_over_several_steps_are_those_of_each_episode(ends, n_step, gamma):
+    buffer = ReplayBuffer(100, observation_size=1, action_size=1, n_step=n_step, gamma=gamma)
+    for number, end in enumerate(ends):
+        over = {"terminated": end in ("terminated", "both"), "truncated": end in ("truncated", "both")}
+        buffer.add(*(np.full(1, number, np.float32),) * 2, 1.0 + number, np.full(1, number + 0.5, np.float32), **over)
+
+    expected = []
+    for first in range(len(ends)):
+        steps = list(range(first, min(first + n_step, len(ends))))
+        last = next((step for step in steps if ends[step] != "goes on"), steps[-1])
+        whole, terminated = last - first == n_step - 1, ends[last] in ("terminated", "both")
+        if whole or terminated:
+            reward = sum(gamma**k * (1.0 + step) for k, step in enumerate(range(first, last + 1)))
+            expected.append([first, first, reward, last + 0.5, terminated])
+    found = np.concatenate(list(buffer._columns), axis=1)[: len(buffer)]
+    np.testing.assert_allclose(found, np.reshape(expected, (-1, 5)), rtol=1e-6)
+
+
+def test_images_are_kept_as_bytes():
+    buffer = ReplayBuffer(4, observation_size=3, action_size=2, observation_dtype=np.uint8)
+    seen, following = np.array([0, 7, 255], np.uint8), np.array([1, 2, 3], np.uint8)
+    buffer.add(seen, np.zeros(2, np.float32), 0.0, following, terminated=False, truncated=False)
+    batch = buffer.sample(2, np.random.default_rng(0))
+    assert [column.dtype for column in batch] == [np.uint8, np.float32, np.float32, np.uint8, np.float32]
+    np.testing.assert_array_equal(batch.observations[0], seen)
+    np.testing.assert_array_equal(batch.next_observations[0], following)
