@@ -20,9 +20,9 @@ from neuroactivity import analysis, plotting
 from neuroactivity.tables import table
 from reference_agents.commandline import parse
 from reference_agents.errors import UsageError
-from reference_agents.files import replacing
-from reference_agents.folder import RunFolder
-from reference_agents.recording import read_records
+from reference_agents.running.files import replacing
+from reference_agents.running.folder import RunFolder
+from reference_agents.running.recording import read_records
 
 TAUS: Final = (0.0, 0.001, 0.01, 0.025, 0.05, 0.1)
 KINDS: Final = {

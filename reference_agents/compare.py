@@ -16,12 +16,20 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter
 
 from reference_agents.commandline import parse
-from reference_agents.comparison import FEWEST_SEEDS, Cell, Comparison, compare, find_runs, have_one_scale, read_run
+from reference_agents.comparing.comparison import (
+    FEWEST_SEEDS,
+    Cell,
+    Comparison,
+    compare,
+    find_runs,
+    have_one_scale,
+    read_run,
+)
+from reference_agents.comparing.statistics import Estimate
 from reference_agents.errors import UsageError
-from reference_agents.files import replacing
-from reference_agents.plots import LAYERS, STYLE
-from reference_agents.recording import write_json
-from reference_agents.statistics import Estimate
+from reference_agents.running.files import replacing
+from reference_agents.running.plots import LAYERS, STYLE
+from reference_agents.running.recording import write_json
 
 CAUTION: Final = (
     f"No difference is claimed from fewer than {FEWEST_SEEDS} seeds, or where runs are left out. Nominal 95% intervals "

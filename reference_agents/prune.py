@@ -22,10 +22,10 @@ from reference_agents.analyze import History, read_histories
 from reference_agents.commandline import parse
 from reference_agents.config import Config
 from reference_agents.errors import UsageError
-from reference_agents.evaluation import describe
-from reference_agents.folder import RunFolder
-from reference_agents.loop import Training
-from reference_agents.recording import write_json
+from reference_agents.running.evaluation import describe
+from reference_agents.running.folder import RunFolder
+from reference_agents.running.loop import Training
+from reference_agents.running.recording import write_json
 from reference_agents.seeding import derive
 
 METHODS: Final = {"inactive": "lowest gradient score", "dormant": "lowest activation score", "random": "at random"}

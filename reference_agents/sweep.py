@@ -19,8 +19,8 @@ from reference_agents import train
 from reference_agents.commandline import parse
 from reference_agents.config import Config
 from reference_agents.errors import UsageError
-from reference_agents.folder import RunFolder
 from reference_agents.ranges import spread
+from reference_agents.running.folder import RunFolder
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,10 +10,10 @@ import tyro
 from reference_agents.commandline import parse
 from reference_agents.config import Config
 from reference_agents.errors import UsageError
-from reference_agents.folder import RunFolder
-from reference_agents.loop import Training
-from reference_agents.plots import plot_run
-from reference_agents.recording import write_json
+from reference_agents.running.folder import RunFolder
+from reference_agents.running.loop import Training
+from reference_agents.running.plots import plot_run
+from reference_agents.running.recording import write_json
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,7 +8,7 @@ import neuroactivity as na
 from neuroactivity import NeuronGroup, ParamView
 from neuroactivity.patterns import NEURON, STACK, Pattern, parse
 from neuroactivity_jax.layouts import Apply, layout_of
-from neuroactivity_jax.tracing import Operand, operands
+from neuroactivity_jax.tracing import Trace, Value, trace
 from neuroactivity_jax.trees import PyTree, parameters, replace, shapes_of
 
 __all__ = ["activations"]
@@ -24,7 +24,8 @@ def activations(params: PyTree, apply: Apply, *, layout: na.Layout | None = None
         params: The parameters.
         apply: From parameters to what the model returns for the inputs to judge the neurons on.
         layout: The neuron groups, by default those that ``layout_of`` finds. A group is read where the first parameter
-            that it feeds is multiplied with it.
+            that it feeds is multiplied with it, or, where none reads it alone, as in a residual stream, where its bias
+            is added, or its weight multiplied: before an activation function that may follow.
 
     Returns:
         Outputs by group name, for :func:`neuroactivity.tau_dormant`, with all samples (and places of an image) in one
@@ -40,33 +41,32 @@ def activations(params: PyTree, apply: Apply, *, layout: na.Layout | None = None
     """
     layout = layout_of(params, apply) if layout is None else layout
     arrays = parameters(params)
-    found: dict[str, list[Operand]] = {}
-    for operand in operands(arrays, lambda values: apply(replace(params, values))):
-        found.setdefault(operand.param, []).append(operand)
+    found = trace(arrays, lambda values: apply(replace(params, values)))
     shapes = shapes_of(arrays)
     return {name: _outputs(group, found, shapes) for name, group in layout.items()}
 
 
-def _outputs(group: NeuronGroup, found: dict[str, list[Operand]], shapes: dict[str, tuple[int, ...]]) -> Array | None:
+def _outputs(group: NeuronGroup, found: Trace, shapes: dict[str, tuple[int, ...]]) -> Array | None:
     """Return a group's outputs, in the form that its activation pattern names."""
     own, neurons = {view.param for view in group.incoming}, group.count(shapes)
-    for view in group.outgoing:
-        if view.param not in own and view.param in found:
-            read = [_along_neurons(operand, view, neurons) for operand in found[view.param]]
-            values = [value for value in read if value is not None]
-            if values:
-                return _arrange(jnp.concatenate(values, axis=-2), parse(group.activation))
+    places = [(view, found.read.get(view.param, [])) for view in group.outgoing if view.param not in own]
+    places += [(view, found.made.get(view.param, [])) for view in group.restored or group.incoming[:1]]
+    for view, values in places:
+        lying = [_along_neurons(value, view, neurons) for value in values]
+        outputs = [value for value in lying if value is not None]
+        if outputs:
+            return _arrange(jnp.concatenate(outputs, axis=-2), parse(group.activation))
     return None
 
 
-def _along_neurons(operand: Operand, view: ParamView, neurons: int) -> Array | None:
-    """Take a group's neurons out of what a parameter is multiplied with: shape ``(*stack, samples, neurons)``."""
-    places = [operand.axes[axis] for axis, names in enumerate(view.parsed.axes) if STACK in names]
+def _along_neurons(found: Value, view: ParamView, neurons: int) -> Array | None:
+    """Take a group's neurons out of a value that a parameter lies along: shape ``(*stack, samples, neurons)``."""
+    places = [found.axes[axis] for axis, names in enumerate(view.parsed.axes) if STACK in names]
     (own,) = [axis for axis, names in enumerate(view.parsed.axes) if NEURON in names]
-    axes = [axis for axis in (*places, operand.axes[own]) if axis is not None]
+    axes = [axis for axis in (*places, found.axes[own]) if axis is not None]
     if len(set(axes)) <= len(places):
         return None
-    values = jnp.moveaxis(operand.value, axes, [*range(len(places)), -1])
+    values = jnp.moveaxis(found.value, axes, [*range(len(places)), -1])
     if view.owners is not None:
         owned = [positions for positions in view.owners.positions if positions]
         if len(owned) != neurons or len(set(map(len, owned))) > 1:

@@ -87,7 +87,8 @@ def _outputs(
     values = seen[0] if len(seen) == 1 else torch.cat(seen)
     try:
         if reader is not None:
-            axis = 1 if len(shapes[reader.param]) > 2 else values.ndim - 1  # of a convolution, of a dense layer
+            convolves = isinstance(owner_of(model, reader.param), nn.modules.conv._ConvNd)
+            axis = 1 if convolves else values.ndim - 1
             values = _arrange(_along_neurons(values, reader, neurons, axis), parse(group.activation))
         bind(parse(group.activation), tuple(values.shape), {NEURON: neurons})
     except (na.LayoutError, RuntimeError) as error:

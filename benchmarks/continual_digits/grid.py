@@ -19,9 +19,9 @@ from benchmarks.continual_digits.record import LAST, read, settings, write
 from benchmarks.continual_digits.study import Study
 from neuroactivity.tables import table
 from reference_agents.commandline import parse
+from reference_agents.comparing.statistics import interquartile_mean, stratified_bootstrap
 from reference_agents.errors import UsageError
-from reference_agents.files import replacing, write_text
-from reference_agents.statistics import interquartile_mean, stratified_bootstrap
+from reference_agents.running.files import replacing, write_text
 
 RESETS: Final = ("none", "redo", "regrama")
 TITLES: Final = {"none": "no reset", "redo": "ReDo", "regrama": "ReGraMa"}

@@ -11,7 +11,7 @@ from matplotlib.ticker import PercentFormatter
 
 from benchmarks.continual_digits.study import Outcome, Study
 from reference_agents.errors import UsageError
-from reference_agents.files import replacing, write_text
+from reference_agents.running.files import replacing, write_text
 
 __all__ = ["LAST", "picture", "read", "settings", "summary", "write"]
 

@@ -20,8 +20,8 @@ import tyro
 from reference_agents import train
 from reference_agents.commandline import parse
 from reference_agents.errors import UsageError
-from reference_agents.loop import Training
 from reference_agents.ranges import spread
+from reference_agents.running.loop import Training
 
 
 @dataclass(frozen=True, kw_only=True)

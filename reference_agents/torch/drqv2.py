@@ -14,11 +14,11 @@ from torch.nn import functional
 from neuroactivity_torch import layout_of
 from reference_agents.agent import Array, Batch, Masks
 from reference_agents.config import Config
-from reference_agents.images import CHANNELS
 from reference_agents.seeding import derive
 from reference_agents.torch.activity import Activity
 from reference_agents.torch.learning import Stateful, descend, follow, pack, pairs, prune, unpack
 from reference_agents.torch.networks import convolution, linear, network
+from reference_agents.world.images import CHANNELS
 
 LOSSES: Final = ("loss/critic", "loss/actor", "value")
 FEATURES: Final = 50  # of an image, as the dense layers see it

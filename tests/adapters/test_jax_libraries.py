@@ -149,7 +149,7 @@ def test_activations_are_what_the_readers_are_multiplied_with():
     hidden = na.dense(
         "hidden", weight=("params/Dense_1/kernel", "in neuron"), outgoing=[("params/Dense_0/kernel", "neuron out")]
     )
-    head = na.dense("head", weight=("params/Dense_0/kernel", "in neuron"))
+    head = na.dense("head", weight=("params/Dense_0/kernel", "in neuron"), bias="params/Dense_0/bias")
     layout = na.Layout([conv, hidden, head])
     found = jax.jit(lambda params: activations(params, apply, layout=layout))(params)
     kernel, bias = params["params"]["Conv_0"]["kernel"], params["params"]["Conv_0"]["bias"]
@@ -160,7 +160,7 @@ def test_activations_are_what_the_readers_are_multiplied_with():
     dense = params["params"]["Dense_1"]
     expected = jnp.tanh(pooled.reshape(3, -1) @ dense["kernel"] + dense["bias"])
     np.testing.assert_allclose(found["hidden"], expected, rtol=1e-4, atol=1e-5)
-    assert found["head"] is None
+    np.testing.assert_allclose(found["head"], apply(params), rtol=1e-4, atol=1e-5)
 
 
 def test_activations_have_the_form_that_the_layout_names():
@@ -207,6 +207,22 @@ def test_activations_of_stacks_concatenations_and_layers_used_twice():
     np.testing.assert_allclose(found["c"], jnp.concatenate([first, 2 * first]))
 
 
+def test_neurons_that_no_parameter_reads_are_seen_where_they_are_made():
+    params = {"a": jnp.ones((3, 4)), "b": jnp.arange(4.0), "c": jnp.ones((3, 1)), "s": jnp.arange(1.0, 5.0)}
+    x = jnp.arange(6.0).reshape(2, 3)
+
+    def apply(params):
+        stream = jnp.tanh(x @ params["a"] + params["b"]) + x @ params["c"]
+        return jax.nn.standardize(stream) * params["s"]
+
+    groups = [na.dense("a", weight=("a", "in neuron"), bias="b"), na.dense("c", weight=("c", "in neuron"))]
+    layout = na.Layout([*groups, na.norm("s", scale="s")])
+    found = jax.jit(lambda params: activations(params, apply, layout=layout))(params)
+    np.testing.assert_allclose(found["a"], x @ params["a"] + params["b"])  # before the activation function
+    np.testing.assert_allclose(found["c"], x @ params["c"])
+    assert found["s"] is None  # some multiply by the scale in two steps
+
+
 def test_weights_are_followed_through_casts_transposes_and_inner_functions():
     params = {"a": jnp.ones((3, 4)), "b": jnp.arange(8.0).reshape(2, 4)}
     group = na.dense("a", weight=("a", "in neuron"), outgoing=[("b", "out neuron")])
@@ -250,7 +266,7 @@ def test_regrama_and_activations_take_a_layout_that_was_found():
     tx = regrama(optax.adam(1e-2), layout, initializer=lambda key: model.init(key, X), tau=0.5, every=1)
     _, state = jax.jit(tx.update)(jax.grad(lambda params: loss(apply(params)))(params), tx.init(params), params)
     assert report(state, layout)["params/first"].status == "exclusive"
-    assert [name for name, value in activations(params, apply).items() if value is not None] == ["params/first"]
+    assert [name for name, value in activations(params, apply).items() if value is not None] == list(layout)
 
 
 def test_float64_stays_float64():

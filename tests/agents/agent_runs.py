@@ -2,7 +2,7 @@
 
 import json
 
-from reference_agents.recording import Recorder, read_records
+from reference_agents.running.recording import Recorder, read_records
 
 SHORT = {
     "env": "InvertedPendulum-v5",

@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-from reference_agents.comparison import Run, evaluation_steps
+from reference_agents.comparing.comparison import Run, evaluation_steps
 from reference_agents.config import Config
-from reference_agents.folder import RunFolder
-from reference_agents.recording import Recorder, write_json
+from reference_agents.running.folder import RunFolder
+from reference_agents.running.recording import Recorder, write_json
 
 PENDULUM, WALKER, DOG = "Pendulum-v1", "dm_control/walker-walk-v0", "dm_control/dog-walk-v0"
 HIGH, LOW = [10, 11, 12, 13, 14], [1, 2, 3, 4, 5]

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from reference_agents.analyze import describe, main, read_histories
-from reference_agents.recording import Recorder
+from reference_agents.running.recording import Recorder
 
 GRADIENT = [  # by measurement: neuron 0 learns again by itself, 1 is reset after the second, 2 never learns
     [0.0, 0.0, 0.0, 2.0, 1.0, 1.0, 1.0, 3.0],

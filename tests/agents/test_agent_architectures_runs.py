@@ -7,8 +7,8 @@ from agent_cases import batch
 from agent_runs import records
 from architecture_cases import FRAMEWORKS, KINDS, WIDE, WIDTH, common, expected, plain
 from reference_agents.config import Config
-from reference_agents.folder import RunFolder
-from reference_agents.loop import Training
+from reference_agents.running.folder import RunFolder
+from reference_agents.running.loop import Training
 from test_agent_combinations import PARAMETERS, SHORTENED
 
 

@@ -7,8 +7,8 @@ import pytest
 from agent_runs import PowerFailureError, break_at_record, records, summary, untimed
 from reference_agents.agent import FACTORIES
 from reference_agents.config import Config
-from reference_agents.folder import RunFolder
-from reference_agents.loop import Training
+from reference_agents.running.folder import RunFolder
+from reference_agents.running.loop import Training
 from reference_agents.train import train
 
 pytestmark = pytest.mark.usefixtures("layouts_found_once")

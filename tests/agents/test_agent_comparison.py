@@ -7,10 +7,18 @@ from typing import get_args, get_type_hints
 import numpy as np
 import pytest
 
-from reference_agents.comparison import Run, compare, evaluation_steps, find_runs, group_runs, have_one_scale, read_run
+from reference_agents.comparing.comparison import (
+    Run,
+    compare,
+    evaluation_steps,
+    find_runs,
+    group_runs,
+    have_one_scale,
+    read_run,
+)
+from reference_agents.comparing.statistics import probability_of_improvement, stratified_bootstrap
 from reference_agents.config import Config
-from reference_agents.recording import write_json
-from reference_agents.statistics import probability_of_improvement, stratified_bootstrap
+from reference_agents.running.recording import write_json
 from run_folders import DOG, HIGH, LOW, PENDULUM, WALKER, runs, write
 
 

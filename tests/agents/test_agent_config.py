@@ -13,7 +13,7 @@ BAD = [
     ("steps", 1.5, "steps: expected int, got 1.5"),
     ("steps", True, "steps: expected int, got True"),
     ("env", 3, "env: expected str, got 3"),
-    ("algo", "dqn", "algo: expected one of sac, td3, dacer, got 'dqn'"),
+    ("algo", "dqn", "algo: expected one of sac, td3, dacer, drqv2, got 'dqn'"),
     ("framework", "theano", "framework: expected one of torch, jax, tensorflow, got 'theano'"),
     ("reset", "all", "reset: expected one of none, redo, regrama, got 'all'"),
     ("activation", None, "activation: expected one of relu, leaky_relu, tanh, sigmoid, swish, mish, got None"),
@@ -121,3 +121,26 @@ def test_depth_is_that_of_all_networks_but_a_bronets_actor():
 def test_settings_do_not_change():
     with pytest.raises(dataclasses.FrozenInstanceError):
         Config().steps = 3
+
+
+def test_images_have_their_own_settings():
+    seen = Config(algo="drqv2")
+    assert (seen.image_size, seen.n_step, seen.actor_lr, seen.critic_lr, seen.tau) == (84, 3, 1e-4, 1e-4, 0.01)
+    assert Config(algo="drqv2", n_step=1).n_step == Config(algo="td3").n_step == 1
+    assert seen.sees
+    assert not Config(algo="td3").sees
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"algo": "drqv2", "network": "bronet"}, "network: expected mlp for drqv2, got 'bronet'"),
+        ({"algo": "dacer", "network": "simba"}, "network: expected mlp for dacer, got 'simba'"),
+        ({"algo": "sac", "n_step": 3}, "n_step: expected 1 for sac, got 3"),
+        ({"image_size": 14}, "image_size: expected at least 15, got 14"),
+    ],
+)
+def test_what_an_algorithm_does_not_have_is_refused(settings, message):
+    with pytest.raises(UsageError) as caught:
+        Config(**settings)
+    assert str(caught.value) == message

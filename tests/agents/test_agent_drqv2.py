@@ -10,9 +10,9 @@ import torch
 from agent_cases import moved, snapshot, tensors
 from reference_agents.agent import Batch
 from reference_agents.config import Config
-from reference_agents.images import CHANNELS
 from reference_agents.torch import drqv2
 from reference_agents.torch.drqv2 import DrQv2, shifted
+from reference_agents.world.images import CHANNELS
 
 SIDE, ACTION = 17, 2
 HIDDEN = {

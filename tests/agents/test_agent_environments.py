@@ -8,8 +8,8 @@ import gymnasium as gym
 import numpy as np
 import pytest
 
-from reference_agents.environments import make
 from reference_agents.errors import UsageError
+from reference_agents.world.environments import make
 
 ENVIRONMENTS = ("HalfCheetah-v5", "InvertedPendulum-v5", "dm_control/cartpole-swingup-v0")
 
@@ -67,7 +67,7 @@ def test_the_control_suite_looks_for_no_display():
 
 @pytest.mark.parametrize("env_id", ENVIRONMENTS)
 def test_an_environment_is_made_in_silence(env_id, tmp_path):
-    code = f"from reference_agents.environments import make; make({env_id!r})"
+    code = f"from reference_agents.world.environments import make; make({env_id!r})"
     result = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
     assert (result.stdout, result.stderr) == ("", "")
     assert not list(tmp_path.iterdir())
@@ -102,7 +102,7 @@ def test_an_environment_that_is_seen_starts_each_episode_anew():
 
 
 def test_an_environment_that_cannot_be_drawn_is_refused():
-    code = "from reference_agents.environments import make; make('HalfCheetah-v5', image_size=20)"
+    code = "from reference_agents.world.environments import make; make('HalfCheetah-v5', image_size=20)"
     command, environment = [sys.executable, "-c", code], os.environ | {"MUJOCO_GL": "disable"}
     result = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     last = result.stderr.splitlines()[-1]

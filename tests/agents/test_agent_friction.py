@@ -5,12 +5,12 @@ import pytest
 
 from agent_runs import SHORT, PowerFailureError, break_at_record, records, untimed
 from reference_agents.config import Config
-from reference_agents.environments import make
 from reference_agents.errors import UsageError
-from reference_agents.folder import RunFolder
-from reference_agents.friction import HIGHEST, LOWEST, ChangingGround
-from reference_agents.loop import Training
+from reference_agents.running.folder import RunFolder
+from reference_agents.running.loop import Training
 from reference_agents.train import train
+from reference_agents.world.environments import make
+from reference_agents.world.friction import HIGHEST, LOWEST, ChangingGround
 
 TASKS = ("HalfCheetah-v5", "dm_control/walker-walk-v0")
 HOPPER = SHORT | {"env": "Hopper-v5", "steps": 400, "evaluate_every": 0, "record_every": 50, "friction_every": 80}

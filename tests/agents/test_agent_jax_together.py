@@ -12,7 +12,7 @@ from agent_runs import SHORT, PowerFailureError, arguments, records, summary
 from reference_agents.config import Config
 from reference_agents.jax import together
 from reference_agents.jax.together import Updates, main
-from reference_agents.recording import Recorder
+from reference_agents.running.recording import Recorder
 from reference_agents.train import train
 
 SETTINGS = SHORT | {"framework": "jax", "steps": 400, "evaluate_every": 0, "record_every": 100, "checkpoint_every": 100}

@@ -14,9 +14,9 @@ import pytest
 from agent_runs import SHORT, arguments, summary, untimed
 from reference_agents.agent import FACTORIES
 from reference_agents.config import Config
-from reference_agents.files import DRAFT
-from reference_agents.folder import RunFolder
-from reference_agents.recording import read_records
+from reference_agents.running.files import DRAFT
+from reference_agents.running.folder import RunFolder
+from reference_agents.running.recording import read_records
 from reference_agents.train import train
 
 AGENTS = [(framework, algo, "bronet" if algo == "td3" else "mlp") for framework, algo in FACTORIES]

@@ -5,8 +5,8 @@ import pytest
 from matplotlib.figure import Figure
 from matplotlib.image import imread
 
-from reference_agents.plots import plot_run
-from reference_agents.recording import Recorder
+from reference_agents.running.plots import plot_run
+from reference_agents.running.recording import Recorder
 
 
 def record(step, *, kinds=("inactive",), networks=("actor", "critic1"), **values):

@@ -9,9 +9,9 @@ import agent_cases
 from agent_cases import OBSERVATION
 from agent_runs import SHORT
 from reference_agents.config import Config
-from reference_agents.folder import RunFolder
-from reference_agents.loop import Training
 from reference_agents.prune import METHODS, main, prune_run
+from reference_agents.running.folder import RunFolder
+from reference_agents.running.loop import Training
 from reference_agents.train import train
 
 

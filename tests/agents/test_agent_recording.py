@@ -6,8 +6,8 @@ import math
 import pytest
 
 from reference_agents.errors import UsageError
-from reference_agents.files import replacing, write_text
-from reference_agents.recording import Recorder, read_records, write_json
+from reference_agents.running.files import replacing, write_text
+from reference_agents.running.recording import Recorder, read_records, write_json
 from reference_agents.seeding import derive
 
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reference_agents.replay import ReplayBuffer
+from reference_agents.running.replay import ReplayBuffer
 
 
 def transition(number):

@@ -4,9 +4,9 @@ import pytest
 
 from agent_runs import SHORT, PowerFailureError, break_at_record
 from reference_agents.config import Config
-from reference_agents.folder import RunFolder
-from reference_agents.loop import Training
-from reference_agents.recording import read_records
+from reference_agents.running.folder import RunFolder
+from reference_agents.running.loop import Training
+from reference_agents.running.recording import read_records
 from reference_agents.train import train
 
 pytestmark = pytest.mark.usefixtures("layouts_found_once")

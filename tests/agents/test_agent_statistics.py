@@ -11,8 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from reference_agents import statistics
-from reference_agents.statistics import Estimate, interquartile_mean, probability_of_improvement, stratified_bootstrap
+from reference_agents.comparing import statistics
+from reference_agents.comparing.statistics import (
+    Estimate,
+    interquartile_mean,
+    probability_of_improvement,
+    stratified_bootstrap,
+)
 
 FIRST = np.array([[52.0, 310], [61, 280], [75, 450], [58, 390], [90, 335]])
 SECOND = np.array([[40.0, 300], [55, 260], [61, 410], [47, 290], [66, 355], [35, 270], [80, 310]])

@@ -8,9 +8,9 @@ import pytest
 from agent_runs import SHORT, PowerFailureError, arguments, break_at_record, records, summary, untimed
 from reference_agents.config import Config
 from reference_agents.errors import UsageError
-from reference_agents.folder import RunFolder
-from reference_agents.loop import Training
-from reference_agents.recording import Recorder
+from reference_agents.running.folder import RunFolder
+from reference_agents.running.loop import Training
+from reference_agents.running.recording import Recorder
 from reference_agents.train import main, train
 
 pytestmark = pytest.mark.usefixtures("layouts_found_once")

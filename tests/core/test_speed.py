@@ -10,7 +10,10 @@ from benchmarks.speed import LIBRARIES, bro, main, single
 SMALL = {"width": 16, "blocks": 1, "inputs": 5, "outputs": 7}
 
 
-@pytest.mark.parametrize("library", LIBRARIES)
+@pytest.mark.filterwarnings("ignore:`torch.jit.script_method` is deprecated:DeprecationWarning")
+@pytest.mark.parametrize(
+    "library", [pytest.param(name, marks=[pytest.mark.slow] * ("compiled" in name)) for name in LIBRARIES]
+)
 @pytest.mark.parametrize("workload", [single(24, "rows"), single(24, "columns"), bro("rows", **SMALL)])
 def test_the_measurement_and_the_published_rule_find_the_same_neurons(library, workload):
     timed = LIBRARIES[library](workload)

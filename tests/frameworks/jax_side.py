@@ -10,7 +10,7 @@ import optax
 
 import neuroactivity as na
 from networks import BETAS, LEARNING_RATE, Layer, Network, Values
-from neuroactivity_jax import gradients, layout_of, parameters, regrama, report
+from neuroactivity_jax import activations, gradients, layout_of, parameters, regrama, report
 
 
 class _Twin(nn.Module):
@@ -83,6 +83,11 @@ class JaxSide:
 
     def gradients(self, batch: np.ndarray) -> dict[str, jax.Array]:
         return gradients(jax.jit(jax.grad(self.loss))(self.tree, self.inputs(batch)))
+
+    def activations(self, batch: np.ndarray) -> dict[str, jax.Array | None]:
+        inputs = self.inputs(batch)
+        outputs = jax.jit(lambda tree: activations(tree, lambda own: self.model.apply(own, inputs), layout=self.layout))
+        return outputs(self.tree)
 
     def reset(self, fresh: Values, masks: dict[str, np.ndarray]) -> dict:
         """Return the parameters with the masked neurons reset."""

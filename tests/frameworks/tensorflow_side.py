@@ -6,7 +6,7 @@ import tensorflow as tf
 
 import neuroactivity as na
 from networks import BETAS, LEARNING_RATE, Layer, Network, Values
-from neuroactivity_tensorflow import ReGraMa, gradients, layout_of, parameters, write
+from neuroactivity_tensorflow import ReGraMa, activations, gradients, layout_of, parameters, write
 
 
 @keras.saving.register_keras_serializable(package="frameworks")
@@ -104,6 +104,9 @@ class TensorFlowSide:
         with tf.GradientTape() as tape:
             loss = self.loss(self.inputs(batch))
         return gradients(self.model, tape.gradient(loss, self.model.trainable_variables))
+
+    def activations(self, batch: np.ndarray) -> dict[str, tf.Tensor | None]:
+        return activations(self.model, self.inputs(batch), layout=self.layout)
 
     def reset(self, fresh: Values, masks: dict[str, np.ndarray]) -> dict:
         """Return the parameters with the masked neurons reset."""

@@ -93,6 +93,18 @@ def test_gradients_scores_masks_and_parameters_agree(framework, name):
 
 
 @pytest.mark.parametrize("framework", OTHERS)
+def test_activations_and_their_scores_agree(framework, name):
+    """Of all groups: also of heads and of the writers of a residual stream, which no parameter reads alone."""
+    batch, both, layouts = NETWORKS[name].batch(5), [], []
+    for side in (drawn("torch", name), drawn(framework, name)):
+        outputs = side.activations(batch)
+        assert [group for group, value in outputs.items() if value is None] == []
+        layouts.append(plain(side.layout))
+        both.append({"scores": {own(n): value for n, value in na.tau_dormant(outputs, side.layout).items()}})
+    assert_same_activity(*both, layouts=layouts, tau=TAU, max_fraction=FRACTION, ulps=ULPS)
+
+
+@pytest.mark.parametrize("framework", OTHERS)
 def test_a_reset_writes_the_same_values(framework, name):
     """Of random neurons: fresh values in, zeros out, so that the outgoing entries are compared as well."""
     fresh = NETWORKS[name].draw(1)

@@ -6,7 +6,7 @@ from torch import nn
 
 import neuroactivity as na
 from networks import BETAS, LEARNING_RATE, Layer, Network, Values
-from neuroactivity_torch import ReGraMa, gradients, layout_of, parameters, write
+from neuroactivity_torch import ReGraMa, activations, gradients, layout_of, parameters, write
 
 
 class _Twin(nn.Module):
@@ -107,6 +107,9 @@ class TorchSide:
         self.model.zero_grad()
         self.loss(batch).backward()
         return gradients(self.model)
+
+    def activations(self, batch: np.ndarray) -> dict[str, torch.Tensor | None]:
+        return activations(self.model, self.inputs(batch), layout=self.layout)
 
     def reset(self, fresh: Values, masks: dict[str, np.ndarray]) -> dict:
         """Return the parameters with the masked neurons reset."""

@@ -12,7 +12,7 @@ from gymnasium.spaces import Box, flatdim, flatten
 
 from reference_agents.agent import Array
 from reference_agents.errors import UsageError
-from reference_agents.images import make_seen
+from reference_agents.world.images import make_seen
 
 
 class Environment(gym.Wrapper[Array, Array, Any, Any]):

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from reference_agents.errors import UsageError
-from reference_agents.files import replacing, write_text
+from reference_agents.running.files import replacing, write_text
 
 
 class Recorder:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from reference_agents.agent import Array
-from reference_agents.environments import Environment
+from reference_agents.world.environments import Environment
 
 Policy = Callable[[Array], Array]
 

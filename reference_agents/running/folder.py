@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from reference_agents.config import Config
 from reference_agents.errors import UsageError
-from reference_agents.files import remove_drafts, replacing, write_text
+from reference_agents.running.files import remove_drafts, replacing, write_text
 
 Arrays = Mapping[str, NDArray[Any]]
 

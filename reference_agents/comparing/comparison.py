@@ -19,10 +19,15 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from reference_agents.comparing.statistics import (
+    Estimate,
+    interquartile_mean,
+    probability_of_improvement,
+    stratified_bootstrap,
+)
 from reference_agents.config import Config
 from reference_agents.errors import UsageError
-from reference_agents.folder import RunFolder
-from reference_agents.statistics import Estimate, interquartile_mean, probability_of_improvement, stratified_bootstrap
+from reference_agents.running.folder import RunFolder
 
 FEWEST_SEEDS: Final = 5
 """Seeds of each group on each task below which no difference is claimed."""

@@ -13,13 +13,13 @@ from tqdm import tqdm  # type: ignore[import-untyped]
 from neuroactivity import ActivityReport
 from reference_agents.agent import Array, make_agent
 from reference_agents.config import Config
-from reference_agents.environments import make
-from reference_agents.evaluation import Policy, describe, evaluate
-from reference_agents.folder import RunFolder
-from reference_agents.friction import ChangingGround
-from reference_agents.recording import Recorder
-from reference_agents.replay import ReplayBuffer
+from reference_agents.running.evaluation import Policy, describe, evaluate
+from reference_agents.running.folder import RunFolder
+from reference_agents.running.recording import Recorder
+from reference_agents.running.replay import ReplayBuffer
 from reference_agents.seeding import derive
+from reference_agents.world.environments import make
+from reference_agents.world.friction import ChangingGround
 
 
 @dataclass

@@ -9,8 +9,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, PercentFormatter
 
-from reference_agents.files import replacing
-from reference_agents.recording import read_records
+from reference_agents.running.files import replacing
+from reference_agents.running.recording import read_records
 
 Records = Sequence[dict[str, Any]]
 Colour = str | tuple[float, float, float, float]

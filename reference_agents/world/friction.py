@@ -6,9 +6,9 @@ from typing import Any, Final
 import mujoco  # type: ignore[import-untyped]
 import numpy as np
 
-from reference_agents.environments import Environment
 from reference_agents.errors import UsageError
 from reference_agents.seeding import derive
+from reference_agents.world.environments import Environment
 
 LOWEST, HIGHEST = 0.02, 2.0
 GROUND: Final = (mujoco.mjtGeom.mjGEOM_PLANE, mujoco.mjtGeom.mjGEOM_HFIELD)

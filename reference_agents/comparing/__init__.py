@@ -1,0 +1,1 @@
+"""Runs side by side: what they reached, and how sure that is."""

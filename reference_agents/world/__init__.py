@@ -1,0 +1,1 @@
+"""What agents act in: environments, seen or felt, whose ground may change."""
