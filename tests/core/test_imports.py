@@ -11,7 +11,7 @@ import neuroactivity
 
 HEAVY = {"numpy", "torch", "jax", "jaxlib", "tensorflow", "keras", "flax", "optax", "scipy", "matplotlib", "cupy"}
 PACKAGE = Path(neuroactivity.__file__).parent
-ALLOWED = {"arrays": {"tensorflow"}, "plotting.py": {"matplotlib", "numpy"}}
+ALLOWED = {"arrays": {"tensorflow"}, "plotting": {"matplotlib", "numpy"}}
 """What a module may import beyond the standard library and array-api-compat."""
 
 

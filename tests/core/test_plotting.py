@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 import neuroactivity as na
 from neuroactivity import analysis, plotting
 from neuroactivity.analysis import Spell
+from neuroactivity.plotting import maps, points
 
 from .backends import to_numpy
 
@@ -129,20 +130,20 @@ def test_colours_tell_zero_inactive_active_and_unknown_apart():
     scores = np.array([[0.0, 1e-9, np.float32(0.01), 0.01, above, 1.0, 50.0, NAN]])
     axes = plotting.score_map([0], {"g": scores}, tau=0.01, sort=False)
     colours = colours_of(meshes_of(axes)[0])[:, 0]
-    np.testing.assert_allclose(colours[0], to_rgba(plotting.ZERO))
-    np.testing.assert_allclose(colours[1], to_rgba(plotting.INACTIVE[0]))
-    np.testing.assert_allclose(colours[2:4], [to_rgba(plotting.INACTIVE[1])] * 2)
-    np.testing.assert_allclose(colours[4], to_rgba(plotting.ACTIVE[0]))
+    np.testing.assert_allclose(colours[0], to_rgba(maps.ZERO))
+    np.testing.assert_allclose(colours[1], to_rgba(maps.INACTIVE[0]))
+    np.testing.assert_allclose(colours[2:4], [to_rgba(maps.INACTIVE[1])] * 2)
+    np.testing.assert_allclose(colours[4], to_rgba(maps.ACTIVE[0]))
     assert colours[5][2] > colours[5][0]  # blue
-    np.testing.assert_allclose(colours[6], to_rgba(plotting.ACTIVE[-1]))
-    np.testing.assert_allclose(colours[7], to_rgba(plotting.UNKNOWN))
+    np.testing.assert_allclose(colours[6], to_rgba(maps.ACTIVE[-1]))
+    np.testing.assert_allclose(colours[7], to_rgba(maps.UNKNOWN))
 
 
 def test_without_tau_only_zero_stands_out():
     axes = plotting.score_map([0], {"g": np.array([[0.0, 0.001, 1.0]])})
     colours = colours_of(meshes_of(axes)[0])[:, 0]
-    np.testing.assert_allclose(colours[0], to_rgba(plotting.ZERO))
-    np.testing.assert_allclose(colours[1], to_rgba(plotting.ACTIVE[0]), atol=0.01)
+    np.testing.assert_allclose(colours[0], to_rgba(maps.ZERO))
+    np.testing.assert_allclose(colours[1], to_rgba(maps.ACTIVE[0]), atol=0.01)
     assert legend_of(axes) == ["score 0", "above 0"]
 
 
@@ -217,7 +218,7 @@ def test_points_are_the_kinds_that_the_analysis_finds(tmp_path):
     lines, found = lines_of(axes), analysis.kinds(activation, gradient, fraction=0.3)
     x, y = (np.concatenate([scores["a"], scores["twins"].ravel()]) for scores in (activation, gradient))
     left = np.ones(100, dtype=bool)
-    for field, (label, colour, _) in plotting.KINDS.items():
+    for field, (label, colour, _) in points.KINDS.items():
         chosen = np.concatenate([getattr(found[name], field).ravel() for name in ("a", "twins")])
         np.testing.assert_array_equal(lines[label].get_xydata(), np.stack([x[chosen], y[chosen]], axis=1))
         assert f"{label}: {chosen.mean():.1%}" in legend_of(axes)
