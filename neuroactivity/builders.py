@@ -267,8 +267,11 @@ def recurrent(
 
 
 def _stacked(pattern: str, views: Sequence[ParamView]) -> str:
-    """Put as many stack axes in front of a pattern as the layer has."""
-    return " ".join([*[STACK] * (views[0].parsed.stacks if views else 0), pattern])
+    """Put as many stack axes in front of a pattern, and as many axes of neurons into it, as the layer has."""
+    if not views:
+        return pattern
+    layer = views[0].parsed
+    return " ".join([*[STACK] * layer.stacks, pattern.replace(NEURON, " ".join([NEURON] * layer.neurons))])
 
 
 def _view(name: str, view: View | str, default: str | None = None) -> ParamView:

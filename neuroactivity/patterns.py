@@ -3,8 +3,10 @@
 A pattern names the axes of an array, separated by blanks, in the manner of einops (A. Rogozhnikov, "Einops: Clear and
 reliable tensor manipulations with Einstein-like notation", ICLR 2022):
 
-- ``neuron`` counts neurons and must be there; ``stack`` counts independent copies of a layer, and where it stands more
-  than once (vmapped seeds of an ensemble), all its axes together do, slowest first;
+- ``neuron`` counts neurons and must be there; where it stands for several axes next to each other (the heads of
+  attention and their channels), all of them together do, slowest first;
+- ``stack`` counts independent copies of a layer, and where it stands more than once (vmapped seeds of an ensemble), all
+  its axes together do, slowest first;
 - any other name is an axis that is averaged away;
 - parentheses hold several named axes that share one axis of the array, slowest first;
 - ``...`` stands for any number of axes.
@@ -36,8 +38,13 @@ class Pattern:
 
     @property
     def plain(self) -> bool:
-        """Whether each axis has one name."""
-        return len(self.names) == len(self.axes) and ANY not in self.names
+        """Whether each axis has one name, and one axis counts neurons."""
+        return len(self.names) == len(self.axes) and ANY not in self.names and self.neurons == 1
+
+    @property
+    def neurons(self) -> int:
+        """How many axes count neurons."""
+        return self.names.count(NEURON)
 
     @property
     def stacks(self) -> int:
@@ -47,7 +54,10 @@ class Pattern:
 
 @dataclass(frozen=True)
 class Bound:
-    """A pattern fitted to an array: the name and the size of each axis once parentheses are opened."""
+    """A pattern fitted to an array: the name and the size of each axis once parentheses are opened.
+
+    Axes that count neurons together are one axis here.
+    """
 
     names: tuple[str, ...]
     sizes: tuple[int, ...]
@@ -111,9 +121,9 @@ def parse(text: str) -> Pattern:
     """Parse a pattern.
 
     Raises:
-        LayoutError: If a name is no identifier, a name other than ``stack`` stands twice, or ``stack`` twice in one
-            pair of parentheses, ``neuron`` is missing, parentheses do not match or nest, or ``...`` stands twice or
-            inside parentheses.
+        LayoutError: If a name is no identifier, a name other than ``stack`` and ``neuron`` stands twice, or ``stack``
+            twice in one pair of parentheses, or ``neuron`` twice otherwise than for axes next to each other, ``neuron``
+            is missing, parentheses do not match or nest, or ``...`` stands twice or inside parentheses.
     """
     axes: list[tuple[str, ...]] = []
     inside: list[str] | None = None
@@ -130,7 +140,7 @@ def parse(text: str) -> Pattern:
         else:
             raise LayoutError(f"unexpected {token!r} in a pattern")
     pattern = Pattern(tuple(axes))
-    repeated = sorted({name for name in pattern.names if name != STACK and pattern.names.count(name) > 1})
+    repeated = sorted({n for n in pattern.names if n not in (STACK, NEURON) and pattern.names.count(n) > 1})
     if inside is not None:
         raise LayoutError("expected ')', the pattern ended")
     if repeated:
@@ -139,6 +149,9 @@ def parse(text: str) -> Pattern:
         raise LayoutError("expected 'stack' once in a pair of parentheses, got it more than once")
     if NEURON not in pattern.names:
         raise LayoutError("expected an axis called 'neuron', found none")
+    first = [NEURON in names for names in axes].index(True)
+    if pattern.neurons > 1 and axes[first : first + pattern.neurons] != [(NEURON,)] * pattern.neurons:
+        raise LayoutError("expected several axes called 'neuron' next to each other, without parentheses")
     return pattern
 
 
@@ -171,11 +184,24 @@ def bind(pattern: Pattern, shape: tuple[int, ...], known: Mapping[str, int]) -> 
             names += [ANY] * width
             opened += shape[position : position + width]
             position += width
+        elif axis == (NEURON,) and pattern.neurons > 1:
+            if NEURON not in names:
+                names.append(NEURON)
+                opened.append(_together(shape[position : position + pattern.neurons], known))
+            position += 1
         else:
             names += axis
             opened += _split(axis, int(shape[position]), known)
             position += 1
     return Bound(tuple(names), tuple(opened))
+
+
+def _together(sizes: tuple[int, ...], known: Mapping[str, int]) -> int:
+    """Number of neurons that several axes count together."""
+    neurons = math.prod(sizes)
+    if known.get(NEURON, neurons) != neurons:
+        raise LayoutError(f"axes of sizes {' x '.join(map(str, sizes))} do not fit neuron={known[NEURON]}")
+    return neurons
 
 
 def _split(axis: tuple[str, ...], size: int, known: Mapping[str, int]) -> list[int]:

@@ -28,9 +28,11 @@ def opened(pattern):
 
 
 def named_axes(pattern, shape):
-    """The same with ``...`` replaced by as many nameless axes as the shape needs, and the stacks counted."""
-    axes, number = opened(pattern), itertools.count()
-    axes = [[f"stack{next(number)}" if name == "stack" else name for name in names] for names in axes]
+    """The same with ``...`` replaced by as many nameless axes as the shape needs, and stacks and neurons counted."""
+    axes = opened(pattern)
+    for counted in ("stack", "neuron"):
+        number = itertools.count()
+        axes = [[f"{counted}{next(number)}" if name == counted else name for name in names] for names in axes]
     if ["..."] not in axes:
         return axes
     dots = axes.index(["..."])
@@ -41,7 +43,9 @@ def named_axes(pattern, shape):
 def axis_sizes(pattern, shape, known):
     """The size of every name. On an axis that several names share, the one that is not known is what is left over."""
     sizes = {}
-    known = {"stack0" if name == "stack" else name: size for name, size in known.items()}
+    known = {f"{name}0" if name in ("stack", "neuron") else name: size for name, size in known.items()}
+    if pattern.split().count("neuron") > 1:
+        known.pop("neuron0", None)  # the axes themselves tell it
     for names, length in zip(named_axes(pattern, shape), shape, strict=True):
         unknown = [name for name in names if name not in known]
         rest = length
@@ -74,13 +78,21 @@ def owned_entries(pattern, shape, sizes, index, neurons):
         for names, place in zip(named_axes(pattern, shape), position, strict=True):
             for name in reversed(names):  # the last name runs fastest
                 place, coordinate[name] = divmod(place, size[name])
-        neuron = coordinate["neuron"] if index is None else index[coordinate["neuron"]]
+        neuron = place_of("neuron", coordinate, size)
+        neuron = neuron if index is None else index[neuron]
         if neuron < 0:
             continue
-        stacks, member = [name for name in ("stack0", "stack1") if name in coordinate], 0
-        for name in stacks:
-            member = member * size[name] + coordinate[name]
-        yield position, ((member, neuron) if stacks else (neuron,))
+        member = place_of("stack", coordinate, size)
+        yield position, ((member, neuron) if "stack0" in coordinate else (neuron,))
+
+
+def place_of(counted, coordinate, size):
+    """The number of a neuron or a copy, whose axes come slowest first."""
+    place = 0
+    for name in (f"{counted}0", f"{counted}1"):
+        if name in coordinate:
+            place = place * size[name] + coordinate[name]
+    return place
 
 
 def count_neurons(group, arrays):
@@ -91,7 +103,8 @@ def count_neurons(group, arrays):
         if view.index is not None:
             return max(view.index) + 1
         if arrays.get(view.param) is not None:
-            return axis_sizes(view.pattern, arrays[view.param].shape, view.sizes)["neuron"]
+            sizes = axis_sizes(view.pattern, arrays[view.param].shape, view.sizes)
+            return sizes["neuron0"] * sizes.get("neuron1", 1)
     raise ValueError(f"no parameter of {group.name} tells its number of neurons")
 
 

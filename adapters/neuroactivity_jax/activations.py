@@ -55,37 +55,47 @@ def _outputs(group: NeuronGroup, found: Trace, shapes: dict[str, tuple[int, ...]
         lying = [_along_neurons(value, view, neurons) for value in values]
         outputs = [value for value in lying if value is not None]
         if outputs:
-            return _arrange(jnp.concatenate(outputs, axis=-2), parse(group.activation))
+            joined = jnp.concatenate(outputs, axis=-2)
+            pattern, made = parse(group.activation), group.incoming[0]
+            sizes = [shapes[made.param][axis] for axis in _own_axes(made)]
+            return _arrange(joined.reshape(*joined.shape[:-1], *sizes) if pattern.neurons > 1 else joined, pattern)
     return None
+
+
+def _own_axes(view: ParamView) -> list[int]:
+    """Return the axes of a parameter that count neurons."""
+    return [axis for axis, names in enumerate(view.parsed.axes) if NEURON in names]
 
 
 def _along_neurons(found: Value, view: ParamView, neurons: int) -> Array | None:
     """Take a group's neurons out of a value that a parameter lies along: shape ``(*stack, samples, neurons)``."""
     places = [found.axes[axis] for axis, names in enumerate(view.parsed.axes) if STACK in names]
-    (own,) = [axis for axis, names in enumerate(view.parsed.axes) if NEURON in names]
-    axes = [axis for axis in (*places, found.axes[own]) if axis is not None]
-    if len(set(axes)) <= len(places):
+    own = _own_axes(view)
+    axes = [axis for axis in (*places, *(found.axes[axis] for axis in own)) if axis is not None]
+    if len(set(axes)) < len(places) + len(own):
         return None
-    values = jnp.moveaxis(found.value, axes, [*range(len(places)), -1])
+    values = jnp.moveaxis(found.value, axes, [*range(len(places)), *range(-len(own), 0)])
+    values = values.reshape(*values.shape[: values.ndim - len(own)], -1)
     if view.owners is not None:
         owned = [positions for positions in view.owners.positions if positions]
         if len(owned) != neurons or len(set(map(len, owned))) > 1:
             return None
         values = jnp.moveaxis(values[..., np.array(owned)], -1, -2)
     else:
-        names = view.parsed.axes[own]
+        names = view.parsed.axes[own[0]]
         sizes = [neurons if name == NEURON else view.sizes.get(name, -1) for name in names]
         values = jnp.moveaxis(values.reshape(*values.shape[:-1], *sizes), names.index(NEURON) - len(names), -1)
     return values.reshape(*values.shape[: len(places)], -1, neurons)
 
 
 def _arrange(values: Array, pattern: Pattern) -> Array:
-    """Bring outputs of shape ``(*stack, samples, neurons)`` into the order of axes that a pattern names."""
-    stacks, samples, neurons = iter(range(values.ndim - 2)), values.ndim - 2, values.ndim - 1
+    """Bring outputs of shape ``(*stack, samples, *neurons)`` into the order of axes that a pattern names."""
+    stacks, samples = iter(range(pattern.stacks)), pattern.stacks
+    neurons = iter(range(samples + 1, values.ndim))
     order: list[int | None] = []
     for names in pattern.axes:
         if NEURON in names or STACK in names:
-            order.append(neurons if NEURON in names else next(stacks))
+            order.append(next(neurons if NEURON in names else stacks))
         elif samples not in order:
             order.append(samples)
         elif names != ("...",):

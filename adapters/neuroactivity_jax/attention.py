@@ -20,8 +20,7 @@ def list_attention(
 ) -> dict[str, list[Listed]]:
     """List the attention layers among modules, each group under the name of the first module that it is made of.
 
-    In Flax the projections have an axis for heads and one for the channels of a head. A channel is then scored against
-    the other channels of its head: the heads are the ``stack``.
+    In Flax the projections have an axis for heads and one for the channels of a head, which count neurons together.
 
     Args:
         modules: Modules by name.
@@ -53,13 +52,13 @@ def _channels(name: str, projections: list[Module], output: Module | None) -> di
     found = {}
     for part in projections:
         folds = {
-            part.param("kernel"): Fold.of(part.shapes["kernel"], slice(1, 3), neuron="stack neuron", out="out dim")
+            part.param("kernel"): Fold.of(part.shapes["kernel"], slice(1, 3), neuron="neuron neuron", out="out dim")
         }
         if "bias" in part.shapes:
-            folds[part.param("bias")] = Fold.of(part.shapes["bias"], slice(0, 2), neuron="stack neuron")
+            folds[part.param("bias")] = Fold.of(part.shapes["bias"], slice(0, 2), neuron="neuron neuron")
         found[part.name] = [Listed(_dense(part, "in neuron"), folds)]
     if output is not None and len(output.shapes.get("kernel", ())) == 3:
-        fold = Fold.of(output.shapes["kernel"], slice(0, 2), **{"in": "head in", "neuron": "stack neuron"})
+        fold = Fold.of(output.shapes["kernel"], slice(0, 2), **{"in": "head in", "neuron": "neuron neuron"})
         found[output.name] = [Listed(_dense(output, "in neuron"), {output.param("kernel"): fold})]
     return found
 

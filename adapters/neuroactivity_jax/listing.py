@@ -65,7 +65,7 @@ class Fold(NamedTuple):
         """
         axes = [" ".join(names) for names in view.parsed.axes]
         folded = axes[self.axis]
-        if folded not in self.names or (view.index is not None and folded == NEURON):
+        if folded not in self.names:
             raise LayoutError(f"parameter {view.param!r}: {view.pattern!r} cannot be said of its own axes")
         texts = [f"({text})" if " " in text else text for text in axes]
         texts[self.axis] = self.names[folded]
@@ -104,6 +104,7 @@ def _unfold(group: NeuronGroup, folds: Mapping[str, Fold]) -> NeuronGroup:
 
     roles = {role: own(getattr(group, role)) for role in ("incoming", "restored", "outgoing")}
     unfolded = NeuronGroup(**{**vars(group), **roles})
-    if unfolded.stacked and not group.stacked:  # the neurons of each head
-        return NeuronGroup(**{**vars(unfolded), "activation": "... stack neuron"})
+    several = unfolded.incoming[0].parsed.neurons
+    if several > 1:  # the channels of all heads
+        return NeuronGroup(**{**vars(unfolded), "activation": f"...{several * f' {NEURON}'}"})
     return unfolded

@@ -115,8 +115,11 @@ def _outputs(
     try:
         values = tf.convert_to_tensor(seen[0]) if len(seen) == 1 else tf.concat(seen, axis=0)
         if reader is not None:
-            axis = _axis(places[reader.param], reader, len(values.shape))
-            values = _arrange(_along_neurons(values, reader, neurons, axis), parse(group.activation))
+            axes = _axes(places[reader.param], reader, len(values.shape))
+            if len(axes) > 1:
+                values = _moved_last(values, axes)
+            else:
+                values = _arrange(_along_neurons(values, reader, neurons, axes[0]), parse(group.activation))
         bind(parse(group.activation), tuple(values.shape), {NEURON: neurons})
     except (na.LayoutError, ValueError, tf.errors.InvalidArgumentError) as error:
         place = f", read at the input of {reader.param!r}" if reader is not None else ""
@@ -124,14 +127,19 @@ def _outputs(
     return values
 
 
-def _axis(layer: Any, reader: ParamView, rank: int) -> int:
-    """Return the axis of a layer's inputs that an axis of its parameter multiplies."""
+def _axes(layer: Any, reader: ParamView, rank: int) -> list[int]:
+    """Return the axes of a layer's inputs that those axes of its parameter multiply which count neurons."""
     if isinstance(layer, keras.layers.EinsumDense):
         inputs, kernel, _ = einsum_letters(layer)
-        letter = kernel[next(i for i, names in enumerate(reader.parsed.axes) if NEURON in names)]
-        place = inputs.index(letter)
-        return place if "..." not in inputs[:place] else rank - len(inputs) + place
-    return 1 if getattr(layer, "data_format", None) == "channels_first" else rank - 1
+        own = [letter for letter, names in zip(kernel, reader.parsed.axes, strict=True) if NEURON in names]
+        places = [inputs.index(letter) for letter in own]
+        return [place if "..." not in inputs[:place] else rank - len(inputs) + place for place in places]
+    return [1 if getattr(layer, "data_format", None) == "channels_first" else rank - 1]
+
+
+def _moved_last(values: Any, axes: list[int]) -> Any:
+    """Make some axes the last ones."""
+    return tf.transpose(values, [*[i for i in range(len(values.shape)) if i not in axes], *axes])
 
 
 def _along_neurons(values: Any, reader: ParamView, neurons: int, axis: int) -> Any:
@@ -145,8 +153,7 @@ def _along_neurons(values: Any, reader: ParamView, neurons: int, axis: int) -> A
         sizes, place = [neurons] if len(positions) == neurons else [neurons, -1], 0
     shape = tuple(values.shape)
     values = tf.reshape(values, (*shape[:axis], *sizes, *shape[axis + 1 :]))
-    order = [i for i in range(len(values.shape)) if i != axis + place]
-    return tf.transpose(values, [*order, axis + place])
+    return _moved_last(values, [axis + place])
 
 
 def _arrange(values: Any, pattern: Pattern) -> Any:

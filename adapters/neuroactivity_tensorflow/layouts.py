@@ -47,8 +47,7 @@ def layout_of(
             model what is called instead of it, for example another method.
         shared: A reset of neurons that are read only together with other groups, as in a residual stream, draws fresh
             incoming parameters (``"incoming"``, as the paper's own code does) or passes over them (``"skip"``).
-        attention: Whether a neuron of ``MultiHeadAttention`` is a channel of a projection, scored within its head, or a
-            whole head.
+        attention: Whether a neuron of ``MultiHeadAttention`` is a channel of a projection or a whole head.
         rule: For a parameter that no known layer holds: from its name and variable to its group, or ``None``.
         seed: Seed of the probes.
 
@@ -79,7 +78,7 @@ def layout_of(
     with _explained(example_inputs):
         grad_fn(params)
     found = find_layout(groups, grad_fn, params, normal=_normal, shared=shared, seed=seed)
-    return na.Layout([_by_head(group) for group in found.values()])
+    return na.Layout([_of_all_heads(group) for group in found.values()])
 
 
 def gradient_function(
@@ -238,14 +237,16 @@ def _normal(like: Any, key: int) -> Any:
     return np.random.default_rng(key).standard_normal(tuple(like.shape)).astype(dtype)
 
 
-def _by_head(group: na.NeuronGroup) -> na.NeuronGroup:
-    """Say of the channels of attention, found in all heads at once, that they are scored within their head."""
+def _of_all_heads(group: na.NeuronGroup) -> na.NeuronGroup:
+    """Say of the channels of attention, found in all heads at once, that those of all heads are neurons."""
     if HEADS not in group.activation.split() or not all(HEADS in view.parsed.names for _, view in group.views):
         return group
 
-    def stacked(view: na.ParamView) -> na.ParamView:
-        return na.ParamView(view.param, re.sub(rf"\b{HEADS}\b", "stack", view.pattern), view.sizes, view.index)
+    def counted(text: str) -> str:
+        return re.sub(rf"\b{HEADS}\b", "neuron", text)
 
-    roles = {role: [stacked(view) for view in getattr(group, role)] for role in ("incoming", "restored", "outgoing")}
-    activation = re.sub(rf"\b{HEADS}\b", "stack", group.activation)
-    return na.NeuronGroup(**{**vars(group), **roles, "activation": activation})
+    roles = {
+        role: [na.ParamView(view.param, counted(view.pattern), view.sizes, view.index) for view in getattr(group, role)]
+        for role in ("incoming", "restored", "outgoing")
+    }
+    return na.NeuronGroup(**{**vars(group), **roles, "activation": counted(group.activation)})

@@ -27,10 +27,10 @@ TRUTH = {
         "params/Dense_0": ("in neuron", "shared", []),
         "params/Dense_1": ("in neuron", "head", []),
         "params/LayerNorm_0": ("neuron", "exclusive", [f"params/{view}" for view in PROJECTIONS]),
-        "params/attn/key": ("in stack neuron", "partner", []),
+        "params/attn/key": ("in neuron neuron", "partner", []),
         "params/attn/out": ("head in neuron", "shared", []),
-        "params/attn/query": ("in stack neuron", "partner", []),
-        "params/attn/value": ("in stack neuron", "exclusive", ["params/attn/out/kernel[stack neuron out]"]),
+        "params/attn/query": ("in neuron neuron", "partner", []),
+        "params/attn/value": ("in neuron neuron", "exclusive", ["params/attn/out/kernel[neuron neuron out]"]),
     },
     "linen twins": {
         "params/critics/Dense_0": ("stack in neuron", "exclusive", ["params/critics/Dense_1/kernel[stack neuron out]"]),
@@ -54,10 +54,10 @@ TRUTH = {
         ),
     },
     "nnx": {
-        "attn/key": ("in stack neuron", "partner", []),
+        "attn/key": ("in neuron neuron", "partner", []),
         "attn/out": ("head in neuron", "exclusive", ["cell/dense_i/kernel[neuron (gate out)]"]),
-        "attn/query": ("in stack neuron", "partner", []),
-        "attn/value": ("in stack neuron", "exclusive", ["attn/out/kernel[stack neuron out]"]),
+        "attn/query": ("in neuron neuron", "partner", []),
+        "attn/value": ("in neuron neuron", "exclusive", ["attn/out/kernel[neuron neuron out]"]),
         "cell": (
             "in (gate neuron), other (gate neuron)",
             "exclusive",

@@ -124,7 +124,7 @@ CASES = {
         attention, (SEQUENCE,),
         STREAM | {
             "attn/query": ("partner", {}), "attn/key": ("partner", {}),
-            "attn/value": exclusive(attn__output_dense__kernel="stack neuron out"),
+            "attn/value": exclusive(attn__output_dense__kernel="neuron neuron out"),
         },
     ),
     "attention heads": (

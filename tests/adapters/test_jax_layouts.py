@@ -153,30 +153,44 @@ def test_outputs_that_add_up_to_nothing_are_seen():
     assert summary(layout_of(params, apply))["first"] == ("in neuron", "exclusive", ["second/w[neuron out]"])
 
 
-def test_what_a_pattern_cannot_say_is_unproved():
-    """The heads are read in another order than they are made in."""
+def attention(params, change):
+    """Attention whose heads are changed in between before the output projection reads them."""
+    q, k, v = (
+        jnp.einsum("bti,ihd->bthd", SEQUENCES, params["attn"][name]["kernel"]) + params["attn"][name]["bias"]
+        for name in ("query", "key", "value")
+    )
+    weights = jax.nn.softmax(jnp.einsum("bthd,bshd->bhts", q, k))
+    attended = change(jnp.einsum("bhts,bshd->bthd", weights, v))
+    out = jnp.einsum("bthd,hdo->bto", attended, params["attn"]["out"]["kernel"]) + params["attn"]["out"]["bias"]
+    return jnp.tanh(out) @ params["head"]["kernel"] + params["head"]["bias"]
+
+
+def attention_parameters(heads_read):
     keys = jax.random.split(KEY, 5)
     part = lambda key: {"kernel": jax.random.normal(key, (3, 2, 4)), "bias": jnp.zeros((2, 4))}  # noqa: E731
     attn = {name: part(key) for name, key in zip(("query", "key", "value"), keys, strict=False)}
-    attn["out"] = {"kernel": jax.random.normal(keys[3], (2, 4, 6)), "bias": jnp.zeros(6)}
-    params = {"attn": attn, "head": {"kernel": jax.random.normal(keys[4], (6, 2)), "bias": jnp.zeros(2)}}
+    attn["out"] = {"kernel": jax.random.normal(keys[3], (heads_read, 4, 6)), "bias": jnp.zeros(6)}
+    return {"attn": attn, "head": {"kernel": jax.random.normal(keys[4], (6, 2)), "bias": jnp.zeros(2)}}
 
-    def apply(params, flip):
-        q, k, v = (
-            jnp.einsum("bti,ihd->bthd", SEQUENCES, params["attn"][name]["kernel"]) + params["attn"][name]["bias"]
-            for name in ("query", "key", "value")
-        )
-        weights = jax.nn.softmax(jnp.einsum("bthd,bshd->bhts", q, k))
-        attended = jnp.einsum("bhts,bshd->bthd", weights, v)[:, :, ::flip]
-        out = jnp.einsum("bthd,hdo->bto", attended, params["attn"]["out"]["kernel"]) + params["attn"]["out"]["bias"]
-        return jnp.tanh(out) @ params["head"]["kernel"] + params["head"]["bias"]
 
-    layout = layout_of(params, lambda params: apply(params, -1))
+def test_heads_that_are_read_in_another_order_are_found():
+    params = attention_parameters(2)
+    layout = layout_of(params, lambda params: attention(params, lambda heads: heads[:, :, ::-1]))
+    value = layout["attn/value"]
+    assert (value.status, [view.pattern for view in value.outgoing]) == ("exclusive", ["neuron neuron out"])
+    assert value.outgoing[0].index == (4, 5, 6, 7, 0, 1, 2, 3)
+    assert [view.pattern for view in value.incoming + value.restored] == ["in neuron neuron", "neuron neuron"]
+    assert summary(layout)["attn/out"][:2] == ("head in neuron", "exclusive")
+
+
+def test_what_a_pattern_cannot_say_is_unproved():
+    """Every channel is read four times in a row."""
+    params = attention_parameters(8)
+    layout = layout_of(params, lambda params: attention(params, lambda heads: heads.repeat(4, 3).reshape(4, 3, 8, 4)))
     value = layout["attn/value"]
     assert (value.status, value.resettable, value.outgoing) == ("unproved", False, ())
     assert value.reason == "what it feeds was found, but cannot be written down"
-    assert [view.pattern for view in value.incoming + value.restored] == ["in stack neuron", "stack neuron"]
-    assert summary(layout)["attn/out"] == ("head in neuron", "exclusive", ["head/kernel[neuron out]"])
+    assert [view.pattern for view in value.incoming + value.restored] == ["in neuron neuron", "neuron neuron"]
 
 
 class Distribution:

@@ -172,7 +172,7 @@ def test_activations_have_the_form_that_the_layout_names():
 
     params, apply = linen(LinenAttention(), SEQUENCES)
     attention = {
-        "channels": ("in stack neuron", "stack neuron out", "... stack neuron", ((12, 3, 4), (3, 4))),
+        "channels": ("in neuron neuron", "neuron neuron out", "... neuron neuron", ((12, 3, 4), (12,))),
         "heads": ("in neuron dim", "neuron in out", "... neuron dim", ((48, 3, 1), (3,))),
     }
     for own, feeds, activation, expected in attention.values():

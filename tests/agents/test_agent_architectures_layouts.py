@@ -5,7 +5,7 @@ import functools
 import pytest
 import torch
 
-from architecture_cases import ACTION, COMPILED, FRAMEWORKS, HEADS, INPUTS, KINDS, WIDTH, expected, plain
+from architecture_cases import ACTION, COMPILED, FRAMEWORKS, INPUTS, KINDS, WIDTH, expected, plain
 from neuroactivity_torch import layout_of
 from reference_agents.config import Config
 from reference_agents.torch import networks
@@ -55,8 +55,8 @@ LAYOUTS = [
 ]
 OUTGOING = {
     "torch": {"out neuron"},
-    "jax": {"neuron out", "neuron out dim", "stack neuron out"},
-    "tensorflow": {"neuron out", "neuron head out", "stack neuron out"},
+    "jax": {"neuron out", "neuron out dim", "neuron neuron out"},
+    "tensorflow": {"neuron out", "neuron head out", "neuron neuron out"},
 }
 
 
@@ -66,7 +66,7 @@ def test_layouts_are_proved_and_the_same_in_every_framework(framework, kind, net
     heads = {"mean": ACTION, "log_std": ACTION} if network == "actor" else {"head": 1}
     groups = {
         plain(name): (
-            group.count(shapes) * (HEADS if group.stacked else 1),
+            group.count(shapes),
             group.status,
             {plain(view.param).rpartition(".")[0] for view in group.outgoing},
         )
@@ -82,7 +82,7 @@ def test_layouts_are_proved_and_the_same_in_every_framework(framework, kind, net
 
 
 @pytest.mark.parametrize(("framework", "kind", "network"), LAYOUTS)
-def test_partners_stacks_and_reasons_are_named(framework, kind, network):
+def test_partners_and_reasons_are_named(framework, kind, network):
     layout, _ = found(framework, kind, network)
     groups = {plain(name): group for name, group in layout.items()}
     partners = {name: [plain(partner) for partner in group.partners] for name, group in groups.items()}
@@ -91,7 +91,7 @@ def test_partners_stacks_and_reasons_are_named(framework, kind, network):
         first, _, last = name.rpartition(".")
         assert partners[name] == ([f"{first}.{others[last]}"] if last in others else [])
         assert group.resettable == (group.status != "head")
-        assert group.stacked == (framework in COMPILED and last in ("query", "key", "value"))  # scored in their heads
+        assert not group.stacked
         if group.status == "shared":  # a writer of the residual stream
             assert group.reason.startswith("read by ")
             assert " together with " in group.reason

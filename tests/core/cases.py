@@ -179,6 +179,20 @@ ATTENTION_FLAX = _case(
     {"attn": (2, 5, 3, 2)},
     {"attn": (3,)},
 )
+ATTENTION_CHANNELS = _case(
+    "attention flax, channels of all heads",
+    [
+        na.dense(
+            "value",
+            weight=("v/w", "in neuron neuron"),
+            bias="v/b",
+            outgoing=[("o/w", "neuron neuron out")],
+        )
+    ],
+    {"v/w": (4, 3, 2), "v/b": (3, 2), "o/w": (3, 2, 4)},
+    {"value": (2, 5, 3, 2)},
+    {"value": (6,)},
+)
 FUSED_QKV = _case(
     "fused qkv",
     [
@@ -293,8 +307,8 @@ SHARED_OUT = _case(
 
 CASES = (
     DENSE_TORCH, DENSE_FLAX, CONV_TORCH, CONV_FLAX, DEPTHWISE, FLATTEN_FIRST, FLATTEN_LAST, TWIN_CRITICS, STACK_BEHIND,
-    STACKS_APART, ATTENTION_TORCH, ATTENTION_FLAX, FUSED_QKV, LSTM, GRU, LAYER_NORM, RESIDUAL, CONCATENATION, UNEVEN,
-    SHARED_OUT,
+    STACKS_APART, ATTENTION_TORCH, ATTENTION_FLAX, ATTENTION_CHANNELS, FUSED_QKV, LSTM, GRU, LAYER_NORM, RESIDUAL,
+    CONCATENATION, UNEVEN, SHARED_OUT,
 )  # fmt: skip
 VARIED = (DENSE_FLAX, CONV_TORCH, STACK_BEHIND, STACKS_APART, RESIDUAL, UNEVEN)
 """A few that differ most, where every case on every library would only cost time."""

@@ -50,7 +50,13 @@ def views(draw, param, neurons, stack=()):
         left_out = draw(st.sampled_from(others)) if others and draw(st.booleans()) else None
         left_out = "stack" if "stack" in axis and len(stack) > 1 else left_out
         declared |= {name: sizes[name] for name in others if name != left_out}
-    return ParamView(param, " ".join(texts), declared, index), tuple(shape)
+    own = next(i for i, axis in enumerate(axes) if "neuron" in axis)
+    lengths = [(size,) for size in shape]
+    if axes[own] == ["neuron"] and draw(st.booleans()):  # several axes that count neurons together
+        slower = draw(st.sampled_from([k for k in range(1, sizes["neuron"] + 1) if sizes["neuron"] % k == 0]))
+        texts[[text.strip("()") for text in texts].index("neuron")] = "neuron neuron"
+        lengths[own] = (slower, sizes["neuron"] // slower)
+    return ParamView(param, " ".join(texts), declared, index), tuple(size for axis in lengths for size in axis)
 
 
 @st.composite

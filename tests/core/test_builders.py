@@ -190,3 +190,10 @@ def test_the_layout_of_the_design_page():
         ]
     )
     assert list(layout) == ["fc1", "conv", "stream", "attn", "ln"]
+
+
+def test_channels_of_several_heads():
+    """Two axes that count neurons together: in the bias and the outputs too."""
+    group = na.dense("value", weight=("w", "in neuron neuron"), bias="b", outgoing=[("out", "neuron neuron o")])
+    assert group.restored == (ParamView("b", "neuron neuron"),)
+    assert group.activation == "... neuron neuron"
