@@ -19,7 +19,10 @@ T = TypeVar("T")
 
 
 class Batch(NamedTuple, Generic[T]):
-    """Transitions to learn from, in float32: of the replay buffer in NumPy, of an agent in its framework's arrays."""
+    """Transitions to learn from: of the replay buffer in NumPy, of an agent in its framework's arrays.
+
+    In float32, but for observations that are images: these are bytes.
+    """
 
     observations: T  # (batch, observation)
     actions: T  # (batch, action)

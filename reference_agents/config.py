@@ -113,7 +113,7 @@ class Config:
     """How inactive neurons are found and reset; with none they are only measured."""
     tau: ByNetwork[float] = _PAPERS
     """Score at or below which a neuron counts as inactive; by default 0.02 for redo, else 0 for mlp and 0.01 for
-    the others and for dacer."""
+    the others, for dacer and for drqv2."""
     reset_every: int = 1_000
     """Steps of an optimizer between two measurements of its networks, each followed by a reset."""
     max_fraction: float | None = None

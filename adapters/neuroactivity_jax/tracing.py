@@ -1,4 +1,4 @@
-"""Run a model and note what its parameters are applied to and what they make, whatever library it is written in."""
+"""Run a model and note what its weights are multiplied with and what they make, whatever library it is written in."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeAlias
@@ -7,7 +7,7 @@ import jax
 from jax import Array
 from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
 
-__all__ = ["Trace", "Value", "trace"]
+__all__ = ["Made", "Trace", "Value", "trace"]
 
 _INLINED = {"jit", "pjit", "closed_call", "core_call", "custom_jvp_call", "custom_vjp_call", "checkpoint", "remat2"}
 _KEEPING = {"convert_element_type", "copy", "stop_gradient", "reduce_precision"}
@@ -25,27 +25,50 @@ class Value(NamedTuple):
     axes: tuple[int | None, ...]
 
 
-class Trace(NamedTuple):
-    """What happened to parameters, by their names, each time that they were used.
+class Made(NamedTuple):
+    """What came of a weight.
 
     Attributes:
-        read: What a weight was multiplied with in a matrix product or a convolution.
-        made: The product, or the sum of a bias and what it was added to.
+        weight: Name of the weight or scale that something was multiplied with.
+        bias: Name of the bias that was then added; ``None`` for the product alone.
+        value: The product or sum, along which the weight lies, or the bias.
+    """
+
+    weight: str
+    bias: str | None
+    value: Value
+
+
+class Trace(NamedTuple):
+    """What happened to parameters, each time that they were used.
+
+    Attributes:
+        read: By a weight's name: what it was multiplied with in matrix products and convolutions.
+        made: What came of those, and of scales to which a shift was added.
     """
 
     read: dict[str, list[Value]]
-    made: dict[str, list[Value]]
+    made: list[Made]
 
 
 class _Origin(NamedTuple):
-    """The parameter that a value is, of so many axes, and for each axis of the value that of the parameter, if any."""
+    """Where a value comes from.
 
-    param: str
-    ndim: int
-    axes: tuple[int | None, ...]
+    Attributes:
+        param: The parameter that it is, moved at most; ``""`` if it is none.
+        axes: For each axis of the value that of the parameter, ``None`` where it has none.
+        shape: The parameter's shape.
+        weight: The weight or scale that made it, with nothing but moves and scales since; ``""`` if none did.
+    """
+
+    param: str = ""
+    axes: tuple[int | None, ...] = ()
+    shape: tuple[int, ...] = ()
+    weight: str = ""
 
 
-_Origins: TypeAlias = Sequence[_Origin | None]
+_UNKNOWN = _Origin()
+_Origins: TypeAlias = Sequence[_Origin]
 
 
 def trace(params: Mapping[str, Array], function: Callable[[dict[str, Array]], Any]) -> Trace:
@@ -55,22 +78,22 @@ def trace(params: Mapping[str, Array], function: Callable[[dict[str, Array]], An
     """
     names = sorted(params)  # the order in which JAX takes a dictionary apart
     program = jax.make_jaxpr(function)(dict(params))
-    origins = [_Origin(name, params[name].ndim, tuple(range(params[name].ndim))) for name in names]
-    found = Trace({}, {})
+    origins = [_Origin(name, tuple(range(params[name].ndim)), params[name].shape) for name in names]
+    found = Trace({}, [])
     _evaluate(program, [params[name] for name in names], origins, found)
     return found
 
 
 def _evaluate(
     program: ClosedJaxpr, inputs: Sequence[Any], origins: _Origins, found: Trace
-) -> tuple[list[Any], list[_Origin | None]]:
-    """Evaluate a program operation by operation; return its results and which of them are parameters."""
+) -> tuple[list[Any], list[_Origin]]:
+    """Evaluate a program operation by operation; return its results and where they come from."""
     values: dict[Any, Any] = dict(zip(program.jaxpr.constvars, program.consts, strict=True))
     values.update(zip(program.jaxpr.invars, inputs, strict=True))
-    known: dict[Any, _Origin | None] = dict(zip(program.jaxpr.invars, origins, strict=True))
+    known: dict[Any, _Origin] = dict(zip(program.jaxpr.invars, origins, strict=True))
 
-    def read(atom: Any) -> tuple[Any, _Origin | None]:
-        return (atom.val, None) if isinstance(atom, Literal) else (values[atom], known.get(atom))
+    def read(atom: Any) -> tuple[Any, _Origin]:
+        return (atom.val, _UNKNOWN) if isinstance(atom, Literal) else (values[atom], known.get(atom, _UNKNOWN))
 
     for equation in program.jaxpr.eqns:
         given = [read(atom) for atom in equation.invars]
@@ -81,7 +104,9 @@ def _evaluate(
     return [value for value, _ in ends], [origin for _, origin in ends]
 
 
-def _apply(equation: Any, inputs: Sequence[Any], origins: _Origins, found: Trace) -> tuple[Sequence[Any], _Origins]:
+def _apply(
+    equation: Any, inputs: Sequence[Any], origins: _Origins, found: Trace
+) -> tuple[Sequence[Any], Sequence[_Origin]]:
     """Evaluate one operation, and note what it does with parameters."""
     primitive, options = equation.primitive, equation.params
     inner = [part for part in options.values() if isinstance(part, ClosedJaxpr | Jaxpr)]
@@ -90,63 +115,102 @@ def _apply(equation: Any, inputs: Sequence[Any], origins: _Origins, found: Trace
         return _evaluate(program, inputs, origins, found)
     results = primitive.bind(*inputs, **options)
     if primitive.multiple_results:
-        return results, [None] * len(results)
-    origin = None
+        return results, [_UNKNOWN] * len(results)
+    origin = _UNKNOWN
     if primitive.name == "dot_general":
-        _note_product(options["dimension_numbers"], inputs, results, origins, found)
+        origin = _note_product(options["dimension_numbers"], inputs, results, origins, found)
     elif primitive.name == "conv_general_dilated":
-        _note_convolution(options, inputs, results, origins, found)
+        origin = _note_convolution(options, inputs, results, origins, found)
+    elif primitive.name == "mul":  # by a scale, or by what a scale has multiplied
+        origin = _Origin(weight=next((o.param or o.weight for o in origins if o.param or o.weight), ""))
     elif primitive.name == "add":
-        for known in (origin for origin in origins if origin is not None):
-            _note(found.made, known, results, {axis: axis for axis in range(results.ndim)})
-    elif origins and origins[0] is not None:
-        axes = _moved(primitive.name, options, origins[0].axes, inputs[0].shape, results.shape)
-        origin = None if axes is None else origins[0]._replace(axes=axes)
+        _note_sum(results, origins, found)
+    elif origins and origins[0] != _UNKNOWN:
+        origin = _moved(primitive.name, options, origins[0], inputs[0].shape, results.shape)
     return [results], [origin]
 
 
 def _moved(
-    name: str, options: Mapping[str, Any], axes: tuple[int | None, ...], before: tuple[int, ...], after: tuple[int, ...]
-) -> tuple[int | None, ...] | None:
-    """Return where a parameter's axes lie after an operation that only moves entries, ``None`` after any other."""
+    name: str, options: Mapping[str, Any], origin: _Origin, before: tuple[int, ...], after: tuple[int, ...]
+) -> _Origin:
+    """Say where a value comes from after an operation, which is known if that only moves entries."""
     if name in _KEEPING:
-        return axes
+        return origin
+    places: list[int | None] = []
     if name == "transpose":
-        return tuple(axes[axis] for axis in options["permutation"])
-    if name == "broadcast_in_dim":
-        places = dict(zip(options["broadcast_dimensions"], axes, strict=True))
-        return tuple(places.get(axis) for axis in range(len(after)))
-    if name == "reshape" and after == (1,) * (len(after) - len(before)) + before:  # as a bias gets leading axes
-        return (None,) * (len(after) - len(before)) + axes
-    return None
+        places = list(options["permutation"])
+    elif name == "broadcast_in_dim":
+        places = [None] * len(after)
+        for axis, place in enumerate(options["broadcast_dimensions"]):
+            places[place] = axis
+    elif name == "reshape":
+        places = _inserted(before, after)
+    if not places:
+        return _UNKNOWN
+    return origin._replace(
+        axes=tuple(None if place is None else origin.axes[place] for place in places if origin.param)
+    )
 
 
-def _note_product(numbers: Any, inputs: Sequence[Any], result: Any, origins: _Origins, found: Trace) -> None:
+def _inserted(before: tuple[int, ...], after: tuple[int, ...]) -> list[int | None]:
+    """Match the axes of a shape to those of one with further axes of size 1; nothing if it is not that."""
+    places: list[int | None] = []
+    left = len(before) - 1
+    for size in reversed(after):  # from the last axis on, as broadcasting does
+        matches = left >= 0 and size == before[left]
+        if not matches and size != 1:
+            return []
+        places.append(left if matches else None)
+        left -= matches
+    return places[::-1] if left < 0 else []
+
+
+def _note_product(numbers: Any, inputs: Sequence[Any], result: Any, origins: _Origins, found: Trace) -> _Origin:
     """Note the parameters among the two factors of a matrix product."""
     contracted, batched = numbers
     free = [[i for i in range(inputs[side].ndim) if i not in (*contracted[side], *batched[side])] for side in (0, 1)]
+    weight = ""
     for side, origin in enumerate(origins):
-        if origin is not None:
+        if origin.param:
             along = {own: other for pairs in numbers for own, other in zip(pairs[side], pairs[1 - side], strict=True)}
-            _note(found.read, origin, inputs[1 - side], along)
-            first = len(batched[0]) + side * len(free[0])
             made = {own: place for place, own in enumerate(batched[side])}
-            made |= {own: first + place for place, own in enumerate(free[side])}
-            _note(found.made, origin, result, made)
+            made |= {own: len(batched[0]) + side * len(free[0]) + place for place, own in enumerate(free[side])}
+            weight = _note(origin, _lying(origin, inputs[1 - side], along), _lying(origin, result, made), found)
+    return _Origin(weight=weight)
 
 
 def _note_convolution(
     options: Mapping[str, Any], inputs: Sequence[Any], result: Any, origins: _Origins, found: Trace
-) -> None:
+) -> _Origin:
     """Note the kernel of a convolution without groups."""
-    numbers = options["dimension_numbers"]
-    kernel = numbers.rhs_spec
-    if origins[1] is not None and options["feature_group_count"] == options["batch_group_count"] == 1:
-        _note(found.read, origins[1], inputs[0], {kernel[1]: numbers.lhs_spec[1]})
-        _note(found.made, origins[1], result, {kernel[0]: numbers.out_spec[1]})
+    numbers, kernel = options["dimension_numbers"], origins[1]
+    if not kernel.param or options["feature_group_count"] != 1 or options["batch_group_count"] != 1:
+        return _UNKNOWN
+    read = _lying(kernel, inputs[0], {numbers.rhs_spec[1]: numbers.lhs_spec[1]})
+    made = _lying(kernel, result, {numbers.rhs_spec[0]: numbers.out_spec[1]})
+    return _Origin(weight=_note(kernel, read, made, found))
 
 
-def _note(notes: dict[str, list[Value]], origin: _Origin, value: Any, along: Mapping[int, int]) -> None:
-    """Note a value, with its axes in the order of the parameter's."""
-    places = {own: along.get(axis) for axis, own in enumerate(origin.axes) if own is not None}
-    notes.setdefault(origin.param, []).append(Value(value, tuple(places.get(own) for own in range(origin.ndim))))
+def _note(weight: _Origin, read: Value, made: Value, found: Trace) -> str:
+    """Note what a weight was multiplied with, and the product; return its name."""
+    found.read.setdefault(weight.param, []).append(read)
+    found.made.append(Made(weight.param, None, made))
+    return weight.param
+
+
+def _note_sum(result: Any, origins: _Origins, found: Trace) -> None:
+    """Note a bias that is added to what a weight made."""
+    for bias, other in (origins, origins[::-1]):
+        if bias.param and other.weight:
+            value = _lying(bias, result, {axis: axis for axis in range(result.ndim)})
+            found.made.append(Made(other.weight, bias.param, value))
+
+
+def _lying(origin: _Origin, value: Any, along: Mapping[int, int]) -> Value:
+    """Say how a parameter lies along a value, by the value's axes for those of the moved parameter."""
+    places: dict[int, int | None] = {}
+    for axis, own in enumerate(origin.axes):
+        place = along.get(axis)
+        if own is not None and place is not None and value.shape[place] == origin.shape[own]:
+            places[own] = place
+    return Value(value, tuple(places.get(own) for own in range(len(origin.shape))))

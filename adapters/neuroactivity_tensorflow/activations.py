@@ -115,11 +115,9 @@ def _outputs(
     try:
         values = tf.convert_to_tensor(seen[0]) if len(seen) == 1 else tf.concat(seen, axis=0)
         if reader is not None:
-            axes = _axes(places[reader.param], reader, len(values.shape))
-            if len(axes) > 1:
-                values = _moved_last(values, axes)
-            else:
-                values = _arrange(_along_neurons(values, reader, neurons, axes[0]), parse(group.activation))
+            axes, pattern = _axes(places[reader.param], reader, len(values.shape)), parse(group.activation)
+            values = _along_neurons(_joined(values, axes), reader, neurons, min(axes))
+            values = _divided(values, group, shapes) if pattern.neurons > 1 else _arrange(values, pattern)
         bind(parse(group.activation), tuple(values.shape), {NEURON: neurons})
     except (na.LayoutError, ValueError, tf.errors.InvalidArgumentError) as error:
         place = f", read at the input of {reader.param!r}" if reader is not None else ""
@@ -137,9 +135,23 @@ def _axes(layer: Any, reader: ParamView, rank: int) -> list[int]:
     return [1 if getattr(layer, "data_format", None) == "channels_first" else rank - 1]
 
 
-def _moved_last(values: Any, axes: list[int]) -> Any:
-    """Make some axes the last ones."""
-    return tf.transpose(values, [*[i for i in range(len(values.shape)) if i not in axes], *axes])
+def _joined(values: Any, axes: list[int]) -> Any:
+    """Make one axis of several, in the place of the first of them."""
+    if len(axes) == 1:
+        return values
+    first = min(axes)
+    others = [axis for axis in range(len(values.shape)) if axis not in axes]
+    order = [*others[:first], *axes, *others[first:]]
+    shape = tuple(values.shape)
+    sizes = [*[shape[axis] for axis in others[:first]], -1, *[shape[axis] for axis in others[first:]]]
+    return tf.reshape(tf.transpose(values, order), sizes)
+
+
+def _divided(values: Any, group: NeuronGroup, shapes: Mapping[str, tuple[int, ...]]) -> Any:
+    """Divide the last axis into those that count neurons in the group's first parameter."""
+    first = group.incoming[0]
+    sizes = [n for n, names in zip(shapes[first.param], first.parsed.axes, strict=True) if names == (NEURON,)]
+    return tf.reshape(values, (*values.shape[:-1], *sizes))
 
 
 def _along_neurons(values: Any, reader: ParamView, neurons: int, axis: int) -> Any:
@@ -153,7 +165,8 @@ def _along_neurons(values: Any, reader: ParamView, neurons: int, axis: int) -> A
         sizes, place = [neurons] if len(positions) == neurons else [neurons, -1], 0
     shape = tuple(values.shape)
     values = tf.reshape(values, (*shape[:axis], *sizes, *shape[axis + 1 :]))
-    return _moved_last(values, [axis + place])
+    order = [i for i in range(len(values.shape)) if i != axis + place]
+    return tf.transpose(values, [*order, axis + place])
 
 
 def _arrange(values: Any, pattern: Pattern) -> Any:

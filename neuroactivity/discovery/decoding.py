@@ -129,11 +129,9 @@ def feeding_view(own: ParamView, axis: int, name: str, feeds: Feeds, size: int, 
             The neurons are the same for all copies along the others.
     """
     copies = [STACK if number < stacks else f"copies{number - stacks or ''}" for number in range(own.parsed.stacks)]
-    renamed, words = {NEURON: "out", STACK: copies[0] if copies else STACK}, iter(copies)
-    axes = [
-        " ".join(next(words) if part == STACK else renamed.get(part, part) for part in names)
-        for names in own.parsed.axes
-    ]
+    renamed = {NEURON: "out", STACK: copies[0] if copies else STACK}
+    words = {STACK: iter(copies), NEURON: iter([f"out{number or ''}" for number in range(own.parsed.neurons)])}
+    axes = [" ".join(next(words[part]) if part in words else part for part in names) for names in own.parsed.axes]
     texts = [f"({text})" if " " in text else text for text in axes]
     texts[axis] = name or NEURON
     pattern = " ".join(texts)

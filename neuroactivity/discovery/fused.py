@@ -36,7 +36,8 @@ def regroup(
     for name in names:
         group = prober.layout[name]
         if group.stacked or any(
-            view.index is not None or len(view.parsed.names) != len(view.parsed.axes) for view in group.incoming
+            view.index is not None or view.parsed.neurons > 1 or len(view.parsed.names) != len(view.parsed.axes)
+            for view in group.incoming
         ):
             continue
         own = {view.param for view in group.incoming + group.restored}

@@ -1,14 +1,14 @@
 """Bring the parameters of two networks into one order of axes and positions, by their layouts."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple, TypeAlias
 
 from neuroactivity.arrays import Array, Arrays, constant, dtype_name, namespace, to_list
 from neuroactivity.errors import LayoutError
 from neuroactivity.groups import NeuronGroup, ParamView, Role
 from neuroactivity.layout import lookup
-from neuroactivity.patterns import ANY, NEURON, STACK, Bound
+from neuroactivity.patterns import ANY, NEURON, STACK, Bound, parse
 
 __all__ = ["Entries", "Neuron", "entries_of", "table_of"]
 
@@ -41,6 +41,7 @@ def entries_of(groups: Sequence[NeuronGroup], params: Arrays, without: set[Neuro
         params: Parameters by name.
         without: Neurons that are spared, and whose readers are left out.
     """
+    groups, params = _with_joined_axes(groups, params)
     shapes = {view.param: tuple(lookup(params, view, group).shape) for group in groups for _, view in group.views}
     fits = [group.fit(shapes) for group in groups]
     keys: _Keys = {}
@@ -62,6 +63,44 @@ def entries_of(groups: Sequence[NeuronGroup], params: Arrays, without: set[Neuro
             names, opened = _opened(array, view, bound, fit.shape[-1])
             entries.append(Entries(group.name, role, view.param, names, opened, spared))
     return entries
+
+
+def _with_joined_axes(groups: Sequence[NeuronGroup], params: Arrays) -> tuple[Sequence[NeuronGroup], Arrays]:
+    """Make one axis of those that count neurons together, and call it in other views by the last of their names."""
+    spans: dict[str, tuple[int, int]] = {}
+    for group in groups:
+        for _, view in group.views:
+            if view.parsed.neurons > 1:
+                span = view.parsed.axes.index((NEURON,)), view.parsed.neurons
+                if spans.setdefault(view.param, span) != span:
+                    raise LayoutError(f"parameter {view.param!r}: cannot be compared, its axes count neurons variously")
+    if not spans:
+        return groups, params
+    joined = dict(params)
+    for param, (first, count) in spans.items():
+        array = params[param]
+        shape = (*array.shape[:first], -1, *array.shape[first + count :])
+        joined[param] = namespace(array).reshape(array, shape)
+    roles = [
+        {role: [_joined(v, spans) for v in getattr(group, role)] for role in ("incoming", "restored", "outgoing")}
+        for group in groups
+    ]
+    return [NeuronGroup(**{**vars(group), **own}) for group, own in zip(groups, roles, strict=True)], joined
+
+
+def _joined(view: ParamView, spans: Mapping[str, tuple[int, int]]) -> ParamView:
+    """Write a view for its parameter with some axes joined."""
+    if view.param not in spans:
+        return view
+    first, count = spans[view.param]
+    names = [name for axis in view.parsed.axes[first : first + count] for name in axis]
+    if (ANY,) in view.parsed.axes or STACK in names or (NEURON in names and set(names) != {NEURON}):
+        raise LayoutError(f"parameter {view.param!r}: cannot be compared, its axes are read variously")
+    axes = [" ".join(axis) for axis in view.parsed.axes]
+    texts = [f"({text})" if " " in text else text for text in (*axes[:first], names[-1], *axes[first + count :])]
+    pattern = " ".join(texts)
+    sizes = {name: size for name, size in view.sizes.items() if name in parse(pattern).names and name != names[-1]}
+    return ParamView(view.param, pattern, sizes, view.index)
 
 
 def _opened(array: Array, view: ParamView, bound: Bound, neurons: int) -> tuple[tuple[str, ...], Array]:

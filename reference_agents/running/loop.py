@@ -13,6 +13,7 @@ from tqdm import tqdm  # type: ignore[import-untyped]
 from neuroactivity import ActivityReport
 from reference_agents.agent import Array, make_agent
 from reference_agents.config import Config
+from reference_agents.errors import UsageError
 from reference_agents.running.evaluation import Policy, describe, evaluate
 from reference_agents.running.folder import RunFolder
 from reference_agents.running.recording import Recorder
@@ -51,7 +52,7 @@ class Training:
         folder: Where its files go.
 
     Raises:
-        UsageError: If there is no such environment, or its ground cannot change as the settings say.
+        UsageError: If there is no such environment, or it cannot change or be drawn as the settings say.
     """
 
     def __init__(self, config: Config, folder: RunFolder) -> None:
@@ -139,7 +140,10 @@ class Training:
         action = self.agent.act(observation, explore=True) if learning else self._random_action(self.rng)
         next_observation, reward, terminated, truncated, _ = self.env.step(action)
         self.replay.add(observation, action, reward, next_observation, terminated=terminated, truncated=truncated)
-        for _ in range(config.replay_ratio if learning and len(self.replay) else 0):
+        if learning and not len(self.replay):
+            needed = f"a whole transition of {config.n_step} steps, of one episode, before the first update"
+            raise UsageError(f"n_step, learning_starts: expected {needed}, got none in {progress.step} steps")
+        for _ in range(config.replay_ratio if learning else 0):
             self.agent.update(self.replay.sample(config.batch_size, self.rng))
         return next_observation, reward, terminated or truncated
 

@@ -113,5 +113,6 @@ class ReplayBuffer:
     def load_state(self, state: Mapping[str, NDArray[np.generic]]) -> None:
         """Take over what ``state`` returned; the buffer must be of the same capacity and sizes."""
         self.added = int(state["added"])
+        self._recent.clear()
         for name, column in self._columns._asdict().items():
             column[: len(self)] = state[name]

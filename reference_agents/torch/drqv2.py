@@ -101,7 +101,8 @@ class DrQv2:
 
         self.critic = Critic(config, action_size, weights)
         self.actor = Actor(config, self.critic.encoder.size, action_size, weights)
-        self.target = deepcopy(self.critic).requires_grad_(False)  # its encoder is never asked
+        self.target = deepcopy(self.critic).requires_grad_(False)
+        del self.target.encoder  # the encoder that learns serves the target too
 
         self.actor_optimizer = torch.optim.Adam(self.actor.parameters(), lr=config.actor_lr, fused=True)
         self.critic_optimizer = torch.optim.Adam(self.critic.parameters(), lr=config.critic_lr, fused=True)
@@ -150,7 +151,8 @@ class DrQv2:
         self._seen = shifted(self._images(learned.observations), self.noise)  # (batch, colour, side, side)
         self._update_critic(learned)
         self._update_actor()
-        follow(self.target, self.critic, self.config.target_rate)
+        for name, part in self.target.named_children():
+            follow(part, self.critic.get_submodule(name), self.config.target_rate)
 
     def _update_critic(self, batch: Batch[Tensor]) -> None:
         with torch.no_grad():

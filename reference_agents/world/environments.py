@@ -21,20 +21,24 @@ class Environment(gym.Wrapper[Array, Array, Any, Any]):
     After ``reset(seed=...)`` it goes the same way whatever happened in it before, which lets a run be resumed at the
     start of any episode.
 
+    Args:
+        env: The environment.
+        bounds: Its actions.
+        seen: Whether its observations are images, to be kept as bytes.
+
     Attributes:
         observation_size: Length of an observation; dictionaries and images are flattened.
         dtype: Type of an observation's entries, float32 or uint8.
         action_size: Length of an action; its values from -1 to 1 span the environment's own bounds.
     """
 
-    def __init__(self, env: gym.Env[Any, Any], bounds: Box) -> None:
+    def __init__(self, env: gym.Env[Any, Any], bounds: Box, *, seen: bool = False) -> None:
         super().__init__(env)
         self.env: gym.Env[Any, Any]
         self.observation_size = flatdim(env.observation_space)
         self.action_size = flatdim(bounds)
-        images = env.observation_space.dtype == np.uint8
-        self.dtype: np.dtype[Any] = np.dtype("uint8" if images else "float32")
-        low, high = (0, 255) if images else (-np.inf, np.inf)
+        self.dtype: np.dtype[Any] = np.dtype("uint8" if seen else "float32")
+        low, high = (0, 255) if seen else (-np.inf, np.inf)
         self.observation_space = Box(low, high, (self.observation_size,), self.dtype)
         self.action_space = Box(-1, 1, (self.action_size,), np.float32)
         self._centre = (bounds.high + bounds.low) / 2
@@ -77,7 +81,7 @@ def make(env_id: str, *, image_size: int | None = None) -> Environment:
     bounds = env.action_space
     if not isinstance(bounds, Box) or len(bounds.shape) != 1 or not bounds.is_bounded():
         raise UsageError(f"env: expected actions that are bounded vectors, got {env_id!r} with {bounds}")
-    return Environment(env, bounds)
+    return Environment(env, bounds, seen=image_size is not None)
 
 
 @contextmanager

@@ -4,6 +4,7 @@ import os
 from typing import Any, Final
 
 import gymnasium as gym
+import mujoco  # type: ignore[import-untyped]
 import numpy as np
 from gymnasium.spaces import Box
 from gymnasium.wrappers import FrameStackObservation
@@ -17,6 +18,9 @@ FRAMES: Final = 3
 
 CHANNELS: Final = 3 * FRAMES
 """Colours of all pictures in an observation."""
+
+_UNDRAWABLE: Final = (RuntimeError, AttributeError, ImportError, gym.error.Error, mujoco.FatalError)
+"""What environments raise, as it happens, where OpenGL is not at hand."""
 
 
 class Picture(gym.Wrapper[NDArray[np.uint8], Any, Any, Any]):
@@ -37,7 +41,7 @@ class Picture(gym.Wrapper[NDArray[np.uint8], Any, Any, Any]):
         try:
             env.reset()
             self._draw()
-        except (RuntimeError, AttributeError, ImportError, gym.error.Error) as error:  # whatever OpenGL's makers chose
+        except _UNDRAWABLE as error:
             name = env.spec.id if env.spec else str(env)
             reason = " ".join(str(error).split()) or type(error).__name__
             advice = "for MuJoCo set MUJOCO_GL to egl, osmesa or glfw, whichever this machine has"

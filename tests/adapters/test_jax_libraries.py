@@ -223,6 +223,40 @@ def test_neurons_that_no_parameter_reads_are_seen_where_they_are_made():
     assert found["s"] is None  # some multiply by the scale in two steps
 
 
+def test_what_is_not_seen_is_not_guessed():
+    """A reader in a loop, a layer of two weights, a scale that something is added to: no activations, never others'."""
+    x = jnp.arange(6.0).reshape(2, 3)
+    params = {"a": jnp.ones((3, 4)), "b": jnp.ones(4), "r": jnp.ones((4, 4)), "s": jnp.ones(4), "o": jnp.ones((3, 4))}
+
+    def apply(params):
+        hidden = jax.nn.relu(x @ params["a"] + params["b"])
+        scanned, _ = jax.lax.scan(lambda carry, _: (carry + hidden @ params["r"], None), hidden, length=2)
+        return jax.nn.standardize(scanned) * (1 + params["s"]) + x @ params["o"]
+
+    groups = [
+        na.dense("a", weight=("a", "in neuron"), bias="b", outgoing=[("r", "neuron out")]),
+        na.NeuronGroup("two", [("o", "in neuron"), ("r", "other neuron")]),
+        na.norm("s", scale="s"),
+    ]
+    for group in groups:
+        assert activations(params, apply, layout=na.Layout([group])) == {group.name: None}
+
+
+def test_heads_of_mapped_critics_are_seen():
+    params = {"w": jnp.arange(8.0).reshape(2, 4, 1), "b": jnp.arange(2.0).reshape(2, 1)}
+    x = jnp.ones((5, 4))
+    apply = lambda params: jax.vmap(lambda own: x @ own["w"] + own["b"])(params)  # noqa: E731
+    layout = na.Layout([na.dense("out", weight=("w", "stack in neuron"), bias="b")])
+    np.testing.assert_allclose(activations(params, apply, layout=layout)["out"], apply(params))
+
+
+def test_outputs_need_the_axes_of_the_layer():
+    group = na.NeuronGroup("a", [("a", "in neuron")], [], [("b", "neuron out")], activation="... neuron neuron")
+    params = {"a": jnp.ones((3, 4)), "b": jnp.ones((4, 2))}
+    with pytest.raises(na.LayoutError, match=r"group 'a', .* expected 1 axes called 'neuron', as in 'a'"):
+        activations(params, lambda params: jnp.ones((2, 3)) @ params["a"] @ params["b"], layout=na.Layout([group]))
+
+
 def test_weights_are_followed_through_casts_transposes_and_inner_functions():
     params = {"a": jnp.ones((3, 4)), "b": jnp.arange(8.0).reshape(2, 4)}
     group = na.dense("a", weight=("a", "in neuron"), outgoing=[("b", "out neuron")])

@@ -160,6 +160,16 @@ def test_activations_read_their_part_of_a_concatenation():
     np.testing.assert_array_equal(seen, model.get_layer("a")(inputs[0][0]))
 
 
+def test_activations_of_several_axes_follow_the_index_of_their_reader():
+    model, inputs, layout = found("attention")
+    plain = activations(model, *inputs, layout=layout)["attn/value"]
+    order = (*range(6, 12), *range(6))  # the neuron that is read at each place
+    views = [na.ParamView(view.param, view.pattern, index=order) for view in layout["attn/value"].outgoing]
+    other = na.Layout([na.NeuronGroup(**{**vars(layout["attn/value"]), "outgoing": views})])
+    seen = tf.reshape(activations(model, *inputs, layout=other)["attn/value"], (4, 6, 12))
+    np.testing.assert_array_equal(seen, tf.gather(tf.reshape(plain, (4, 6, 12)), order, axis=2))
+
+
 SHAPES = {
     "attention": {"attn/query": (4, 6, 4, 3), "attn/value": (4, 6, 4, 3), "embed": (4, 6, 16), "head": (4, 3)},
     "attention heads": {"attn": (4, 6, 4, 3)},

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from reference_agents.errors import UsageError
-from reference_agents.world.environments import make
+from reference_agents.world.environments import Environment, make
 
 ENVIRONMENTS = ("HalfCheetah-v5", "InvertedPendulum-v5", "dm_control/cartpole-swingup-v0")
 
@@ -67,7 +67,7 @@ def test_the_control_suite_looks_for_no_display():
 
 @pytest.mark.parametrize("env_id", ENVIRONMENTS)
 def test_an_environment_is_made_in_silence(env_id, tmp_path):
-    code = f"from reference_agents.world.environments import make; make({env_id!r})"
+    code = f"from reference_agents.world.environments import Environment, make; make({env_id!r})"
     result = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
     assert (result.stdout, result.stderr) == ("", "")
     assert not list(tmp_path.iterdir())
@@ -94,6 +94,14 @@ def picture_of(env):
     return drawn.reshape(20, 25, 20, 25, 3).mean((1, 3)).transpose(2, 0, 1)
 
 
+def test_only_pictures_are_kept_as_bytes():
+    inner = gym.wrappers.TransformObservation(
+        gym.make("Pendulum-v1"), lambda o: (100 * abs(o)).astype(np.uint8), gym.spaces.Box(0, 255, (3,), np.uint8)
+    )
+    env = Environment(inner, inner.action_space)
+    assert env.reset(seed=0)[0].dtype == env.observation_space.dtype == np.float32
+
+
 def test_an_environment_that_is_seen_starts_each_episode_anew():
     fresh, used = (make("Pendulum-v1", image_size=15) for _ in range(2))
     episode(used, seed=5, steps=37, actions=9)
@@ -102,7 +110,7 @@ def test_an_environment_that_is_seen_starts_each_episode_anew():
 
 
 def test_an_environment_that_cannot_be_drawn_is_refused():
-    code = "from reference_agents.world.environments import make; make('HalfCheetah-v5', image_size=20)"
+    code = "from reference_agents.world.environments import Environment, make; make('HalfCheetah-v5', image_size=20)"
     command, environment = [sys.executable, "-c", code], os.environ | {"MUJOCO_GL": "disable"}
     result = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     last = result.stderr.splitlines()[-1]

@@ -121,3 +121,15 @@ def test_images_are_kept_as_bytes():
     assert [column.dtype for column in batch] == [np.uint8, np.float32, np.float32, np.uint8, np.float32]
     np.testing.assert_array_equal(batch.observations[0], seen)
     np.testing.assert_array_equal(batch.next_observations[0], following)
+
+
+def test_a_buffer_that_is_restored_waits_for_no_earlier_steps():
+    buffer = ReplayBuffer(10, observation_size=3, action_size=2, n_step=3)
+    saved = {name: column.copy() for name, column in buffer.state().items()}
+    add(buffer, 1)
+    add(buffer, 2)
+    buffer.load_state(saved)
+    for number in (7, 8, 10):
+        add(buffer, number)
+    assert len(buffer) == 1
+    assert buffer.sample(1, np.random.default_rng(0)).rewards == 7.5 + 8.5 + 10.5

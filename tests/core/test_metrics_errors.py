@@ -130,3 +130,12 @@ def test_arrays_are_positional_and_options_are_named():
         na.grama(grads, DENSE_TORCH.layout, "weights")
     assert na.grama(grads, layout=DENSE_TORCH.layout).keys() == DENSE_TORCH.layout.keys()
     assert na.tau_dormant({"h": None, "q": None}, layout=TWIN_CRITICS.layout) == {}
+
+
+def test_outputs_have_as_many_axes_of_neurons_as_what_makes_them():
+    heads = na.NeuronGroup("v", [("v.w", "in neuron neuron")])  # its default is one axis
+    message = "group 'v', activation '... neuron': expected as many axes called 'neuron' as in the incoming parameters"
+    with pytest.raises(na.LayoutError, match=re.escape(message)):
+        na.tau_dormant({"v": np.ones((7, 2, 3))}, na.Layout([heads]))
+    flat = na.NeuronGroup("v", [("v.w", "in neuron neuron")], neurons=6)
+    assert na.tau_dormant({"v": np.ones((7, 6))}, na.Layout([flat]))["v"].shape == (6,)

@@ -186,6 +186,57 @@ def test_a_fused_projection_equals_separate_ones():
     rejects("group 'q'", {"scores": {}, "params": {"in": fused[::-1].copy()}}, b, layouts=(one, three))
 
 
+def attention(out):
+    """Values and output projection of attention, as Flax holds them and as PyTorch does, with heads of two channels."""
+    rng = np.random.default_rng(0)
+    kernel, bias = rng.normal(size=(5, 3, 2)), rng.normal(size=(3, 2))
+    flax = {"v/kernel": kernel, "v/bias": bias, "o/kernel": out.reshape(3, 2, 4)}
+    torch_ = {"v.weight": kernel.reshape(5, 6).T, "v.bias": bias.reshape(6), "o.weight": out.T}
+    return {"scores": {}, "params": flax}, {"scores": {}, "params": torch_}
+
+
+ATTENTION = (
+    na.Layout(
+        [
+            na.dense(
+                "v",
+                weight=("v/kernel", "in neuron neuron"),
+                bias="v/bias",
+                outgoing=[("o/kernel", "neuron neuron out")],
+            ),
+            na.dense("o", weight=("o/kernel", "head in neuron")),
+        ]
+    ),
+    na.Layout(
+        [
+            na.dense("v", weight=("v.weight", "neuron in"), bias="v.bias", outgoing=[("o.weight", "out neuron")]),
+            na.dense("o", weight=("o.weight", "neuron in")),
+        ]
+    ),
+)
+
+
+@pytest.mark.parametrize("change", [None, 0, 3, 5])
+def test_axes_that_count_neurons_together_equal_one(change):
+    out = np.random.default_rng(1).normal(size=(6, 4))
+    flax, _ = attention(out)
+    if change is not None:
+        out = out.copy()
+        out[change, 2] += 1
+    _, other = attention(out)
+    assert_same_activity(flax, flax, layouts=ATTENTION[0])
+    if change is None:
+        assert_same_activity(flax, other, layouts=ATTENTION)
+    else:
+        rejects("group 'o', incoming parameter 'o/kernel'", flax, other, layouts=ATTENTION)
+
+
+def test_axes_that_are_read_variously_are_not_compared():
+    layout = na.Layout([ATTENTION[0]["v"], na.dense("o", weight=("o/kernel", "stack in neuron"))])
+    with pytest.raises(na.LayoutError, match="'o/kernel': cannot be compared, its axes are read variously"):
+        assert_same_activity(*[attention(np.ones((6, 4)))[0]] * 2, layouts=layout)
+
+
 def test_neurons_whose_masks_differ_within_the_band_are_spared_with_their_readers():
     layout = na.Layout(
         [
