@@ -10,6 +10,9 @@ import torch
 from agent_cases import moved, snapshot, tensors
 from reference_agents.agent import Batch
 from reference_agents.config import Config
+from reference_agents.errors import UsageError
+from reference_agents.running.folder import RunFolder
+from reference_agents.running.loop import Training
 from reference_agents.torch import drqv2
 from reference_agents.torch.drqv2 import DrQv2, shifted
 from reference_agents.world.images import CHANNELS
@@ -29,9 +32,10 @@ def _layouts():
 @pytest.fixture(autouse=True)
 def layouts_found_once(monkeypatch):
     def once(model, *inputs):
-        if type(model) not in _layouts():
-            _layouts()[type(model)] = find(model, *inputs)
-        return _layouts()[type(model)]
+        key = type(model), *(tuple(value.shape) for value in inputs)
+        if key not in _layouts():
+            _layouts()[key] = find(model, *inputs)
+        return _layouts()[key]
 
     find = drqv2.layout_of
     monkeypatch.setattr(drqv2, "layout_of", once)
@@ -206,3 +210,10 @@ def test_a_loaded_agent_goes_on_as_the_saved_one():
     observation = batch(6).observations[0]
     for explore in (False, True):
         np.testing.assert_array_equal(*(one.act(observation, explore=explore) for one in (learner, other)))
+
+
+def test_learning_before_a_whole_transition_is_refused(tmp_path):
+    small = {"width": 16, "image_size": SIDE, "env": "Pendulum-v1", "steps": 4}
+    training = Training(Config(**small, algo="drqv2", learning_starts=0), RunFolder(tmp_path))
+    with pytest.raises(UsageError, match=r"^n_step, learning_starts: expected a whole transition of 3 steps"):
+        training.run()
