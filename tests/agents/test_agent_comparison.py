@@ -167,7 +167,7 @@ def test_a_group_is_named_by_what_tells_it_from_the_others(settings, expected):
 
 @pytest.mark.parametrize("field", dataclasses.fields(Config), ids=lambda field: field.name)
 def test_every_setting_but_seed_and_task_makes_a_group(field):
-    one = Config()
+    one = Config(algo="drqv2") if field.name == "n_step" else Config()  # which others do not have
     value = getattr(one, field.name)
     choices = get_args(get_type_hints(Config)[field.name])
     if isinstance(value, str):
