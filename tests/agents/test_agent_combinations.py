@@ -13,11 +13,13 @@ from reference_agents.train import train
 
 pytestmark = pytest.mark.usefixtures("layouts_found_once")
 
-AGENTS = [
-    pytest.param(framework, algo, "mlp", marks=[pytest.mark.slow] * (algo in ("dacer", "drqv2")))
+AGENTS = [  # those that are compiled take long
+    pytest.param(
+        framework, algo, "mlp", marks=[pytest.mark.slow] * (algo != "sac" and (framework, algo) != ("torch", "td3"))
+    )
     for framework, algo in FACTORIES
 ]
-AGENTS += [  # those that are compiled take long
+AGENTS += [
     pytest.param(framework, algo, "bronet", marks=[pytest.mark.slow] * ((framework, algo) != ("torch", "td3")))
     for framework, algo in FACTORIES
     if algo in ("sac", "td3")

@@ -139,6 +139,7 @@ def test_activations_are_measured_in_all_steps_of_the_chain():
     np.testing.assert_array_equal(noisy[number == 2], start[number == 2])
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("compiled_once")
 def test_critics_learn_in_each_update_actor_and_targets_in_every_second_and_alpha_rarely():
     agent = small()

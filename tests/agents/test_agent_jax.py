@@ -82,7 +82,7 @@ def test_actions_are_bounded_and_drawn_from_the_agents_own_key(algo, network):
         assert (abs(action) <= 1).all()
 
 
-@each_agent
+@pytest.mark.parametrize(("algo", "network"), [AGENTS[0], pytest.param(*AGENTS[1], marks=pytest.mark.slow), *REST])
 def test_losses_are_unknown_before_the_first_update(algo, network):
     agent = agent_of(algo, network=network, reset=RESET.get((algo, network), "regrama"))
     assert agent.losses() == dict.fromkeys({"sac": sac, "td3": td3}[algo].LOSSES) | (
