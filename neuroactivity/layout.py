@@ -94,7 +94,7 @@ class Layout(Mapping[str, NeuronGroup]):
         for group in self.values():
             shapes: dict[str, tuple[int, ...]] = {}
             for _, view in group.views:
-                shapes[view.param] = tuple(lookup(params, view, group).shape)
+                shapes[view.param] = tuple(lookup(params, view.param, group.name).shape)
             group.fit(shapes)
 
     def describe(self) -> str:
@@ -130,17 +130,14 @@ class Layout(Mapping[str, NeuronGroup]):
         return cls(groups)
 
 
-def lookup(arrays: Arrays, view: ParamView, group: NeuronGroup) -> Any:
-    """Return the array that a view names; an error says what is missing and what is there."""
-    if view.param not in arrays:
+def lookup(arrays: Arrays, param: str, group: str) -> Any:
+    """Return a parameter's array by its name; an error says what is missing and what is there."""
+    if param not in arrays:
         names = ", ".join(list(arrays)[:8]) + (", ..." if len(arrays) > 8 else "")
-        raise LayoutError(
-            f"group {group.name!r}: parameter {view.param!r} is missing; there are {names or 'no parameters'}"
-        )
-    array = arrays[view.param]
+        raise LayoutError(f"group {group!r}: parameter {param!r} is missing; there are {names or 'no parameters'}")
+    array = arrays[param]
     if array is not None and not hasattr(array, "shape"):
-        what = f"expected an array, got {type(array).__name__}"
-        raise TypeError(f"group {group.name!r}, parameter {view.param!r}: {what}")
+        raise TypeError(f"group {group!r}, parameter {param!r}: expected an array, got {type(array).__name__}")
     return array
 
 

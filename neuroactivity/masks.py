@@ -3,7 +3,7 @@
 import math
 import numbers
 
-from neuroactivity.arrays import Array, Arrays, magnitude_sum, namespace, together, untransformed
+from neuroactivity.arrays import Array, Arrays, accumulation_dtype, namespace, together, untransformed
 
 __all__ = ["reset_masks"]
 
@@ -49,7 +49,8 @@ def reset_masks(
         raise ValueError(f"max_fraction: expected a number in [0, 1] or None, got {max_fraction!r}")
 
     def choose(scores: Array) -> Array:
-        total = magnitude_sum(scores, (len(scores.shape) - 1,))[..., None]
+        xp = namespace(scores)
+        total = xp.sum(xp.abs(scores), axis=-1, keepdims=True, dtype=accumulation_dtype(xp, scores.dtype))
         judged = total < math.inf  # False where any score is NaN or infinite
         if not reset_silent:
             judged = judged & (total > 0)

@@ -20,9 +20,9 @@ from neuroactivity.arrays import (
     untransformed,
 )
 from neuroactivity.errors import LayoutError
-from neuroactivity.groups import NeuronGroup, ParamView, stack_axes
+from neuroactivity.groups import NeuronGroup, stack_axes
 from neuroactivity.layout import Layout, lookup
-from neuroactivity.patterns import NEURON, Bound, bind, neuron_sums, parse
+from neuroactivity.patterns import NEURON, Bound, Owners, bind, neuron_sums, parse
 
 __all__ = ["grama", "tau_dormant"]
 
@@ -121,59 +121,56 @@ def _weight_scores(grads: Arrays, layout: Layout) -> dict[str, Array]:
     """Score groups by the gradients of their incoming parameters."""
     gradients: list[Array] = []
     shapes: list[tuple[int, ...] | None] = []
-    for group, view in _incoming(layout):
-        gradient = dense(lookup(grads, view, group))
+    for group, param in _incoming(layout):
+        gradient = dense(lookup(grads, param, group))
         if gradient is None:
             shapes.append(None)
             continue
         gradients.append(gradient)
-        shapes.append(shape_of(gradient, "group {!r}, parameter {!r}: ", group.name, view.param))
+        shapes.append(shape_of(gradient, "group {!r}, parameter {!r}: ", group, param))
     sums: dict[str, Sums] = {}
-    for gradient, term in zip(gradients, _terms(layout, tuple(shapes)), strict=True):
-        name, found = term.group.name, _term_sums(gradient, term)
-        sums[name] = _add(sums[name], found, term.neurons) if name in sums else found
+    for gradient, (group, param, bound, owners, neurons) in zip(gradients, _terms(layout, tuple(shapes)), strict=True):
+        try:
+            found = neuron_sums(gradient, bound, owners, neurons)
+        except (LayoutError, TypeError) as error:
+            raise type(error)(f"group {group!r}, parameter {param!r}: {error}") from None
+        sums[group] = _add(sums[group], found, neurons) if group in sums else found
     return _scores(sums, layout)
 
 
 class Term(NamedTuple):
     """An incoming parameter of a group, fitted to its shape: it adds to the sums of the group's neurons."""
 
-    group: NeuronGroup
-    view: ParamView
+    group: str
+    param: str
     bound: Bound
+    owners: Owners | None
     neurons: int
 
 
 @remember
-def _incoming(layout: Layout) -> tuple[tuple[NeuronGroup, ParamView], ...]:
+def _incoming(layout: Layout) -> tuple[tuple[str, str], ...]:
     """List the incoming parameters of all groups."""
-    return tuple([(group, view) for group in layout.values() for view in group.incoming])
+    return tuple([(name, view.param) for name, group in layout.items() for view in group.incoming])
 
 
 @remember
 def _terms(layout: Layout, shapes: tuple[tuple[int, ...] | None, ...]) -> tuple[Term, ...]:
     """Fit the incoming parameters, in the order of :func:`_incoming`, to their shapes; one without is left out."""
     found: dict[str, dict[str, tuple[int, ...]]] = {}
-    for (group, view), shape in zip(_incoming(layout), shapes, strict=True):
+    for (group, param), shape in zip(_incoming(layout), shapes, strict=True):
         if shape is not None:
-            found.setdefault(group.name, {})[view.param] = shape
+            found.setdefault(group, {})[param] = shape
     fits = {name: layout[name].fit(arrays) for name, arrays in found.items()}
+    shared: dict[Bound, Bound] = {}
     return tuple(
         [
-            Term(layout[name], view, bound, fit.shape[-1])
+            Term(name, view.param, shared.setdefault(bound, bound), view.owners, fit.shape[-1])
             for name, fit in fits.items()
             for role, view, bound in fit.views
             if role == "incoming"
         ]
     )
-
-
-def _term_sums(gradient: Array, term: Term) -> Sums:
-    """Sum the magnitudes of each neuron's gradients in one parameter."""
-    try:
-        return neuron_sums(gradient, term.bound, term.view.owners, term.neurons)
-    except (LayoutError, TypeError) as error:
-        raise type(error)(f"group {term.group.name!r}, parameter {term.view.param!r}: {error}") from None
 
 
 def _output_scores(outputs: Arrays, layout: Layout) -> dict[str, Array]:
@@ -214,14 +211,11 @@ def _add(a: Sums, b: Sums, neurons: int) -> Sums:
 
 
 def _scores(sums: Mapping[str, Sums], layout: Layout) -> dict[str, Array]:
-    """Divide each neuron's mean magnitude by its group's."""
-    totals, entries = {}, {}
-    for name, (total, count) in sums.items():
-        if isinstance(count, int):
-            totals[name], entries[name] = total, max(count, 1)
-        else:
-            totals[name], entries[name] = _means(total, count, layout[name]), 1
-    return together(_normalise, totals, entries)
+    """Divide each neuron's mean magnitude by its group's; a number of entries that all neurons share cancels."""
+    totals = {}
+    for name, (total, entries) in sums.items():
+        totals[name] = total if isinstance(entries, int) else _means(total, entries, layout[name])
+    return together(_normalise, totals)
 
 
 def _means(sums: Array, entries: tuple[int, ...], group: NeuronGroup) -> Array:
@@ -232,14 +226,15 @@ def _means(sums: Array, entries: tuple[int, ...], group: NeuronGroup) -> Array:
     return sums / constant(tuple([max(count, 1) for count in entries]), like=sums, dtype=sums.dtype)
 
 
-def _normalise(sums: Array, entries: Array | int) -> Array:
-    """Divide each neuron's mean by its group's mean: 0 where all are zero, NaN where any is not finite.
+def _normalise(sums: Array) -> Array:
+    """Divide each neuron's sum by its group's mean: 0 where all are zero, NaN where any is not finite.
 
-    A number of entries that is one for all would cancel in the score, but without it XLA sums all entries of an array a
-    second time.
+    The first division cancels, but without it XLA sums all entries of an array a second time.
     """
-    means = sums / entries
-    xp = namespace(means)
-    average = xp.sum(means, axis=-1, keepdims=True) / max(means.shape[-1], 1)
+    xp, neurons = namespace(sums), sums.shape[-1]
+    if not neurons:
+        return sums
+    shares = sums / neurons
+    average = xp.mean(shares, axis=-1, keepdims=True)
     divisor = xp.where(average < xp.inf, average, xp.nan)
-    return means / xp.where(divisor != 0, divisor, 1.0)
+    return shares / xp.where(divisor != 0, divisor, 1.0)

@@ -109,7 +109,7 @@ def _spread(arrays: Arrays, mask: Array, group: NeuronGroup) -> Iterator[tuple[R
     except TypeError as error:
         raise TypeError(f"group {group.name!r}, mask: {error}") from None
     where = f"group {group.name!r}"
-    present = {view.param: lookup(arrays, view, group) for _, view in group.views}
+    present = {view.param: lookup(arrays, view.param, group.name) for _, view in group.views}
     shapes = {p: shape_of(array, f"{where}, parameter {p!r}: ") for p, array in present.items() if array is not None}
     if not shapes:
         return

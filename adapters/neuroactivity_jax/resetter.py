@@ -229,7 +229,7 @@ class Resetter:
         arrays = self._present(params)
         groups = []
         for group in self.layout.values():
-            given = {view.param: lookup(arrays, view, group) for _, view in group.views}
+            given = {view.param: lookup(arrays, view.param, group.name) for _, view in group.views}
             if all(given[view.param] is None for view in group.incoming):
                 continue
             foreign = [param for param, array in given.items() if array is None]

@@ -11,6 +11,7 @@ already.
 from neuroactivity.arrays.libraries import (
     Array,
     Arrays,
+    accumulation_dtype,
     check_array,
     constant,
     dense,
@@ -27,6 +28,7 @@ from neuroactivity.arrays.magnitudes import magnitude_sum
 __all__ = [
     "Array",
     "Arrays",
+    "accumulation_dtype",
     "check_array",
     "constant",
     "dense",

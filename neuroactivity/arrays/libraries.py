@@ -2,6 +2,7 @@
 
 import functools
 import sys
+from collections import defaultdict
 from collections.abc import Callable, Mapping
 from typing import Any, ParamSpec, TypeAlias, TypeVar
 
@@ -82,8 +83,8 @@ def namespace(*arrays: Array) -> Any:
         TypeError: If something is not an array of a supported library, or the libraries differ.
     """
     first = _namespace(arrays[0])
-    for other in [_namespace(array) for array in arrays[1:]]:
-        if other is not first:
+    for array in arrays[1:]:
+        if (other := _namespace(array)) is not first:
             raise TypeError(f"Multiple namespaces for array inputs: {first.__name__}, {other.__name__}")
     return first
 
@@ -163,40 +164,24 @@ def _device(array: Array) -> Any:
     return array.device if own else array_api_compat.device(array)
 
 
-def together(
-    function: Callable[..., Array], arrays: Arrays, numbers: Mapping[str, int] | None = None
-) -> dict[str, Array]:
-    """Apply a function of the last axis to arrays by name, in one go to all that are alike.
-
-    Args:
-        function: From an array, and its number if there are any, to an array of the same shape.
-        arrays: Arrays by name.
-        numbers: A number for each array. Of arrays in one go they come as an array that broadcasts.
-    """
-    alike: dict[tuple[Any, ...], list[str]] = {}
+def together(function: Callable[[Array], Array], arrays: Arrays) -> dict[str, Array]:
+    """Apply a function of the last axis, from an array to one of its shape, in one go to all arrays that are alike."""
+    alike: defaultdict[tuple[Any, ...], list[str]] = defaultdict(list)
     for name, array in arrays.items():
-        check_array(array)
-        kind = shape_of(array, "group {!r}: ", name), array.dtype, _device(array)
-        alike.setdefault(kind, []).append(name)
+        if not hasattr(array, "shape"):
+            check_array(array)
+        alike[array.shape, array.dtype, getattr(array, "device", None)].append(name)
     results: dict[str, Array] = {}
     for names in alike.values():
         first = arrays[names[0]]
+        shape_of(first, "group {!r}: ", names[0])
         if len(names) == 1:
-            results[names[0]] = function(first) if numbers is None else function(first, numbers[names[0]])
+            results[names[0]] = function(first)
             continue
         xp = namespace(first)
         stacked = xp.stack([arrays[name] for name in names])
-        given = () if numbers is None else (_column([numbers[name] for name in names], stacked),)
-        results |= zip(names, xp.unstack(function(stacked, *given)), strict=True)
+        results |= zip(names, xp.unstack(function(stacked)), strict=True)
     return {name: results[name] for name in arrays}
-
-
-def _column(numbers: list[int], like: Array) -> Array | int:
-    """Turn numbers into an array that broadcasts along the first axis, or into one if they are equal."""
-    if len(set(numbers)) == 1:
-        return numbers[0]
-    column = constant(tuple(numbers), like=like, dtype=like.dtype)
-    return namespace(like).reshape(column, (-1,) + (1,) * (len(like.shape) - 1))
 
 
 def to_list(x: Array) -> list[Any]:

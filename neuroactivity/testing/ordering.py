@@ -42,7 +42,9 @@ def entries_of(groups: Sequence[NeuronGroup], params: Arrays, without: set[Neuro
         without: Neurons that are spared, and whose readers are left out.
     """
     groups, params = _with_joined_axes(groups, params)
-    shapes = {view.param: tuple(lookup(params, view, group).shape) for group in groups for _, view in group.views}
+    shapes = {
+        view.param: tuple(lookup(params, view.param, group.name).shape) for group in groups for _, view in group.views
+    }
     fits = [group.fit(shapes) for group in groups]
     keys: _Keys = {}
     for number, fit in enumerate(fits):

@@ -118,6 +118,48 @@ def test_torch_needs_no_temporary_of_the_size_of_a_large_array(shape, axes):
     assert 0 < largest.entries < 0.75 * x.numel()
 
 
+class Summed(TorchDispatchMode):
+    """The shapes of all that was summed."""
+
+    def __init__(self):
+        super().__init__()
+        self.shapes = []
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        if function is torch.ops.aten.sum.dim_IntList:
+            self.shapes.append(tuple(args[0].shape))
+        return function(*args, **(kwargs or {}))
+
+
+@pytest.fixture
+def with_threads():
+    before = torch.get_num_threads()
+    yield torch.set_num_threads
+    torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize(
+    ("shape", "axes", "threads", "summed"),
+    [
+        ((1000, 200), (0,), 1, [(1000, 200)]),
+        ((1000, 200), (0,), 2, [(2, 500, 200), (2, 200)]),
+        ((1000, 200), (0,), 3, [(3, 333, 200), (3, 200), (1, 200)]),  # one row is left over
+        ((1000, 200), (1,), 2, [(1000, 200)]),
+        ((1000, 200), (0,), 8, [(6, 166, 200), (6, 200), (4, 200)]),  # too little work for more than six
+        ((2, 400, 250), (0, 2), 3, [(2, 400, 250)]),  # fewer rows than threads
+        ((200_000,), (0,), 2, [(2, 100_000), (2,)]),
+        ((2500, 300), (0,), 2, [(2, 436, 300), (2, 300)] * 2 + [(2, 378, 300), (2, 300), (3, 300)]),  # in blocks
+    ],
+)
+def test_each_thread_sums_the_rows_that_it_has_written(shape, axes, threads, summed, with_threads):
+    with_threads(threads)
+    x = normal(shape)
+    with Summed() as seen:
+        sums = magnitude_sum(torch.tensor(x), axes)
+    assert_sum(sums, x, axes)
+    assert seen.shapes == summed
+
+
 @pytest.mark.parametrize("pattern", ["neuron in", "in neuron"])
 @pytest.mark.parametrize("signal", ["weights", "activations"])
 def test_jax_needs_no_temporary_of_the_size_of_a_gradient(pattern, signal):
