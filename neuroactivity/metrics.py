@@ -10,6 +10,7 @@ from typing import Literal, NamedTuple, TypeAlias
 from neuroactivity.arrays import (
     Array,
     Arrays,
+    Scratch,
     check_array,
     constant,
     dense,
@@ -129,9 +130,10 @@ def _weight_scores(grads: Arrays, layout: Layout) -> dict[str, Array]:
         gradients.append(gradient)
         shapes.append(shape_of(gradient, "group {!r}, parameter {!r}: ", group, param))
     sums: dict[str, Sums] = {}
+    scratch: Scratch = {}
     for gradient, (group, param, bound, owners, neurons) in zip(gradients, _terms(layout, tuple(shapes)), strict=True):
         try:
-            found = neuron_sums(gradient, bound, owners, neurons)
+            found = neuron_sums(gradient, bound, owners, neurons, scratch)
         except (LayoutError, TypeError) as error:
             raise type(error)(f"group {group!r}, parameter {param!r}: {error}") from None
         sums[group] = _add(sums[group], found, neurons) if group in sums else found
@@ -175,7 +177,8 @@ def _terms(layout: Layout, shapes: tuple[tuple[int, ...] | None, ...]) -> tuple[
 
 def _output_scores(outputs: Arrays, layout: Layout) -> dict[str, Array]:
     """Score groups by the magnitude of an array of the shape of their outputs."""
-    sums = {}
+    sums: dict[str, Sums] = {}
+    scratch: Scratch = {}
     for name, group in layout.items():
         if name not in outputs:
             raise LayoutError(f"group {name!r} is missing; there are {', '.join(list(outputs)[:8]) or 'no groups'}")
@@ -192,7 +195,7 @@ def _output_scores(outputs: Arrays, layout: Layout) -> dict[str, Array]:
                 raise LayoutError("expected as many axes called 'neuron' as in the incoming parameters, or neurons=")
             known = {} if group.neurons is None else {NEURON: group.neurons}
             bound = bind(pattern, shape, known)
-            sums[name] = neuron_sums(outputs[name], bound, None, bound.size(NEURON))
+            sums[name] = neuron_sums(outputs[name], bound, None, bound.size(NEURON), scratch)
         except (LayoutError, TypeError) as error:
             raise type(error)(f"{where}: {error}") from None
     return _scores(sums, layout)

@@ -17,7 +17,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from neuroactivity.arrays import Array, constant, magnitude_sum, namespace, remember
+from neuroactivity.arrays import Array, Scratch, constant, magnitude_sum, namespace, remember
 from neuroactivity.errors import LayoutError
 
 __all__ = ["Bound", "Owners", "Pattern", "bind", "neuron_sums", "parse", "spread_mask", "thin_mask"]
@@ -218,16 +218,18 @@ def _split(axis: tuple[str, ...], size: int, known: Mapping[str, int]) -> list[i
     return [known[name] if name in known else size // product for name in axis]
 
 
-def neuron_sums(x: Array, bound: Bound, owners: Owners | None, neurons: int) -> tuple[Array, int | tuple[int, ...]]:
-    """Sum magnitudes over everything but neurons and stack.
+def neuron_sums(
+    x: Array, bound: Bound, owners: Owners | None, neurons: int, scratch: Scratch | None = None
+) -> tuple[Array, int | tuple[int, ...]]:
+    """Sum magnitudes over everything but neurons and stack; ``scratch`` is for :func:`magnitude_sum`.
 
     Returns:
         The sums, shape ``(neurons,)`` or ``(stack, neurons)`` with all copies in one axis, and the number of entries
         behind each neuron's sum, one for all neurons or one each.
     """
-    if tuple(x.shape) != bound.sizes:
+    if x.shape != bound.sizes:
         x = namespace(x).reshape(x, bound.sizes)
-    sums = magnitude_sum(x, bound.averaged)
+    sums = magnitude_sum(x, bound.averaged, scratch)
     last = len(bound.copies)
     if bound.place < last:
         sums = namespace(x).permute_dims(

@@ -23,11 +23,12 @@ from neuroactivity.arrays.libraries import (
     together,
     untransformed,
 )
-from neuroactivity.arrays.magnitudes import magnitude_sum
+from neuroactivity.arrays.magnitudes import Scratch, magnitude_sum
 
 __all__ = [
     "Array",
     "Arrays",
+    "Scratch",
     "accumulation_dtype",
     "check_array",
     "constant",
