@@ -32,14 +32,15 @@ PAPER_TAU: Final = MappingProxyType(
     {
         "mlp": MappingProxyType({"none": 0.0, "regrama": 0.0, "redo": 0.02}),
         **dict.fromkeys(
-            ("bronet", "simba", "attention", "dacer", "drqv2"),
+            ("mlp_layernorm", "bronet", "simba", "attention", "dacer", "drqv2"),
             MappingProxyType({"none": 0.01, "regrama": 0.01, "redo": 0.02}),
         ),
     }
 )
 """The thresholds of the paper (Liu et al. 2025, A.3, A.1 and for DACER A.2), for each network and each way to reset.
 
-It has none for SimBa, attention and DrQ-v2, which normalise as BRO-net does: they take BRO-net's.
+It has none for an MLP with LayerNorm, SimBa, attention and DrQ-v2, which normalise as BRO-net does: they take
+BRO-net's.
 """
 
 HEADS: Final = 4
@@ -119,10 +120,10 @@ class Config:
     max_fraction: float | None = None
     """Largest fraction of a layer that one reset may touch; by default there is no limit."""
 
-    network: Literal["mlp", "bronet", "simba", "attention"] = "mlp"
-    """Architecture of the actor and the critics: plain hidden layers; residual blocks with normalisations, as in BRO
-    or, without its running normalisation of observations, SimBa; a transformer whose tokens are the entries of the
-    input."""
+    network: Literal["mlp", "mlp_layernorm", "bronet", "simba", "attention"] = "mlp"
+    """Architecture of the actor and the critics: hidden layers, plain or each with a LayerNorm; residual blocks with
+    normalisations, as in BRO or, without its running normalisation of observations, SimBa; a transformer whose tokens
+    are the entries of the input."""
     activation: Literal["relu", "leaky_relu", "tanh", "sigmoid", "swish", "mish"] = "relu"
     """Activation function of the hidden layers."""
     width: ByNetwork[int] = _PAPERS
@@ -206,6 +207,7 @@ class Config:
         rates = {"actor_lr": 3e-4, "critic_lr": 3e-4 if self.algo == "dacer" else 1e-3, "n_step": 1}
         settings: dict[str, dict[str, float]] = {
             "mlp": {"actor_lr": 1e-4, "critic_lr": 1e-4, "n_step": 3} if self.algo == "drqv2" else {},
+            "mlp_layernorm": {},
             "bronet": {"actor_depth": 1, "batch_size": 128, "replay_ratio": 2, "actor_lr": 1e-4},
             "simba": {"actor_depth": 1, "replay_ratio": 2, "actor_lr": 1e-4, "critic_lr": 1e-4},
             "attention": {"actor_depth": 1, "width": 64},

@@ -8,7 +8,8 @@ from neuroactivity.discovery.findings import Finding, Link, directly, interpret,
 from neuroactivity.discovery.fused import regroup
 from neuroactivity.discovery.probes import LEVELS, Axis, GradientFunction, Prober, is_vector
 from neuroactivity.discovery.proof import pass_through, prove
-from neuroactivity.discovery.series import ROUNDING, halves, probe_pairs, probe_quarters
+from neuroactivity.discovery.series import probe_pairs, probe_quarters
+from neuroactivity.discovery.streams import streams
 from neuroactivity.groups import NeuronGroup, ParamView
 from neuroactivity.layout import Layout
 
@@ -263,51 +264,9 @@ class _Search:
         for unit, names in units.items():
             links = interpret(self.prober, unit, names[0], quarters).links
             norms = interpret(self.prober, unit, names[0], pairs).norms
-            for members, read, behind in self._streams(names, links, norms, level):
+            for members, read, behind in streams(self.prober, names, links, norms, level):
                 self._conclude_stream(members, read, behind)
         return len(self._open()) < before
-
-    def _streams(
-        self, names: Sequence[str], links: Sequence[Link], norms: Sequence[str], level: float
-    ) -> list[tuple[list[str], list[Link], list[str]]]:
-        """Tell apart streams of one width: groups with a reader in common, that reader's links and normalisations."""
-        streams: list[tuple[set[str], set[str]]] = []
-        for name in names:
-            readers = self._readers(name, names, links, norms, level)
-            joined = [stream for stream in streams if stream[1] & readers]
-            streams = [stream for stream in streams if stream not in joined]
-            streams.append(({name}.union(*(s[0] for s in joined)), readers.union(*(s[1] for s in joined))))
-        return [
-            (
-                [name for name in names if name in members],
-                [link for link in links if link.view.param in readers],
-                [norm for norm in norms if norm in readers],
-            )
-            for members, readers in streams
-            if len(members) > 1
-        ]
-
-    def _readers(
-        self, name: str, names: Sequence[str], links: Sequence[Link], norms: Sequence[str], level: float
-    ) -> set[str]:
-        """Return the parameters and normalisations that still read something when all groups but one are silent."""
-        chosen, pairs = halves(self.prober, self.prober.neurons[name], "readers", name)
-        others = [other for other in names if other != name]
-        params = self.prober.draw(0)
-        self.prober.silence(params, dict.fromkeys(others, chosen), level)
-        live = self.prober.live_axes(self.prober.gradients(params), {link.view.param for link in links})
-        reading = {
-            link.view.param
-            for link in links
-            if any(live[link.view.param, link.axis][place] for place, neuron in link.feeds.items() if neuron in chosen)
-        }
-        scales = {self.prober.layout[norm].incoming[0].param: norm for norm in norms}
-        params = self.prober.draw(0)
-        for other in others:
-            self.prober.oppose(params, other, pairs)
-        self.prober.silence(params, dict.fromkeys(others, chosen))
-        live = self.prober.live_axes(self.prober.gradients(params), scales, noise=ROUNDING)
-        return reading | {scales[param] for (param, _), places in live.items() if any(places[i] for i in chosen)}
 
     def _conclude_stream(self, names: Sequence[str], links: Sequence[Link], norms: Sequence[str]) -> None:
         """Settle groups that are read together."""

@@ -101,6 +101,14 @@ def _mlp_layers(inputs: int, width: int, depth: int) -> dict[str, Start]:
     return {f"layer{number}": _dense(inputs if number == 1 else width, width) for number in range(1, depth + 1)}
 
 
+def _mlp_layernorm_layers(inputs: int, width: int, depth: int) -> dict[str, Start]:
+    layers: dict[str, Start] = {}
+    for number in range(1, depth + 1):
+        layers[f"layer{number}"] = _dense(inputs if number == 1 else width, width)
+        layers[f"norm{number}"] = unit(width)
+    return layers
+
+
 def _bronet_layers(inputs: int, width: int, depth: int) -> dict[str, Start]:
     layers: dict[str, Start] = {"layer": _dense(inputs, width), "norm": unit(width)}
     for number in range(1, depth + 1):
@@ -135,7 +143,13 @@ def _block_layers(name: str, width: int, wide: int) -> dict[str, Start]:
 
 
 LAYERS: Final = MappingProxyType(
-    {"mlp": _mlp_layers, "bronet": _bronet_layers, "simba": _simba_layers, "attention": _transformer_layers}
+    {
+        "mlp": _mlp_layers,
+        "mlp_layernorm": _mlp_layernorm_layers,
+        "bronet": _bronet_layers,
+        "simba": _simba_layers,
+        "attention": _transformer_layers,
+    }
 )
 """How the layers of each architecture start, by name and in their order."""
 
@@ -144,10 +158,11 @@ LAYERS: Final = MappingProxyType(
 class Trunk:
     """A network up to its output layer, of the architecture that the settings ask for.
 
-    An MLP has ``layer1`` to ``layer{depth}``, each followed by the activation function; a BRO-net a normalised
-    ``layer`` and then residual blocks, ``block1`` to ``block{depth}`` (Liu et al. 2025, A.1). SimBa (Lee et al. 2025)
-    has ``layer``, blocks and ``norm``; its running normalisation of observations and its initial distribution are left
-    out. A transformer has ``tokens``, ``attention1`` and ``block1`` and so on, ``norm``, and a mean over the tokens.
+    An MLP has ``layer1`` to ``layer{depth}``, each followed by the activation function, with ``norm1`` and so on in
+    between if it is to have LayerNorm; a BRO-net a normalised ``layer`` and then residual blocks, ``block1`` to
+    ``block{depth}`` (Liu et al. 2025, A.1). SimBa (Lee et al. 2025) has ``layer``, blocks and ``norm``; its running
+    normalisation of observations and its initial distribution are left out. A transformer has ``tokens``,
+    ``attention1`` and ``block1`` and so on, ``norm``, and a mean over the tokens.
 
     Attributes:
         config: Architecture, activation function and width.
@@ -172,6 +187,7 @@ class Trunk:
         """Compute features, from (batch, inputs) to (batch, width)."""
         computed = {
             "mlp": self._hidden_layers,
+            "mlp_layernorm": self._hidden_layers,
             "bronet": self._residual_stream,
             "simba": self._simba,
             "attention": self._transformer,
@@ -182,7 +198,8 @@ class Trunk:
     def _hidden_layers(self, params: Params, x: Array) -> Array:
         activation = ACTIVATIONS[self.config.activation]
         for number in range(1, self.depth + 1):
-            x = activation(dense(params[f"layer{number}"], x))  # (batch, width)
+            x = dense(params[f"layer{number}"], x)  # (batch, width)
+            x = activation(norm(params[f"norm{number}"], x) if f"norm{number}" in params else x)
         return x
 
     def _residual_stream(self, params: Params, x: Array) -> Array:

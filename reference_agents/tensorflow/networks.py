@@ -145,15 +145,23 @@ def trunk(config: Config, inputs: int, depth: int, seed: int) -> keras.Sequentia
     Returns:
         A network from (batch, inputs) to (batch, width).
     """
-    build = {"mlp": _hidden_layers, "bronet": _residual_stream, "simba": _simba, "attention": _transformer}
+    build = {
+        "mlp": _hidden_layers,
+        "mlp_layernorm": _hidden_layers,
+        "bronet": _residual_stream,
+        "simba": _simba,
+        "attention": _transformer,
+    }
     return keras.Sequential([keras.Input((inputs,)), *build[config.network](config, inputs, depth, seed)])
 
 
 def _hidden_layers(config: Config, inputs: int, depth: int, seed: int) -> list[layers.Layer]:
-    """Build ``layer1`` to ``layer{depth}``, each followed by the activation function."""
+    """Build ``layer1`` to ``layer{depth}``, each with ``norm1`` and so on if asked for, and the activation function."""
     found = []
     for number in range(1, depth + 1):
         found.append(linear(f"layer{number}", inputs, config.width, seed))
+        if config.network == "mlp_layernorm":
+            found.append(norm(f"norm{number}", config.width))
         found.append(ACTIVATIONS[config.activation](name=f"activation{number}"))
         inputs = config.width
     return found

@@ -142,15 +142,23 @@ def trunk(config: Config, inputs: int, depth: int, generator: torch.Generator) -
     Returns:
         A network from (batch, inputs) to (batch, width).
     """
-    build = {"mlp": _hidden_layers, "bronet": _residual_stream, "simba": _simba, "attention": _transformer}
+    build = {
+        "mlp": _hidden_layers,
+        "mlp_layernorm": _hidden_layers,
+        "bronet": _residual_stream,
+        "simba": _simba,
+        "attention": _transformer,
+    }
     return build[config.network](config, inputs, depth, generator)
 
 
 def _hidden_layers(config: Config, inputs: int, depth: int, generator: torch.Generator) -> nn.Sequential:
-    """Build ``layer1`` to ``layer{depth}``, each followed by the activation function."""
+    """Build ``layer1`` to ``layer{depth}``, each with ``norm1`` and so on if asked for, and the activation function."""
     layers = nn.Sequential()
     for number in range(1, depth + 1):
         layers.add_module(f"layer{number}", linear(inputs, config.width, generator))
+        if config.network == "mlp_layernorm":
+            layers.add_module(f"norm{number}", nn.LayerNorm(config.width))
         layers.add_module(f"activation{number}", ACTIVATIONS[config.activation]())
         inputs = config.width
     return layers

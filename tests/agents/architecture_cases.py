@@ -1,6 +1,7 @@
-"""SimBa and attention: what their layers are called in each framework, and what their layouts are to be."""
+"""An MLP with LayerNorm, SimBa and attention: their layers in each framework, and what their layouts are to be."""
 
 KINDS = ("simba", "attention")
+ALL = ("mlp_layernorm", *KINDS)
 FRAMEWORKS = ("torch", "jax", "tensorflow")
 COMPILED = ("jax", "tensorflow")
 HEADS = 4
@@ -41,8 +42,20 @@ def attention(number):
     }
 
 
+def layered(depth, heads):
+    """The groups of an MLP with LayerNorm, in its order: a layer feeds the next through its norm."""
+    groups = {}
+    for number in range(1, depth + 1):
+        reader = {f"layer{number + 1}"} if number < depth else set(heads)
+        groups[f"layer{number}"] = (WIDTH, "through_norm", reader)
+        groups[f"norm{number}"] = (WIDTH, "exclusive", reader)
+    return groups | {name: (neurons, "head", set()) for name, neurons in heads.items()}
+
+
 def expected(kind, depth, heads):
     """The groups of a network, in its order."""
+    if kind == "mlp_layernorm":
+        return layered(depth, heads)
     groups = {}
     if kind == "simba":
         groups["layer"] = (WIDTH, "shared", set())

@@ -1,10 +1,12 @@
-"""SimBa and attention in every framework: their settings, what they compute, and where they start."""
+"""An MLP with LayerNorm, SimBa and attention: their settings, what they compute, and where they start."""
+
+import dataclasses
 
 import numpy as np
 import pytest
 import torch
 
-from architecture_cases import FRAMEWORKS, HEADS, INPUTS, KINDS, WIDE, WIDTH, common
+from architecture_cases import ALL, FRAMEWORKS, HEADS, INPUTS, WIDE, WIDTH, common
 from reference_agents import config as constants
 from reference_agents.commandline import parse
 from reference_agents.config import PAPER_TAU, Config
@@ -29,8 +31,9 @@ def with_torchs_values(shapes, state):
     return values
 
 
-def test_defaults_are_simbas_own_and_attentions_those_of_an_mlp():
-    simba, attention = Config(network="simba"), Config(network="attention")
+def test_defaults_are_simbas_own_and_those_of_an_mlp_for_others():
+    simba, attention, normed = (Config(network=kind) for kind in ("simba", "attention", "mlp_layernorm"))
+    assert normed == dataclasses.replace(Config(), network="mlp_layernorm", tau=0.01)
     assert (simba.width, simba.depth, simba.actor_depth, simba.batch_size, simba.replay_ratio) == (256, 2, 1, 256, 2)
     assert (simba.actor_lr, simba.critic_lr) == (1e-4, 1e-4)
     assert (attention.width, attention.depth, attention.actor_depth) == (64, 2, 1)
@@ -38,7 +41,7 @@ def test_defaults_are_simbas_own_and_attentions_those_of_an_mlp():
     assert (attention.actor_lr, attention.critic_lr) == (3e-4, 1e-3)
     assert parse(Command, ["--network", "attention", "--out", "runs/demo"], prog="train").config == attention
     given = {"width": 8, "critic_lr": 0.5}
-    for kind in KINDS:
+    for kind in ALL:
         config = Config(network=kind, **given)
         assert {name: getattr(config, name) for name in given} == given
         assert Config(network=kind, **dict.fromkeys(given)) == Config(network=kind)
@@ -65,7 +68,7 @@ def scattered(net, seed):
 
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ALL)
 def test_jax_computes_what_pytorch_computes(kind, activation):
     import jax
 
@@ -82,7 +85,7 @@ def test_jax_computes_what_pytorch_computes(kind, activation):
 
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ALL)
 def test_keras_computes_what_pytorch_computes(kind, activation):
     from neuroactivity_tensorflow import parameters, write
     from reference_agents.tensorflow import networks as keras_networks
@@ -96,7 +99,7 @@ def test_keras_computes_what_pytorch_computes(kind, activation):
 
 
 def started(framework, config, inputs, seed):
-    """Initial values of a network with two blocks, in PyTorch's names."""
+    """Initial values of a network with two blocks or hidden layers, in PyTorch's names."""
     if framework == "torch":
         drawn = networks.network(config, inputs, 64, 2, generator(seed)).state_dict()
         return {name: value.numpy() for name, value in drawn.items()}
@@ -115,14 +118,15 @@ def started(framework, config, inputs, seed):
     return {common(name): np.asarray(value) for name, value in drawn.items()}
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ALL)
 @pytest.mark.parametrize("framework", FRAMEWORKS)
 def test_every_layer_starts_alike_in_every_framework_and_is_drawn_apart(framework, kind):
     config, inputs = Config(network=kind, width=64), 100
     once, again, other = (started(framework, config, inputs, seed) for seed in (0, 0, 1))
     drawn = {name: value for name, value in once.items() if "norm" not in name}
     for name, value in drawn.items():
-        fan_in = {"layer": inputs, "layer2": WIDE[kind] * 64}.get(name.split(".")[-2], 64)
+        first = "layer1" if kind == "mlp_layernorm" else "layer"
+        fan_in = {first: inputs, "layer2": WIDE.get(kind, 1) * 64}.get(name.split(".")[-2], 64)
         assert 0.9 * fan_in**-0.5 < abs(value).max() <= fan_in**-0.5, name
         assert value.std() == pytest.approx(fan_in**-0.5 / 3**0.5, rel=0.2), name
         assert not np.array_equal(value, other[name]), name

@@ -1,11 +1,11 @@
-"""The layouts found in SimBa and attention: proved, and the same in every framework."""
+"""The layouts found in an MLP with LayerNorm, SimBa and attention: proved, and the same in every framework."""
 
 import functools
 
 import pytest
 import torch
 
-from architecture_cases import ACTION, COMPILED, FRAMEWORKS, INPUTS, KINDS, WIDTH, expected, plain
+from architecture_cases import ACTION, ALL, COMPILED, FRAMEWORKS, INPUTS, WIDTH, expected, plain
 from neuroactivity_torch import layout_of
 from reference_agents.config import Config
 from reference_agents.torch import networks
@@ -14,7 +14,7 @@ from reference_agents.torch.sac import Actor
 
 @functools.cache
 def found(framework, kind, network):
-    """The layout of an actor of SAC with one block, or of a critic with two, and the shapes of its parameters."""
+    """The layout of an actor of SAC, or of a critic with two blocks, and the shapes of its parameters."""
     config = Config(network=kind, width=WIDTH)
     if framework == "jax":
         import jax
@@ -23,7 +23,7 @@ def found(framework, kind, network):
         from reference_agents.jax import networks as jax_networks
         from reference_agents.jax.sac import Actor as JaxActor
 
-        actor = JaxActor(jax_networks.Trunk(config, INPUTS, 1, "trunk."), ACTION)
+        actor = JaxActor(jax_networks.Trunk(config, INPUTS, config.actor_depth, "trunk."), ACTION)
         model = actor if network == "actor" else jax_networks.network(config, INPUTS, 1, 2)
         layout, params = jax_networks.find_layout(model, INPUTS), parameters(model.start(jax.random.key(0)))
     elif framework == "torch":
@@ -50,7 +50,7 @@ LAYOUTS = [
         framework, kind, network, marks=[pytest.mark.slow] * (network == "critic" or (framework, kind) in LONG)
     )
     for framework in FRAMEWORKS
-    for kind in KINDS
+    for kind in ALL
     for network in ("actor", "critic")
 ]
 OUTGOING = {
@@ -72,7 +72,7 @@ def test_layouts_are_proved_and_the_same_in_every_framework(framework, kind, net
         )
         for name, group in layout.items()
     }
-    wanted = expected(kind, {"actor": 1, "critic": 2}[network], heads)
+    wanted = expected(kind, Config(network=kind).actor_depth if network == "actor" else 2, heads)
     assert groups == wanted
     assert list(groups) == list(wanted)
     for name, group in layout.items():

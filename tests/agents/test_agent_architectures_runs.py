@@ -1,11 +1,11 @@
-"""Agents with SimBa and attention: they learn, are measured and are reset."""
+"""Agents with an MLP with LayerNorm, SimBa and attention: they learn, are measured and are reset."""
 
 import numpy as np
 import pytest
 
 from agent_cases import batch
 from agent_runs import records
-from architecture_cases import FRAMEWORKS, KINDS, WIDE, WIDTH, common, expected, plain
+from architecture_cases import ALL, FRAMEWORKS, KINDS, WIDE, WIDTH, common, expected, plain
 from reference_agents.config import Config
 from reference_agents.running.folder import RunFolder
 from reference_agents.running.loop import Training
@@ -29,7 +29,7 @@ RUNS = [
     pytest.param(framework, algo, kind, marks=[pytest.mark.slow] * ((framework, algo, kind) != QUICK))
     for framework in FRAMEWORKS
     for algo in ("sac", "td3")
-    for kind in KINDS
+    for kind in ALL
 ]
 
 
