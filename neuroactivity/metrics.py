@@ -72,8 +72,8 @@ def grama(
 
     Notes:
         The paper's code adds 1e-9 to the denominator and then depends on the loss scale; here the score does not change
-        when all gradients are multiplied by a positive factor, as long as their sums stay finite and normal. The
-        magnitude of a neuron with several incoming parameters is the mean over all their entries together.
+        when all gradients are multiplied by a positive factor, as long as they and their sums are finite and normal
+        numbers. The magnitude of a neuron with several incoming parameters is the mean over all their entries together.
     """
     if signal == "activations":
         return _output_scores(grads, layout)
@@ -232,12 +232,10 @@ def _means(sums: Array, entries: tuple[int, ...], group: NeuronGroup) -> Array:
 def _normalise(sums: Array) -> Array:
     """Divide each neuron's sum by its group's mean: 0 where all are zero, NaN where any is not finite.
 
-    The first division cancels, but without it XLA sums all entries of an array a second time.
+    What is divided is never smaller than a sum: JAX and TensorFlow take what is smaller than a normal number for zero.
     """
-    xp, neurons = namespace(sums), sums.shape[-1]
-    if not neurons:
-        return sums
-    shares = sums / neurons
-    average = xp.mean(shares, axis=-1, keepdims=True)
-    divisor = xp.where(average < xp.inf, average, xp.nan)
-    return shares / xp.where(divisor != 0, divisor, 1.0)
+    xp = namespace(sums)
+    sums = xp.abs(sums)  # which they are already, but without it XLA sums all entries of an array a second time
+    total = xp.sum(sums, axis=-1, keepdims=True)
+    divisor = xp.where(total < xp.inf, total, xp.nan)
+    return sums / xp.where(divisor != 0, divisor, 1.0) * sums.shape[-1]

@@ -6,8 +6,9 @@ inactive neurons at other thresholds, and every neuron's score over time (Liu et
 """
 
 import sys
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -31,6 +32,8 @@ KINDS: Final = {
     "low_high": "hardly active, learning",
     "low_low": "hardly active, not learning",
 }
+LONG: Final = 10
+"""Measurements that a spell of inactivity lasts at least to be counted among the long ones."""
 METHODS: Final = {"dormant": "by activation", "inactive": "by gradient"}
 Numbers = NDArray[np.float64]
 
@@ -55,7 +58,7 @@ class History:
         steps: Steps of the environment at which they were measured.
         tau: Threshold of the method.
         scores: By group, (measurements, neurons) or (measurements, stack, neurons).
-        resets: Which neurons were reset after each measurement, of the same shapes.
+        resets: Which neurons were reset after each measurement, by whatever method, of the same shapes.
     """
 
     steps: list[int]
@@ -67,6 +70,14 @@ class History:
     def inactive(self) -> dict[str, NDArray[np.bool_]]:
         """Which neurons are at or below the threshold."""
         return {group: scores <= self.tau for group, scores in self.scores.items()}
+
+    def by_step(self) -> "History":
+        """Join the measurements of one step, of which an agent may make several: the last scores, all resets."""
+        steps, first = np.unique(self.steps, return_index=True)
+        last = np.append(first[1:], len(self.steps)) - 1
+        scores = {group: values[last] for group, values in self.scores.items()}
+        resets = {group: np.logical_or.reduceat(marks, first) for group, marks in self.resets.items()}
+        return History(steps.tolist(), self.tau, scores, resets)
 
 
 def main(args: Sequence[str] | None = None) -> int:
@@ -101,7 +112,20 @@ def read_histories(run: Path) -> dict[str, dict[str, History]]:
     found: dict[str, dict[str, list[dict[str, Any]]]] = {}
     for record in records:
         found.setdefault(record["network"], {}).setdefault(record["kind"], []).append(record)
-    return {network: {kind: _history(own) for kind, own in kinds.items()} for network, kinds in found.items()}
+    histories = {network: {kind: _history(own) for kind, own in kinds.items()} for network, kinds in found.items()}
+    return {network: _with_all_resets(kinds) for network, kinds in histories.items()}
+
+
+def _with_all_resets(histories: Mapping[str, History]) -> dict[str, History]:
+    """Let each method know what the other one has reset: such a neuron has not recovered by itself."""
+    found = {}
+    for kind, history in histories.items():
+        resets = dict(history.resets)
+        for other in histories.values():
+            if other.steps == history.steps:
+                resets |= {group: resets[group] | other.resets[group] for group in resets.keys() & other.resets.keys()}
+        found[kind] = replace(history, resets=resets)
+    return found
 
 
 def _history(records: Sequence[Mapping[str, Any]]) -> History:
@@ -129,11 +153,27 @@ def describe(network: str, methods: Mapping[str, History], *, fraction: float) -
     for kind, history in methods.items():
         yield ""
         yield f"spells of inactivity {METHODS[kind]}, score <= {history.tau:g}"
-        yield analysis.lifetime_table(analysis.lifetimes(history.inactive, reset=history.resets))
+        spells = analysis.lifetimes(history.inactive, reset=history.resets)
+        yield analysis.lifetime_table(spells)
+        yield _all_groups([spell for group in spells.values() for spell in group])
     yield ""
     yield "inactive neurons at other thresholds, mean over the measurements"
     rows = [(METHODS[kind], *_shares(history)) for kind, history in methods.items()]
     yield from table(("score", *(f"tau {tau:g}" for tau in TAUS)), rows, words=("score",))
+
+
+def _all_groups(spells: Sequence[analysis.Spell]) -> str:
+    """Say how the spells of all groups ended, and those of many measurements."""
+    words = []
+    for what, chosen in (
+        ("spells in all", spells),
+        (f"of {LONG} measurements or more", [spell for spell in spells if spell.length >= LONG]),
+    ):
+        ends = Counter(spell.end for spell in chosen)
+        words.append(
+            f"{len(chosen)} {what}: {', '.join(f'{ends[end]} {end}' for end in ('reset', 'open', 'recovered'))}"
+        )
+    return "; ".join(words)
 
 
 def _describe_kinds(methods: Mapping[str, History], fraction: float) -> Iterator[str]:
@@ -186,8 +226,9 @@ def draw(network: str, methods: Mapping[str, History], out: Path, *, fraction: f
     for kind, history in methods.items():
         spells = analysis.lifetimes(history.inactive, reset=history.resets)
         pictures[f"lifetimes_{kind}"] = plotting.lifetimes(spells)
-        resets = history.resets if any(marks.any() for marks in history.resets.values()) else None
-        pictures[f"scores_{kind}"] = plotting.score_map(history.steps, history.scores, tau=history.tau, resets=resets)
+        seen = history.by_step()
+        resets = seen.resets if any(marks.any() for marks in seen.resets.values()) else None
+        pictures[f"scores_{kind}"] = plotting.score_map(seen.steps, seen.scores, tau=seen.tau, resets=resets)
     for name, axes in pictures.items():
         _save(axes, out / f"{network}_{name}.png")
 

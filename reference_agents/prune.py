@@ -1,10 +1,12 @@
 """Remove neurons of a trained actor, and see what it is still worth: ``python -m reference_agents.prune runs/demo``.
 
 The neurons with the lowest scores of each layer go first, by the gradient score, by the activation score, and at random
-for comparison (Liu et al. 2025, Fig. 7). The run has to have been made with ``--record-scores``; what is pruned is its
-latest checkpoint, by the latest scores before it. Nothing in the run's folder changes.
+for comparison (Liu et al. 2025, Fig. 7). A normalisation goes with the layer in front of it, whose units are the same.
+The run has to have been made with ``--record-scores``; what is pruned is its latest checkpoint, by the latest scores
+before it. Nothing in the run's folder changes.
 """
 
+import itertools
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -77,11 +79,15 @@ def prune_run(run: Path, fractions: Sequence[float], *, episodes: int) -> dict[s
     Raises:
         UsageError: If there is no checkpoint, no scores before it, or a fraction is out of range.
     """
+    if episodes < 1:
+        raise UsageError(f"episodes: expected at least 1, got {episodes}")
     for fraction in fractions:
         if not 0 <= fraction <= 1:
             raise UsageError(f"fractions: expected numbers from 0 to 1, got {fraction}")
     histories = read_histories(run)["actor"]
     folder = RunFolder(run)
+    if not folder.checkpoint.exists():
+        raise UsageError(f"run: expected a checkpoint, as --checkpoint-every makes them, got no {folder.checkpoint}")
     config = Config.from_json(folder.config.read_text())
     training = Training(replace(config, evaluation_episodes=episodes), folder)
     training.restore()
@@ -115,9 +121,19 @@ def _latest(histories: Mapping[str, History], step: int) -> tuple[dict[str, dict
 
 
 def _lowest(scores: Mapping[str, NDArray[Any]], layout: na.Layout, fraction: float) -> Masks:
-    """Mark the neurons of the lowest scores, so many of each group that is not an output head."""
+    """Mark the neurons of the lowest scores, so many of each layer that is not an output head, and of its norm."""
     hidden = {group: values for group, values in scores.items() if layout[group].resettable}
-    return na.reset_masks(hidden, ANY, max_fraction=fraction, reset_silent=True)
+    masks = na.reset_masks(hidden, ANY, max_fraction=fraction, reset_silent=True)
+    for layer, norm in itertools.pairwise(hidden):
+        if _is_normed(layout[layer], layout[norm]) and masks[layer].shape == masks[norm].shape:
+            masks[norm] = masks[layer]
+    return masks
+
+
+def _is_normed(layer: na.NeuronGroup, norm: na.NeuronGroup) -> bool:
+    """Whether the second group scales what the first one, right in front of it, has made: their units are the same."""
+    scales = set(norm.incoming[0].pattern.split()) <= {"neuron", "stack"}
+    return scales and (layer.status == "through_norm" or layer.status == norm.status == "shared")
 
 
 def report(found: Mapping[str, Any]) -> Iterator[str]:

@@ -14,10 +14,10 @@ def spread(name: str, text: str) -> list[str]:
         text: Values with commas between them; ``first..last`` stands for all whole numbers from one to the other.
 
     Raises:
-        UsageError: If a value is empty, or stands there twice.
+        UsageError: If there is none, or a value is empty or stands there twice.
     """
     values = [value for part in text.split(",") for value in _range(part)]
-    if not all(values) or len(set(values)) < len(values):
+    if not values or not all(values) or len(set(values)) < len(values):
         raise UsageError(f"{name}: expected values, each once, such as 0,1,2 or 0..2, got {text!r}")
     return values
 

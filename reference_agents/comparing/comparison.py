@@ -28,6 +28,7 @@ from reference_agents.comparing.statistics import (
 from reference_agents.config import Config
 from reference_agents.errors import UsageError
 from reference_agents.running.folder import RunFolder
+from reference_agents.running.recording import read_records
 
 FEWEST_SEEDS: Final = 5
 """Seeds of each group on each task below which no difference is claimed."""
@@ -141,8 +142,7 @@ def _read_returns(folder: RunFolder, config: Config) -> tuple[float, ...]:
     """Return the mean return of each evaluation, or raise a ``UsageError`` that says what is wrong with them."""
     if not folder.metrics.exists():
         raise UsageError("no metrics.jsonl")
-    complete = folder.metrics.read_bytes().split(b"\n")[:-1]  # a kill may have cut the last line short
-    records = [json.loads(line) for line in complete]
+    records = read_records(folder.metrics)
     if not folder.is_finished(config):
         raise UsageError(f"unfinished: recorded up to step {records[-1]['step'] if records else 0} of {config.steps}")
     returns = {record["step"]: record["evaluation"] for record in records}

@@ -46,8 +46,8 @@ class Recorder:
 
 
 def read_records(path: Path) -> list[dict[str, Any]]:
-    """Read every record of a JSON-lines file."""
-    return [json.loads(line) for line in path.read_text().splitlines()]
+    """Read every record of a JSON-lines file, but for a last line that a kill cut short."""
+    return [json.loads(line) for line in path.read_bytes().split(b"\n")[:-1]]
 
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:

@@ -1,8 +1,11 @@
 """What is said and drawn of a run's neurons is what was planted in its scores."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
+from reference_agents import analyze
 from reference_agents.analyze import describe, main, read_histories
 from reference_agents.running.recording import Recorder
 
@@ -87,6 +90,48 @@ def test_the_command_prints_and_draws(tmp_path, capsys):
     assert names == {"critic1_kinds.png", *(f"critic1_{part}.png" for part in parts)}
     for path in (tmp_path / "neurons").iterdir():
         assert path.read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_neuron_that_the_other_method_has_reset_has_not_recovered(tmp_path):
+    """Neuron 1, reset by its gradients after the second measurement, was dormant before and is not afterwards."""
+    recorder = Recorder(tmp_path / "scores.jsonl")
+    for time, step in enumerate((100, 200, 300)):
+        for kind, low in (("dormant", time < 2), ("inactive", time < 2)):
+            marked = [[1] if kind == "inactive" and time == 1 else []]
+            rows = {"layer1": [[1.0, 0.0 if low else 1.0]]}
+            recorder.write(
+                {
+                    "step": step,
+                    "network": "actor",
+                    "kind": kind,
+                    "tau": 0.01,
+                    "scores": rows,
+                    "reset": {"layer1": marked},
+                }
+            )
+    found = read_histories(tmp_path)["actor"]
+    for history in found.values():
+        np.testing.assert_array_equal(np.argwhere(history.resets["layer1"]), [[1, 1]])
+    lines = "\n".join(describe("actor", found, fraction=0.25))
+    assert lines.count("1 spells in all: 1 reset, 0 open, 0 recovered; 0 of 10 measurements or more: ") == 2
+
+
+def test_several_measurements_of_a_step_are_drawn_as_one(tmp_path):
+    """As with SAC, which visits the actor twice in a row."""
+    history = read_histories(write(tmp_path))["critic1"]["inactive"]
+    twice = dataclasses.replace(history, steps=[100, 100, 200])
+    seen = twice.by_step()
+    assert seen.steps == [100, 200]
+    np.testing.assert_array_equal(seen.scores["layer1"], history.scores["layer1"][1:])
+    np.testing.assert_array_equal(np.argwhere(seen.resets["layer1"]), [[0, 1]])
+    assert history.by_step().steps == history.steps
+    analyze.draw("critic1", {"dormant": twice, "inactive": twice}, tmp_path, fraction=0.25)
+
+
+def test_a_line_that_a_kill_cut_short_is_passed_over(tmp_path):
+    path = write(tmp_path) / "scores.jsonl"
+    path.write_bytes(path.read_bytes() + b'{"step": 400, "netw')
+    assert read_histories(tmp_path)["critic1"]["inactive"].steps == [100, 200, 300]
 
 
 @pytest.mark.parametrize("options", [[], ["--fraction", "0.7"]])

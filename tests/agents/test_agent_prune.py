@@ -1,5 +1,6 @@
 """Removed neurons take no part in what an actor does, and a run that is pruned stays as it was."""
 
+import itertools
 import json
 
 import numpy as np
@@ -8,10 +9,12 @@ import pytest
 import agent_cases
 from agent_cases import OBSERVATION
 from agent_runs import SHORT
+from reference_agents import prune
 from reference_agents.config import Config
 from reference_agents.prune import METHODS, main, prune_run
 from reference_agents.running.folder import RunFolder
 from reference_agents.running.loop import Training
+from reference_agents.running.recording import Recorder
 from reference_agents.train import train
 
 
@@ -108,8 +111,35 @@ def test_the_command_prints_a_table_and_writes_a_file(recorded, tmp_path, capsys
     assert len(json.loads(out.read_text())["pruned"]) == 6
 
 
+def test_a_normalisation_goes_with_its_layer():
+    """Otherwise what is removed at random is more than what the scores choose: they choose the same units of both."""
+    agent = agent_cases.agent_of("sac", network="bronet", depth=1)
+    layout, width = agent.activity.layouts["actor"], agent.config.width
+    random = np.random.default_rng(0)
+    scores = {name: random.random(width) for name in layout}
+    masks = prune._lowest(scores, layout, 0.5)
+    pairs = [(layer, norm) for layer, norm in itertools.pairwise(masks) if "norm" in norm]
+    assert [norm.removeprefix("trunk.") for _, norm in pairs] == ["norm", "block1.norm1", "block1.norm2"]
+    for layer, norm in pairs:
+        assert masks[layer].sum() == width // 2
+        np.testing.assert_array_equal(masks[norm], masks[layer])
+
+
+def test_a_normalisation_in_front_of_a_layer_has_units_of_its_own():
+    layout = agent_cases.agent_of("sac", network="simba", depth=1).activity.layouts["actor"]
+    pairs = itertools.pairwise(layout.values())
+    assert not any(prune._is_normed(first, second) for first, second in pairs)
+
+
 def test_what_cannot_be_pruned_is_refused(recorded, tmp_path, capsys):
     assert main([str(tmp_path)]) == 2
     assert "error: run: expected the scores of a run" in capsys.readouterr().err
+    Recorder(tmp_path / "scores.jsonl").write(
+        {"step": 1, "network": "actor", "kind": "inactive", "tau": 0, "scores": {}, "reset": {}}
+    )
+    assert main([str(tmp_path)]) == 2
+    assert "error: run: expected a checkpoint, as --checkpoint-every makes them" in capsys.readouterr().err
+    assert main([str(recorded), "--episodes", "0"]) == 2
+    assert "error: episodes: expected at least 1, got 0" in capsys.readouterr().err
     assert main([str(recorded), "--fractions", "1.5"]) == 2
     assert "error: fractions: expected numbers from 0 to 1, got 1.5" in capsys.readouterr().err

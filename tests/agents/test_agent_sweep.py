@@ -40,6 +40,7 @@ def test_a_task_with_a_slash_is_one_folder(tmp_path):
         (["seed"], "over: expected a setting and its values"),
         (["=1"], "over: expected a setting and its values"),
         (["seed=1,,2"], "over: seed: expected values"),
+        (["seed=4..0"], "over: seed: expected values"),
         (["seed=1,1"], "each once"),
         (["seed=0..2,1"], "each once"),
         (["seed=1", "seed=2"], "over: expected each setting once"),

@@ -93,6 +93,18 @@ def test_no_epsilon_tiny_gradients_score_the_same(score):
     np.testing.assert_allclose(to_numpy(score(values * 1e-30)), to_numpy(score(values)), rtol=1e-5)
 
 
+@pytest.mark.parametrize("power", [-121, -110, 110])
+def test_no_epsilon_in_a_wide_layer_near_the_limits_of_float32(power, backend):
+    """Row "no epsilon": as long as all is finite and normal; JAX and TensorFlow take subnormal numbers for zero."""
+    if "float32" not in backend.dtypes:
+        pytest.skip("computes in float64")
+    values = np.random.default_rng(2).uniform(0.5, 1, (512, 17)).astype(np.float32)
+    values[::5] *= 2**-4
+    scores = to_numpy(weights(values, backend))
+    np.testing.assert_array_equal(to_numpy(weights(values * np.float32(2.0**power), backend)), scores)
+    assert scores.max() < 1.5
+
+
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 def test_a_value_that_is_not_finite_makes_the_whole_group_nan(bad, score):
     """Row "NaN or Inf"; published codes let one Inf divide every other neuron to 0."""
