@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final
 
 import matplotlib as mpl
+import numpy as np
 import tyro
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -74,7 +75,16 @@ def describe(comparison: Comparison) -> Iterator[str]:
     tasks = list(dict.fromkeys(cell.task for cell in comparison.cells))
     for task in tasks:
         yield f"{task}: return, interquartile mean over seeds [95% interval]"
-        yield from _table(_rows([cell for cell in comparison.cells if cell.task == task]))
+        own = [cell for cell in comparison.cells if cell.task == task]
+        yield from _table(_rows(own))
+        yield ""
+        yield f"{task}: neurons reset in a run, and inactive at its end, mean over the layers [least to most of a run]"
+        yield from _table(
+            [
+                ["group", "neurons reset", "inactive"],
+                *([cell.group, _spread(cell.neurons_reset, ",.0f"), _spread(cell.inactive, ".1%")] for cell in own),
+            ]
+        )
         yield ""
     if comparison.overall:
         yield "all tasks: return / 1,000, interquartile mean over seeds and tasks, as many seeds on each [95% interval]"
@@ -174,6 +184,13 @@ def _format(estimate: Estimate | None, digits: int) -> str:
         f"[{estimate.low:.{digits}f}, {estimate.high:.{digits}f}]" if math.isfinite(estimate.low) else "[one seed]"
     )
     return f"{estimate.value:.{digits}f} {interval}"
+
+
+def _spread(values: Sequence[float], form: str) -> str:
+    """Write the mean over runs, and the least and the most of one."""
+    if not values:
+        return "-"
+    return f"{np.mean(values):{form}} [{min(values):{form}} to {max(values):{form}}]"
 
 
 def _table(rows: Sequence[Sequence[str]]) -> Iterator[str]:

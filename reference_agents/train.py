@@ -54,9 +54,9 @@ def train(config: Config, out: Path, *, resume: bool = False) -> None:
     """
     training = prepare(config, out, resume=resume)
     if training is not None:
-        training.folder.claim(config)
-        training.run()
-        finish(training)
+        with training.folder.claimed(config):
+            training.run()
+            finish(training)
 
 
 def prepare(config: Config, out: Path, *, resume: bool = False) -> Training | None:

@@ -9,7 +9,7 @@ import itertools
 import json
 import math
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import partial
 from glob import glob
@@ -52,6 +52,10 @@ class Run:
     """Mean return of each evaluation, at the steps of ``evaluation_steps``."""
     problem: str | None = None
     """Why the run is left out."""
+    neurons_reset: int | None = None
+    """Neurons reset in the whole run, None if it has not recorded them."""
+    inactive: float | None = None
+    """Share of neurons inactive by their gradients when they were last measured, mean over the layers."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +71,10 @@ class Cell:
     returns: tuple[tuple[float, ...], ...]  # (seeds, steps)
     curve: tuple[Estimate, ...]
     """Interquartile mean over the seeds after each of the steps; empty without seeds."""
+    neurons_reset: tuple[int, ...]
+    """In each run that has recorded it."""
+    inactive: tuple[float, ...]
+    """The same of the share of inactive neurons at the end."""
 
 
 @dataclass(frozen=True)
@@ -125,7 +133,8 @@ def read_run(path: Path) -> Run:
         reason = error.strerror if isinstance(error, OSError) else error
         raise UsageError(f"runs: expected the settings of a run in {folder.config}: {reason}") from error
     try:
-        return Run(path, config, _read_returns(folder, config))
+        returns = _read_returns(folder, config)
+        return Run(path, config, returns, None, *_read_activity(read_records(folder.metrics)[-1]))
     except UsageError as error:
         return Run(path, config, (), str(error))
     except (OSError, ValueError, LookupError, TypeError) as error:
@@ -153,6 +162,12 @@ def _read_returns(folder: RunFolder, config: Config) -> tuple[float, ...]:
         if returns[step] is None or not math.isfinite(returns[step]):
             raise UsageError(f"no finite return at step {step}")
     return tuple(returns[step] for step in evaluation_steps(config))
+
+
+def _read_activity(last: Mapping[str, Any]) -> tuple[int | None, float | None]:
+    """Return the number of neurons reset, and the mean share of inactive neurons, as of the last record."""
+    shares = [value for name, value in last.items() if name.startswith("inactive/") and value is not None]
+    return last.get("neurons_reset"), float(np.mean(shares)) if shares else None
 
 
 def group_runs(runs: Sequence[Run]) -> dict[tuple[str, str], list[Run]]:
@@ -229,7 +244,9 @@ def _cell(group: str, task: str, members: Sequence[Run], bootstrap: Bootstrap) -
     points = zip(*returns, strict=True)  # each (seeds,)
     curve = tuple(bootstrap(np.array(point)[:, None], statistic=interquartile_mean) for point in points)
     steps = evaluation_steps(members[0].config)
-    return Cell(group, task, tuple(kept), len(members) - len(kept), steps, returns, curve)
+    resets = tuple(run.neurons_reset for run in kept.values() if run.neurons_reset is not None)
+    inactive = tuple(run.inactive for run in kept.values() if run.inactive is not None)
+    return Cell(group, task, tuple(kept), len(members) - len(kept), steps, returns, curve, resets, inactive)
 
 
 def _finals(cells: Sequence[Cell]) -> NDArray[np.float64]:

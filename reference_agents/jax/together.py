@@ -9,6 +9,7 @@ import sys
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -133,15 +134,16 @@ def train_together(trainings: Sequence[Training]) -> None:
             updates.stop()
             raise
 
-    for training in trainings:
-        training.folder.claim(training.config)
-    with ThreadPoolExecutor(len(trainings)) as pool:
-        runs = [pool.submit(go, training) for training in trainings]
-    errors = [error for error in (run.exception() for run in runs) if error is not None]
-    for error in sorted(errors, key=lambda error: isinstance(error, threading.BrokenBarrierError)):
-        raise error  # the cause, not that others waited in vain
-    for training in trainings:
-        train.finish(training)
+    with ExitStack() as folders:
+        for training in trainings:
+            folders.enter_context(training.folder.claimed(training.config))
+        with ThreadPoolExecutor(len(trainings)) as pool:
+            runs = [pool.submit(go, training) for training in trainings]
+        errors = [error for error in (run.exception() for run in runs) if error is not None]
+        for error in sorted(errors, key=lambda error: isinstance(error, threading.BrokenBarrierError)):
+            raise error  # the cause, not that others waited in vain
+        for training in trainings:
+            train.finish(training)
 
 
 if __name__ == "__main__":

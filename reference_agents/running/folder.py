@@ -3,11 +3,13 @@
 import dataclasses
 import json
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
 from reference_agents.config import Config
@@ -21,7 +23,7 @@ class RunFolder:
     """The files of one run.
 
     Args:
-        path: The folder; nothing is written to it before ``claim``.
+        path: The folder; nothing is written to it before it is ``claimed``.
     """
 
     def __init__(self, path: Path) -> None:
@@ -56,19 +58,31 @@ class RunFolder:
         """Whether the folder holds a finished run of just so many steps."""
         return self.summary.exists() and json.loads(self.summary.read_text())["step"] == config.steps
 
-    def claim(self, config: Config) -> None:
-        """Make the folder and write the settings; the summary of a shorter run goes, and what a kill left half-written.
+    @contextmanager
+    def claimed(self, config: Config) -> Iterator[None]:
+        """Make the folder and write the settings; no other process may write to it until the block ends.
+
+        The summary of a shorter run goes, and what a kill left half-written.
 
         Raises:
-            UsageError: If the folder cannot be written to.
+            UsageError: If the folder cannot be written to, or another process is writing to it.
         """
+        lock = FileLock(self.path / ".lock", blocking=False)
         try:
             self.path.mkdir(parents=True, exist_ok=True)
+            lock.acquire()
             remove_drafts(self.path)
             self.summary.unlink(missing_ok=True)
             write_text(self.config, config.to_json())
+        except Timeout as error:
+            raise UsageError(f"out: expected a folder without a run under way, got {self.path}") from error
         except OSError as error:
+            lock.release()
             raise UsageError(f"out: expected a folder to write to, got {self.path}: {error.strerror}") from error
+        try:
+            yield
+        finally:
+            lock.release()
 
     def save_checkpoint(self, progress: Mapping[str, Any], agent: bytes, replay: Arrays) -> None:
         """Write a checkpoint in the place of the last one."""

@@ -19,7 +19,8 @@ class ChangingGround:
 
     What it is at a step depends on the seed and the step alone. Until the first change it is the task's own. This is
     the slippery setting of Dohare et al., "Loss of plasticity in deep continual learning", Nature 632, 2024, for any
-    task in which something touches the ground.
+    task in which something touches the ground. From the first change on the ground's other contact parameters hold as
+    well, for torsion and softness, where those of what stands on it are different.
 
     Args:
         envs: Environments that share the ground.
@@ -27,7 +28,7 @@ class ChangingGround:
         seed: Seed of the run.
 
     Raises:
-        UsageError: If an environment is not of MuJoCo, or has no ground.
+        UsageError: If an environment is not of MuJoCo, or has no ground that anything can touch.
     """
 
     def __init__(self, envs: Sequence[Environment], *, every: int, seed: int) -> None:
@@ -69,6 +70,9 @@ def _model(env: Environment) -> Any:
 
 
 def _ground(model: Any) -> Any:
-    """Return the numbers of the geoms that are ground: planes and height fields of the world that can be touched."""
-    solid = np.asarray(model.geom_contype) | np.asarray(model.geom_conaffinity)
-    return np.flatnonzero((np.asarray(model.geom_bodyid) == 0) & np.isin(model.geom_type, GROUND) & (solid != 0))
+    """Return the numbers of the geoms that are ground: planes and height fields of the world that a body can touch."""
+    world = np.asarray(model.geom_bodyid) == 0
+    kinds, affinities = np.asarray(model.geom_contype), np.asarray(model.geom_conaffinity)
+    touched = ((kinds[:, None] & affinities) | (affinities[:, None] & kinds))[:, ~world].any(axis=1)
+    possible = not int(model.opt.disableflags) & int(mujoco.mjtDisableBit.mjDSBL_CONTACT)
+    return np.flatnonzero(world & np.isin(model.geom_type, GROUND) & touched & possible)

@@ -11,18 +11,23 @@ PENDULUM, WALKER, DOG = "Pendulum-v1", "dm_control/walker-walk-v0", "dm_control/
 HIGH, LOW = [10, 11, 12, 13, 14], [1, 2, 3, 4, 5]
 
 
-def write(path, *, final=100.0, returns=None, finished=True, **settings):
-    """Leave what a run leaves: by default 400 steps with an evaluation after every 100, rising to ``final``."""
+def write(path, *, final=100.0, returns=None, finished=True, activity=None, **settings):
+    """Leave what a run leaves: by default 400 steps with an evaluation after every 100, rising to ``final``.
+
+    Of the neurons it records ``activity``, the same each time.
+    """
     config = Config(**{"env": PENDULUM, "steps": 400, "evaluate_every": 100} | settings)
     folder = RunFolder(path)
-    folder.claim(config)
+    with folder.claimed(config):
+        pass
     steps = evaluation_steps(config)
     returns = [final * step / config.steps for step in steps] if returns is None else returns
     evaluations = dict(zip(steps, returns, strict=True))
     recorder = Recorder(folder.metrics)
     for step in sorted({*range(50, config.steps + 1, 50), *steps}):
         due = config.evaluate_every and step % config.evaluate_every == 0
-        recorder.write({"step": step, "return": 1.0, "evaluation": evaluations[step] if due else None})
+        record = {"step": step, "return": 1.0, "evaluation": evaluations[step] if due else None}
+        recorder.write(record | (activity or {}))
     if finished:
         write_json(folder.summary, {"step": config.steps, "evaluation": {"mean": returns[-1]}})
     return path

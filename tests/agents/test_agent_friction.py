@@ -71,7 +71,9 @@ def test_frictions_are_log_uniform_and_depend_on_seed_and_step_alone():
     np.testing.assert_allclose(np.quantile(places, [0.25, 0.5, 0.75]), [0.25, 0.5, 0.75], atol=0.04)
 
 
-@pytest.mark.parametrize("env_id", ["InvertedPendulum-v5", "Pendulum-v1"])
+@pytest.mark.parametrize(
+    "env_id", ["InvertedPendulum-v5", "InvertedDoublePendulum-v5", "dm_control/cartpole-swingup-v0", "Pendulum-v1"]
+)
 def test_a_task_without_a_ground_is_refused(env_id, tmp_path):
     with pytest.raises(UsageError, match=f"friction_every: expected a MuJoCo task with a ground.*{env_id}"):
         Training(Config(**SHORT | {"env": env_id, "friction_every": 10}), RunFolder(tmp_path))

@@ -24,6 +24,7 @@ def test_a_run_leaves_its_files(whole):
         "summary.json",
         "activity.png",
         "checkpoint.npz",
+        ".lock",
     }
     assert Config.from_json((out / "config.json").read_text()) == Config(**SHORT, reset="regrama")
     assert (out / "activity.png").read_bytes().startswith(b"\x89PNG")
