@@ -1,4 +1,7 @@
-"""Run the code of the documentation as tests, and keep to one thread, since small networks gain nothing from two."""
+"""Run the code of the documentation as tests, and print what tests have counted at the end.
+
+All keep to one thread, since small networks gain nothing from two.
+"""
 
 import os
 
@@ -9,3 +12,11 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 collect_ignore_glob = ["*/conftest.py"]  # nothing to run in them, and several of one name
 pytest_collect_file = Sybil(parsers=[PythonCodeBlockParser()], patterns=["README.md", "docs/*.md"]).pytest()
+
+
+def pytest_terminal_summary(terminalreporter):
+    """Print the property ``summary`` of tests that recorded one, whichever process they ran in."""
+    for report in terminalreporter.getreports("passed"):
+        for name, text in report.user_properties:
+            if name == "summary":
+                terminalreporter.write_line(text)

@@ -119,6 +119,10 @@ def _spread(arrays: Arrays, mask: Array, group: NeuronGroup) -> Iterator[tuple[R
         came = f"{dtype_name(mask.dtype)} of shape {shape}"
         raise LayoutError(f"{where}: expected a boolean mask of shape {fit.shape}, got {came}")
     for role, view, bound in fit.views:
+        try:
+            namespace(present[view.param], mask)
+        except TypeError as error:
+            raise TypeError(f"{where}, parameter {view.param!r} and mask: {error}") from None
         yield role, view, spread_mask(mask, shapes[view.param], bound, view.owners)
 
 

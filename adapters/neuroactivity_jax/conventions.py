@@ -51,13 +51,29 @@ def list_layers(
         mapped: Whether all arrays of the tree look as if a ``vmap`` had given them one axis.
 
     Raises:
-        LayoutError: If an array can be read in several ways, or not in the way that is asked for.
+        LayoutError: If an array can be read in several ways, or not in the way that is asked for, or nothing tells the
+            order of its axes.
     """
     layers = [_read(module, hints.get(module.name), convention, stacked, mapped) for module in modules]
     known = [layer for layer in layers if layer is not None and layer.readings]
+    if convention is None:
+        _check_order([layer for layer in known if layer.module.name not in hints])
     sure = [layer for layer in known if len(layer.readings) == 1]
     copies = {layer.module.name: layer.shape[: layer.readings[0].stacks] for layer in sure}
     return [_describe(layer, _choose(layer, copies, mapped)) for layer in known]
+
+
+def _check_order(layers: Sequence[_Layer]) -> None:
+    """Raise if nothing tells the order of axes of a ``weight``, as Equinox and PyTorch call it but others too.
+
+    A network without biases looks the same read backwards, to discovery as well.
+    """
+    named = [layer for layer in layers if layer.kind == "weight" and layer.leaf == "weight"]
+    if len(named) > 1 and all(layer.bias is None for layer in named):
+        raise LayoutError(
+            f"parameter {named[0].module.param(named[0].leaf)!r} of shape {named[0].shape}: without any bias nothing "
+            "tells whether its axes are 'neuron in' (convention='equinox') or 'in neuron' ('flax'); give convention="
+        )
 
 
 def _read(

@@ -94,6 +94,11 @@ def fresh_values(initializer: Initializer, key: Array, snapshot: Mapping[str, Ar
     if callable(initializer):
         fresh = parameters(initializer(key))
         return {name: fresh[name] for name in views}
+    if unknown := [name for name in views if name not in snapshot]:
+        raise ValueError(
+            f"initializer: the state holds no snapshot of {unknown[0]!r}; give update the initializer and max_fraction "
+            "that init was given"
+        )
     keys = {name: jax.random.fold_in(key, draw_key(0, 0, name) >> 32) for name in views}
     return {name: _resample(snapshot[name], keys[name], views[name]) for name in views}
 

@@ -57,7 +57,7 @@ def report(state: PyTree, layout: na.Layout) -> na.ActivityReport | None:
         The report; ``None`` before the first measurement.
 
     Raises:
-        ValueError: If there is no such state, more than one, or one of several runs at once.
+        ValueError: If there is no such state, more than one, one of several runs at once, or one of another layout.
 
     Example:
         >>> import optax
@@ -74,6 +74,10 @@ def report(state: PyTree, layout: na.Layout) -> na.ActivityReport | None:
     if len(found) != 1:
         raise ValueError(f"state: expected one state of regrama or redo in it, found {len(found)}")
     (own,) = found
+    if unknown := [name for name in own.scores if name not in layout]:
+        raise ValueError(
+            f"layout: expected that of the optimizer, with a group {unknown[0]!r}, got {', '.join(layout)}"
+        )
     if own.step.ndim:
         raise ValueError(
             f"state: expected that of one run, got that of {own.step.shape} runs; take one: "

@@ -120,6 +120,8 @@ class ReDo(Resetter):
         on_report: Callable[[na.ActivityReport], None] | None = None,
         name: str | None = None,
     ) -> None:
+        if isinstance(model, Mapping):
+            raise ValueError("model: expected a Keras model, whose activations can be read, got a mapping of variables")
         if not isinstance(model, Subject) and not callable(probe):
             raise ValueError(f"probe: expected a function that returns the model's inputs, got {probe!r}")
         super().__init__(

@@ -8,7 +8,7 @@ from neuroactivity.arrays import Array, Arrays, dtype_name, to_list
 from neuroactivity.groups import NeuronGroup
 from neuroactivity.layout import Layout
 from neuroactivity.masks import reset_masks
-from neuroactivity.testing.ordering import Entries, Neuron, entries_of, table_of
+from neuroactivity.testing.ordering import Entries, Neuron, entries_of, place_of, table_of
 
 __all__ = ["assert_same_activity"]
 
@@ -70,6 +70,9 @@ def assert_same_activity(
         >>> b = {"scores": na.grama({"Dense_0/kernel": gradient.T}, columns)}
         >>> na.testing.assert_same_activity(a, b, layouts=(rows, columns))
     """
+    for name, value in (("ulps", ulps), ("tie_band", tie_band)):
+        if not value >= 0:
+            raise ValueError(f"{name}: expected a number of 0 or more, got {value!r}")
     left, right = _sides(a, b, layouts)
     tied: set[Neuron] = set()
     for number, (first, second) in enumerate(zip(left.groups, right.groups, strict=True)):
@@ -87,7 +90,10 @@ def assert_same_activity(
 
 def _sides(a: Any, b: Any, layouts: Layout | tuple[Layout, Layout]) -> tuple[_Side, _Side]:
     """Check the arguments, and match the groups of the two layouts."""
-    first, second = (layouts, layouts) if isinstance(layouts, Layout) else layouts
+    pair = (layouts, layouts) if isinstance(layouts, Layout) else layouts
+    if not isinstance(pair, tuple) or len(pair) != 2 or not all(isinstance(one, Layout) for one in pair):
+        raise ValueError(f"layouts: expected a Layout or two, got {layouts!r}")
+    first, second = pair
     for name, side, layout in (("a", a, first), ("b", b, second)):
         if not isinstance(side, Mapping) or "scores" not in side or set(side) - {"scores", "params"}:
             given = sorted(side) if isinstance(side, Mapping) else type(side).__name__
@@ -193,6 +199,6 @@ def _compare_params(a: Sequence[Entries], b: Sequence[Entries], ulps: float) -> 
             worst = max(range(len(apart)), key=apart.__getitem__, default=-1)
             if worst >= 0 and apart[worst] > ulps and neuron not in first.spared:
                 raise AssertionError(
-                    f"{where}: neuron {neuron} differs, most at its entry {worst}: {row[worst]!r} against "
+                    f"{where}: {place_of(first, names, neuron, worst)} differs: {row[worst]!r} against "
                     f"{other[worst]!r}, {apart[worst]:.4g} rounding units apart where {ulps:g} are allowed"
                 )

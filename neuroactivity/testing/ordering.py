@@ -10,7 +10,7 @@ from neuroactivity.groups import NeuronGroup, ParamView, Role
 from neuroactivity.layout import lookup
 from neuroactivity.patterns import ANY, NEURON, STACK, Bound, parse
 
-__all__ = ["Entries", "Neuron", "entries_of", "table_of"]
+__all__ = ["Entries", "Neuron", "entries_of", "place_of", "table_of"]
 
 Neuron: TypeAlias = tuple[int, int, int]
 """Number of the group, of the stack member, and of the neuron."""
@@ -139,6 +139,18 @@ def table_of(entries: Entries, names: tuple[str, ...] | None) -> list[list[float
         moved = xp.astype(moved, xp.float32)
     rows = math.prod([moved.shape[axis] for axis in range(len(first))])
     return to_list(xp.reshape(moved, (rows, -1)))
+
+
+def place_of(entries: Entries, names: tuple[str, ...] | None, row: int, column: int) -> str:
+    """Say which neuron, and which of its entries, one number of such a table is."""
+    sizes = dict(zip(entries.names, entries.array.shape, strict=True))
+    member, neuron = divmod(row, sizes[NEURON])
+    text = f"neuron {neuron} of stack member {member}" if STACK in sizes else f"neuron {neuron}"
+    places = []
+    for name in reversed([name for name in (names or entries.names) if name not in (STACK, NEURON)]):
+        column, place = divmod(column, sizes[name])
+        places.append(f"{name} {place}")
+    return f"{text} at {', '.join(reversed(places))}" if places else text
 
 
 def _note_readers(keys: _Keys, number: int, view: ParamView, bound: Bound) -> None:

@@ -11,7 +11,7 @@ from flax import nnx
 
 import neuroactivity as na
 from jax_models import KEY, SEQUENCES, TOKENS, LinenRecurrent, LinenTwins, NNXModel, X, haiku_sequence
-from neuroactivity_jax import gradients, parameters, write
+from neuroactivity_jax import gradients, layout_of, parameters, write
 from neuroactivity_jax.layers import list_groups
 
 
@@ -273,3 +273,25 @@ def test_write_replaces_arrays_by_name():
             write(params, {"nope": value})
         with pytest.raises(na.LayoutError, match=rf"parameter '{name}': expected shape .* and dtype float32, got"):
             write(params, {name: value[..., None]})
+
+
+def test_the_order_of_axes_is_asked_for_where_nothing_tells_it():
+    """Read backwards, a network without biases looks the same, and its inputs would be reset for its outputs."""
+    keys = jax.random.split(jax.random.key(0), 3)
+    sizes = {"a": (5, 8), "b": (8, 6), "c": (6, 2)}
+    params = {name: {"weight": jax.random.normal(key, sizes[name])} for name, key in zip(sizes, keys, strict=True)}
+
+    def apply(params):
+        x = jnp.ones((4, 5))
+        for name in "ab":
+            x = jnp.tanh(x @ params[name]["weight"])
+        return x @ params["c"]["weight"]
+
+    with pytest.raises(na.LayoutError, match="parameter 'a/weight' of shape .5, 8.: without any bias nothing tells"):
+        layout_of(params, apply)
+    layout = layout_of(params, apply, convention="flax")
+    assert [layout[name].incoming[0].pattern for name in "abc"] == ["in neuron"] * 3
+    assert layout["a"].outgoing[0].param == "b/weight"
+    params["c"]["bias"] = jnp.zeros(2)
+    with pytest.raises(na.LayoutError, match="expected the order of axes 'neuron in', as in equinox"):
+        layout_of(params, apply)

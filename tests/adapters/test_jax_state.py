@@ -118,3 +118,18 @@ def test_optax_finds_the_parameters_in_the_state(initializer):
 def test_an_empty_tree_is_no_stand_in():
     with pytest.raises(na.LayoutError):
         regrama(optax.adam(0.1), LAYOUT).init({})
+
+
+def test_what_update_is_given_is_what_init_was_given():
+    state = regrama(optax.sgd(0.1), LAYOUT, initializer=initial, every=1).init(PARAMS)
+    other = regrama(optax.sgd(0.1), LAYOUT, initializer="snapshot", every=1)
+    with pytest.raises(ValueError, match="initializer: the state holds no snapshot of 'a/kernel'; give update"):
+        other.update(at(0), state, PARAMS)
+
+
+def test_a_report_by_another_layout_is_refused():
+    tx = regrama(optax.sgd(0.1), LAYOUT, initializer=initial, every=1)
+    _, state = tx.update(at(0), tx.init(PARAMS), PARAMS)
+    other = na.Layout([na.dense("b", weight=("a/kernel", "in neuron"))])
+    with pytest.raises(ValueError, match="layout: expected that of the optimizer, with a group 'a', got b"):
+        report(state, other)

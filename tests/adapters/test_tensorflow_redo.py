@@ -87,3 +87,9 @@ def test_a_probe_inside_xla_and_a_missing_probe_are_refused():
         fit(model, redo, jit_compile=True)
     with pytest.raises(ValueError, match="probe: expected a function that returns the model's inputs, got None"):
         ReDo(SGD(0.1), model, layout=mlp_layout(), probe=None)
+
+
+def test_variables_without_layers_are_refused():
+    layout = na.Layout([na.dense("w", weight=("w", "in neuron"))])
+    with pytest.raises(ValueError, match="model: expected a Keras model, whose activations can be read"):
+        ReDo(SGD(0.1), {"w": tf.Variable(tf.ones((2, 3)))}, layout=layout, probe=lambda: tf.ones((4, 2)))

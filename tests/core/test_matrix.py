@@ -126,10 +126,10 @@ def test_what_is_silent_or_not_finite_survives_every_compiler(backend):
             np.testing.assert_array_equal(to_numpy(own[name]), mask, err_msg=name)
 
 
-def test_the_matrix_ran(request, capsys):
-    """Print how many cells ran; the matrix is at least so large, and what was selected of it ran to its end."""
-    with capsys.disabled():
-        print(f"\nmatrix: {RAN.total()} cells: " + ", ".join(f"{name} {count}" for name, count in RAN.items()))
+def test_the_matrix_ran(request, record_property):
+    """Say how many cells ran; the matrix is at least so large, and what was selected of it ran to its end."""
+    counts = ", ".join(f"{name} {count}" for name, count in RAN.items())
+    record_property("summary", f"matrix: {RAN.total()} cells: {counts}")
     assert len(CELLS) >= 722
     assert sum(not is_slow(*cell) for cell in CELLS) >= 500
     assert RAN.total() == sum(item.name.startswith("test_cell[") for item in request.session.items)

@@ -293,3 +293,23 @@ def test_a_layout_that_does_not_fit_is_said():
     wrong = {"scores": {}, "params": {"other": np.ones(2)}}
     with pytest.raises(na.LayoutError, match=r"fc\.weight"):
         assert_same_activity(wrong, wrong, layouts=FC)
+
+
+def test_a_difference_in_a_stack_is_named_by_member_neuron_and_place():
+    layout = na.Layout([na.dense("q", weight=("w", "stack in neuron"))])
+    a = np.arange(1.0, 31.0, dtype=np.float32).reshape(2, 3, 5)
+    b = a.copy()
+    b[1, 2, 3] += 1
+    sides = [{"scores": {}, "params": {"w": array}} for array in (a, b)]
+    rejects(
+        "incoming parameter 'w': neuron 3 of stack member 1 at in 2 differs: 29.0 against 30.0", *sides, layouts=layout
+    )
+
+
+@pytest.mark.parametrize(
+    "options", [{"layouts": None}, {"layouts": (FC, FC, FC)}, {"ulps": -1}, {"tie_band": float("nan")}]
+)
+def test_arguments_of_another_form_are_refused(options):
+    (name,) = options
+    with pytest.raises(ValueError, match=f"^{name}: expected"):
+        assert_same_activity(scores(1.0), scores(1.0), **{"layouts": FC} | options)
