@@ -287,7 +287,7 @@ def test_the_order_of_axes_is_asked_for_where_nothing_tells_it():
             x = jnp.tanh(x @ params[name]["weight"])
         return x @ params["c"]["weight"]
 
-    with pytest.raises(na.LayoutError, match="parameter 'a/weight' of shape .5, 8.: without any bias nothing tells"):
+    with pytest.raises(na.LayoutError, match=r"parameter 'a/weight' of shape .5, 8.: without any bias nothing tells"):
         layout_of(params, apply)
     layout = layout_of(params, apply, convention="flax")
     assert [layout[name].incoming[0].pattern for name in "abc"] == ["in neuron"] * 3
