@@ -82,15 +82,20 @@ FACTORIES: Final = MappingProxyType(
 """Where the agent of each framework and algorithm is found."""
 
 
+def check_agent(config: Config) -> None:
+    """Raise a ``UsageError`` unless there is an agent of the framework and the algorithm."""
+    if (config.framework, config.algo) not in FACTORIES:
+        written = ", ".join(framework for framework, algo in FACTORIES if algo == config.algo)
+        raise UsageError(f"framework: expected one of {written} for {config.algo}, got {config.framework!r}")
+
+
 def make_agent(config: Config, observation_size: int, action_size: int) -> Agent:
     """Build the agent that the settings ask for, importing its framework and no other.
 
     Raises:
-        UsageError: If there is no such agent yet, or its framework is not installed.
+        UsageError: If there is no such agent, or its framework is not installed.
     """
-    if (config.framework, config.algo) not in FACTORIES:
-        written = ", ".join(framework for framework, algo in FACTORIES if algo == config.algo)
-        raise UsageError(f"framework: expected one of {written} for {config.algo}, got {config.framework!r}")
+    check_agent(config)
     module, name = FACTORIES[config.framework, config.algo]
     try:
         factory = cast(AgentFactory, getattr(import_module(module), name))

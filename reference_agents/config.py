@@ -132,7 +132,7 @@ class Config:
     depth: ByNetwork[int] = _PAPERS
     """Hidden layers of a critic (mlp), or residual blocks after its first layer; by default 3 for dacer, else 2."""
     actor_depth: ByNetwork[int] = _PAPERS
-    """The same of the actor; by default as many as depth says for mlp, else 1."""
+    """The same of the actor; by default as many as depth says for mlp and mlp_layernorm, else 1."""
 
     batch_size: ByNetwork[int] = _PAPERS
     """Transitions in one update; by default 128 for bronet, else 256."""

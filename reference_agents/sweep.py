@@ -16,6 +16,7 @@ import tyro
 from tqdm import tqdm  # type: ignore[import-untyped]
 
 from reference_agents import train
+from reference_agents.agent import check_agent
 from reference_agents.commandline import parse
 from reference_agents.config import Config
 from reference_agents.errors import UsageError
@@ -90,7 +91,8 @@ def plan(over: Sequence[str], out: Path, options: Sequence[str] = ()) -> list[Ru
         options: Further options of ``reference_agents.train``.
 
     Raises:
-        UsageError: If one of the runs could not begin, or go on, in its folder; none has begun then.
+        UsageError: If there is no such agent, or one of the runs could not begin, or go on, in its folder; none has begun
+            then.
     """
     settings = dict(map(_values, over))
     if len(settings) < len(over):
@@ -101,6 +103,7 @@ def plan(over: Sequence[str], out: Path, options: Sequence[str] = ()) -> list[Ru
         own = [f"--{name}={value}" for name, value in zip(settings, values, strict=True)]
         words = (*options, *own, f"--out={folder}", "--resume")
         checked = parse(train.Command, words, prog="python -m reference_agents.train")
+        check_agent(checked.config)
         RunFolder(folder).check(checked.config, resume=True)
         runs.append(Run(checked.config, folder, (sys.executable, "-m", "reference_agents.train", *words)))
     return runs

@@ -41,6 +41,7 @@ def test_a_task_with_a_slash_is_one_folder(tmp_path):
         (["=1"], "over: expected a setting and its values"),
         (["seed=1,,2"], "over: seed: expected values"),
         (["seed=4..0"], "over: seed: expected values"),
+        (["framework=jax,torch", "algo=dacer"], "framework: expected one of jax for dacer, got 'torch'"),
         (["seed=1,1"], "each once"),
         (["seed=0..2,1"], "each once"),
         (["seed=1", "seed=2"], "over: expected each setting once"),

@@ -205,3 +205,17 @@ def test_ctrl_c_ends_a_run_in_one_line(tmp_path, monkeypatch, capsys):
     assert main([*arguments(SHORT), "--out", str(tmp_path / "run")]) == 130
     *_, last = capsys.readouterr().err.splitlines()
     assert last == "interrupted; the same command with --resume goes on from the last checkpoint"
+
+
+def test_a_folder_is_one_processs_at_a_time(tmp_path, capsys):
+    """Two sweeps of the same runs, or a run resumed that is still under way, would mix their records."""
+    config, message = Config(**SHORT), "out: expected a folder without a run under way"
+    folder, other = RunFolder(tmp_path / "run"), RunFolder(tmp_path / "run")
+    with folder.claimed(config):
+        with pytest.raises(UsageError, match=message), other.claimed(config):
+            pytest.fail("claimed twice")
+        assert main(["--out", str(tmp_path / "run"), "--resume", *arguments(SHORT)]) == 2
+        assert message in capsys.readouterr().err
+        assert not folder.metrics.exists()
+    with other.claimed(config):
+        assert folder.config.exists()
