@@ -91,8 +91,7 @@ def plan(over: Sequence[str], out: Path, options: Sequence[str] = ()) -> list[Ru
         options: Further options of ``reference_agents.train``.
 
     Raises:
-        UsageError: If there is no such agent, or one of the runs could not begin, or go on, in its folder; none has begun
-            then.
+        UsageError: If there is no such agent, or a run could not begin, or go on, in its folder; none has begun then.
     """
     settings = dict(map(_values, over))
     if len(settings) < len(over):
