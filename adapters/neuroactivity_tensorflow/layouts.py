@@ -176,6 +176,9 @@ def call(model: Model, inputs: Inputs, apply: Apply | None = None) -> Any:
 
 def _build(model: Model, inputs: Inputs, apply: Apply | None) -> None:
     """Call a model once if it has layers without variables yet; an error says what it was called with."""
+    for name, value in model.items() if isinstance(model, Mapping) else ():
+        if not hasattr(value, "assign"):
+            raise na.LayoutError(f"{name!r}: expected a tf.Variable, got {type(value).__name__}")
     if isinstance(model, Mapping) and apply is None:
         raise na.LayoutError("apply: the function that computes with these variables is needed to find their layout")
     if isinstance(model, Mapping) or all(layer.built for layer in layers_of(model).values()):

@@ -149,6 +149,8 @@ def accumulation_dtype(xp: Any, dtype: Any) -> Any:
     """Return the dtype for sums: float64 for float64, float32 for every other real floating dtype."""
     if dtype in (xp.float32, xp.float64):
         return dtype
+    if dtype_name(dtype) == "float64":  # NumPy's of another byte order
+        return xp.float64
     if str(dtype) == "bfloat16" or xp.isdtype(dtype, "real floating"):  # NumPy does not know that of ml_dtypes
         return xp.float32
     raise LayoutError(f"expected a real floating dtype, got {dtype_name(dtype)}")

@@ -54,6 +54,12 @@ def test_dtype_in_and_out(score, backend):
         assert dtype_name(score([[1.0, 2.0], [3.0, 4.0]], dtype=dtype)) == ACCUMULATED[dtype]
 
 
+def test_float64_of_another_byte_order_stays_float64():
+    scores = na.grama({"w": np.array([[1.0, 1.0 + 2**-40]]).T.astype(">f8")}, ONE_VIEW)["fc"]
+    assert scores.dtype == np.float64
+    assert scores[0] < scores[1]
+
+
 def test_low_precision_sums_do_not_overflow(score, backend):
     """Row "low precision": 70,000 ones are infinite in fp16, and 256 in bf16."""
     for dtype in {"float16", "bfloat16"} & set(backend.dtypes):
