@@ -119,7 +119,7 @@ def test_bare_variables_are_probed_through_a_function_and_left_as_they_were():
     layout = layout_of(v, X.astype("float64"), apply=network, rule=rule)
     assert described(layout) == {"w1": exclusive(w2="neuron out"), "w2": HEAD}
     assert all(np.array_equal(v[name], value) for name, value in before.items())
-    with pytest.raises(na.LayoutError, match="'w': expected a tf.Variable, got EagerTensor"):
+    with pytest.raises(na.LayoutError, match=r"'w': expected a tf\.Variable, got EagerTensor"):
         layout_of({"w": tf.ones((2, 3))}, X, apply=network)
     with pytest.raises(na.LayoutError, match="apply: the function that computes with these variables is needed"):
         layout_of(v, X, rule=rule)
