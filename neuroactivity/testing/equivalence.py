@@ -27,7 +27,7 @@ def assert_same_activity(
     a: Mapping[str, Arrays],
     b: Mapping[str, Arrays],
     *,
-    layouts: Layout | tuple[Layout, Layout],
+    layouts: Layout | Sequence[Layout],
     tau: float = 0.01,
     max_fraction: float | None = None,
     ulps: float = 16,
@@ -88,11 +88,11 @@ def assert_same_activity(
         _compare_params(*entries, ulps)
 
 
-def _sides(a: Any, b: Any, layouts: Layout | tuple[Layout, Layout]) -> tuple[_Side, _Side]:
+def _sides(a: Any, b: Any, layouts: Layout | Sequence[Layout]) -> tuple[_Side, _Side]:
     """Check the arguments, and match the groups of the two layouts."""
     pair = (layouts, layouts) if isinstance(layouts, Layout) else layouts
-    if not isinstance(pair, tuple) or len(pair) != 2 or not all(isinstance(one, Layout) for one in pair):
-        raise ValueError(f"layouts: expected a Layout or two, got {layouts!r}")
+    if not isinstance(pair, Sequence) or [isinstance(one, Layout) for one in pair] != [True, True]:
+        raise ValueError(f"layouts: expected a Layout or two, got {type(layouts).__name__}")
     first, second = pair
     for name, side, layout in (("a", a, first), ("b", b, second)):
         if not isinstance(side, Mapping) or "scores" not in side or set(side) - {"scores", "params"}:
