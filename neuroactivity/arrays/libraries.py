@@ -19,6 +19,7 @@ __all__ = [
     "constant",
     "dense",
     "dtype_name",
+    "is_tensorflow",
     "namespace",
     "remember",
     "shape_of",
@@ -47,7 +48,8 @@ def _is_torch(thing: object) -> bool:
     return _is(thing, "torch", "Tensor")
 
 
-def _is_tensorflow(thing: object) -> bool:
+def is_tensorflow(thing: object) -> bool:
+    """Whether something is a tensor or a variable of TensorFlow."""
     return _is(thing, "tensorflow", "Tensor") or _is(thing, "tensorflow", "Variable")
 
 
@@ -106,7 +108,7 @@ def _find_namespace(array: Array) -> Any:
         from array_api_compat import torch
 
         return torch
-    if _is_tensorflow(array):
+    if is_tensorflow(array):
         from neuroactivity.arrays import tensorflow
 
         return tensorflow
@@ -162,7 +164,7 @@ def constant(values: tuple[int, ...] | tuple[bool, ...] | float, *, like: Array,
 
 
 def _device(array: Array) -> Any:
-    own = _is_torch(array) or _is_tensorflow(array)
+    own = _is_torch(array) or is_tensorflow(array)
     return array.device if own else array_api_compat.device(array)
 
 
@@ -188,7 +190,7 @@ def together(function: Callable[[Array], Array], arrays: Arrays) -> dict[str, Ar
 
 def to_list(x: Array) -> list[Any]:
     """Copy an array of one or two axes to nested Python lists of floats (or bools)."""
-    if _is_tensorflow(x):
+    if is_tensorflow(x):
         x = x.numpy()
     if hasattr(x, "tolist"):
         return list(x.tolist())

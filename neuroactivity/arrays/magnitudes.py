@@ -2,26 +2,36 @@
 
 import math
 import sys
+from collections.abc import Callable
+from functools import partial
 from typing import Any, TypeAlias
 
-from neuroactivity.arrays.libraries import Array, accumulation_dtype, compiling, namespace
+from neuroactivity.arrays.libraries import Array, accumulation_dtype, compiling, is_tensorflow, namespace
 
 __all__ = ["Scratch", "magnitude_sum"]
 
 Scratch: TypeAlias = dict[Any, Array]
 """Memory for the magnitudes of one array or block after the other."""
 
-_BLOCK = 2**17
-"""Entries that stay in the cache of one core on their way from one kernel to the next."""
+Axes: TypeAlias = tuple[int, ...]
+
+_LARGE = 2**17
+"""Entries up to which any way to sum is as fast as any other."""
+
+_BLOCK = 2**19
+"""Entries for each thread that stay in the cache on their way from one kernel to the next."""
 
 _GRAIN = 2**15
 """Entries below which PyTorch gives a thread no share (its ``GRAIN_SIZE``)."""
 
+_STEP = 8
+"""Entries of a column that are read side by side."""
 
-def magnitude_sum(x: Array, axes: tuple[int, ...], scratch: Scratch | None = None) -> Array:
+
+def magnitude_sum(x: Array, axes: Axes, scratch: Scratch | None = None) -> Array:
     """Sum ``|x|`` over ``axes``, accumulated and returned in float32, or in float64 for a float64 array.
 
-    A compiler makes one loop of both steps. Without one, a large array is summed block by block, and the magnitudes are
+    A compiler makes one loop of both steps. Without one, a large array is summed block by block, and its magnitudes are
     kept in ``scratch``, which serves the arrays of one measurement.
     """
     xp = namespace(x)
@@ -30,13 +40,32 @@ def magnitude_sum(x: Array, axes: tuple[int, ...], scratch: Scratch | None = Non
         magnitudes = xp.abs(x)
         return magnitudes if x.dtype == dtype else xp.astype(magnitudes, dtype)
     size = math.prod(x.shape)
-    threads = _threads(x, size) if size > _BLOCK else 0
+    if size > _LARGE and is_tensorflow(x):
+        return _sum_in_blocks(x, axes, 2 * _BLOCK, partial(_sum_in_steps, axes=axes, dtype=dtype))
+    if size > _LARGE and compiling() and x.device.type == "cpu":
+        return _sum_in_steps(x, axes, dtype)
+    threads = _threads(x, size) if size > _LARGE else 0
     if not threads:
         return xp.sum(xp.abs(x), axis=axes, dtype=dtype)
     scratch = {} if scratch is None else scratch
-    if size > 2 * _BLOCK * threads:
-        return _sum_in_blocks(x, axes, dtype, threads, scratch)
-    return _sum_by_thread(_magnitudes(x, scratch), axes, dtype, threads)
+    sum_block = partial(_sum_by_thread, axes=axes, dtype=dtype, threads=threads, scratch=scratch)
+    return _sum_in_blocks(x, axes, threads * _BLOCK, sum_block, scratch)
+
+
+def _sum_in_blocks(
+    x: Array, axes: Axes, entries: int, sum_block: Callable[[Array], Array], scratch: Scratch | None = None
+) -> Array:
+    """Cut the first axis into blocks of about so many entries; an axis with larger ones is cut further inside."""
+    xp, length, blocks = namespace(x), x.shape[0], -(-math.prod(x.shape) // entries)
+    if blocks == 1:
+        return sum_block(x)
+    if blocks > length:
+        inner = tuple([axis - 1 for axis in axes if axis])
+        parts = xp.stack([magnitude_sum(x[i, ...], inner, scratch) for i in range(length)])
+        return xp.sum(parts, axis=0) if 0 in axes else parts
+    rows = -(-length // blocks)
+    sums = [sum_block(x[start : start + rows, ...]) for start in range(0, length, rows)]
+    return xp.sum(xp.stack(sums), axis=0) if 0 in axes else xp.concat(sums)
 
 
 def _magnitudes(x: Array, scratch: Scratch) -> Array:
@@ -48,36 +77,30 @@ def _magnitudes(x: Array, scratch: Scratch) -> Array:
     return namespace(x).abs(x, out=scratch[kind])
 
 
-def _sum_in_blocks(x: Array, axes: tuple[int, ...], dtype: Any, threads: int, scratch: Scratch) -> Array:
-    """Cut the first axis into blocks; an axis with large entries is cut further inside."""
-    xp, rows = namespace(x), threads * (_BLOCK * x.shape[0] // math.prod(x.shape))
-    if not rows:
-        inner = tuple([axis - 1 for axis in axes if axis])
-        parts = xp.stack([magnitude_sum(x[i, ...], inner, scratch) for i in range(x.shape[0])])
-        return xp.sum(parts, axis=0) if 0 in axes else parts
-    starts = range(0, x.shape[0], rows)
-    magnitudes = (_magnitudes(x[start : start + rows, ...], scratch) for start in starts)
-    if 0 in axes:
-        return xp.sum(xp.stack([_sum_by_thread(values, axes, dtype, threads) for values in magnitudes]), axis=0)
-    sums = xp.empty(tuple([n for i, n in enumerate(x.shape) if i not in axes]), dtype=dtype, device=x.device)
-    for start, values in zip(starts, magnitudes, strict=True):
-        xp.sum(values, axis=axes, dtype=dtype, out=sums[start : start + rows, ...])
-    return sums
-
-
-def _sum_by_thread(x: Array, axes: tuple[int, ...], dtype: Any, threads: int) -> Array:
-    """Sum so that each thread reads its share of the first axis, which it has just written.
+def _sum_by_thread(x: Array, axes: Axes, dtype: Any, threads: int, scratch: Scratch) -> Array:
+    """Sum magnitudes so that each thread reads its share of the first axis, which it has just written.
 
     Where that axis is summed, PyTorch left to itself shares out the others, and each thread fetches half of its numbers
     from another's cache.
     """
     xp, rows = namespace(x), x.shape[0] // threads
+    x = _magnitudes(x, scratch)
     if 0 not in axes or threads == 1 or not rows:
         return xp.sum(x, axis=axes, dtype=dtype)
     shares = xp.reshape(x[: threads * rows, ...], (threads, rows, *x.shape[1:]))
     sums = xp.sum(xp.sum(shares, axis=tuple([axis + 1 for axis in axes]), dtype=dtype), axis=0)
     rest = x[threads * rows :, ...]
     return sums + xp.sum(rest, axis=axes, dtype=dtype) if rest.shape[0] else sums
+
+
+def _sum_in_steps(x: Array, axes: Axes, dtype: Any) -> Array:
+    """Sum magnitudes over a few rows at a time, then the sums: down a whole column memory is read at long strides."""
+    xp, last = namespace(x), max(axes)
+    x = xp.abs(x)
+    if last < len(x.shape) - 1 and x.shape[last] % _STEP == 0:
+        steps = (*x.shape[:last], x.shape[last] // _STEP, _STEP, *x.shape[last + 1 :])
+        x = xp.sum(xp.reshape(x, steps), axis=last + 1, dtype=dtype)
+    return xp.sum(x, axis=axes, dtype=dtype)
 
 
 def _threads(x: Array, size: int) -> int:
