@@ -1,8 +1,10 @@
 """When a measurement and a reset are due, and the keys of the random draws that a reset needs."""
 
 import hashlib
+import operator
+from typing import SupportsIndex
 
-__all__ = ["draw_key", "is_due"]
+__all__ = ["draw_key", "interval", "is_due"]
 
 
 def is_due(step: int, *, every: int) -> bool:
@@ -13,6 +15,26 @@ def is_due(step: int, *, every: int) -> bool:
         [3, 6]
     """
     return step % every == 0
+
+
+def interval(every: SupportsIndex) -> int:
+    """Return the number of steps from one measurement to the next as Python's own whole number.
+
+    Raises:
+        ValueError: If it is not a whole number of 1 or more.
+
+    Example:
+        >>> import numpy as np
+        >>> interval(np.int64(1000))
+        1000
+    """
+    try:
+        steps = operator.index(every)
+    except TypeError:
+        steps = 0
+    if steps < 1:
+        raise ValueError(f"every: expected a whole number of steps of 1 or more, got {every!r}")
+    return steps
 
 
 def draw_key(seed: int, event: int, name: str) -> int:

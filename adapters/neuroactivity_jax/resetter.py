@@ -13,6 +13,7 @@ from jax import Array
 import neuroactivity as na
 from neuroactivity.layout import lookup
 from neuroactivity.report import build_report
+from neuroactivity.schedule import interval
 from neuroactivity_jax.initializers import (
     Initializer,
     check_initializer,
@@ -72,8 +73,7 @@ class Resetter:
     def __post_init__(self) -> None:
         if not isinstance(self.layout, na.Layout):
             raise TypeError(f"layout: expected a neuroactivity.Layout, got {self.layout!r}")
-        if not isinstance(self.every, int) or self.every < 1:
-            raise ValueError(f"every: expected a whole number of updates of 1 or more, got {self.every!r}")
+        object.__setattr__(self, "every", interval(self.every))
         na.reset_masks({}, self.tau, max_fraction=self.max_fraction)
         key_data(self.seed)
 

@@ -12,6 +12,7 @@ import tensorflow as tf
 
 import neuroactivity as na
 from neuroactivity.report import build_report, describe_alerts
+from neuroactivity.schedule import interval
 from neuroactivity_tensorflow.hosts import in_one_place, on_host
 from neuroactivity_tensorflow.initializers import FreshValues, Initializer
 from neuroactivity_tensorflow.layouts import layout_of
@@ -45,8 +46,7 @@ class Resetter(Wrapping):
         on_report: Callable[[na.ActivityReport], None] | None = None,
         name: str | None = None,
     ) -> None:
-        if not isinstance(every, int) or every < 1:
-            raise ValueError(f"every: expected a whole number of steps of 1 or more, got {every!r}")
+        every = interval(every)
         if initializer not in ("layer", "snapshot") and not callable(initializer):
             raise ValueError(f"initializer: expected 'layer', 'snapshot' or a function, got {initializer!r}")
         na.reset_masks({}, tau, max_fraction=max_fraction)

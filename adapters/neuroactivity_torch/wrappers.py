@@ -11,7 +11,7 @@ from torch.optim import Optimizer
 
 import neuroactivity as na
 from neuroactivity.report import build_report, describe_alerts
-from neuroactivity.schedule import is_due
+from neuroactivity.schedule import interval, is_due
 from neuroactivity_torch.activations import activations
 from neuroactivity_torch.initializers import FreshValues, Initializer
 from neuroactivity_torch.layouts import layout_of
@@ -42,8 +42,7 @@ class _Resetter(ABC):
         seed: int = 0,
         on_report: Callable[[na.ActivityReport], None] | None = None,
     ) -> None:
-        if not isinstance(every, int) or every < 1:
-            raise ValueError(f"every: expected a whole number of steps of 1 or more, got {every!r}")
+        every = interval(every)
         na.reset_masks({}, tau, max_fraction=max_fraction)
         self.model, self.optimizer = model, optimizer
         self.layout = layout_of(model, *_as_tuple(example_inputs)) if layout is None else layout

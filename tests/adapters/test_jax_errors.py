@@ -17,7 +17,7 @@ ADAM = optax.adam(0.1)
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
-        ({"every": 0}, ValueError, "every: expected a whole number of updates of 1 or more, got 0"),
+        ({"every": 0}, ValueError, "every: expected a whole number of steps of 1 or more, got 0"),
         ({"tau": -1.0}, ValueError, "tau: expected a finite number of 0 or more, got -1.0"),
         ({"max_fraction": 1.5}, ValueError, r"max_fraction: expected a number in \[0, 1\] or None, got 1.5"),
         ({"seed": "zero"}, TypeError, "seed: expected a whole number or one key of jax.random, got 'zero'"),
