@@ -1,8 +1,9 @@
 """What a measurement costs: ``grama`` and ``reset_masks`` against one plain sum over the same gradients.
 
 A sum reads every gradient once, so it is the limit. The published rule goes layer by layer: the mean magnitude, divided
-by the layer's mean, compared with tau, and the number of inactive neurons read by the host. The three are timed in
-turns in one run, and compared by the shortest time of each.
+by the layer's mean, compared with tau, and the number of inactive neurons read by the host. Beside them the magnitudes
+are summed for each neuron and nothing else, as each framework does it by itself, which shows what remains to be saved. The
+four are timed in turns in one run, and compared by the shortest time of each.
 
     python -m benchmarks.speed --out speed.json
 """
@@ -78,11 +79,21 @@ def bro(neurons: str, *, width: int = 512, blocks: int = 2, inputs: int = 88, ou
 
 @dataclass(frozen=True)
 class Library:
-    """What is timed in one library: each function takes gradients by name and returns when its work is done."""
+    """What is timed in one library: each function takes gradients by name and returns when its work is done.
+
+    Attributes:
+        name: Of the library, and how it runs.
+        convert: From a NumPy array to one of the library.
+        plain_sum: Sums all entries of each gradient.
+        magnitudes: Sums the magnitudes of each gradient for each neuron.
+        measurement: Ours.
+        published: The published rule.
+    """
 
     name: str
     convert: Callable[[np.ndarray], Any]
     plain_sum: Timed
+    magnitudes: Timed
     measurement: Timed
     published: Timed
 
@@ -97,7 +108,14 @@ def numpy_eager(workload: Workload) -> Library:
             counts.append(int((means / (means.mean() + 1e-9) <= TAU).sum()))
         return counts
 
-    return Library("numpy", np.asarray, lambda g: [x.sum() for x in g.values()], measure(workload), published)
+    return Library(
+        "numpy",
+        np.asarray,
+        lambda grads: [grad.sum() for grad in grads.values()],
+        lambda grads: [np.abs(grad).sum(workload.axis) if grad.ndim > 1 else np.abs(grad) for grad in grads.values()],
+        measure(workload),
+        published,
+    )
 
 
 def torch_eager(workload: Workload) -> Library:
@@ -111,18 +129,27 @@ def torch_eager(workload: Workload) -> Library:
             counts.append(int((means / (means.mean() + 1e-9) <= TAU).sum().item()))
         return counts
 
-    return Library("torch eager", torch.asarray, lambda g: [x.sum() for x in g.values()], measure(workload), published)
+    return Library(
+        "torch eager",
+        torch.asarray,
+        lambda grads: [grad.sum() for grad in grads.values()],
+        lambda grads: [grad.abs().sum(workload.axis) if grad.ndim > 1 else grad.abs() for grad in grads.values()],
+        measure(workload),
+        published,
+    )
 
 
 def torch_compiled(workload: Workload) -> Library:
-    """PyTorch with the measurement compiled, beside the sum and the published rule as they are."""
+    """PyTorch with measurement and magnitudes compiled, beside the sum and the published rule as they are."""
     import torch
 
     torch.compiler.reset()  # it keeps a limited number of versions of one function
+    eager = torch_eager(workload)
     return replace(
-        torch_eager(workload),
+        eager,
         name="torch compiled",
-        measurement=torch.compile(measure(workload), fullgraph=True, dynamic=False),
+        magnitudes=torch.compile(eager.magnitudes, fullgraph=True, dynamic=False),
+        measurement=torch.compile(eager.measurement, fullgraph=True, dynamic=False),
     )
 
 
@@ -144,6 +171,11 @@ def jax_jit(workload: Workload) -> Library:
         "jax jit",
         jnp.asarray,
         compiled(lambda grads: [jnp.sum(grad) for grad in grads.values()]),
+        compiled(
+            lambda grads: [
+                jnp.abs(grad).sum(workload.axis) if grad.ndim > 1 else jnp.abs(grad) for grad in grads.values()
+            ]
+        ),
         compiled(measure(workload)),
         lambda grads: [int(layer(grad)) for grad in grads.values()],
     )
@@ -162,6 +194,12 @@ def tensorflow_graph(workload: Workload) -> Library:
         "tensorflow graph",
         tf.constant,
         tf.function(lambda grads: [tf.reduce_sum(grad) for grad in grads.values()]),
+        tf.function(
+            lambda grads: [
+                tf.reduce_sum(tf.abs(grad), workload.axis) if len(grad.shape) > 1 else tf.abs(grad)
+                for grad in grads.values()
+            ]
+        ),
         tf.function(measure(workload)),
         lambda grads: [int(layer(grad)) for grad in grads.values()],
     )
@@ -191,20 +229,21 @@ class Result:
     neurons: str
     megabytes: float
     plain_sum: float
+    magnitudes: float
     measurement: float
     published: float
 
     def row(self) -> tuple[str, ...]:
         """The cells of the table."""
-        ratios = (self.measurement / self.plain_sum, self.published / self.plain_sum)
         times = (f"{self.megabytes:.2f}", f"{self.plain_sum:.0f}")
+        ratios = [time / self.plain_sum for time in (self.magnitudes, self.measurement, self.published)]
         return (self.library, self.gradients, self.neurons, *times, *(f"{ratio:.1f}" for ratio in ratios))
 
 
 def run(library: Library, workload: Workload, rounds: int) -> Result:
-    """Time the three in turns."""
+    """Time the four in turns."""
     grads = {name: library.convert(array) for name, array in workload.draw().items()}
-    timed = (library.plain_sum, library.measurement, library.published)
+    timed = (library.plain_sum, library.magnitudes, library.measurement, library.published)
     shortest = [float("inf")] * len(timed)
     for turn in range(rounds + 2):
         for place in range(len(timed)):
@@ -233,7 +272,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, help="JSON file for the times in microseconds")
     options = parser.parse_args(arguments)
     results = benchmark(options.libraries, options.sizes, options.rounds)
-    header = ("library", "gradients", "neurons are", "MB", "plain sum, us", "measurement, x", "published rule, x")
+    header = (
+        "library",
+        "gradients",
+        "neurons are",
+        "MB",
+        "plain sum, us",
+        "abs, sum, x",
+        "measurement, x",
+        "published, x",
+    )
     print("\n".join(table(header, [result.row() for result in results], words=header[:3])))
     if options.out:
         record = {"cores": os.cpu_count(), "results": [asdict(result) for result in results]}

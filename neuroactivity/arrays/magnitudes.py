@@ -40,16 +40,17 @@ def magnitude_sum(x: Array, axes: Axes, scratch: Scratch | None = None) -> Array
         magnitudes = xp.abs(x)
         return magnitudes if x.dtype == dtype else xp.astype(magnitudes, dtype)
     size = math.prod(x.shape)
-    if size > _LARGE and is_tensorflow(x):
-        return _sum_in_blocks(x, axes, 2 * _BLOCK, partial(_sum_in_steps, axes=axes, dtype=dtype))
-    if size > _LARGE and compiling() and x.device.type == "cpu":
+    large = size > _LARGE
+    if large and (threads := _threads(x, size)):
+        scratch = {} if scratch is None else scratch
+        sum_block = partial(_sum_by_thread, axes=axes, dtype=dtype, threads=threads, scratch=scratch)
+        return _sum_in_blocks(x, axes, threads * _BLOCK, sum_block, scratch)
+    if large and is_tensorflow(x):
+        entries = size if sys.modules["tensorflow"].executing_eagerly() else 2 * _BLOCK  # where a slice costs little
+        return _sum_in_blocks(x, axes, entries, partial(_sum_in_steps, axes=axes, dtype=dtype))
+    if large and compiling() and x.device.type == "cpu":
         return _sum_in_steps(x, axes, dtype)
-    threads = _threads(x, size) if size > _LARGE else 0
-    if not threads:
-        return xp.sum(xp.abs(x), axis=axes, dtype=dtype)
-    scratch = {} if scratch is None else scratch
-    sum_block = partial(_sum_by_thread, axes=axes, dtype=dtype, threads=threads, scratch=scratch)
-    return _sum_in_blocks(x, axes, threads * _BLOCK, sum_block, scratch)
+    return xp.sum(xp.abs(x), axis=axes, dtype=dtype)
 
 
 def _sum_in_blocks(
@@ -87,10 +88,10 @@ def _sum_by_thread(x: Array, axes: Axes, dtype: Any, threads: int, scratch: Scra
     x = _magnitudes(x, scratch)
     if 0 not in axes or threads == 1 or not rows:
         return xp.sum(x, axis=axes, dtype=dtype)
-    shares = xp.reshape(x[: threads * rows, ...], (threads, rows, *x.shape[1:]))
+    shared = threads * rows
+    shares = xp.reshape(x if shared == x.shape[0] else x[:shared, ...], (threads, rows, *x.shape[1:]))
     sums = xp.sum(xp.sum(shares, axis=tuple([axis + 1 for axis in axes]), dtype=dtype), axis=0)
-    rest = x[threads * rows :, ...]
-    return sums + xp.sum(rest, axis=axes, dtype=dtype) if rest.shape[0] else sums
+    return sums if shared == x.shape[0] else sums + xp.sum(x[shared:, ...], axis=axes, dtype=dtype)
 
 
 def _sum_in_steps(x: Array, axes: Axes, dtype: Any) -> Array:

@@ -2,6 +2,7 @@
 
 import math
 import tracemalloc
+from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -231,12 +232,29 @@ def test_a_large_array_is_left_whole_for_a_compiler(shape, axes, operations):
     ],
 )
 def test_tensorflow_sums_a_large_array_in_blocks(shape, axes, summed):
+    """In a graph, where slices cost little."""
     x = normal(shape)
     function = tf.function(lambda x: magnitude_sum(x, axes))
     for make in (tf.constant, tf.Variable):
         assert_sum(function(make(x)), x, axes)
     operations = function.get_concrete_function(tf.TensorSpec(shape)).graph.get_operations()
     assert [tuple(one.inputs[0].shape) for one in operations if one.type == "Sum"] == summed
+
+
+def test_tensorflow_sums_a_large_array_whole_without_a_graph():
+    """Where a slice takes a quarter of a millisecond; only long columns are summed in two steps."""
+    x, seen = normal((2400, 1500)), []
+    of_tensorflow = namespace(tf.zeros(1))
+
+    def reduce_sum(x, *args):
+        seen.append(tuple(x.shape))
+        return tf.reduce_sum(x, *args)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(of_tensorflow, "tf", SimpleNamespace(**{**vars(tf), "reduce_sum": reduce_sum}))
+        assert_sum(magnitude_sum(tf.constant(x), (0,)), x, (0,))
+        assert_sum(magnitude_sum(tf.constant(x), (1,)), x, (1,))
+    assert seen == [(300, 8, 1500), (300, 1500), (2400, 1500)]
 
 
 def test_sparse_gradients_are_made_dense():
