@@ -2,8 +2,8 @@
 
 A sum reads every gradient once, so it is the limit. The published rule goes layer by layer: the mean magnitude, divided
 by the layer's mean, compared with tau, and the number of inactive neurons read by the host. Beside them the magnitudes
-are summed for each neuron and nothing else, as each framework does it by itself, which shows what remains to be saved. The
-four are timed in turns in one run, and compared by the shortest time of each.
+are summed for each neuron and nothing else, as each framework does it by itself, which shows what remains to be saved.
+The four are timed in turns in one run, and compared by the shortest time of each.
 
     python -m benchmarks.speed --out speed.json
 """
