@@ -19,13 +19,16 @@ _LARGE = 2**17
 """Entries up to which any way to sum is as fast as any other."""
 
 _BLOCK = 2**19
-"""Entries for each thread that stay in the cache on their way from one kernel to the next."""
+"""Entries for each thread that stay in the cache between two kernels; TensorFlow is taken to have two threads."""
 
 _GRAIN = 2**15
 """Entries below which PyTorch gives a thread no share (its ``GRAIN_SIZE``)."""
 
 _STEP = 8
 """Entries of a column that are read side by side."""
+
+_NARROW = 16
+"""Columns that fill a vector of the processor: with fewer, what ``torch.compile`` makes of steps is far too slow."""
 
 
 def magnitude_sum(x: Array, axes: Axes, scratch: Scratch | None = None) -> Array:
@@ -46,9 +49,10 @@ def magnitude_sum(x: Array, axes: Axes, scratch: Scratch | None = None) -> Array
         sum_block = partial(_sum_by_thread, axes=axes, dtype=dtype, threads=threads, scratch=scratch)
         return _sum_in_blocks(x, axes, threads * _BLOCK, sum_block, scratch)
     if large and is_tensorflow(x):
-        entries = size if sys.modules["tensorflow"].executing_eagerly() else 2 * _BLOCK  # where a slice costs little
+        eager = sys.modules["tensorflow"].executing_eagerly()  # where a slice costs too much
+        entries = size if eager else 2 * _BLOCK
         return _sum_in_blocks(x, axes, entries, partial(_sum_in_steps, axes=axes, dtype=dtype))
-    if large and compiling() and x.device.type == "cpu":
+    if large and compiling() and x.device.type == "cpu" and math.prod(x.shape[max(axes) + 1 :]) >= _NARROW:
         return _sum_in_steps(x, axes, dtype)
     return xp.sum(xp.abs(x), axis=axes, dtype=dtype)
 
@@ -65,6 +69,8 @@ def _sum_in_blocks(
         parts = xp.stack([magnitude_sum(x[i, ...], inner, scratch) for i in range(length)])
         return xp.sum(parts, axis=0) if 0 in axes else parts
     rows = -(-length // blocks)
+    if rows > _STEP**2:  # whole steps, which then make a block little larger
+        rows += -rows % _STEP
     sums = [sum_block(x[start : start + rows, ...]) for start in range(0, length, rows)]
     return xp.sum(xp.stack(sums), axis=0) if 0 in axes else xp.concat(sums)
 

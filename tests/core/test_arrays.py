@@ -149,7 +149,7 @@ def with_threads():
         ((1000, 200), (0,), 8, [(6, 166, 200), (6, 200), (4, 200)]),  # too little work for more than six
         ((2, 400, 250), (0, 2), 3, [(2, 400, 250)]),  # fewer rows than threads
         ((200_000,), (0,), 2, [(2, 100_000), (2,)]),
-        ((10_000, 300), (0,), 2, [(2, 1667, 300), (2, 300)] * 2 + [(2, 1666, 300), (2, 300), (3, 300)]),  # in blocks
+        ((10_000, 300), (0,), 2, [(2, 1668, 300), (2, 300)] * 2 + [(2, 1664, 300), (2, 300), (3, 300)]),  # in blocks
     ],
 )
 def test_each_thread_sums_the_rows_that_it_has_written(shape, axes, threads, summed, with_threads):
@@ -202,6 +202,9 @@ def test_a_large_array_is_not_changed():
         ((1100, 704), (1,), ["abs", "sum"]),
         ((1104, 700), (0,), ["abs", "reshape", "sum", "sum"]),  # the columns of eight rows at a time
         ((1100, 700), (0,), ["abs", "sum"]),  # not a multiple of eight
+        ((9600, 16), (0,), ["abs", "reshape", "sum", "sum"]),
+        ((9600, 15), (0,), ["abs", "sum"]),  # so few columns that steps take many times as long
+        ((16, 16, 600, 3), (0, 1, 2), ["abs", "sum"]),
         ((2, 704, 700), (1,), ["abs", "reshape", "sum", "sum"]),
     ],
 )
@@ -223,9 +226,10 @@ def test_a_large_array_is_left_whole_for_a_compiler(shape, axes, operations):
 @pytest.mark.parametrize(
     ("shape", "axes", "summed"),
     [
-        ((2000, 1500), (1,), [(667, 1500)] * 2 + [(666, 1500)]),
+        ((2000, 1500), (1,), [(672, 1500)] * 2 + [(656, 1500)]),
         ((2400, 1500), (0,), [(75, 8, 1500), (75, 1500)] * 4 + [(4, 1500)]),  # the columns of eight rows at a time
-        ((700, 1501), (0,), [(350, 1501)] * 2 + [(2, 1501)]),  # not a multiple of eight
+        ((700, 1501), (0,), [(44, 8, 1501), (44, 1501), (348, 1501), (2, 1501)]),  # 348 is not a multiple of eight
+        ((30, 50_000), (1,), [(15, 50_000)] * 2),
         ((2, 800, 1000), (1,), [(1, 100, 8, 1000), (1, 100, 1000)] * 2),  # members of a stack
         ((2, 1600, 1000), (2,), [(800, 1000)] * 4),
         ((700, 700), (1,), [(700, 700)]),  # one block
