@@ -106,11 +106,18 @@ class Wild(Own):
 
 
 class Closed(Own):
-    """It cannot be made again from its configuration."""
+    """It has no configuration."""
 
     def __init__(self, function, **options) -> None:
         super().__init__(**options)
         self.function = function
+
+
+class Forgetful(Closed):
+    """It cannot be made again from its configuration, which leaves an argument out."""
+
+    def get_config(self):
+        return keras.layers.Layer.get_config(Own(name=self.name))
 
 
 @pytest.mark.parametrize(
@@ -119,7 +126,13 @@ class Closed(Own):
         (Wild(name="mine"), "parameter 'mine/table': its initializer draws other values each time that it is called"),
         (
             Closed(lambda x: x, name="mine"),
-            r"parameter 'mine/table': initializer='layer' cannot draw fresh values for it: Closed .* use initializer=",
+            r"parameter 'mine/table': initializer='layer' cannot draw fresh values for it: "
+            r"Closed has no configuration: .* use initializer=",
+        ),
+        (
+            Forgetful(lambda x: x, name="mine"),
+            r"parameter 'mine/table': initializer='layer' cannot draw fresh values for it: "
+            r"Forgetful cannot be built again from its configuration: .* use initializer=",
         ),
     ],
 )
