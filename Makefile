@@ -4,7 +4,7 @@ BIN := .venv/bin
 JOBS ?= 2
 export MUJOCO_GL ?= disable
 
-.PHONY: demo study bench test test-slow check format clean
+.PHONY: demo study bench test test-slow test-gpu check format clean
 
 demo: .venv/installed
 	rm -rf runs/demo
@@ -18,10 +18,13 @@ bench: .venv/installed
 	$(BIN)/python -m benchmarks.speed
 
 test: check
-	$(BIN)/pytest -m "not slow" --numprocesses $(JOBS) --dist loadfile
+	$(BIN)/pytest -m "not slow and not gpu" --numprocesses $(JOBS) --dist loadfile
 
 test-slow: .venv/installed
-	HYPOTHESIS_PROFILE=long $(BIN)/pytest
+	HYPOTHESIS_PROFILE=long $(BIN)/pytest -m "not gpu"
+
+test-gpu: .venv/installed
+	$(BIN)/pytest -m gpu
 
 check: .venv/installed
 	$(BIN)/ruff format --check .

@@ -14,6 +14,7 @@ import os
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -153,6 +154,28 @@ def torch_compiled(workload: Workload) -> Library:
     )
 
 
+def on_cuda(make: Callable[[Workload], Library], workload: Workload) -> Library:
+    """PyTorch on a CUDA device: what is timed ends when the device has finished."""
+    import torch
+
+    def finished(function: Timed) -> Timed:
+        def call(grads: Gradients) -> None:
+            function(grads)
+            torch.cuda.synchronize()
+
+        return call
+
+    library = make(workload)
+    return Library(
+        f"{library.name}, cuda",
+        lambda array: torch.asarray(array, device="cuda"),
+        finished(library.plain_sum),
+        finished(library.magnitudes),
+        finished(library.measurement),
+        finished(library.published),
+    )
+
+
 def jax_jit(workload: Workload) -> Library:
     """JAX: everything in one compiled function, but for the published rule, which is one for each layer."""
     import jax
@@ -212,6 +235,11 @@ LIBRARIES = {
     "jax": jax_jit,
     "tensorflow": tensorflow_graph,
 }
+ON_CUDA = {
+    "torch-cuda": partial(on_cuda, torch_eager),
+    "torch-cuda-compiled": partial(on_cuda, torch_compiled),
+}
+"""Run only where they are asked for; JAX and TensorFlow take a device that they find by themselves."""
 
 
 def measure(workload: Workload) -> Timed:
@@ -260,13 +288,13 @@ def benchmark(names: Iterable[str], sizes: Iterable[int], rounds: int) -> list[R
     """Time every workload in every library."""
     both = ("rows", "columns")
     workloads = [single(size, neurons) for size in sizes for neurons in both] + [bro(neurons) for neurons in both]
-    return [run(LIBRARIES[name](workload), workload, rounds) for name in names for workload in workloads]
+    return [run((LIBRARIES | ON_CUDA)[name](workload), workload, rounds) for name in names for workload in workloads]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Print a table, and write the times to a file if one is named."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--libraries", nargs="+", choices=LIBRARIES, default=list(LIBRARIES))
+    parser.add_argument("--libraries", nargs="+", choices=[*LIBRARIES, *ON_CUDA], default=list(LIBRARIES))
     parser.add_argument("--sizes", nargs="*", type=int, default=[256, 1024, 2048, 4096], help="of the single gradients")
     parser.add_argument("--rounds", type=int, default=100)
     parser.add_argument("--out", type=Path, help="JSON file for the times in microseconds")

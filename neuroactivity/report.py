@@ -5,6 +5,7 @@ import statistics
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
+from itertools import chain
 from typing import Any, TypeAlias, TypeVar
 
 from neuroactivity.arrays import Array, Arrays, to_list
@@ -241,18 +242,14 @@ def _rows(array: Array) -> Rows[Any]:
 
 def _count(scores: Rows[float], low: Rows[bool]) -> dict[str, Any]:
     """Count neurons by what their scores say; ``low`` are those at or below tau, compared in the scores' own dtype."""
-    sound = [row for row in scores if _is_sound(row)]
-    values = sorted(score for row in sound for score in row)
+    sound = [(row, below) for row, below in zip(scores, low, strict=True) if math.isfinite(sum(row))]
+    values = sorted(chain.from_iterable(row for row, _ in sound))
     return {
         "neurons": sum(map(len, scores)),
-        "inactive": sum(sum(below) for row, below in zip(scores, low, strict=True) if _is_sound(row)),
+        "inactive": sum(sum(below) for _, below in sound),
         "lowest": values[0] if values else None,
         "median": statistics.median(values) if values else None,
         "highest": values[-1] if values else None,
-        "silent": sum(len(row) for row in sound if row and not any(row)),
+        "silent": sum(len(row) for row, _ in sound if row and not any(row)),
         "nonfinite": sum(map(len, scores)) - len(values),
     }
-
-
-def _is_sound(row: tuple[float, ...]) -> bool:
-    return all(map(math.isfinite, row))

@@ -100,9 +100,8 @@ def gradient_function(model: nn.Module, *example_inputs: Any, seed: int = 0) -> 
     def grad_fn(params: dict[str, Tensor]) -> Mapping[str, Tensor | None]:
         leaves = {name: value.detach().requires_grad_() for name, value in params.items()}
         buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
-        with undisturbed(model), torch.enable_grad():
+        with undisturbed(model, seed=draw_key(seed, 0, "model")), _without_cudnn(), torch.enable_grad():
             _examine(model)
-            torch.default_generator.manual_seed(draw_key(seed, 0, "model"))
             scalar = _project(functional_call(model, {**leaves, **buffers}, inputs), seed)
             gradients = torch.autograd.grad(scalar, list(leaves.values()), allow_unused=True)
         return dict(zip(leaves, gradients, strict=True))
@@ -158,6 +157,17 @@ def _noisy(inputs: tuple[Any, ...], seed: int) -> tuple[Any, ...]:
 def _normal(like: Tensor, key: int) -> Tensor:
     """Draw standard normal numbers, the same on every device."""
     return torch.randn(like.shape, generator=torch.Generator().manual_seed(key)).to(like)
+
+
+@contextmanager
+def _without_cudnn() -> Iterator[None]:
+    """Leave a GPU to PyTorch's own kernels: cuDNN has no gradient of a recurrent layer in evaluation mode."""
+    enabled = torch.backends.cudnn.enabled
+    torch.backends.cudnn.enabled = False
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.enabled = enabled
 
 
 @contextmanager

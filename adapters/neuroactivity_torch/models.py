@@ -83,13 +83,16 @@ def owner_of(model: nn.Module, param: str) -> nn.Module:
 
 
 @contextmanager
-def undisturbed(model: nn.Module) -> Iterator[None]:
-    """Run a model, then put back its mode, its buffers and the random generators."""
+def undisturbed(model: nn.Module, *, seed: int | None = None) -> Iterator[None]:
+    """Run a model, then put back its mode, its buffers and the random generators, which a seed sets for the run."""
     modes = [(module, module.training) for module in model.modules()]
     buffers = [(buffer, buffer.clone()) for buffer in model.buffers()]
-    devices = {parameter.device for parameter in model.parameters() if parameter.device.type == "cuda"}
+    devices = sorted({parameter.device.index for parameter in model.parameters() if parameter.is_cuda})
     try:
-        with torch.random.fork_rng(devices=[device.index or 0 for device in devices]):
+        with torch.random.fork_rng(devices=devices):
+            if seed is not None:
+                for generator in (torch.default_generator, *[torch.cuda.default_generators[i] for i in devices]):
+                    generator.manual_seed(seed)
             yield
     finally:
         for module, training in modes:

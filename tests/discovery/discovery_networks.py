@@ -156,7 +156,7 @@ class Dacer(nn.Module):
         self.time = nn.Sequential(nn.Linear(8, 16), nn.Mish(), nn.Linear(16, 8))
 
     def forward(self, obs: Tensor, action: Tensor, time: Tensor) -> tuple[Tensor, Tensor]:
-        angles = time[:, None] * torch.exp(torch.arange(4) * -1.5)
+        angles = time[:, None] * torch.exp(torch.arange(4, device=time.device) * -1.5)
         embedded = self.time(torch.cat([angles.sin(), angles.cos()], dim=-1).to(obs))
         return self.policy(torch.cat([obs, action, embedded], dim=-1)), self.critic(torch.cat([obs, action], dim=-1))
 

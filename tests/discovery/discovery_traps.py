@@ -55,7 +55,7 @@ def _two_streams(m: Net, x: Tensor) -> Tensor:
 
 
 def _positions(m: Net, tokens: Tensor) -> Tensor:
-    stream = m.tokens(tokens) + m.positions(torch.arange(tokens.shape[1]))
+    stream = m.tokens(tokens) + m.positions(torch.arange(tokens.shape[1], device=tokens.device))
     return m.out(m.last(stream + m.narrow(torch.relu(m.wide(m.norm(stream))))))
 
 
