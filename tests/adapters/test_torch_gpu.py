@@ -181,14 +181,15 @@ def train(device, wrapper, optimizer, options, **others):
 @pytest.mark.parametrize("initializer", ["layer", "snapshot"])
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_training_with_resets_stays_with_the_cpu(name, initializer, wrapper):
-    """The draws are the same on every device."""
+    """The draws are the same on every device. A capturable optimizer corrects its bias in float32."""
     optimizer, options = OPTIMIZERS[name]
     ours = train("cuda", wrapper, optimizer, options, initializer=initializer)
     theirs = train("cpu", wrapper, optimizer, {} if name == "capturable" else options, initializer=initializer)
     assert ours[1].neurons_reset == theirs[1].neurons_reset >= 3
+    tolerance = 1e-4 if name == "capturable" else 1e-7
     for key, value in ours[0].items():
         assert value.is_cuda
-        np.testing.assert_allclose(value.cpu(), theirs[0][key], rtol=1e-7, atol=1e-9, err_msg=key)
+        np.testing.assert_allclose(value.cpu(), theirs[0][key], rtol=tolerance, atol=tolerance / 100, err_msg=key)
 
 
 def test_mixed_precision_and_its_skipped_steps():
