@@ -230,16 +230,19 @@ def neuron_sums(
     if x.shape != bound.sizes:
         x = namespace(x).reshape(x, bound.sizes)
     sums = magnitude_sum(x, bound.averaged, scratch)
-    last = len(bound.copies)
-    if bound.place < last:
-        sums = namespace(x).permute_dims(
-            sums, (*[axis for axis in range(last + 1) if axis != bound.place], bound.place)
-        )
-    if last > 1:
-        sums = namespace(x).reshape(sums, (math.prod(bound.copies), bound.size(NEURON)))
+    if bound.copies:
+        sums = _neurons_last(sums, bound)
     if owners is None:
         return sums, bound.entries
     return _gather(sums, owners, neurons), tuple([bound.entries * count for count in owners.counts(neurons)])
+
+
+def _neurons_last(sums: Array, bound: Bound) -> Array:
+    """Bring the copies into one axis, and the neurons into the one behind it."""
+    xp, last = namespace(sums), len(bound.copies)
+    if bound.place < last:
+        sums = xp.permute_dims(sums, (*[axis for axis in range(last + 1) if axis != bound.place], bound.place))
+    return sums if last == 1 else xp.reshape(sums, (math.prod(bound.copies), bound.size(NEURON)))
 
 
 def _gather(sums: Array, owners: Owners, neurons: int) -> Array:

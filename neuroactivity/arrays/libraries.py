@@ -137,8 +137,8 @@ def shape_of(array: Array, where: str, *names: str) -> tuple[int, ...]:
 
 def dense(array: Array) -> Array:
     """Return a gradient that TensorFlow or PyTorch holds in a sparse form as an array, any other as it is."""
-    if _is_torch(array):
-        return array.to_dense() if array.is_sparse else array
+    if getattr(array, "is_sparse", False):  # a tensor of PyTorch
+        return array.to_dense()
     return sys.modules["tensorflow"].convert_to_tensor(array) if _is(array, "tensorflow", "IndexedSlices") else array
 
 

@@ -18,7 +18,7 @@ Axes: TypeAlias = tuple[int, ...]
 _LARGE = 2**17
 """Entries up to which any way to sum is as fast as any other."""
 
-_BLOCK = 2**19
+_BLOCK = 2**18
 """Entries for each thread that stay in the cache between two kernels; TensorFlow is taken to have two threads."""
 
 _GRAIN = 2**15
@@ -43,16 +43,19 @@ def magnitude_sum(x: Array, axes: Axes, scratch: Scratch | None = None) -> Array
         magnitudes = xp.abs(x)
         return magnitudes if x.dtype == dtype else xp.astype(magnitudes, dtype)
     size = math.prod(x.shape)
-    large = size > _LARGE
-    if large and (threads := _threads(x, size)):
+    if size <= _LARGE:
+        return xp.sum(xp.abs(x), axis=axes, dtype=dtype)
+    if threads := _threads(x, size):
         scratch = {} if scratch is None else scratch
+        if size <= threads * _BLOCK:
+            return _sum_by_thread(x, axes, dtype, threads, scratch)
         sum_block = partial(_sum_by_thread, axes=axes, dtype=dtype, threads=threads, scratch=scratch)
         return _sum_in_blocks(x, axes, threads * _BLOCK, sum_block, scratch)
-    if large and is_tensorflow(x):
+    if is_tensorflow(x):
         eager = sys.modules["tensorflow"].executing_eagerly()  # where a slice costs too much
         entries = size if eager else 2 * _BLOCK
         return _sum_in_blocks(x, axes, entries, partial(_sum_in_steps, axes=axes, dtype=dtype))
-    if large and compiling() and x.device.type == "cpu" and math.prod(x.shape[max(axes) + 1 :]) >= _NARROW:
+    if compiling() and x.device.type == "cpu" and math.prod(x.shape[max(axes) + 1 :]) >= _NARROW:
         return _sum_in_steps(x, axes, dtype)
     return xp.sum(xp.abs(x), axis=axes, dtype=dtype)
 
@@ -75,29 +78,25 @@ def _sum_in_blocks(
     return xp.sum(xp.stack(sums), axis=0) if 0 in axes else xp.concat(sums)
 
 
-def _magnitudes(x: Array, scratch: Scratch) -> Array:
-    """Write ``|x|`` over the magnitudes before, if they had the same shape: fresh memory costs as much as the sum."""
-    kind = x.shape, x.dtype
-    if kind not in scratch:
-        scratch.clear()
-        scratch[kind] = namespace(x).empty_like(x)
-    return namespace(x).abs(x, out=scratch[kind])
-
-
 def _sum_by_thread(x: Array, axes: Axes, dtype: Any, threads: int, scratch: Scratch) -> Array:
     """Sum magnitudes so that each thread reads its share of the first axis, which it has just written.
 
     Where that axis is summed, PyTorch left to itself shares out the others, and each thread fetches half of its numbers
-    from another's cache.
+    from another's cache. Magnitudes are written over those before, if they had the same shape: fresh memory costs as
+    much as the sum.
     """
-    xp, rows = namespace(x), x.shape[0] // threads
-    x = _magnitudes(x, scratch)
-    if 0 not in axes or threads == 1 or not rows:
+    xp, shape, rows = namespace(x), x.shape, x.shape[0] // threads
+    memory = scratch.get((shape, x.dtype))
+    if memory is None:
+        scratch.clear()
+        memory = scratch[shape, x.dtype] = xp.empty_like(x)
+    x = xp.abs(x, out=memory)
+    if threads == 1 or 0 not in axes or not rows:
         return xp.sum(x, axis=axes, dtype=dtype)
     shared = threads * rows
-    shares = xp.reshape(x if shared == x.shape[0] else x[:shared, ...], (threads, rows, *x.shape[1:]))
+    shares = xp.reshape(x if shared == shape[0] else x[:shared, ...], (threads, rows, *shape[1:]))
     sums = xp.sum(xp.sum(shares, axis=tuple([axis + 1 for axis in axes]), dtype=dtype), axis=0)
-    return sums if shared == x.shape[0] else sums + xp.sum(x[shared:, ...], axis=axes, dtype=dtype)
+    return sums if shared == shape[0] else sums + xp.sum(x[shared:, ...], axis=axes, dtype=dtype)
 
 
 def _sum_in_steps(x: Array, axes: Axes, dtype: Any) -> Array:

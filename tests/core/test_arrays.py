@@ -133,6 +133,12 @@ class Summed(TorchDispatchMode):
 
 
 @pytest.fixture
+def known_blocks(monkeypatch):
+    """Blocks of two megabytes for each thread, whatever size is fastest."""
+    monkeypatch.setattr("neuroactivity.arrays.magnitudes._BLOCK", 2**19)
+
+
+@pytest.fixture
 def with_threads():
     before = torch.get_num_threads()
     yield torch.set_num_threads
@@ -152,7 +158,7 @@ def with_threads():
         ((10_000, 300), (0,), 2, [(2, 1668, 300), (2, 300)] * 2 + [(2, 1664, 300), (2, 300), (3, 300)]),  # in blocks
     ],
 )
-def test_each_thread_sums_the_rows_that_it_has_written(shape, axes, threads, summed, with_threads):
+def test_each_thread_sums_the_rows_that_it_has_written(known_blocks, shape, axes, threads, summed, with_threads):
     with_threads(threads)
     x = normal(shape)
     with Summed() as seen:
@@ -235,7 +241,7 @@ def test_a_large_array_is_left_whole_for_a_compiler(shape, axes, operations):
         ((700, 700), (1,), [(700, 700)]),  # one block
     ],
 )
-def test_tensorflow_sums_a_large_array_in_blocks(shape, axes, summed):
+def test_tensorflow_sums_a_large_array_in_blocks(known_blocks, shape, axes, summed):
     """In a graph, where slices cost little."""
     x = normal(shape)
     function = tf.function(lambda x: magnitude_sum(x, axes))
