@@ -24,6 +24,7 @@ test-slow: .venv/installed
 	HYPOTHESIS_PROFILE=long $(BIN)/pytest -m "not gpu"
 
 test-gpu: .venv/installed
+	$(BIN)/python -c "import sys, torch; torch.cuda.is_available() or sys.exit('there is no CUDA device')"
 	$(BIN)/pytest -m gpu
 
 check: .venv/installed

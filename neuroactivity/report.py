@@ -242,7 +242,7 @@ def _rows(array: Array) -> Rows[Any]:
 
 def _count(scores: Rows[float], low: Rows[bool]) -> dict[str, Any]:
     """Count neurons by what their scores say; ``low`` are those at or below tau, compared in the scores' own dtype."""
-    sound = [(row, below) for row, below in zip(scores, low, strict=True) if math.isfinite(sum(row))]
+    sound = [(row, below) for row, below in zip(scores, low, strict=True) if _is_sound(row)]
     values = sorted(chain.from_iterable(row for row, _ in sound))
     return {
         "neurons": sum(map(len, scores)),
@@ -253,3 +253,8 @@ def _count(scores: Rows[float], low: Rows[bool]) -> dict[str, Any]:
         "silent": sum(len(row) for row, _ in sound if row and not any(row)),
         "nonfinite": sum(map(len, scores)) - len(values),
     }
+
+
+def _is_sound(row: tuple[float, ...]) -> bool:
+    """Whether all scores are finite, which a finite sum tells sooner."""
+    return math.isfinite(sum(row)) or all(map(math.isfinite, row))

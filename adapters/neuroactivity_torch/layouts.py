@@ -100,7 +100,7 @@ def gradient_function(model: nn.Module, *example_inputs: Any, seed: int = 0) -> 
     def grad_fn(params: dict[str, Tensor]) -> Mapping[str, Tensor | None]:
         leaves = {name: value.detach().requires_grad_() for name, value in params.items()}
         buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
-        with undisturbed(model, seed=draw_key(seed, 0, "model")), _without_cudnn(), torch.enable_grad():
+        with undisturbed(model, seed=draw_key(seed, 0, "model")), _without_cudnn(model), torch.enable_grad():
             _examine(model)
             scalar = _project(functional_call(model, {**leaves, **buffers}, inputs), seed)
             gradients = torch.autograd.grad(scalar, list(leaves.values()), allow_unused=True)
@@ -160,8 +160,11 @@ def _normal(like: Tensor, key: int) -> Tensor:
 
 
 @contextmanager
-def _without_cudnn() -> Iterator[None]:
+def _without_cudnn(model: nn.Module) -> Iterator[None]:
     """Leave a GPU to PyTorch's own kernels: cuDNN has no gradient of a recurrent layer in evaluation mode."""
+    if not any(parameter.is_cuda for parameter in model.parameters()):
+        yield
+        return
     enabled = torch.backends.cudnn.enabled
     torch.backends.cudnn.enabled = False
     try:

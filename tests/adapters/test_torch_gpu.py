@@ -61,8 +61,8 @@ def assert_close(results, expected, ulps=16):
 def no_waiting():
     """Raise where the host waits for the device."""
     mode = torch.cuda.get_sync_debug_mode()
-    torch.cuda.set_sync_debug_mode("error")
     try:
+        torch.cuda.set_sync_debug_mode("error")
         yield
     finally:
         torch.cuda.set_sync_debug_mode(mode)
@@ -85,6 +85,7 @@ def test_large_gradients(shape, pattern):
     torch.testing.assert_close(scores.cpu().double(), exact, rtol=3e-6, atol=0)
 
 
+@pytest.mark.filterwarnings("ignore:Synchronization debug mode is a prototype")
 @each_case_without_index
 def test_the_host_does_not_wait(case):
     inputs = draw(case, "cuda")
@@ -112,6 +113,7 @@ def test_in_a_cuda_graph(case):
     assert_close(results, event(case.layout, *others))
 
 
+@pytest.mark.filterwarnings("ignore:`torch.jit.script_method` is deprecated:DeprecationWarning")
 @pytest.mark.parametrize("mode", ["default", "reduce-overhead"])
 def test_compiled(mode):
     torch.compiler.reset()
@@ -141,6 +143,7 @@ def test_a_layout_is_found_and_nothing_is_disturbed(make, inputs):
     torch.cuda.manual_seed(5)
     before, own = torch.cuda.get_rng_state(), torch.get_rng_state()
     assert layout_of(model, inputs.cuda()) == expected
+    assert torch.backends.cudnn.enabled
     assert torch.equal(torch.cuda.get_rng_state(), before)
     assert torch.equal(torch.get_rng_state(), own)
 

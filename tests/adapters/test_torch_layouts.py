@@ -2,6 +2,7 @@
 
 import warnings
 from dataclasses import dataclass
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from torch.nn.utils import parametrizations
 
 import neuroactivity as na
 from neuroactivity_torch import layout_of
+from neuroactivity_torch.layouts import _without_cudnn
 from torch_models import X, mlp
 
 
@@ -110,3 +112,15 @@ def test_layers_with_computed_weights_are_warned_of_and_guessed_nothing(reparame
         layout = layout_of(model, torch.zeros(4, 3))
     assert [warning.filename for warning in caught] == [__file__]
     assert {name: group.status for name, group in layout.items()} == {"0": "unproved", "4": "head"}
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+@pytest.mark.parametrize("is_cuda", [True, False])
+def test_the_probes_of_a_model_on_a_gpu_run_without_cudnn_which_is_put_back(monkeypatch, enabled, is_cuda):
+    """It has no gradient of a recurrent layer in evaluation mode."""
+    monkeypatch.setattr(torch.backends.cudnn, "enabled", enabled)
+    model = SimpleNamespace(parameters=lambda: [SimpleNamespace(is_cuda=False), SimpleNamespace(is_cuda=is_cuda)])
+    with pytest.raises(RuntimeError, match="not today"), _without_cudnn(model):
+        assert torch.backends.cudnn.enabled is (enabled and not is_cuda)
+        raise RuntimeError("not today")
+    assert torch.backends.cudnn.enabled is enabled

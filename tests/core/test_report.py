@@ -205,6 +205,11 @@ def test_one_bad_score_spoils_its_member_only(bad):
     assert (counted.inactive, counted.nonfinite, counted.silent) == (2, 4, 0)
 
 
+def test_scores_whose_sum_is_no_number_are_finite_each():
+    counted = report({"fc1": np.array([1e308, 1.5e308, 0.0, 1e308, 1e308])})["fc1"]
+    assert (counted.inactive, counted.nonfinite, counted.highest) == (1, 0, 1.5e308)
+
+
 def test_inactive_means_the_same_in_reports_and_masks(backend):
     """A score that is tau rounded to its own dtype counts as inactive where the mask resets it."""
     layout = na.Layout([NeuronGroup("g", [("w", "neuron")])])

@@ -143,19 +143,3 @@ def test_batch_statistics_of_a_single_sample_are_refused_in_words_of_ours():
     model = nn.Sequential(nn.Linear(5, 8), nn.BatchNorm1d(8), nn.Linear(8, 2))
     with pytest.raises(na.LayoutError, match="example_inputs"):
         layout_of(model, torch.zeros(1, 5))
-
-
-@pytest.mark.parametrize("enabled", [True, False])
-def test_the_probes_run_without_cudnn_which_is_put_back(enabled):
-    """It has no gradient of a recurrent layer in evaluation mode."""
-    used = []
-    model = EXAMPLES["lstm"].model()
-    model.register_forward_pre_hook(lambda *_: used.append(torch.backends.cudnn.enabled))
-    before, torch.backends.cudnn.enabled = torch.backends.cudnn.enabled, enabled
-    try:
-        layout_of(model, *EXAMPLES["lstm"].inputs)
-        assert torch.backends.cudnn.enabled is enabled
-    finally:
-        torch.backends.cudnn.enabled = before
-    assert used
-    assert not any(used)
