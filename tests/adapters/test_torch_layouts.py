@@ -1,5 +1,6 @@
 """What models return, and what keeps a layout from being found."""
 
+import contextlib
 import warnings
 from dataclasses import dataclass
 from types import SimpleNamespace
@@ -120,7 +121,7 @@ def test_the_probes_of_a_model_on_a_gpu_run_without_cudnn_which_is_put_back(monk
     """It has no gradient of a recurrent layer in evaluation mode."""
     monkeypatch.setattr(torch.backends.cudnn, "enabled", enabled)
     model = SimpleNamespace(parameters=lambda: [SimpleNamespace(is_cuda=False), SimpleNamespace(is_cuda=is_cuda)])
-    with pytest.raises(RuntimeError, match="not today"), _without_cudnn(model):
+    with contextlib.suppress(RuntimeError), _without_cudnn(model):
         assert torch.backends.cudnn.enabled is (enabled and not is_cuda)
         raise RuntimeError("not today")
     assert torch.backends.cudnn.enabled is enabled
