@@ -1,4 +1,4 @@
-"""What the layout promises of a reset: the function of the network with those neurons ablated, and a way back."""
+"""What the layout promises of a reset: the function of the ablated network, a way back, and training that goes on."""
 
 import numpy as np
 import pytest
@@ -10,6 +10,7 @@ from torch.utils import _pytree as pytree
 import neuroactivity as na
 from discovery_models import EXAMPLES, discovered
 from discovery_truth import claimed_masks, shapes_of, true_masks
+from neuroactivity_torch import ReGraMa
 
 
 def lively(model: torch.nn.Module, seed: int) -> dict[str, Tensor]:
@@ -102,3 +103,25 @@ def test_a_reset_neuron_can_learn_again(name):
         alive = [any(gradients[key][torch.tensor(mask)].any() for key, mask in entries.items()) for entries in zeros]
         # A fresh neuron may be dead by chance; that all are means that more than one factor of a product is zero.
         assert any(alive), f"{group.name}: no gradient reaches what was set to zero"
+
+
+@pytest.mark.filterwarnings("ignore:neurons could not be judged")  # behind a head that starts at zero
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_every_model_trains_with_resets(name):
+    """On noise: the weights of zero inputs would have no gradient."""
+    found = discovered(name)
+    model, layout, generator = found.example.model(), found.layout, torch.Generator().manual_seed(0)
+    inputs = [torch.randn(x.shape, generator=generator) if x.is_floating_point() else x for x in found.example.inputs]
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
+    regrama = ReGraMa(model, optimizer, layout=layout, tau=0.9, every=1, initializer="snapshot", max_fraction=0.5)
+    for _ in range(2):
+        optimizer.zero_grad()
+        leaves = [leaf for leaf in pytree.tree_leaves(model(*inputs)) if torch.is_tensor(leaf)]
+        sum(leaf.square().sum() + leaf.sum() for leaf in leaves).backward()
+        optimizer.step()
+    counts = {group.name: group.reset for group in regrama.last_report.groups}
+    assert regrama.measurements == 2
+    assert all(torch.isfinite(parameter).all() for parameter in model.parameters())
+    assert all(count == 0 for group, count in counts.items() if not layout[group].resettable)
+    judged = [group for group in regrama.last_report.groups if layout[group.name].resettable and not group.alert]
+    assert regrama.neurons_reset > 0 or not judged
