@@ -40,7 +40,7 @@ def test_resets_fall_where_they_are_due_and_are_counted_by_task(short, framework
 
 
 @pytest.mark.parametrize("framework", ["jax", "tensorflow"])
-@pytest.mark.parametrize("network", ["mlp", "layernorm", "residual"])
+@pytest.mark.parametrize("network", ["mlp", pytest.param("layernorm", marks=pytest.mark.slow), "residual"])
 def test_frameworks_learn_the_same(short, framework, network):
     """Without resets there is nothing that a framework draws, so only rounding tells them apart."""
     mine = short(framework=framework, network=network, reset="none", seeds=1, tasks=1)

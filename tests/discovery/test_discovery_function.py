@@ -12,6 +12,9 @@ from discovery_models import EXAMPLES, discovered
 from discovery_truth import claimed_masks, shapes_of, true_masks
 from neuroactivity_torch import ReGraMa
 
+ALIKE = ("transformer, channels", "transformer, heads", "transformer, q k v o")  # but for how attention is listed
+MODELS = [pytest.param(name, marks=[pytest.mark.slow] if name in ALIKE else []) for name in EXAMPLES]
+
 
 def lively(model: torch.nn.Module, seed: int) -> dict[str, Tensor]:
     """Values in float64 with which few neurons are dead: vectors near 1, all else of the size of an initialiser."""
@@ -66,7 +69,7 @@ def exclusive_groups(name: str) -> list[na.NeuronGroup]:
     return [group for group in discovered(name).layout.values() if group.status == "exclusive"]
 
 
-@pytest.mark.parametrize("name", EXAMPLES)
+@pytest.mark.parametrize("name", MODELS)
 def test_a_reset_computes_what_ablation_computes(name):
     """Alone and together: the original model with the true outgoing entries at zero, to float64 rounding."""
     found = discovered(name)
@@ -89,7 +92,7 @@ def test_a_reset_computes_what_ablation_computes(name):
                 torch.testing.assert_close(came, expected, rtol=1e-11, atol=1e-12, msg=lambda m, s=some: f"{s}: {m}")
 
 
-@pytest.mark.parametrize("name", EXAMPLES)
+@pytest.mark.parametrize("name", MODELS)
 def test_a_reset_neuron_can_learn_again(name):
     """After a reset each neuron's zeros still have gradients, so that it can come back."""
     found = discovered(name)
@@ -106,7 +109,7 @@ def test_a_reset_neuron_can_learn_again(name):
 
 
 @pytest.mark.filterwarnings("ignore:neurons could not be judged")  # behind a head that starts at zero
-@pytest.mark.parametrize("name", EXAMPLES)
+@pytest.mark.parametrize("name", MODELS)
 def test_every_model_trains_with_resets(name):
     """On noise: the weights of zero inputs would have no gradient."""
     found = discovered(name)

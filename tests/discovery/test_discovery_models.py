@@ -102,7 +102,9 @@ def test_a_seed_finds_the_same_again_whatever_the_global_generator_does(name):
     assert again == discovered(name).layout
 
 
-@pytest.mark.parametrize("name", QUICK)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] if number % 4 else []) for number, name in enumerate(QUICK)]
+)
 def test_another_seed_and_other_weights_give_the_same_layout(name):
     example = EXAMPLES[name]
     other = layout_of(example.model(seed=7), *example.inputs, seed=5, **example.options)
