@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from neuroactivity.tables import table
+from neuroactivity.tables import format_table
 from reference_agents.agent import Agent, Batch, make_agent
 from reference_agents.commandline import parse
 from reference_agents.config import Config
@@ -49,7 +49,7 @@ def main(args: Sequence[str] | None = None) -> int:
         costs = (grama - plain, both - grama)
         rows.append((framework, *(f"{1e3 * seconds:.1f}" for seconds in (plain, *costs)), f"{costs[1] / costs[0]:.1f}"))
     header = ("framework", "two updates, ms", "GraMa, ms", "ReDo, ms", "ReDo / GraMa")
-    print("\n".join(table(header, rows, words=("framework",))))
+    print("\n".join(format_table(header, rows, words=("framework",))))
     return 0
 
 

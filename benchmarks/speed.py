@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 import neuroactivity as na
-from neuroactivity.tables import table
+from neuroactivity.tables import format_table
 
 TAU = 0.01
 Gradients = Mapping[str, Any]
@@ -310,7 +310,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "measurement, x",
         "published, x",
     )
-    print("\n".join(table(header, [result.row() for result in results], words=header[:3])))
+    print("\n".join(format_table(header, [result.row() for result in results], words=header[:3])))
     if options.out:
         record = {"cores": os.cpu_count(), "results": [asdict(result) for result in results]}
         options.out.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")

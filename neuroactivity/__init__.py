@@ -5,11 +5,11 @@ reads gradients from models and writes resets back. See the README for a first e
 """
 
 from neuroactivity import testing
-from neuroactivity.builders import attention, conv, dense, norm, recurrent, residual
 from neuroactivity.discovery import discover_outgoing, verify_layout
 from neuroactivity.errors import ActivityWarning, LayoutError
-from neuroactivity.groups import NeuronGroup, ParamView
 from neuroactivity.layout import Layout
+from neuroactivity.layout.builders import attention, conv, dense, norm, recurrent, residual
+from neuroactivity.layout.groups import NeuronGroup, ParamView
 from neuroactivity.masks import reset_masks
 from neuroactivity.metrics import grama, tau_dormant
 from neuroactivity.report import ActivityReport, GroupActivity, summarize

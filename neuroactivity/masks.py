@@ -3,12 +3,12 @@
 import math
 import numbers
 
-from neuroactivity.arrays import Array, Arrays, accumulation_dtype, namespace, together, untransformed
+from neuroactivity.arrays import Array, Arrays, accumulation_dtype, map_batched, namespace, no_autograph
 
 __all__ = ["reset_masks"]
 
 
-@untransformed
+@no_autograph
 def reset_masks(
     scores: Arrays, /, tau: float = 0.01, *, max_fraction: float | None = None, reset_silent: bool = False
 ) -> dict[str, Array]:
@@ -57,7 +57,7 @@ def reset_masks(
         mask = (scores <= float(tau)) & judged
         return mask if max_fraction is None else _lowest(mask, scores, max_fraction)
 
-    return together(choose, scores)
+    return map_batched(choose, scores)
 
 
 def _lowest(mask: Array, scores: Array, fraction: float) -> Array:

@@ -11,19 +11,19 @@ from neuroactivity.arrays import (
     Array,
     Arrays,
     Scratch,
+    asarray_like,
+    cache_outside_compile,
     check_array,
-    constant,
-    dense,
+    map_batched,
     namespace,
-    remember,
+    no_autograph,
     shape_of,
-    together,
-    untransformed,
+    to_dense,
 )
 from neuroactivity.errors import LayoutError
-from neuroactivity.groups import NeuronGroup, stack_axes
 from neuroactivity.layout import Layout, lookup
-from neuroactivity.patterns import NEURON, Bound, Owners, bind, neuron_sums, parse
+from neuroactivity.layout.groups import NeuronGroup, stack_axes
+from neuroactivity.layout.patterns import NEURON, BoundPattern, NeuronIndex, bind, neuron_sums, parse
 
 __all__ = ["grama", "tau_dormant"]
 
@@ -31,7 +31,7 @@ Sums: TypeAlias = tuple[Array, int | tuple[int, ...]]
 """Sums of magnitudes, one for each neuron, and the numbers of entries behind them: one for all neurons, or one each."""
 
 
-@untransformed
+@no_autograph
 def grama(
     grads: Arrays, /, layout: Layout, *, signal: Literal["weights", "activations"] = "weights"
 ) -> dict[str, Array]:
@@ -82,7 +82,7 @@ def grama(
     return _weight_scores(grads, layout)
 
 
-@untransformed
+@no_autograph
 def tau_dormant(activations: Arrays, /, layout: Layout) -> dict[str, Array]:
     r"""Score every neuron by the magnitude of its activations (the tau-dormant, or dormant-neuron, score).
 
@@ -123,7 +123,7 @@ def _weight_scores(grads: Arrays, layout: Layout) -> dict[str, Array]:
     gradients: list[Array] = []
     shapes: list[tuple[int, ...] | None] = []
     for group, param in _incoming(layout):
-        gradient = dense(lookup(grads, param, group))
+        gradient = to_dense(lookup(grads, param, group))
         if gradient is None:
             shapes.append(None)
             continue
@@ -145,26 +145,26 @@ class Term(NamedTuple):
 
     group: str
     param: str
-    bound: Bound
-    owners: Owners | None
+    bound: BoundPattern
+    owners: NeuronIndex | None
     neurons: int
 
 
-@remember
+@cache_outside_compile
 def _incoming(layout: Layout) -> tuple[tuple[str, str], ...]:
     """List the incoming parameters of all groups."""
     return tuple([(name, view.param) for name, group in layout.items() for view in group.incoming])
 
 
-@remember
+@cache_outside_compile
 def _terms(layout: Layout, shapes: tuple[tuple[int, ...] | None, ...]) -> tuple[Term, ...]:
-    """Fit the incoming parameters, in the order of :func:`_incoming`, to their shapes; one without is left out."""
+    """Bind the incoming parameters, in the order of :func:`_incoming`, to their shapes; one without is left out."""
     found: dict[str, dict[str, tuple[int, ...]]] = {}
     for (group, param), shape in zip(_incoming(layout), shapes, strict=True):
         if shape is not None:
             found.setdefault(group, {})[param] = shape
-    fits = {name: layout[name].fit(arrays) for name, arrays in found.items()}
-    shared: dict[Bound, Bound] = {}
+    fits = {name: layout[name].bind(arrays) for name, arrays in found.items()}
+    shared: dict[BoundPattern, BoundPattern] = {}
     return tuple(
         [
             Term(name, view.param, shared.setdefault(bound, bound), view.owners, fit.shape[-1])
@@ -218,7 +218,7 @@ def _scores(sums: Mapping[str, Sums], layout: Layout) -> dict[str, Array]:
     totals = {}
     for name, (total, entries) in sums.items():
         totals[name] = total if isinstance(entries, int) else _means(total, entries, layout[name])
-    return together(_normalise, totals)
+    return map_batched(_normalise, totals)
 
 
 def _means(sums: Array, entries: tuple[int, ...], group: NeuronGroup) -> Array:
@@ -226,7 +226,7 @@ def _means(sums: Array, entries: tuple[int, ...], group: NeuronGroup) -> Array:
     if 0 in entries and max(entries) > 0:
         neuron = entries.index(0)
         raise LayoutError(f"group {group.name!r}: neuron {neuron} has no entry in any parameter that is left")
-    return sums / constant(tuple([max(count, 1) for count in entries]), like=sums, dtype=sums.dtype)
+    return sums / asarray_like(tuple([max(count, 1) for count in entries]), like=sums, dtype=sums.dtype)
 
 
 def _normalise(sums: Array) -> Array:

@@ -11,7 +11,7 @@ from typing import Any, TypeAlias, TypeVar
 from neuroactivity.arrays import Array, Arrays, to_list
 from neuroactivity.errors import ActivityWarning, LayoutError
 from neuroactivity.layout import Layout
-from neuroactivity.tables import table
+from neuroactivity.tables import format_table
 
 __all__ = ["ActivityReport", "GroupActivity", "summarize"]
 
@@ -144,7 +144,7 @@ class ActivityReport:
         header = ("group", "neurons", "inactive", "", "reset", "lowest", "median", "highest", "status", "remark")
         rows = [_row(group, f"! {group.alert}" if group.alert else group.reason) for group in self.groups]
         rows.append(_row(self.total, ""))
-        *lines, total = table(header, rows, words=_WORDS)
+        *lines, total = format_table(header, rows, words=_WORDS)
         notes = [f"inactive: score <= {self.tau:g}"]
         if self.absent:
             notes.append(f"not measured: {', '.join(self.absent)}")

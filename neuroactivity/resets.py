@@ -5,18 +5,18 @@ Everything is built and checked before it is returned, and no argument is change
 
 from collections.abc import Iterator
 
-from neuroactivity.arrays import Array, Arrays, check_array, dtype_name, namespace, shape_of, untransformed
+from neuroactivity.arrays import Array, Arrays, check_array, check_like, dtype_name, namespace, no_autograph, shape_of
 from neuroactivity.errors import LayoutError
-from neuroactivity.groups import NeuronGroup, ParamView, Role
 from neuroactivity.layout import Layout, lookup
-from neuroactivity.patterns import spread_mask
+from neuroactivity.layout.groups import NeuronGroup, ParamView, Role
+from neuroactivity.layout.patterns import expand_mask
 
 __all__ = ["reset", "reset_moments"]
 
 
-@untransformed
+@no_autograph
 def reset(params: Arrays, fresh: Arrays, masks: Arrays, /, layout: Layout) -> dict[str, Array]:
-    """Reset the masked neurons: incoming and restored parameters from ``fresh``, outgoing ones to zero.
+    """Reset the masked neurons: incoming and unscored parameters from ``fresh``, outgoing ones to zero.
 
     Outgoing entries are written last, so zero wins where a parameter is outgoing of one neuron and incoming of another.
     All other entries keep their bits.
@@ -57,7 +57,7 @@ def reset(params: Arrays, fresh: Arrays, masks: Arrays, /, layout: Layout) -> di
     return written
 
 
-@untransformed
+@no_autograph
 def reset_moments(moments: Arrays, masks: Arrays, /, layout: Layout, fresh: Arrays | None = None) -> dict[str, Array]:
     """Clear one kind of optimizer moment at every entry that :func:`reset` writes.
 
@@ -114,7 +114,7 @@ def _spread(arrays: Arrays, mask: Array, group: NeuronGroup) -> Iterator[tuple[R
     if not shapes:
         return
     shape = shape_of(mask, f"{where}, mask: ")
-    fit = group.fit(shapes, default=shape[-1] if shape else None)
+    fit = group.bind(shapes, default=shape[-1] if shape else None)
     if shape != fit.shape or not namespace(mask).isdtype(mask.dtype, "bool"):
         came = f"{dtype_name(mask.dtype)} of shape {shape}"
         raise LayoutError(f"{where}: expected a boolean mask of shape {fit.shape}, got {came}")
@@ -123,7 +123,7 @@ def _spread(arrays: Arrays, mask: Array, group: NeuronGroup) -> Iterator[tuple[R
             namespace(present[view.param], mask)
         except TypeError as error:
             raise TypeError(f"{where}, parameter {view.param!r} and mask: {error}") from None
-        yield role, view, spread_mask(mask, shapes[view.param], bound, view.owners)
+        yield role, view, expand_mask(mask, shapes[view.param], bound, view.owners)
 
 
 def _fresh(fresh: Arrays, view: ParamView, group: NeuronGroup, old: Array) -> Array:
@@ -131,13 +131,8 @@ def _fresh(fresh: Arrays, view: ParamView, group: NeuronGroup, old: Array) -> Ar
     where = f"group {group.name!r}, parameter {view.param!r}"
     if fresh.get(view.param) is None:
         raise LayoutError(f"{where}: no fresh value given")
-    new = fresh[view.param]
-    if tuple(new.shape) != tuple(old.shape) or new.dtype != old.dtype:
-        expected = f"shape {tuple(old.shape)} and dtype {dtype_name(old.dtype)}"
-        raise LayoutError(
-            f"{where}: expected a fresh value of {expected}, got {tuple(new.shape)} and {dtype_name(new.dtype)}"
-        )
-    return new
+    check_like(fresh[view.param], old, f"{where}, fresh value")
+    return fresh[view.param]
 
 
 def _select(mask: Array, old: Array, new: Array | None) -> Array:

@@ -2,10 +2,10 @@
 
 from collections.abc import Sequence
 
-__all__ = ["table"]
+__all__ = ["format_table"]
 
 
-def table(header: Sequence[str], rows: Sequence[Sequence[str]], *, words: Sequence[str]) -> list[str]:
+def format_table(header: Sequence[str], rows: Sequence[Sequence[str]], *, words: Sequence[str]) -> list[str]:
     r"""Set rows in columns.
 
     Args:
@@ -17,7 +17,7 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]], *, words: Sequen
         The lines: header, rule, rows.
 
     Example:
-        >>> print("\n".join(table(("group", "neurons"), [("fc1", "256")], words=("group",))))
+        >>> print("\n".join(format_table(("group", "neurons"), [("fc1", "256")], words=("group",))))
         group  neurons
         --------------
         fc1        256

@@ -18,7 +18,7 @@ from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
 from neuroactivity import analysis, plotting
-from neuroactivity.tables import table
+from neuroactivity.tables import format_table
 from reference_agents.commandline import parse
 from reference_agents.errors import UsageError
 from reference_agents.running.files import replacing
@@ -159,7 +159,7 @@ def describe(network: str, methods: Mapping[str, History], *, fraction: float) -
     yield ""
     yield "inactive neurons at other thresholds, mean over the measurements"
     rows = [(METHODS[kind], *_shares(history)) for kind, history in methods.items()]
-    yield from table(("score", *(f"tau {tau:g}" for tau in TAUS)), rows, words=("score",))
+    yield from format_table(("score", *(f"tau {tau:g}" for tau in TAUS)), rows, words=("score",))
 
 
 def _all_groups(spells: Sequence[analysis.Spell]) -> str:
@@ -193,7 +193,7 @@ def _describe_kinds(methods: Mapping[str, History], fraction: float) -> Iterator
         (title, f"{counts[kind][0] / total:.1%}", *(_share(part, counts[kind][0]) for part in counts[kind][1:]))
         for kind, title in KINDS.items()
     ]
-    yield from table(header, rows, words=("kind",))
+    yield from format_table(header, rows, words=("kind",))
 
 
 def _share(part: float, whole: float) -> str:

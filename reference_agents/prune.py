@@ -18,7 +18,7 @@ import tyro
 from numpy.typing import NDArray
 
 import neuroactivity as na
-from neuroactivity.tables import table
+from neuroactivity.tables import format_table
 from reference_agents.agent import Masks
 from reference_agents.analyze import History, read_histories
 from reference_agents.commandline import parse
@@ -145,7 +145,7 @@ def report(found: Mapping[str, Any]) -> Iterator[str]:
         text = f"{evaluation['mean']:.1f} ± {evaluation['std']:.1f}"
         returns.setdefault(entry["fraction"], {})[entry["method"]] = text
     rows = [(f"{fraction:.0%}", *(own[method] for method in METHODS)) for fraction, own in returns.items()]
-    yield from table(("removed of each layer", *METHODS.values()), rows, words=("removed of each layer",))
+    yield from format_table(("removed of each layer", *METHODS.values()), rows, words=("removed of each layer",))
 
 
 if __name__ == "__main__":

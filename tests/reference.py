@@ -99,7 +99,7 @@ def count_neurons(group, arrays):
     """The number of neurons: as declared, or as the first parameter of the group tells it."""
     if group.neurons is not None:
         return group.neurons
-    for view in group.incoming + group.restored:
+    for view in group.incoming + group.unscored:
         if view.index is not None:
             return max(view.index) + 1
         if arrays.get(view.param) is not None:
@@ -199,9 +199,9 @@ def entries_to_reset(roles, arrays, masks, layout):
 
 
 def reset(params, fresh, masks, layout):
-    """Incoming and restored entries from ``fresh``; then outgoing entries zero."""
+    """Incoming and unscored entries from ``fresh``; then outgoing entries zero."""
     new = {name: array.copy() for name, array in params.items()}
-    for param, position in entries_to_reset(("incoming", "restored"), params, masks, layout):
+    for param, position in entries_to_reset(("incoming", "unscored"), params, masks, layout):
         new[param][position] = fresh[param][position]
     for param, position in entries_to_reset(("outgoing",), params, masks, layout):
         new[param][position] = 0
@@ -211,6 +211,6 @@ def reset(params, fresh, masks, layout):
 def reset_moments(moments, masks, layout, fresh=None):
     """Every entry that ``reset`` writes: zero, or what ``fresh`` has there."""
     new = {name: None if array is None else array.copy() for name, array in moments.items()}
-    for param, position in entries_to_reset(("incoming", "restored", "outgoing"), moments, masks, layout):
+    for param, position in entries_to_reset(("incoming", "unscored", "outgoing"), moments, masks, layout):
         new[param][position] = 0 if fresh is None else fresh[param][position]
     return new

@@ -6,7 +6,7 @@ from jax import Array
 
 import neuroactivity as na
 from neuroactivity import NeuronGroup, ParamView
-from neuroactivity.patterns import ANY, NEURON, STACK, Pattern, parse
+from neuroactivity.layout.patterns import ANY, NEURON, STACK, Pattern, parse
 from neuroactivity_jax.layouts import Apply, layout_of
 from neuroactivity_jax.tracing import Trace, Value, trace
 from neuroactivity_jax.trees import PyTree, parameters, replace, shapes_of
@@ -70,13 +70,13 @@ def _outputs(group: NeuronGroup, found: Trace, shapes: dict[str, tuple[int, ...]
 
 def _made(group: NeuronGroup, found: Trace) -> list[tuple[ParamView, list[Value]]]:
     """Return where a group is seen that no parameter reads: at the sum with its bias, or at its weight's product."""
-    if len(group.incoming) > 1 or len(group.restored) > 1:
+    if len(group.incoming) > 1 or len(group.unscored) > 1:
         return []
     (weight,) = group.incoming
-    view = group.restored[0] if group.restored else weight
+    view = group.unscored[0] if group.unscored else weight
     if any(NEURON in names and len(names) > 1 for names in view.parsed.axes):  # gates, or heads as neurons
         return []
-    bias = view.param if group.restored else None
+    bias = view.param if group.unscored else None
     return [(view, [made.value for made in found.made if (made.weight, made.bias) == (weight.param, bias)])]
 
 

@@ -67,8 +67,8 @@ def _whole_heads(name: str, projections: list[Module], output: Module | None) ->
     """Describe all projections as one group of heads."""
     stack = "stack " * (len(projections[0].shapes["kernel"]) - 3)
     incoming = [(part.param("kernel"), f"{stack}in neuron dim") for part in projections]
-    restored = [(part.param("bias"), f"{stack}neuron dim") for part in projections if "bias" in part.shapes]
-    group = NeuronGroup(name, incoming, restored, activation=f"{stack}... neuron dim")
+    unscored = [(part.param("bias"), f"{stack}neuron dim") for part in projections if "bias" in part.shapes]
+    group = NeuronGroup(name, incoming, unscored, activation=f"{stack}... neuron dim")
     found: dict[str, list[Listed]] = {part.name: [] for part in projections}
     found[projections[0].name] = [Listed(group)]
     if output is not None and len(output.shapes.get("kernel", ())) == 3 + len(stack.split()):
@@ -80,8 +80,8 @@ def _equinox_heads(name: str, projections: list[Module], heads: int) -> dict[str
     """Describe the projections of one attention layer of Equinox as one group of heads."""
     stack, sizes = "stack " * (len(projections[0].shapes["weight"]) - 2), {"neuron": heads}
     incoming = [(part.param("weight"), f"{stack}(neuron dim) in", sizes) for part in projections]
-    restored = [(part.param("bias"), f"{stack}(neuron dim)", sizes) for part in projections if "bias" in part.shapes]
-    group = NeuronGroup(name, incoming, restored, activation=f"{stack}... (neuron dim)", neurons=heads)
+    unscored = [(part.param("bias"), f"{stack}(neuron dim)", sizes) for part in projections if "bias" in part.shapes]
+    group = NeuronGroup(name, incoming, unscored, activation=f"{stack}... (neuron dim)", neurons=heads)
     return {part.name: [] for part in projections} | {projections[0].name: [Listed(group)]}
 
 

@@ -73,11 +73,11 @@ def _gate_by_gate(
     stack = "stack " * (len(from_hidden[0].shapes[weight]) - 2)
     incoming = [(module.param(weight), f"{stack}in neuron") for module in from_input]
     incoming += [(module.param(weight), f"{stack}other neuron") for module in from_hidden]
-    restored = [
+    unscored = [
         (module.param(bias), f"{stack}neuron") for module in (*from_input, *from_hidden) if bias in module.shapes
     ]
     outgoing = [(module.param(weight), f"{stack}neuron other") for module in from_hidden]
-    return NeuronGroup(name, incoming, restored, outgoing, activation=f"{stack}... neuron")
+    return NeuronGroup(name, incoming, unscored, outgoing, activation=f"{stack}... neuron")
 
 
 def _all_gates(
@@ -102,7 +102,7 @@ def _all_gates(
         recurrent=(second.param(recurrent), stack + order("other"), gates),
         biases=[(bias, f"{stack}(gate neuron)", gates) for bias in biases],
         gates=gates["gate"],
-        restored=[(bias, f"{stack}neuron") for bias in own],
+        unscored=[(bias, f"{stack}neuron") for bias in own],
     )
 
 

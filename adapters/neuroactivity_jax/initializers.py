@@ -9,9 +9,9 @@ import numpy as np
 from jax import Array
 
 import neuroactivity as na
-from neuroactivity.groups import ParamView
-from neuroactivity.patterns import NEURON, Bound
-from neuroactivity.schedule import draw_key
+from neuroactivity.layout.groups import ParamView
+from neuroactivity.layout.patterns import NEURON, BoundPattern
+from neuroactivity.wrapping import derive_key
 from neuroactivity_jax.trees import PyTree, check_like, parameters, shapes_of
 
 __all__ = ["Initializer", "Views", "check_initializer", "drawn_views", "event_key", "fresh_values", "key_data"]
@@ -19,7 +19,7 @@ __all__ = ["Initializer", "Views", "check_initializer", "drawn_views", "event_ke
 Initializer: TypeAlias = Literal["snapshot"] | Callable[[Array], PyTree]
 """``"snapshot"``, or a function from a key to freshly initialised parameters."""
 
-Views: TypeAlias = Mapping[str, Sequence[tuple[ParamView, Bound]]]
+Views: TypeAlias = Mapping[str, Sequence[tuple[ParamView, BoundPattern]]]
 """For each parameter that a reset takes over how its neurons lie in it."""
 
 
@@ -56,9 +56,9 @@ def event_key(data: Array, event: Array | int, *, like: Any) -> Array:
 
 def drawn_views(layout: na.Layout, params: Mapping[str, Array]) -> Views:
     """List the parameters that a reset takes from fresh values."""
-    views: dict[str, list[tuple[ParamView, Bound]]] = {}
+    views: dict[str, list[tuple[ParamView, BoundPattern]]] = {}
     for group in layout.values():
-        for role, view, bound in group.fit(shapes_of(params)).views if group.resettable else ():
+        for role, view, bound in group.bind(shapes_of(params)).views if group.resettable else ():
             if role != "outgoing":
                 views.setdefault(view.param, []).append((view, bound))
     return views
@@ -99,11 +99,11 @@ def fresh_values(initializer: Initializer, key: Array, snapshot: Mapping[str, Ar
             f"initializer: the state holds no snapshot of {unknown[0]!r}; give update the initializer and max_fraction "
             "that init was given"
         )
-    keys = {name: jax.random.fold_in(key, draw_key(0, 0, name) >> 32) for name in views}
+    keys = {name: jax.random.fold_in(key, derive_key(0, 0, name) >> 32) for name in views}
     return {name: _resample(snapshot[name], keys[name], views[name]) for name in views}
 
 
-def _resample(values: Array, key: Array, views: Sequence[tuple[ParamView, Bound]]) -> Array:
+def _resample(values: Array, key: Array, views: Sequence[tuple[ParamView, BoundPattern]]) -> Array:
     """Give each neuron the entries of a neuron drawn at random."""
     for number, (view, bound) in enumerate(views):
         axis = bound.names.index(NEURON)

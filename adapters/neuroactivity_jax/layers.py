@@ -39,7 +39,7 @@ def list_groups(
     """
     params = parameters(tree)
     listed = _by_rule(rule, params)
-    taken = {view.param for entry in listed for view in entry.group.incoming + entry.group.restored}
+    taken = {view.param for entry in listed for view in entry.group.incoming + entry.group.unscored}
     present = _modules(tree)
     modules = {module.name: module for module in present if not taken & {*map(module.param, module.shapes)}}
     apart = list_attention(modules, attention, equinox_heads(tree)) | list_cells(list(modules.values()))
@@ -57,7 +57,7 @@ def _by_rule(rule: Rule | None, params: Mapping[str, Any]) -> list[Listed]:
         return []
     groups: list[NeuronGroup] = []
     for name, value in params.items():
-        if not any(view.param == name for group in groups for view in group.incoming + group.restored):
+        if not any(view.param == name for group in groups for view in group.incoming + group.unscored):
             group = rule(name, value)
             groups += [] if group is None else [group]
     return [Listed(group) for group in groups]

@@ -8,9 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 
 import neuroactivity as na
-from neuroactivity.discovery.find import SharedNeurons, find_layout
-from neuroactivity.discovery.probes import GradientFunction
-from neuroactivity.schedule import draw_key
+from neuroactivity.discovery import GradientFunction, SharedNeurons, discover_layout
+from neuroactivity.wrapping import derive_key
 from neuroactivity_jax.attention import AttentionNeurons
 from neuroactivity_jax.conventions import Convention, Stacked
 from neuroactivity_jax.layers import Rule, list_groups
@@ -82,7 +81,7 @@ def layout_of(
     groups = [entry.group for entry in listed]
     folds = {param: fold for entry in listed for param, fold in entry.folds.items()}
     grad_fn = gradient_function(params, apply, seed=seed)
-    found = find_layout(
+    found = discover_layout(
         groups,
         _folded(grad_fn, params, folds),
         {name: _reshape(np.asarray(value), folds.get(name)) for name, value in parameters(params).items()},
@@ -126,7 +125,7 @@ def _project(output: Any, seed: int) -> Any:
         raise na.LayoutError(f"the model cannot be probed: {what}")
     total = jnp.zeros(())
     for number, leaf in enumerate(leaves):
-        weights = np.random.default_rng(draw_key(seed, number, "projection")).standard_normal(leaf.shape)
+        weights = np.random.default_rng(derive_key(seed, number, "projection")).standard_normal(leaf.shape)
         total = total + jnp.sum(leaf * weights.astype(leaf.dtype))
     return total
 

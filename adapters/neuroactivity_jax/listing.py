@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple, TypeAlias
 
 from neuroactivity import Layout, LayoutError, NeuronGroup, ParamView
-from neuroactivity.patterns import NEURON
+from neuroactivity.layout.patterns import NEURON
 
 __all__ = ["Fold", "Listed", "Module", "Shape", "unfold"]
 
@@ -102,7 +102,7 @@ def _unfold(group: NeuronGroup, folds: Mapping[str, Fold]) -> NeuronGroup:
     def own(views: Iterable[ParamView]) -> list[ParamView]:
         return [folds[view.param].unfold(view) if view.param in folds else view for view in views]
 
-    roles = {role: own(getattr(group, role)) for role in ("incoming", "restored", "outgoing")}
+    roles = {role: own(getattr(group, role)) for role in ("incoming", "unscored", "outgoing")}
     unfolded = NeuronGroup(**{**vars(group), **roles})
     several = unfolded.incoming[0].parsed.neurons
     if several > 1:  # the channels of all heads

@@ -13,7 +13,7 @@ from jax import Array
 import neuroactivity as na
 from neuroactivity.layout import lookup
 from neuroactivity.report import build_report
-from neuroactivity.schedule import interval
+from neuroactivity.wrapping import check_every
 from neuroactivity_jax.initializers import (
     Initializer,
     check_initializer,
@@ -73,7 +73,7 @@ class Resetter:
     def __post_init__(self) -> None:
         if not isinstance(self.layout, na.Layout):
             raise TypeError(f"layout: expected a neuroactivity.Layout, got {self.layout!r}")
-        object.__setattr__(self, "every", interval(self.every))
+        object.__setattr__(self, "every", check_every(self.every))
         na.reset_masks({}, self.tau, max_fraction=self.max_fraction)
         key_data(self.seed)
 
@@ -94,7 +94,7 @@ class Resetter:
             check_initializer(self.initializer, event_key(key, 0, like=self.seed), arrays, views)
             check_state(inner_state, params)
             snapshot = {name: jnp.array(arrays[name]) for name in views} if self.initializer == "snapshot" else {}
-        shapes = {name: group.fit(shapes_of(arrays)).shape for name, group in layout.items()}
+        shapes = {name: group.bind(shapes_of(arrays)).shape for name, group in layout.items()}
         dtypes = {name: _score_dtype(group, arrays) for name, group in layout.items()}
         counts = ("step", "measurements", "resets", "neurons_reset")
         return ActivityState(
@@ -238,7 +238,7 @@ class Resetter:
                     f"group {group.name!r}: a reset would write parameter {foreign[0]!r}, which this optimizer does "
                     "not train; mark the group resettable=False, or train both with one optimizer"
                 )
-            group.fit({param: tuple(array.shape) for param, array in given.items() if array is not None})
+            group.bind({param: tuple(array.shape) for param, array in given.items() if array is not None})
             groups.append(group)
         if not groups:
             raise ValueError(

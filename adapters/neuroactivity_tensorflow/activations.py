@@ -8,8 +8,8 @@ import keras
 import tensorflow as tf
 
 import neuroactivity as na
-from neuroactivity.groups import NeuronGroup, ParamView
-from neuroactivity.patterns import NEURON, Pattern, bind, parse
+from neuroactivity.layout.groups import NeuronGroup, ParamView
+from neuroactivity.layout.patterns import NEURON, Pattern, bind, parse
 from neuroactivity_tensorflow.layers import einsum_letters
 from neuroactivity_tensorflow.layouts import call, layout_of
 from neuroactivity_tensorflow.models import layers_of, own_variables, variables_of
@@ -79,7 +79,7 @@ def _listen(stack: ExitStack, places: Mapping[str, Any], group: NeuronGroup, see
         stack.enter_context(_called(places[reader.param], lambda given, output: seen.append(given)))
         return
     layer = places[group.incoming[0].param]
-    held = {view.param for view in group.incoming + group.restored if view.index is None}
+    held = {view.param for view in group.incoming + group.unscored if view.index is None}
     alone = all(param in held for param, place in places.items() if place is layer)
     if alone:
         stack.enter_context(_called(layer, lambda given, output: seen.append(keras.tree.flatten(output)[0])))

@@ -13,9 +13,9 @@ import numpy as np
 import tensorflow as tf
 
 import neuroactivity as na
-from neuroactivity.groups import ParamView
-from neuroactivity.patterns import NEURON, Bound
-from neuroactivity.schedule import draw_key
+from neuroactivity.layout.groups import ParamView
+from neuroactivity.layout.patterns import NEURON, BoundPattern
+from neuroactivity.wrapping import derive_key
 from neuroactivity_tensorflow.hosts import kept_generators, on_host
 from neuroactivity_tensorflow.models import check_like, own_variables, raw
 
@@ -138,10 +138,10 @@ class FreshValues:
         seed: int,
     ) -> None:
         self._variables, self._initializer, self._seed = variables, initializer, seed
-        self._views: dict[str, list[tuple[ParamView, Bound]]] = {}
+        self._views: dict[str, list[tuple[ParamView, BoundPattern]]] = {}
         shapes = {name: tuple(variable.shape) for name, variable in variables.items()}
         for group in layout.values():
-            for role, view, bound in group.fit(shapes).views:
+            for role, view, bound in group.bind(shapes).views:
                 if group.resettable and role != "outgoing":
                     self._views.setdefault(view.param, []).append((view, bound))
         self._layers, self._snapshot = layers, snapshot
@@ -170,7 +170,7 @@ class FreshValues:
     def _layer(self, name: str, event: Any) -> Any:
         """Draw a parameter as its layer does."""
         path, _, label = name.rpartition("/")
-        variable, words = raw(self._variables[name]), _Words(draw_key(self._seed, 0, name), event)
+        variable, words = raw(self._variables[name]), _Words(derive_key(self._seed, 0, name), event)
         try:
             value = self._layers[path].draw(label, variable, words)
         except (KeyError, ValueError) as error:
@@ -184,7 +184,7 @@ class FreshValues:
     def _resample(self, name: str, event: Any) -> Any:
         """Give each neuron the snapshot's entries of a neuron drawn at random."""
         values = tf.convert_to_tensor(raw(self._snapshot[name]))
-        words = _Words(draw_key(self._seed, 0, name), event)
+        words = _Words(derive_key(self._seed, 0, name), event)
         for view, bound in self._views[name]:
             axis, size = bound.names.index(NEURON), bound.size(NEURON)
             owned = [(i,) for i in range(size)] if view.owners is None else view.owners.positions
@@ -203,7 +203,7 @@ class FreshValues:
 
         def function(number: Any) -> list[Any]:
             assert callable(self._initializer)
-            key = draw_key(self._seed, int(number), "")
+            key = derive_key(self._seed, int(number), "")
             with kept_generators(key):
                 fresh = self._initializer(key)
             missing = [name for name in names if name not in fresh]

@@ -56,15 +56,15 @@ def groups_of(model: Model, *, attention: AttentionNeurons = "channels", rule: R
         groups += [
             group
             for group in _layer_groups(path, layer, attention)
-            if all(view.param in named for view in group.incoming + group.restored)
+            if all(view.param in named for view in group.incoming + group.unscored)
         ]
     if rule is not None:
-        taken = {view.param for group in groups for view in group.incoming + group.restored}
+        taken = {view.param for group in groups for view in group.incoming + group.unscored}
         for name, variable in named.items():
             group = rule(name, variable) if name not in taken else None
             if group is not None:
                 groups.append(group)
-                taken |= {view.param for view in group.incoming + group.restored}
+                taken |= {view.param for view in group.incoming + group.unscored}
     return groups
 
 
@@ -123,7 +123,7 @@ def _convolution(prefix: str, name: str, layer: Any, bias: str | None) -> Iterat
         pattern = f"{kernel} neuron {'one' if copies == 1 else 'copy'}"
         if isinstance(layer, _DEPTHWISE):
             shifts = [(bias, "neuron") if copies == 1 else (bias, "(neuron copy)", {"copy": copies})] if bias else []
-            yield na.conv(name, weight=(f"{prefix}kernel", pattern), restored=shifts, activation=activation)
+            yield na.conv(name, weight=(f"{prefix}kernel", pattern), unscored=shifts, activation=activation)
             return
         yield na.conv(f"{name}/depthwise", weight=(f"{prefix}depthwise_kernel", pattern), activation=activation)
     weight = f"{prefix}{'pointwise_kernel' if isinstance(layer, _SEPARABLE) else 'kernel'}"
@@ -146,13 +146,13 @@ def _einsum(prefix: str, name: str, layer: Any, known: Mapping[str, str] | None 
         return
     names = {letter: f"axis_{letter}" for letter in (*inputs, *outputs)} | dict(known or {})
     names |= {new[0]: "neuron", "...": "..."} | dict.fromkeys(kept, "stack")
-    restored = []
+    unscored = []
     if layer.bias is not None:
-        restored = [(f"{prefix}bias", " ".join(names[letter] for letter in outputs[-len(layer.bias.shape) :]))]
+        unscored = [(f"{prefix}bias", " ".join(names[letter] for letter in outputs[-len(layer.bias.shape) :]))]
     weight = (f"{prefix}kernel", " ".join(names[letter] for letter in kernel))
     last = outputs[-1] == new[0] and not kept
     activation = "... neuron" if last else " ".join(names[letter] for letter in outputs)
-    yield NeuronGroup(name, [weight], restored, activation=activation)
+    yield NeuronGroup(name, [weight], unscored, activation=activation)
 
 
 def _projections(layer: Any) -> dict[str, Any]:

@@ -11,9 +11,8 @@ import numpy as np
 import tensorflow as tf
 
 import neuroactivity as na
-from neuroactivity.discovery.find import SharedNeurons, find_layout
-from neuroactivity.discovery.probes import GradientFunction
-from neuroactivity.schedule import draw_key
+from neuroactivity.discovery import GradientFunction, SharedNeurons, discover_layout
+from neuroactivity.wrapping import derive_key
 from neuroactivity_tensorflow.layers import HEADS, AttentionNeurons, Rule, groups_of
 from neuroactivity_tensorflow.models import Model, dense_gradient, layers_of, raw, variables_of
 
@@ -77,7 +76,7 @@ def layout_of(
     params = {name: raw(variable).numpy() for name, variable in variables_of(model).items()}
     with _explained(example_inputs):
         grad_fn(params)
-    found = find_layout(groups, grad_fn, params, normal=_normal, shared=shared, seed=seed)
+    found = discover_layout(groups, grad_fn, params, normal=_normal, shared=shared, seed=seed)
     return na.Layout([_of_all_heads(group) for group in found.values()])
 
 
@@ -206,7 +205,7 @@ def _project(output: Any, seed: int) -> Any:
     total = tf.zeros((), tf.float64)
     for number, leaf in enumerate(_tensors(output)):
         wide = tf.cast(leaf, tf.float64)
-        total += tf.reduce_sum(wide * _normal(wide, draw_key(seed, number, "projection")))
+        total += tf.reduce_sum(wide * _normal(wide, derive_key(seed, number, "projection")))
     return total
 
 
@@ -225,7 +224,7 @@ def _noisy(inputs: Inputs, seed: int) -> Inputs:
     numbers = count()
 
     def noise(leaf: Any) -> Any:
-        key = draw_key(seed, next(numbers), "inputs")
+        key = derive_key(seed, next(numbers), "inputs")
         if hasattr(leaf, "dtype") and tf.as_dtype(leaf.dtype).is_floating:
             return tf.constant(_normal(leaf, key))
         return leaf
@@ -250,6 +249,6 @@ def _of_all_heads(group: na.NeuronGroup) -> na.NeuronGroup:
 
     roles = {
         role: [na.ParamView(view.param, counted(view.pattern), view.sizes, view.index) for view in getattr(group, role)]
-        for role in ("incoming", "restored", "outgoing")
+        for role in ("incoming", "unscored", "outgoing")
     }
     return na.NeuronGroup(**{**vars(group), **roles, "activation": counted(group.activation)})

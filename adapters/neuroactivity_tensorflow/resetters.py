@@ -12,7 +12,7 @@ import tensorflow as tf
 
 import neuroactivity as na
 from neuroactivity.report import build_report, describe_alerts
-from neuroactivity.schedule import interval
+from neuroactivity.wrapping import check_every
 from neuroactivity_tensorflow.hosts import in_one_place, on_host
 from neuroactivity_tensorflow.initializers import FreshValues, Initializer
 from neuroactivity_tensorflow.layouts import layout_of
@@ -46,7 +46,7 @@ class Resetter(Wrapping):
         on_report: Callable[[na.ActivityReport], None] | None = None,
         name: str | None = None,
     ) -> None:
-        every = interval(every)
+        every = check_every(every)
         if initializer not in ("layer", "snapshot") and not callable(initializer):
             raise ValueError(f"initializer: expected 'layer', 'snapshot' or a function, got {initializer!r}")
         na.reset_masks({}, tau, max_fraction=max_fraction)
@@ -79,7 +79,7 @@ class Resetter(Wrapping):
                     "the optimizer trains none of the model's neuron groups; is it the model's own optimizer?"
                 )
             shapes = {name: tuple(variable.shape) for name, variable in bound.variables.items()}
-            bound.shapes = {name: group.fit(shapes).shape for name, group in bound.owned.items()}
+            bound.shapes = {name: group.bind(shapes).shape for name, group in bound.owned.items()}
             reset = bound.owned if self.max_fraction != 0 else na.Layout([])
             self.inner_optimizer.build(variables)
             bound.slots = slots_of(innermost(self.inner_optimizer), bound.rules) if reset else {}
@@ -108,7 +108,7 @@ class Resetter(Wrapping):
 
     def _snapshot_names(self, reset: na.Layout) -> list[str]:
         groups = [group for group in reset.values() if group.resettable] if self.initializer == "snapshot" else []
-        return list(dict.fromkeys(view.param for group in groups for view in group.incoming + group.restored))
+        return list(dict.fromkeys(view.param for group in groups for view in group.incoming + group.unscored))
 
     def _groups_trained(self, trained: Collection[str], by: str) -> na.Layout:
         """Return the groups that the optimizer or a step trains: only for those are the right gradients known here."""

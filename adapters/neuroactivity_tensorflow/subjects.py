@@ -71,7 +71,7 @@ class Subject:
         layout.validate(named)
         trained = model.values() if isinstance(model, Mapping) else model.trainable_variables
         names = {id(variable): name for name, variable in named.items()}
-        drawn = [view for group in layout.values() if group.resettable for view in group.incoming + group.restored]
+        drawn = [view for group in layout.values() if group.resettable for view in group.incoming + group.unscored]
         layers: dict[str, RebuiltLayer] = {}
         for view in drawn if initializer == "layer" else ():
             path, owner = view.param.rpartition("/")[0], owner_of(model, view.param)

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 
 import neuroactivity as na
-from neuroactivity.groups import NeuronGroup, ParamView
-from neuroactivity.patterns import NEURON, Pattern, bind, parse
+from neuroactivity.layout.groups import NeuronGroup, ParamView
+from neuroactivity.layout.patterns import NEURON, Pattern, bind, parse
 from neuroactivity_torch.layouts import layout_of
 from neuroactivity_torch.models import owner_of, parameters, undisturbed
 
@@ -72,7 +72,7 @@ def _listen(model: nn.Module, group: NeuronGroup, seen: list[Tensor]) -> list[An
     if reader is not None:
         return [owner_of(model, reader.param).register_forward_pre_hook(before)]
     module = owner_of(model, group.incoming[0].param)
-    held = {view.param.rpartition(".")[2] for view in group.incoming + group.restored if view.index is None}
+    held = {view.param.rpartition(".")[2] for view in group.incoming + group.unscored if view.index is None}
     alone = all(name in held for name, _ in module.named_parameters(recurse=False))
     return [module.register_forward_hook(after)] if alone else []
 

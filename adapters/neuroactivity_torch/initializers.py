@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 
 import neuroactivity as na
-from neuroactivity.groups import ParamView
-from neuroactivity.patterns import NEURON, Bound
-from neuroactivity.schedule import draw_key
+from neuroactivity.layout.groups import ParamView
+from neuroactivity.layout.patterns import NEURON, BoundPattern
+from neuroactivity.wrapping import derive_key
 from neuroactivity_torch.models import check_like, owner_of, parameters
 
 __all__ = ["FreshValues", "Initializer"]
@@ -39,10 +39,10 @@ class FreshValues:
 
     def __init__(self, model: nn.Module, layout: na.Layout, initializer: Initializer, *, seed: int) -> None:
         self._model, self._initializer, self._seed = model, initializer, seed
-        self._views: dict[str, list[tuple[ParamView, Bound]]] = {}
+        self._views: dict[str, list[tuple[ParamView, BoundPattern]]] = {}
         shapes = {name: tuple(value.shape) for name, value in parameters(model).items()}
         for group in layout.values():
-            for role, view, bound in group.fit(shapes).views:
+            for role, view, bound in group.bind(shapes).views:
                 if group.resettable and role != "outgoing":
                     self._views.setdefault(view.param, []).append((view, bound))
         self.snapshot: dict[str, Tensor] | None = None
@@ -79,7 +79,7 @@ class FreshValues:
                 f"parameter {name!r}: {type(module).__name__} has no reset_parameters(), so initializer='layer' cannot "
                 "draw fresh values for it; use initializer='snapshot' or a function from a key to fresh parameters"
             )
-        with _seeded(draw_key(self._seed, event, name)):
+        with _seeded(derive_key(self._seed, event, name)):
             initialise()
         return dict(module.named_parameters(recurse=False))[name.rpartition(".")[2]]
 
@@ -87,7 +87,7 @@ class FreshValues:
         """Give each neuron the snapshot's entries of a neuron drawn at random."""
         assert self.snapshot is not None
         values = self.snapshot[name]
-        generator = torch.Generator().manual_seed(draw_key(self._seed, event, name))
+        generator = torch.Generator().manual_seed(derive_key(self._seed, event, name))
         for view, bound in self._views[name]:
             axis = bound.names.index(NEURON)
             owned = [[i] for i in range(bound.sizes[axis])] if view.owners is None else view.owners.positions
@@ -101,7 +101,7 @@ class FreshValues:
 
     def _call(self, event: int, names: list[str]) -> dict[str, Tensor]:
         assert callable(self._initializer)
-        key = draw_key(self._seed, event, "")
+        key = derive_key(self._seed, event, "")
         with _seeded(key):
             fresh = self._initializer(key)
         missing = [name for name in names if name not in fresh]

@@ -56,12 +56,12 @@ def groups_of(
         if listed and (parametrize.is_parametrized(module) or hasattr(module, "weight_g")):
             reparametrised.append(path)
     if rule is not None:
-        taken = {view.param for group in groups for view in group.incoming + group.restored}
+        taken = {view.param for group in groups for view in group.incoming + group.unscored}
         for name, parameter in named.items():
             group = rule(name, parameter) if name not in taken else None
             if group is not None:
                 groups.append(group)
-                taken |= {view.param for view in group.incoming + group.restored}
+                taken |= {view.param for view in group.incoming + group.unscored}
     if reparametrised:
         warnings.warn(
             f"the weights of {', '.join(reparametrised)} are computed from other parameters (weight_norm, "
@@ -124,8 +124,8 @@ def _attention(
             else [ParamView(f"{prefix}{part[0]}_proj_weight", "(neuron dim) in", heads) for part in parts]
         )
         biases = [ParamView(f"{prefix}in_proj_bias", "(qkv neuron dim)", {"qkv": 3, **heads})]
-        restored = biases if module.in_proj_bias is not None else []
-        yield NeuronGroup(name, views, restored, activation="... (neuron dim)", neurons=module.num_heads)
+        unscored = biases if module.in_proj_bias is not None else []
+        yield NeuronGroup(name, views, unscored, activation="... (neuron dim)", neurons=module.num_heads)
         return
     for number, part in enumerate(parts):
         before, behind = (-1,) * (number * width), (-1,) * ((2 - number) * width)
@@ -134,10 +134,10 @@ def _attention(
             view = ParamView(f"{prefix}in_proj_weight", "neuron in", index=index)
         else:
             view = ParamView(f"{prefix}{part[0]}_proj_weight", "neuron in")
-        restored = (
+        unscored = (
             [ParamView(f"{prefix}in_proj_bias", "neuron", index=index)] if module.in_proj_bias is not None else []
         )
-        yield NeuronGroup(f"{prefix}{part}", [view], restored)
+        yield NeuronGroup(f"{prefix}{part}", [view], unscored)
 
 
 def _recurrent(prefix: str, name: str, module: nn.Module) -> Iterator[NeuronGroup]:

@@ -10,9 +10,8 @@ from torch.func import functional_call
 from torch.utils import _pytree as pytree
 
 import neuroactivity as na
-from neuroactivity.discovery.find import SharedNeurons, find_layout
-from neuroactivity.discovery.probes import GradientFunction
-from neuroactivity.schedule import draw_key
+from neuroactivity.discovery import GradientFunction, SharedNeurons, discover_layout
+from neuroactivity.wrapping import derive_key
 from neuroactivity_torch.layers import AttentionNeurons, Rule, groups_of
 from neuroactivity_torch.models import parameters, undisturbed
 
@@ -78,7 +77,7 @@ def layout_of(
             raise na.LayoutError(
                 f"example_inputs: the model fails with inputs like these ({shapes}): {error}"
             ) from error
-        return find_layout(groups, grad_fn, parameters(model), normal=_normal, shared=shared, seed=seed)
+        return discover_layout(groups, grad_fn, parameters(model), normal=_normal, shared=shared, seed=seed)
 
 
 def gradient_function(model: nn.Module, *example_inputs: Any, seed: int = 0) -> GradientFunction:
@@ -100,7 +99,7 @@ def gradient_function(model: nn.Module, *example_inputs: Any, seed: int = 0) -> 
     def grad_fn(params: dict[str, Tensor]) -> Mapping[str, Tensor | None]:
         leaves = {name: value.detach().requires_grad_() for name, value in params.items()}
         buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
-        with undisturbed(model, seed=draw_key(seed, 0, "model")), _without_cudnn(model), torch.enable_grad():
+        with undisturbed(model, seed=derive_key(seed, 0, "model")), _without_cudnn(model), torch.enable_grad():
             _examine(model)
             scalar = _project(functional_call(model, {**leaves, **buffers}, inputs), seed)
             gradients = torch.autograd.grad(scalar, list(leaves.values()), allow_unused=True)
@@ -125,7 +124,7 @@ def _project(output: Any, seed: int) -> Tensor:
         raise na.LayoutError(f"the model cannot be probed: {what}; give layout=")
     total = torch.zeros(())
     for number, leaf in enumerate(leaves):
-        generator = torch.Generator().manual_seed(draw_key(seed, number, "projection"))
+        generator = torch.Generator().manual_seed(derive_key(seed, number, "projection"))
         weights = torch.randn(leaf.shape, generator=generator).to(leaf)
         total = total.to(leaf) + (leaf * weights).sum()
     return total
@@ -143,7 +142,7 @@ def _tensors(output: Any, depth: int = 4) -> Iterator[Tensor]:
 
 def _noisy(inputs: tuple[Any, ...], seed: int) -> tuple[Any, ...]:
     """Replace floating-point inputs by noise, so that neurons differ."""
-    generator = torch.Generator().manual_seed(draw_key(seed, 0, "inputs"))
+    generator = torch.Generator().manual_seed(derive_key(seed, 0, "inputs"))
 
     def noise(leaf: Any) -> Any:
         if isinstance(leaf, Tensor) and leaf.is_floating_point():

@@ -11,7 +11,7 @@ from torch.optim import Optimizer
 
 import neuroactivity as na
 from neuroactivity.report import build_report, describe_alerts
-from neuroactivity.schedule import interval, is_due
+from neuroactivity.wrapping import check_every, is_due
 from neuroactivity_torch.activations import activations
 from neuroactivity_torch.initializers import FreshValues, Initializer
 from neuroactivity_torch.layouts import layout_of
@@ -42,7 +42,7 @@ class _Resetter(ABC):
         seed: int = 0,
         on_report: Callable[[na.ActivityReport], None] | None = None,
     ) -> None:
-        every = interval(every)
+        every = check_every(every)
         na.reset_masks({}, tau, max_fraction=max_fraction)
         self.model, self.optimizer = model, optimizer
         self.layout = layout_of(model, *_as_tuple(example_inputs)) if layout is None else layout
@@ -107,7 +107,7 @@ class _Resetter(ABC):
         """Reset the masked neurons: everything is built before the first value is written."""
         named = dict(self.model.named_parameters())
         params = {name: parameter.detach() for name, parameter in named.items()}
-        drawn = {view.param for name in masks for view in self._owned[name].incoming + self._owned[name].restored}
+        drawn = {view.param for name in masks for view in self._owned[name].incoming + self._owned[name].unscored}
         fresh = self._fresh.draw(self.resets + 1, sorted(drawn))
         new = na.reset(params, fresh, masks, self._owned)
         pairs = [(params[name], value) for name, value in new.items() if value is not params[name]]

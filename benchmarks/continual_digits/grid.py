@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from benchmarks.continual_digits.__main__ import run
 from benchmarks.continual_digits.record import LAST, read, settings, write
 from benchmarks.continual_digits.study import Study
-from neuroactivity.tables import table
+from neuroactivity.tables import format_table
 from reference_agents.commandline import parse
 from reference_agents.comparing.statistics import interquartile_mean, stratified_bootstrap
 from reference_agents.errors import UsageError
@@ -127,7 +127,7 @@ def page(command: Command, records: Mapping[str, Mapping[str, Mapping[str, Any]]
         header = ("network", "reset", "accuracy", "95 % interval", "inactive (GraMa)", "dormant", "resets")
         rows = [row(record) for record in found.values()]
         lines += ["", f"## {section}", "", f"![{section}](continual_digits_{number}.png)", "", "```text"]
-        lines += [*table(header, rows, words=header[:2]), "```"]
+        lines += [*format_table(header, rows, words=header[:2]), "```"]
     return "\n".join(lines) + "\n"
 
 

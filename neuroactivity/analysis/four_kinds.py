@@ -5,7 +5,7 @@ import numbers
 from typing import NamedTuple
 
 from neuroactivity.analysis.checks import check_shape, names_of
-from neuroactivity.arrays import Array, Arrays, namespace, together, untransformed
+from neuroactivity.arrays import Array, Arrays, map_batched, namespace, no_autograph
 from neuroactivity.errors import LayoutError
 
 __all__ = ["Kinds", "kinds"]
@@ -27,7 +27,7 @@ class Kinds(NamedTuple):
     low_low: Array
 
 
-@untransformed
+@no_autograph
 def kinds(activation_scores: Arrays, gradient_scores: Arrays, /, *, fraction: float = 0.25) -> dict[str, Kinds]:
     r"""Tell four kinds of neurons apart: high or low activation score, high or low gradient score.
 
@@ -75,7 +75,7 @@ def kinds(activation_scores: Arrays, gradient_scores: Arrays, /, *, fraction: fl
     def level(scores: Array) -> Array:
         return _level(scores, fraction)
 
-    activation, gradient = together(level, activation_scores), together(level, gradient_scores)
+    activation, gradient = map_batched(level, activation_scores), map_batched(level, gradient_scores)
     return {
         name: Kinds(*[(activation[name] == a) & (gradient[name] == g) for a in (1, -1) for g in (1, -1)])
         for name in activation_scores

@@ -1,15 +1,15 @@
 """Networks without some of their neurons."""
 
-from neuroactivity.arrays import Array, Arrays, untransformed
+from neuroactivity.arrays import Array, Arrays, no_autograph
 from neuroactivity.layout import Layout
 from neuroactivity.resets import reset_moments
 
 __all__ = ["prune"]
 
 
-@untransformed
+@no_autograph
 def prune(params: Arrays, /, masks: Arrays, layout: Layout) -> dict[str, Array]:
-    """Remove the masked neurons: their incoming, restored and outgoing entries become zero.
+    """Remove the masked neurons: their incoming, unscored and outgoing entries become zero.
 
     All other entries keep their bits. Where a group's outgoing entries are known, the network then computes what it
     would compute with the neurons cut out. It does not in two cases: a neuron in front of a normalisation still takes

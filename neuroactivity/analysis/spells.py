@@ -8,7 +8,7 @@ from typing import Any, Literal, TypeAlias
 from neuroactivity.analysis.checks import check_shape, members, names_of
 from neuroactivity.arrays import dtype_name, namespace
 from neuroactivity.errors import LayoutError
-from neuroactivity.tables import table
+from neuroactivity.tables import format_table
 
 __all__ = ["Series", "Spell", "lifetime_table", "lifetimes"]
 
@@ -149,4 +149,4 @@ def lifetime_table(spells: Mapping[str, Iterable[Spell]], /) -> str:
         share = f"{100 * counts[-1] / len(ends):.1f}%" if ends else "n/a"
         extent = (f"{statistics.median(lengths):g}", str(max(lengths))) if lengths else ("", "")
         rows.append((name, *map(str, counts), share, *extent))
-    return "\n".join(table(header, rows, words=("group",)))
+    return "\n".join(format_table(header, rows, words=("group",)))

@@ -14,18 +14,19 @@ __all__ = [
     "Array",
     "Arrays",
     "accumulation_dtype",
+    "asarray_like",
+    "cache_outside_compile",
     "check_array",
+    "check_like",
     "compiling",
-    "constant",
-    "dense",
     "dtype_name",
     "is_tensorflow",
+    "map_batched",
     "namespace",
-    "remember",
+    "no_autograph",
     "shape_of",
+    "to_dense",
     "to_list",
-    "together",
-    "untransformed",
 ]
 
 P = ParamSpec("P")
@@ -58,7 +59,7 @@ def compiling() -> bool:
     return "torch" in sys.modules and bool(sys.modules["torch"].compiler.is_compiling())
 
 
-def remember(function: Callable[..., R]) -> Callable[..., R]:
+def cache_outside_compile(function: Callable[..., R]) -> Callable[..., R]:
     """Keep what a function of hashable arguments returned, but not under ``torch.compile``, which traces no caches."""
     remembering = functools.lru_cache(maxsize=128)(function)
 
@@ -69,7 +70,7 @@ def remember(function: Callable[..., R]) -> Callable[..., R]:
     return call
 
 
-def untransformed(function: Callable[P, R]) -> Callable[P, R]:
+def no_autograph(function: Callable[P, R]) -> Callable[P, R]:
     """Have ``tf.function`` trace a function as it is: its AutoGraph would rewrite all that the function calls.
 
     The mark is the one that ``tf.autograph.experimental.do_not_convert`` sets.
@@ -123,6 +124,14 @@ def check_array(array: Array) -> None:
     _namespace(array)
 
 
+def check_like(value: Array, old: Array, where: str) -> None:
+    """Raise a ``LayoutError`` unless a value has the shape and dtype of what it is to replace."""
+    shape, expected = tuple(getattr(value, "shape", ())), tuple(old.shape)
+    dtype, wanted = dtype_name(getattr(value, "dtype", type(value).__name__)), dtype_name(old.dtype)
+    if (shape, dtype) != (expected, wanted):
+        raise LayoutError(f"{where}: expected shape {expected} and dtype {wanted}, got {shape} and {dtype}")
+
+
 def shape_of(array: Array, where: str, *names: str) -> tuple[int, ...]:
     """Return the shape of an array, whose entries may be symbolic but whose sizes may not.
 
@@ -135,7 +144,7 @@ def shape_of(array: Array, where: str, *names: str) -> tuple[int, ...]:
     return tuple(shape)
 
 
-def dense(array: Array) -> Array:
+def to_dense(array: Array) -> Array:
     """Return a gradient that TensorFlow or PyTorch holds in a sparse form as an array, any other as it is."""
     if getattr(array, "is_sparse", False):  # a tensor of PyTorch
         return array.to_dense()
@@ -158,7 +167,7 @@ def accumulation_dtype(xp: Any, dtype: Any) -> Any:
     raise LayoutError(f"expected a real floating dtype, got {dtype_name(dtype)}")
 
 
-def constant(values: tuple[int, ...] | tuple[bool, ...] | float, *, like: Array, dtype: Any) -> Array:
+def asarray_like(values: tuple[int, ...] | tuple[bool, ...] | float, *, like: Array, dtype: Any) -> Array:
     """Make an array of fixed values, or of one, on the device of ``like``."""
     return namespace(like).asarray(values, dtype=dtype, device=_device(like))
 
@@ -168,7 +177,7 @@ def _device(array: Array) -> Any:
     return array.device if own else array_api_compat.device(array)
 
 
-def together(function: Callable[[Array], Array], arrays: Arrays) -> dict[str, Array]:
+def map_batched(function: Callable[[Array], Array], arrays: Arrays) -> dict[str, Array]:
     """Apply a function of the last axis, from an array to one of its shape, in one go to all arrays that are alike."""
     alike: defaultdict[tuple[Any, ...], list[str]] = defaultdict(list)
     for name, array in arrays.items():

@@ -7,8 +7,8 @@ from itertools import compress
 from typing import TypeAlias
 
 from neuroactivity.discovery.probes import Axis
-from neuroactivity.groups import ParamView
-from neuroactivity.patterns import NEURON, STACK, parse
+from neuroactivity.layout.groups import ParamView
+from neuroactivity.layout.patterns import NEURON, STACK, parse
 
 __all__ = ["Feeds", "Reading", "Suspects", "complete", "decode", "feeding_view"]
 

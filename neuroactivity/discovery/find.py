@@ -2,18 +2,20 @@
 
 import math
 import warnings
-from collections.abc import Callable, Sequence
-from typing import Literal, TypeAlias
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Literal, TypeAlias
 
 from neuroactivity.arrays import Array, Arrays, namespace
+from neuroactivity.discovery.merging import MergedAxes, merge, split_views
 from neuroactivity.discovery.probes import GradientFunction, is_vector
 from neuroactivity.discovery.search import discover_outgoing
-from neuroactivity.errors import ActivityWarning, LayoutError
-from neuroactivity.groups import NeuronGroup
+from neuroactivity.errors import ActivityWarning, LayoutError, check_choice
 from neuroactivity.layout import Layout
-from neuroactivity.schedule import draw_key
+from neuroactivity.layout.groups import NeuronGroup
+from neuroactivity.wrapping import derive_key
 
-__all__ = ["Normal", "SharedNeurons", "find_layout", "redraw"]
+__all__ = ["Normal", "Rule", "SharedNeurons", "discover_layout", "groups_by_rule", "redraw"]
 
 SharedNeurons: TypeAlias = Literal["incoming", "skip"]
 """What a reset does to neurons that are read only together with other groups."""
@@ -21,25 +23,42 @@ SharedNeurons: TypeAlias = Literal["incoming", "skip"]
 Normal: TypeAlias = Callable[[Array, int], Array]
 """From an array and a key to standard normal numbers of the array's shape and dtype."""
 
+Rule: TypeAlias = Callable[[str, Any], NeuronGroup | None]
+"""From the name and the value of a parameter to its group, or ``None`` to leave it to what is known of layers."""
+
 _DRAWS = 16
 
 
-def find_layout(
+def groups_by_rule(rule: Rule | None, params: Mapping[str, Any]) -> list[NeuronGroup]:
+    """List the groups that a user's rule makes, which is asked first: of every parameter that it has not taken yet."""
+    groups: list[NeuronGroup] = []
+    taken: set[str] = set()
+    for name, value in params.items() if rule is not None else ():
+        group = None if name in taken or rule is None else rule(name, value)
+        if group is not None:
+            groups.append(group)
+            taken |= {view.param for view in group.incoming + group.unscored}
+    return groups
+
+
+def discover_layout(
     groups: Sequence[NeuronGroup],
     grad_fn: GradientFunction,
     params: Arrays,
     *,
     normal: Normal,
+    merged: Mapping[str, MergedAxes] | None = None,
     shared: SharedNeurons = "incoming",
     seed: int = 0,
 ) -> Layout:
     """Find what the listed groups feed; the part of ``layout_of`` that no framework matters to.
 
     Args:
-        groups: The groups with their incoming and restored parameters.
+        groups: The groups with their incoming and unscored parameters.
         grad_fn: As for :func:`neuroactivity.discover_outgoing`.
         params: The model's parameters by name.
         normal: The library's normal random numbers.
+        merged: The parameters that discovery is to see in another shape, in which the groups describe them.
         shared: Whether neurons that are read only together with others are reset, incoming parameters only, or skipped.
         seed: Seed of the draws and the probes.
 
@@ -47,11 +66,17 @@ def find_layout(
         LayoutError: If a group does not fit the parameters.
         ValueError: If ``shared`` is neither of the two.
     """
-    if shared not in ("incoming", "skip"):
-        raise ValueError(f"shared: expected 'incoming' or 'skip', got {shared!r}")
-    listed = Layout(groups)
-    draws = [redraw(params, listed, normal, number=number, seed=seed) for number in range(_DRAWS)]
-    found = discover_outgoing(listed, grad_fn, draws, seed=seed)
+    check_choice("shared", shared, ("incoming", "skip"))
+    merged, shapes = merged or {}, {name: tuple(value.shape) for name, value in params.items()}
+
+    def merged_gradients(values: dict[str, Array]) -> Mapping[str, Array | None]:
+        own = {name: namespace(value).reshape(value, shapes[name]) for name, value in values.items()}
+        grads = grad_fn(own)
+        return {name: None if value is None else merge(value, merged.get(name)) for name, value in grads.items()}
+
+    listed, seen = Layout(groups), {name: merge(value, merged.get(name)) for name, value in params.items()}
+    draws = [redraw(seen, listed, normal, number=number, seed=seed) for number in range(_DRAWS)]
+    found = discover_outgoing(listed, merged_gradients if merged else grad_fn, draws, seed=seed)
     unreached = [name for name, group in found.items() if group.reason == "no gradient reaches it"]
     if unreached:
         warnings.warn(
@@ -60,14 +85,10 @@ def find_layout(
             ActivityWarning,
             stacklevel=3,
         )
-    if shared == "incoming":
-        return found
-    return Layout(
-        [
-            NeuronGroup(**{**vars(group), "resettable": group.resettable and group.status != "shared"})
-            for group in found.values()
-        ]
-    )
+    if shared == "skip":
+        skipped = {name for name, group in found.items() if group.status == "shared"}
+        found = Layout([replace(g, resettable=g.resettable and g.name not in skipped) for g in found.values()])
+    return split_views(found, groups, merged) if merged else found
 
 
 def redraw(params: Arrays, layout: Layout, normal: Normal, *, number: int, seed: int) -> dict[str, Array]:
@@ -79,7 +100,7 @@ def redraw(params: Arrays, layout: Layout, normal: Normal, *, number: int, seed:
     drawn: dict[str, Array] = {}
     kinds = _kinds(params, layout)
     for name, old in params.items():
-        xp, noise = namespace(old), normal(old, draw_key(seed, number, name))
+        xp, noise = namespace(old), normal(old, derive_key(seed, number, name))
         if noise.shape != old.shape or noise.dtype != old.dtype:
             raise LayoutError(f"parameter {name!r}: expected noise like it, got {noise.dtype} of shape {noise.shape}")
         match kinds.get(name):
@@ -98,11 +119,11 @@ def _kinds(params: Arrays, layout: Layout) -> dict[str, str | int]:
     """Say of each parameter in a group whether it is a scale, a shift, or a weight of so many entries a neuron."""
     kinds: dict[str, str | int] = {}
     for group in layout.values():
-        fit = group.fit({name: tuple(value.shape) for name, value in params.items()})
+        fit = group.bind({name: tuple(value.shape) for name, value in params.items()})
         for role, view, bound in fit.views:
             if role == "incoming":
                 owned = math.prod(fit.shape) if view.owners is None else len(view.owners.index)
                 kinds[view.param] = "scale" if is_vector(view) else max(1, math.prod(bound.sizes) // owned)
-            elif role == "restored":
+            elif role == "unscored":
                 kinds.setdefault(view.param, "shift")
     return kinds

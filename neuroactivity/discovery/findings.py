@@ -5,8 +5,8 @@ from dataclasses import dataclass, field, replace
 
 from neuroactivity.discovery.decoding import Feeds, Reading, complete, feeding_view
 from neuroactivity.discovery.probes import Axis, Prober, is_vector
-from neuroactivity.groups import ParamView
-from neuroactivity.patterns import NEURON
+from neuroactivity.layout.groups import ParamView
+from neuroactivity.layout.patterns import NEURON
 
 __all__ = ["Finding", "Link", "directly", "interpret", "is_telling", "views_of"]
 
@@ -89,7 +89,7 @@ def _vanishes_whole(prober: Prober, owner: str, unit: str, readings: Mapping[Axi
 
     Without a bias, scales and weights with an axis called ``one`` are taken to read, all others to be multiplied.
     """
-    biases = [view for view in prober.layout[owner].restored if (view.param, 0) in readings]
+    biases = [view for view in prober.layout[owner].unscored if (view.param, 0) in readings]
     if biases:
         return any(readings[bias.param, len(bias.parsed.axes) - 1].feeds(unit) for bias in biases)
     view = prober.layout[owner].incoming[0]
@@ -142,7 +142,7 @@ def _steps(prober: Prober, link: Link) -> list[tuple[str, Feeds]]:
     return [
         (group.name, dict.fromkeys(range(prober.neurons[group.name]), source))
         for group in groups
-        if not group.restored and len(group.incoming) == 1
+        if not group.unscored and len(group.incoming) == 1
     ]
 
 

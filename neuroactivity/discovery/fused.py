@@ -1,14 +1,15 @@
 """Try a layer that computes several things at once as fewer neurons, each with a row in every part."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 
 from neuroactivity.discovery.decoding import Reading, complete, feeding_view
 from neuroactivity.discovery.findings import Finding, Link, directly, is_telling
 from neuroactivity.discovery.probes import Axis, Prober
 from neuroactivity.discovery.proof import prove
-from neuroactivity.groups import NeuronGroup, ParamView
 from neuroactivity.layout import Layout
-from neuroactivity.patterns import NEURON
+from neuroactivity.layout.groups import NeuronGroup, ParamView
+from neuroactivity.layout.patterns import NEURON
 
 __all__ = ["regroup"]
 
@@ -40,7 +41,7 @@ def regroup(
             for view in group.incoming
         ):
             continue
-        own = {view.param for view in group.incoming + group.restored}
+        own = {view.param for view in group.incoming + group.unscored}
         others = [reading for (param, _), reading in readings.items() if param not in own]
         feeding = {neuron for reading in others for neuron in reading.feeds(name).values()}
         if len(feeding) == prober.neurons[name]:
@@ -54,7 +55,7 @@ def regroup(
             outgoing = [_view(prober, link, max(owner) + 1) for link in direct]
             trial = prober.replace(Layout([g if g.name != name else candidate for g in prober.layout.values()]))
             if name in prove(trial, {name: [name]}, {name: outgoing}):
-                found[name] = NeuronGroup(**{**vars(candidate), "outgoing": outgoing})
+                found[name] = replace(candidate, outgoing=tuple(outgoing))
                 break
     return found
 
@@ -85,9 +86,11 @@ def _rewrite(group: NeuronGroup, axis: str, sizes: dict[str, int]) -> NeuronGrou
         pattern = " ".join(axis if part == NEURON else part for part in view.pattern.split())
         return ParamView(view.param, pattern, {**view.sizes, **sizes})
 
-    views = {role: [rewrite(view) for view in getattr(group, role)] for role in ("incoming", "restored")}
-    heads = {"neurons": sizes[NEURON], "activation": f"... ({NEURON} dim)"} if NEURON in sizes else {}
-    return NeuronGroup(**{**vars(group), **views, **heads})
+    incoming, unscored = tuple(map(rewrite, group.incoming)), tuple(map(rewrite, group.unscored))
+    coarser = replace(group, incoming=incoming, unscored=unscored)
+    if NEURON not in sizes:
+        return coarser
+    return replace(coarser, neurons=sizes[NEURON], activation=f"... ({NEURON} dim)")
 
 
 def _links(prober: Prober, name: str, owner: list[int], readings: Mapping[Axis, Reading]) -> list[Link]:

@@ -4,12 +4,12 @@ import random
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TypeAlias
 
-from neuroactivity.arrays import Array, Arrays, constant, magnitude_sum, namespace, to_list
+from neuroactivity.arrays import Array, Arrays, asarray_like, magnitude_sum, namespace, to_list
 from neuroactivity.errors import LayoutError
-from neuroactivity.groups import Fit, ParamView
 from neuroactivity.layout import Layout
-from neuroactivity.patterns import NEURON, STACK, Bound, neuron_sums, thin_mask
-from neuroactivity.schedule import draw_key
+from neuroactivity.layout.groups import BoundGroup, ParamView
+from neuroactivity.layout.patterns import NEURON, STACK, BoundPattern, broadcastable_mask, neuron_sums
+from neuroactivity.wrapping import derive_key
 
 __all__ = ["LEVELS", "Axis", "Chosen", "GradientFunction", "Prober", "is_vector"]
 
@@ -30,7 +30,7 @@ class Prober:
     """A model under examination: its groups, its gradient function, and the parameter values to examine it with.
 
     Args:
-        layout: The neuron groups with their incoming and restored parameters.
+        layout: The neuron groups with their incoming and unscored parameters.
         grad_fn: From parameters to gradients.
         draws: Parameter mappings; their values differ, the model's structure does not.
         seed: Seed of the choice of neurons.
@@ -43,9 +43,9 @@ class Prober:
             layout.validate(draw)
         self.layout, self._grad_fn, self._draws, self._seed = layout, grad_fn, draws, seed
         self.shapes = {name: tuple(value.shape) for name, value in draws[0].items()}
-        self.fits: dict[str, Fit] = {name: group.fit(self.shapes) for name, group in layout.items()}
+        self.fits: dict[str, BoundGroup] = {name: group.bind(self.shapes) for name, group in layout.items()}
         self.neurons = {name: fit.shape[-1] for name, fit in self.fits.items()}
-        self.owners: dict[str, list[tuple[str, ParamView, Bound]]] = {}
+        self.owners: dict[str, list[tuple[str, ParamView, BoundPattern]]] = {}
         for name, fit in self.fits.items():
             for role, view, bound in fit.views:
                 if role != "outgoing":
@@ -63,25 +63,25 @@ class Prober:
 
     def generator(self, *purpose: object) -> random.Random:
         """Return a generator that depends on the seed and the purpose alone."""
-        return random.Random(draw_key(self._seed, 0, "/".join(map(str, purpose))))
+        return random.Random(derive_key(self._seed, 0, "/".join(map(str, purpose))))
 
     def gradients(self, params: dict[str, Array]) -> Mapping[str, Array | None]:
         """Evaluate the gradient function."""
         return self._grad_fn(params)
 
     def silence(self, params: dict[str, Array], chosen: Chosen, level: float = 0.0) -> None:
-        """Set the chosen neurons' incoming parameters to zero and their restored ones to ``level``."""
+        """Set the chosen neurons' incoming parameters to zero and their unscored ones to ``level``."""
         for name, neurons in chosen.items():
             own = [(view, bound, role) for role, view, bound in self.fits[name].views if role != "outgoing"]
             self._fill(
-                params, name, neurons, [(v, bound, level if role == "restored" else 0.0) for v, bound, role in own]
+                params, name, neurons, [(v, bound, level if role == "unscored" else 0.0) for v, bound, role in own]
             )
 
     def cut(self, params: dict[str, Array], chosen: Chosen, outgoing: Mapping[str, Sequence[ParamView]]) -> None:
         """Set the entries that the chosen neurons feed to zero."""
         for name, neurons in chosen.items():
             views = outgoing.get(name, ())
-            bounds = [self.layout[name].bind(view, self.shapes[view.param], self.neurons[name]) for view in views]
+            bounds = [self.layout[name].bind_view(view, self.shapes[view.param], self.neurons[name]) for view in views]
             self._fill(params, name, neurons, [(view, bound, 0.0) for view, bound in zip(views, bounds, strict=True)])
 
     def _fill(
@@ -89,20 +89,20 @@ class Prober:
         params: dict[str, Array],
         name: str,
         neurons: frozenset[int],
-        entries: Sequence[tuple[ParamView, Bound, float]],
+        entries: Sequence[tuple[ParamView, BoundPattern, float]],
     ) -> None:
         """Set the entries of the chosen neurons in each view to a value."""
         if not neurons or not entries:
             return
         like = params[entries[0][0].param]
         chosen = tuple([neuron in neurons for neuron in range(self.neurons[name])])
-        mask = constant(chosen, like=like, dtype=namespace(like).bool)
+        mask = asarray_like(chosen, like=like, dtype=namespace(like).bool)
         for view, bound, value in entries:
             old = params[view.param]
             xp = namespace(old)
             filled = xp.where(
-                thin_mask(mask, bound, view.owners),
-                constant(value, like=old, dtype=old.dtype),
+                broadcastable_mask(mask, bound, view.owners),
+                asarray_like(value, like=old, dtype=old.dtype),
                 xp.reshape(old, bound.sizes),
             )
             params[view.param] = xp.reshape(filled, tuple(old.shape))
@@ -123,9 +123,11 @@ class Prober:
             if role == "incoming" and is_vector(view):
                 params[view.param] = xp.zeros_like(old)
                 continue
-            rows = xp.take(xp.reshape(old, bound.sizes), constant(tuple(source), like=old, dtype=xp.int32), axis=axis)
+            rows = xp.take(
+                xp.reshape(old, bound.sizes), asarray_like(tuple(source), like=old, dtype=xp.int32), axis=axis
+            )
             thin = tuple([size if i == axis else 1 for i, size in enumerate(bound.sizes)])
-            signs = xp.reshape(xp.astype(constant(tuple(sign), like=old, dtype=xp.int32), old.dtype), thin)
+            signs = xp.reshape(xp.astype(asarray_like(tuple(sign), like=old, dtype=xp.int32), old.dtype), thin)
             params[view.param] = xp.reshape(rows * signs, tuple(old.shape))
 
     def live_axes(
@@ -147,7 +149,7 @@ class Prober:
         return live
 
     def live_neurons(self, grads: Mapping[str, Array | None], name: str) -> list[bool]:
-        """For each neuron of a group: is any gradient of its incoming or restored parameters nonzero?"""
+        """For each neuron of a group: is any gradient of its incoming or unscored parameters nonzero?"""
         live = [False] * self.neurons[name]
         for role, view, bound in self.fits[name].views:
             gradient = grads.get(view.param)

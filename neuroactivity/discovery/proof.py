@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from neuroactivity.arrays import namespace
 from neuroactivity.discovery.probes import Prober
-from neuroactivity.groups import ParamView
+from neuroactivity.layout.groups import ParamView
 
 __all__ = ["pass_through", "prove"]
 

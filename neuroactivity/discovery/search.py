@@ -1,6 +1,7 @@
 """Find what every neuron group feeds, stage by stage, from the plain cases to those that cannot be proved."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from neuroactivity.arrays import Arrays, namespace
 from neuroactivity.discovery.decoding import Reading
@@ -10,8 +11,8 @@ from neuroactivity.discovery.probes import LEVELS, Axis, GradientFunction, Probe
 from neuroactivity.discovery.proof import pass_through, prove
 from neuroactivity.discovery.series import probe_pairs, probe_quarters
 from neuroactivity.discovery.streams import streams
-from neuroactivity.groups import NeuronGroup, ParamView
 from neuroactivity.layout import Layout
+from neuroactivity.layout.groups import NeuronGroup, ParamView
 
 __all__ = ["discover_outgoing"]
 
@@ -27,7 +28,7 @@ def discover_outgoing(layout: Layout, grad_fn: GradientFunction, draws: Sequence
     entries of a random half of the neurons zeroed, exactly those neurons must lose their gradients.
 
     Args:
-        layout: The neuron groups with their incoming and restored parameters; outgoing views are not needed.
+        layout: The neuron groups with their incoming and unscored parameters; outgoing views are not needed.
         grad_fn: From a parameter mapping to the gradients of one scalar of the model's outputs, ``None`` where there is
             none. The scalar is a fixed random projection of all outputs, and the model is deterministic.
         draws: Parameter mappings with redrawn values, about 16: weights from an initialiser, biases and shifts as 1
@@ -102,14 +103,15 @@ class _Search:
             group, found = self.coarser.get(name, listed), self.findings[name]
             if any(view.parsed.stacks != group.stacks for view in found.outgoing):
                 found = Finding(status="unproved", reason="what it feeds reads several of its copies at once")
-            update = {
-                "outgoing": found.outgoing if found.status in ("exclusive", "through_norm") else (),
-                "partners": [other for other in self.prober.layout if other in self._partners(name)],
-                "resettable": group.resettable and found.status not in ("head", "unproved"),
-                "status": found.status,
-                "reason": found.reason,
-            }
-            groups.append(NeuronGroup(**{**vars(group), **update}))
+            group = replace(
+                group,
+                outgoing=tuple(found.outgoing) if found.status in ("exclusive", "through_norm") else (),
+                partners=tuple([other for other in self.prober.layout if other in self._partners(name)]),
+                resettable=group.resettable and found.status not in ("head", "unproved"),
+                status=found.status,
+                reason=found.reason,
+            )
+            groups.append(group)
         return Layout(groups)
 
     def _open(self) -> list[str]:
@@ -140,7 +142,7 @@ class _Search:
 
     def _probe_apart(self, level: float) -> None:
         """Silence neurons of every group independently, and read off what each feeds."""
-        names = [name for name in self._open() if level == 0.0 or self.prober.layout[name].restored]
+        names = [name for name in self._open() if level == 0.0 or self.prober.layout[name].unscored]
         if not names:
             return
         readings = probe_quarters(self.prober, {name: [name] for name in names}, level)
@@ -160,7 +162,7 @@ class _Search:
             for link in self.findings[name].links:
                 back = self.findings[link.behind] if link.behind else Finding()
                 mutual = name in back.norms or any(other.behind == name for other in back.links)
-                if mutual and not self.prober.layout[link.behind].restored:
+                if mutual and not self.prober.layout[link.behind].unscored:
                     doubtful.append((name, link))
         pairs = [{name, link.behind} for name, link in doubtful]
         for name, link in doubtful:
@@ -178,7 +180,7 @@ class _Search:
         for name in names:
             finding = self.findings[name]
             finding.norms = [norm for norm in finding.norms if norm not in distant[name]]
-        for norm in [scale for scale in self.scales if not self.prober.layout[scale].restored]:
+        for norm in [scale for scale in self.scales if not self.prober.layout[scale].unscored]:
             readers = [name for name in names if norm in self.findings[name].norms]
             for name in readers if len(readers) > 1 else ():
                 self.findings[name].norms.remove(norm)

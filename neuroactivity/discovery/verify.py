@@ -6,7 +6,7 @@ from neuroactivity.arrays import Arrays, namespace, to_list
 from neuroactivity.discovery.probes import LEVELS, GradientFunction, Prober
 from neuroactivity.errors import LayoutError
 from neuroactivity.layout import Layout
-from neuroactivity.patterns import neuron_sums
+from neuroactivity.layout.patterns import neuron_sums
 
 __all__ = ["verify_layout"]
 

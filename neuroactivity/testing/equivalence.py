@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from neuroactivity.arrays import Array, Arrays, dtype_name, to_list
-from neuroactivity.groups import NeuronGroup
 from neuroactivity.layout import Layout
+from neuroactivity.layout.groups import NeuronGroup
 from neuroactivity.masks import reset_masks
 from neuroactivity.testing.ordering import Entries, Neuron, entries_of, place_of, table_of
 

@@ -4,11 +4,11 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple, TypeAlias
 
-from neuroactivity.arrays import Array, Arrays, constant, dtype_name, namespace, to_list
+from neuroactivity.arrays import Array, Arrays, asarray_like, dtype_name, namespace, to_list
 from neuroactivity.errors import LayoutError
-from neuroactivity.groups import NeuronGroup, ParamView, Role
 from neuroactivity.layout import lookup
-from neuroactivity.patterns import ANY, NEURON, STACK, Bound, parse
+from neuroactivity.layout.groups import NeuronGroup, ParamView, Role
+from neuroactivity.layout.patterns import ANY, NEURON, STACK, BoundPattern, parse
 
 __all__ = ["Entries", "Neuron", "entries_of", "place_of", "table_of"]
 
@@ -34,7 +34,7 @@ class Entries(NamedTuple):
 
 
 def entries_of(groups: Sequence[NeuronGroup], params: Arrays, without: set[Neuron]) -> list[Entries]:
-    """List the parameters of all groups, those incoming or restored somewhere first, then what is outgoing only.
+    """List the parameters of all groups, those incoming or unscored somewhere first, then what is outgoing only.
 
     Args:
         groups: The groups.
@@ -45,12 +45,12 @@ def entries_of(groups: Sequence[NeuronGroup], params: Arrays, without: set[Neuro
     shapes = {
         view.param: tuple(lookup(params, view.param, group.name).shape) for group in groups for _, view in group.views
     }
-    fits = [group.fit(shapes) for group in groups]
+    fits = [group.bind(shapes) for group in groups]
     keys: _Keys = {}
     for number, fit in enumerate(fits):
         for _, view, bound in [entry for entry in fit.views if entry[0] == "outgoing"]:
             _note_readers(keys, number, view, bound)
-    owned = {view.param for group in groups for view in group.incoming + group.restored}
+    owned = {view.param for group in groups for view in group.incoming + group.unscored}
     entries = []
     readers = {(number, neuron) for number, _, neuron in without}
     for number, (group, fit) in enumerate(zip(groups, fits, strict=True)):
@@ -61,14 +61,14 @@ def entries_of(groups: Sequence[NeuronGroup], params: Arrays, without: set[Neuro
             array = params[view.param]
             if role != "outgoing":
                 array = _in_order(array, view, bound, keys, readers)
-                bound = group.bind(view, tuple(array.shape), fit.shape[-1])
+                bound = group.bind_view(view, tuple(array.shape), fit.shape[-1])
             names, opened = _opened(array, view, bound, fit.shape[-1])
             entries.append(Entries(group.name, role, view.param, names, opened, spared))
     return entries
 
 
 def _with_joined_axes(groups: Sequence[NeuronGroup], params: Arrays) -> tuple[Sequence[NeuronGroup], Arrays]:
-    """Make one axis of those that count neurons together, and call it in other views by the last of their names."""
+    """Make one axis of those that count neurons map_batched, and call it in other views by the last of their names."""
     spans: dict[str, tuple[int, int]] = {}
     for group in groups:
         for _, view in group.views:
@@ -84,7 +84,7 @@ def _with_joined_axes(groups: Sequence[NeuronGroup], params: Arrays) -> tuple[Se
         shape = (*array.shape[:first], -1, *array.shape[first + count :])
         joined[param] = namespace(array).reshape(array, shape)
     roles = [
-        {role: [_joined(v, spans) for v in getattr(group, role)] for role in ("incoming", "restored", "outgoing")}
+        {role: [_joined(v, spans) for v in getattr(group, role)] for role in ("incoming", "unscored", "outgoing")}
         for group in groups
     ]
     return [NeuronGroup(**{**vars(group), **own}) for group, own in zip(groups, roles, strict=True)], joined
@@ -105,7 +105,7 @@ def _joined(view: ParamView, spans: Mapping[str, tuple[int, int]]) -> ParamView:
     return ParamView(view.param, pattern, sizes, view.index)
 
 
-def _opened(array: Array, view: ParamView, bound: Bound, neurons: int) -> tuple[tuple[str, ...], Array]:
+def _opened(array: Array, view: ParamView, bound: BoundPattern, neurons: int) -> tuple[tuple[str, ...], Array]:
     """Open the parentheses of a view; with an index, split its axis into neurons and the positions of each."""
     xp = namespace(array)
     opened = xp.reshape(array, bound.sizes)
@@ -115,7 +115,7 @@ def _opened(array: Array, view: ParamView, bound: Bound, neurons: int) -> tuple[
     if len(counts) > 1:
         raise LayoutError(f"parameter {view.param!r}: cannot be compared, its neurons have {sorted(counts)} positions")
     positions = [position for owned in view.owners.positions for position in owned]
-    taken = xp.take(opened, constant(tuple(positions), like=array, dtype=xp.int32), axis=axis)
+    taken = xp.take(opened, asarray_like(tuple(positions), like=array, dtype=xp.int32), axis=axis)
     shape = [*taken.shape[:axis], neurons, len(positions) // neurons, *taken.shape[axis + 1 :]]
     names = (*bound.names[: axis + 1], "position", *bound.names[axis + 1 :])
     if len(positions) == neurons:
@@ -153,7 +153,7 @@ def place_of(entries: Entries, names: tuple[str, ...] | None, row: int, column: 
     return f"{text} at {', '.join(reversed(places))}" if places else text
 
 
-def _note_readers(keys: _Keys, number: int, view: ParamView, bound: Bound) -> None:
+def _note_readers(keys: _Keys, number: int, view: ParamView, bound: BoundPattern) -> None:
     """Note which neuron each position along the axis of an outgoing view reads."""
     axis, names = _neuron_axis(view, bound)
     start = bound.names.index(NEURON) - names.index(NEURON)
@@ -169,7 +169,7 @@ def _note_readers(keys: _Keys, number: int, view: ParamView, bound: Bound) -> No
             counts[owner] = counts.get(owner, 0) + 1
 
 
-def _neuron_axis(view: ParamView, bound: Bound) -> tuple[int, tuple[str, ...]]:
+def _neuron_axis(view: ParamView, bound: BoundPattern) -> tuple[int, tuple[str, ...]]:
     """Return the axis of the array that holds the neurons, and the names that share it."""
     position = 0
     for names in view.parsed.axes:
@@ -179,7 +179,7 @@ def _neuron_axis(view: ParamView, bound: Bound) -> tuple[int, tuple[str, ...]]:
     raise AssertionError("a pattern has an axis called 'neuron'")
 
 
-def _in_order(array: Array, view: ParamView, bound: Bound, keys: _Keys, without: set[tuple[int, int]]) -> Array:
+def _in_order(array: Array, view: ParamView, bound: BoundPattern, keys: _Keys, without: set[tuple[int, int]]) -> Array:
     """Put the positions that read neurons in the order of these neurons, in front of those that read none."""
     for axis in range(len(array.shape)):
         read = keys.get((view.param, axis))
@@ -189,5 +189,5 @@ def _in_order(array: Array, view: ParamView, bound: Bound, keys: _Keys, without:
         rest = [position for position in range(array.shape[axis]) if position not in read]
         order = (*[position for _, position in fed], *rest)
         xp = namespace(array)
-        array = xp.take(array, constant(order, like=array, dtype=xp.int32), axis=axis)
+        array = xp.take(array, asarray_like(order, like=array, dtype=xp.int32), axis=axis)
     return array

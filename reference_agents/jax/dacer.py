@@ -33,7 +33,7 @@ from reference_agents.jax.learning import (
     twin_critics,
     unpack,
 )
-from reference_agents.jax.networks import Headed, Params, find_layout, network
+from reference_agents.jax.networks import Headed, Params, discover_layout, network
 from reference_agents.seeding import derive
 
 LOSSES: Final = ("loss/critic", "loss/actor", "value", "spread", "entropy", "alpha")
@@ -133,7 +133,7 @@ class DACER:
         self.actor = Denoiser(config, observation_size, action_size)
         self.critic = network(config, observation_size + action_size, 2, config.depth)
         self.activity = Activity(config)
-        layout = find_layout(self.actor, self.actor.inputs)  # of one step: all steps share the weights
+        layout = discover_layout(self.actor, self.actor.inputs)  # of one step: all steps share the weights
         self.actor_learner = Learner.watched(self.activity, "actor", self.actor, layout, config.actor_lr)
         self.critic_learners = twin_critics(self.activity, self.critic, config.critic_lr)
         self.alpha_optimizer = optax.adam(config.alpha_lr)

@@ -20,7 +20,7 @@ from neuroactivity import analysis
 from neuroactivity_jax import activations
 from reference_agents.agent import Masks
 from reference_agents.jax.activity import Activity, Trained
-from reference_agents.jax.networks import Headed, Network, Params, find_layout
+from reference_agents.jax.networks import Headed, Network, Params, discover_layout
 
 T = TypeVar("T")
 CRITICS: Final = ("critic1", "critic2")
@@ -63,7 +63,7 @@ class Learner:
 
 def twin_critics(activity: Activity, critic: Headed, rate: float) -> dict[str, Learner]:
     """Train two critics, alike but for their weights."""
-    layout = find_layout(critic, critic.trunk.inputs)  # of both
+    layout = discover_layout(critic, critic.trunk.inputs)  # of both
     return {name: Learner.watched(activity, name, critic, layout, rate) for name in CRITICS}
 
 

@@ -257,7 +257,7 @@ def network(config: Config, inputs: int, outputs: int, depth: int) -> Headed:
     return Headed(Trunk(config, inputs, depth), outputs)
 
 
-def find_layout(network: Network, inputs: int) -> na.Layout:
+def discover_layout(network: Network, inputs: int) -> na.Layout:
     """Find a network's neuron groups, in the order of its layers, and what they feed, by inputs of a length."""
     samples, weights = jax.random.split(jax.random.key(0))
     some = jax.random.normal(samples, (8, inputs))

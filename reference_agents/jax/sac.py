@@ -27,7 +27,7 @@ from reference_agents.jax.learning import (
     twin_critics,
     unpack,
 )
-from reference_agents.jax.networks import Params, Trunk, dense, find_layout, linear, network
+from reference_agents.jax.networks import Params, Trunk, dense, discover_layout, linear, network
 from reference_agents.seeding import derive
 
 LOG_STD_MIN, LOG_STD_MAX = -5.0, 2.0
@@ -93,7 +93,7 @@ class SAC:
         self.actor = Actor(Trunk(config, observation_size, config.actor_depth, "trunk."), action_size)
         self.critic = network(config, observation_size + action_size, 1, config.depth)
         self.activity = Activity(config)
-        layout = find_layout(self.actor, observation_size)
+        layout = discover_layout(self.actor, observation_size)
         self.actor_learner = Learner.watched(self.activity, "actor", self.actor, layout, config.actor_lr)
         self.critic_learners = twin_critics(self.activity, self.critic, config.critic_lr)
         self.alpha_optimizer = optax.adam(config.critic_lr)

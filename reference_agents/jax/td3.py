@@ -25,7 +25,7 @@ from reference_agents.jax.learning import (
     twin_critics,
     unpack,
 )
-from reference_agents.jax.networks import Params, find_layout, network
+from reference_agents.jax.networks import Params, discover_layout, network
 from reference_agents.seeding import derive
 
 LOSSES: Final = ("loss/critic", "loss/actor", "value")
@@ -62,7 +62,7 @@ class TD3:
         self.actor = network(config, observation_size, action_size, config.actor_depth)
         self.critic = network(config, observation_size + action_size, 1, config.depth)
         self.activity = Activity(config)
-        layout = find_layout(self.actor, observation_size)
+        layout = discover_layout(self.actor, observation_size)
         self.actor_learner = Learner.watched(self.activity, "actor", self.actor, layout, config.actor_lr)
         self.critic_learners = twin_critics(self.activity, self.critic, config.critic_lr)
 

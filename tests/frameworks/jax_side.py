@@ -9,8 +9,8 @@ import numpy as np
 import optax
 
 import neuroactivity as na
-from networks import BETAS, LEARNING_RATE, Layer, Network, Values
 from neuroactivity_jax import activations, gradients, layout_of, parameters, regrama, report
+from tests.frameworks.networks import BETAS, LEARNING_RATE, Layer, Network, Values
 
 
 class _Twin(nn.Module):

@@ -5,8 +5,8 @@ import numpy as np
 import tensorflow as tf
 
 import neuroactivity as na
-from networks import BETAS, LEARNING_RATE, Layer, Network, Values
 from neuroactivity_tensorflow import ReGraMa, activations, gradients, layout_of, parameters, write
+from tests.frameworks.networks import BETAS, LEARNING_RATE, Layer, Network, Values
 
 
 @keras.saving.register_keras_serializable(package="frameworks")

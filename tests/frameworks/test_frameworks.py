@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 import neuroactivity as na
-from jax_side import JaxSide
-from networks import NETWORKS
 from neuroactivity.testing import assert_same_activity
-from tensorflow_side import TensorFlowSide
-from torch_side import TorchSide
+from tests.frameworks.jax_side import JaxSide
+from tests.frameworks.networks import NETWORKS
+from tests.frameworks.tensorflow_side import TensorFlowSide
+from tests.frameworks.torch_side import TorchSide
 
 SIDES = {"torch": TorchSide, "jax": JaxSide, "tensorflow": TensorFlowSide}
 OTHERS = ["jax", "tensorflow"]
@@ -76,7 +76,7 @@ def test_discovery_finds_the_same_layout(framework, name):
         mine, theirs = one[group], other[group]
         assert (mine.status, mine.resettable) == (theirs.status, theirs.resettable)
         assert set(mine.partners) == set(theirs.partners)
-        roles = [{role: len(getattr(g, role)) for role in ("incoming", "restored", "outgoing")} for g in (mine, theirs)]
+        roles = [{role: len(getattr(g, role)) for role in ("incoming", "unscored", "outgoing")} for g in (mine, theirs)]
         assert roles[0] == roles[1]
     assert any(group.status == "exclusive" for group in one.values())
 

@@ -5,8 +5,8 @@ import torch
 from torch import nn
 
 import neuroactivity as na
-from networks import BETAS, LEARNING_RATE, Layer, Network, Values
 from neuroactivity_torch import ReGraMa, activations, gradients, layout_of, parameters, write
+from tests.frameworks.networks import BETAS, LEARNING_RATE, Layer, Network, Values
 
 
 class _Twin(nn.Module):

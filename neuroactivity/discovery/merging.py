@@ -1,0 +1,84 @@
+"""Let discovery see several axes of a parameter as one: the heads of attention and their channels, axes of size one."""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import NamedTuple
+
+from neuroactivity.arrays import Array, namespace
+from neuroactivity.errors import LayoutError
+from neuroactivity.layout import Layout, NeuronGroup, ParamView
+from neuroactivity.layout.patterns import NEURON
+
+__all__ = ["MergedAxes", "merge", "split_views"]
+
+
+class MergedAxes(NamedTuple):
+    """How discovery sees a parameter: several of its axes as one.
+
+    Attributes:
+        shape: The shape that discovery sees.
+        axis: The axis of that shape which stands for several.
+        names: For each name that this axis can have, the names of the parameter's own axes.
+
+    Example:
+        >>> heads = MergedAxes.of((16, 4, 8), slice(1, 3), neuron="neuron neuron", out="out dim")
+        >>> heads.shape, heads.split(ParamView("query", "in neuron"))
+        ((16, 32), ParamView('query', 'in neuron neuron'))
+    """
+
+    shape: tuple[int, ...]
+    axis: int
+    names: Mapping[str, str]
+
+    @classmethod
+    def of(cls, shape: Sequence[int], axes: slice, **names: str) -> "MergedAxes":
+        """Merge the axes of a slice into one."""
+        start, stop, _ = axes.indices(len(shape))
+        return cls((*shape[:start], math.prod(shape[start:stop]), *shape[stop:]), start, names)
+
+    def split(self, view: ParamView) -> ParamView:
+        """Translate a view of what discovery sees back to the parameter's own axes.
+
+        Raises:
+            LayoutError: If that cannot be said.
+        """
+        axes = [" ".join(names) for names in view.parsed.axes]
+        if axes[self.axis] not in self.names:
+            raise LayoutError(f"parameter {view.param!r}: {view.pattern!r} cannot be said of its own axes")
+        texts = [f"({text})" if " " in text else text for text in axes]
+        texts[self.axis] = self.names[axes[self.axis]]
+        return ParamView(view.param, " ".join(texts), view.sizes, view.index)
+
+
+def merge(array: Array, merged: MergedAxes | None) -> Array:
+    """Bring an array into the shape that discovery sees."""
+    return array if merged is None else namespace(array).reshape(array, merged.shape)
+
+
+def split_views(found: Layout, listed: Sequence[NeuronGroup], merged: Mapping[str, MergedAxes]) -> Layout:
+    """Translate discovered views back to the parameters' own axes; a group for which that fails is unproved.
+
+    Args:
+        found: What discovery found.
+        listed: The groups as they were listed for it.
+        merged: The parameters that discovery saw in another shape.
+    """
+    groups = []
+    for group in listed:
+        try:
+            groups.append(_split(found[group.name], merged))
+        except LayoutError:
+            reason = "what it feeds was found, but cannot be written down"
+            groups.append(replace(_split(group, merged), resettable=False, status="unproved", reason=reason))
+    return Layout(groups)
+
+
+def _split(group: NeuronGroup, merged: Mapping[str, MergedAxes]) -> NeuronGroup:
+    def own(views: Iterable[ParamView]) -> tuple[ParamView, ...]:
+        return tuple([merged[view.param].split(view) if view.param in merged else view for view in views])
+
+    incoming, unscored, outgoing = own(group.incoming), own(group.unscored), own(group.outgoing)
+    split = replace(group, incoming=incoming, unscored=unscored, outgoing=outgoing)
+    several = split.incoming[0].parsed.neurons
+    return replace(split, activation=f"...{several * f' {NEURON}'}") if several > 1 else split

@@ -1,0 +1,340 @@
+"""One parameter seen as neurons, and one layer's neurons: the values that a layout is made of."""
+
+import functools
+import math
+import operator
+import warnings
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias, TypeVar
+
+from neuroactivity.errors import LayoutError
+from neuroactivity.layout.patterns import NEURON, STACK, BoundPattern, NeuronIndex, Pattern, bind, parse
+
+__all__ = [
+    "ROLES",
+    "BoundGroup",
+    "NeuronGroup",
+    "ParamView",
+    "Role",
+    "View",
+    "accepts_restored",
+    "as_view",
+    "stack_axes",
+]
+
+_MOST_NEURONS = 2**20
+"""More neurons than any layer has: a larger number is a mistake, which only the memory it takes would show."""
+
+T = TypeVar("T", bound=Callable[..., Any])
+
+
+@dataclass(frozen=True)
+class ParamView:
+    """A parameter's name and a pattern that names its axes.
+
+    Args:
+        param: Name of the parameter in the mappings that the layout is used with.
+        pattern: Names of its axes, for example ``"neuron in h w"``; see :mod:`neuroactivity.layout.patterns`.
+        sizes: Sizes of named axes that cannot be inferred from the array's shape; ``stack`` only where it stands once.
+        index: For each position along the axis called ``neuron`` the neuron that owns it, or -1 for none. By default
+            position ``i`` belongs to neuron ``i``.
+
+    Raises:
+        LayoutError: If the pattern cannot be parsed, or a size or an index is out of range.
+
+    Example:
+        >>> ParamView("in_proj_weight", "(qkv neuron dim) in", {"qkv": 3})
+        ParamView('in_proj_weight', '(qkv neuron dim) in', {'qkv': 3})
+    """
+
+    param: str
+    pattern: str
+    sizes: Mapping[str, int] = field(default_factory=dict)
+    index: tuple[int, ...] | None = None
+    parsed: Pattern = field(init=False, compare=False)
+    owners: NeuronIndex | None = field(init=False, compare=False)
+
+    def __post_init__(self) -> None:
+        where = f"parameter {self.param!r}, pattern {self.pattern!r}"
+        if not isinstance(self.param, str) or not isinstance(self.pattern, str):
+            raise LayoutError(f"{where}: expected two strings")
+        try:
+            parsed = parse(self.pattern)
+            sizes = _read_sizes(self.sizes, parsed)
+            index = None if self.index is None else _read_index(self.index)
+        except LayoutError as error:
+            raise LayoutError(f"{where}: {error}") from None
+        owners = None if index is None else NeuronIndex.of(index)
+        vars(self).update(index=index, sizes=MappingProxyType(sizes), parsed=parsed, owners=owners)
+
+    def __hash__(self) -> int:
+        return hash((self.param, self.pattern, frozenset(self.sizes.items()), self.index))
+
+    def __repr__(self) -> str:
+        sizes = f", {dict(self.sizes)}" if self.sizes else ""
+        index = f", index={self.index}" if self.index is not None else ""
+        return f"ParamView({self.param!r}, {self.pattern!r}{sizes}{index})"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return ParamView, (self.param, self.pattern, dict(self.sizes), self.index)
+
+    def bind(self, shape: tuple[int, ...], neurons: int | None = None) -> BoundPattern:
+        """Bind the view to its parameter's shape, in a group of ``neurons`` neurons (``None``: to be inferred)."""
+        known = dict(self.sizes)
+        if self.index is not None:
+            known[NEURON] = len(self.index)
+        elif neurons is not None:
+            if known.get(NEURON, neurons) != neurons:
+                raise LayoutError(f"sizes says neuron={known[NEURON]}, the group has {neurons}")
+            known[NEURON] = neurons
+        return bind(self.parsed, shape, known)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the view as JSON values."""
+        record: dict[str, Any] = {"param": self.param, "pattern": self.pattern}
+        if self.sizes:
+            record["sizes"] = dict(self.sizes)
+        if self.index is not None:
+            record["index"] = list(self.index)
+        return record
+
+
+def _read_sizes(sizes: Mapping[str, int], pattern: Pattern) -> dict[str, int]:
+    """Copy the sizes of named axes, checked."""
+    if not isinstance(sizes, Mapping):
+        raise LayoutError(f"expected sizes by name, got {sizes!r}")
+    for name, size in sizes.items():
+        if name not in pattern.names:
+            raise LayoutError(f"sizes has {name!r}, which is no axis of the pattern")
+        if name == STACK and pattern.stacks > 1:
+            raise LayoutError(f"sizes has {name!r}, which stands for several axes; give the sizes of the other names")
+        if not isinstance(size, int) or size < 1:
+            raise LayoutError(f"expected a positive size for {name!r}, got {size!r}")
+    return dict(sizes)
+
+
+def _read_index(index: Iterable[int]) -> tuple[int, ...]:
+    """Copy the owners of positions, checked."""
+    try:
+        owners = tuple([operator.index(owner) for owner in index])
+    except TypeError:
+        raise LayoutError(f"expected whole numbers in index, got {index!r}") from None
+    if min(owners, default=-1) < -1:
+        raise LayoutError(f"expected owners of -1 or more in index, got {min(owners)}")
+    if max(owners, default=-1) >= _MOST_NEURONS:
+        raise LayoutError(f"expected owners below {_MOST_NEURONS} in index, got a larger one")
+    return owners
+
+
+Role: TypeAlias = Literal["incoming", "unscored", "outgoing"]
+"""What a parameter is to a neuron."""
+
+ROLES: tuple[Role, ...] = ("incoming", "unscored", "outgoing")
+"""The roles, in the order in which a reset writes them."""
+
+View: TypeAlias = ParamView | tuple[str, str] | tuple[str, str, Mapping[str, int]]
+"""A :class:`ParamView`, or ``(param, pattern)`` or ``(param, pattern, sizes)`` for it."""
+
+
+def accepts_restored(target: T) -> T:
+    """Let a function or class that takes ``unscored=`` take it by its old name ``restored=`` too, with a warning."""
+    called = target.__init__ if isinstance(target, type) else target  # type: ignore[misc]
+
+    @functools.wraps(called)
+    def call(*args: Any, **options: Any) -> Any:
+        if "restored" in options:
+            warnings.warn("restored= is now called unscored=", DeprecationWarning, stacklevel=2)
+            options["unscored"] = options.pop("restored")
+        return called(*args, **options)
+
+    if not isinstance(target, type):
+        return call  # type: ignore[return-value]
+    target.__init__ = call  # type: ignore[misc]
+    return target
+
+
+def as_view(view: View | str) -> ParamView:
+    """Read ``(param, pattern)`` and ``(param, pattern, sizes)`` as a :class:`ParamView`."""
+    if isinstance(view, ParamView):
+        return view
+    if not isinstance(view, tuple) or len(view) not in (2, 3):
+        raise LayoutError(f"expected a ParamView, (param, pattern) or (param, pattern, sizes), got {view!r}")
+    return ParamView(*view)
+
+
+def stack_axes(count: int) -> str:
+    """Say how many axes of copies are expected."""
+    return f"{('no', 'a')[count]} 'stack' axis" if count < 2 else f"{count} 'stack' axes"
+
+
+class BoundGroup(NamedTuple):
+    """A group fitted to arrays: each view with its role and axes, and the shape of the group's scores and masks."""
+
+    views: tuple[tuple[Role, ParamView, BoundPattern], ...]
+    shape: tuple[int, ...]
+
+
+def _several(values: Iterable[Any], what: str) -> tuple[Any, ...]:
+    """Copy several views or names; a string would be read as its letters."""
+    if isinstance(values, str) or not isinstance(values, Iterable):
+        raise LayoutError(f"expected a list of {what}, got {values!r}")
+    return tuple(values)
+
+
+@accepts_restored
+@dataclass(frozen=True)
+class NeuronGroup:
+    """The neurons of one layer, scored against each other.
+
+    Args:
+        name: Name of the group in scores, masks and reports.
+        incoming: Parameters that produce a neuron's output; their gradients are what GraMa reads.
+        unscored: Parameters that belong to the neuron but are not scored: a bias, a norm's shift.
+        outgoing: Entries of later parameters that multiply the neuron's output.
+        partners: Names of the groups whose neurons multiply these neurons one to one (a gate's other factor).
+        activation: Pattern of the neuron outputs, for :func:`neuroactivity.tau_dormant`.
+        neurons: Number of neurons, where it cannot be inferred from the shapes of the incoming parameters.
+        resettable: Whether :func:`neuroactivity.reset` touches the group. An output head is not resettable.
+        status: How the outgoing parameters are known: ``exclusive``, ``through_norm``, ``shared``, ``partner``,
+            ``head``, ``unproved``, or ``None`` for a layout written by hand.
+        reason: Why the group has that status, in a few words.
+
+    Raises:
+        LayoutError: If the views contradict each other.
+    """
+
+    name: str
+    incoming: tuple[ParamView, ...]
+    unscored: tuple[ParamView, ...] = ()
+    outgoing: tuple[ParamView, ...] = ()
+    partners: tuple[str, ...] = ()
+    activation: str = "... neuron"
+    neurons: int | None = None
+    resettable: bool = True
+    status: str | None = None
+    reason: str = ""
+
+    if TYPE_CHECKING:  # views as they may be given; __post_init__ reads them
+
+        def __init__(
+            self,
+            name: str,
+            incoming: Sequence[View],
+            unscored: Sequence[View] = (),
+            outgoing: Sequence[View] = (),
+            partners: Sequence[str] = (),
+            activation: str = "... neuron",
+            neurons: int | None = None,
+            resettable: bool = True,
+            status: str | None = None,
+            reason: str = "",
+        ) -> None: ...
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.name, str) or not self.name:
+            raise LayoutError(f"expected a name for the group, got {self.name!r}")
+        try:
+            for role in ROLES:
+                vars(self)[role] = tuple(map(as_view, _several(getattr(self, role), f"{role} parameters")))
+            vars(self)["partners"] = _several(self.partners, "partners")
+            if not isinstance(self.activation, str):
+                raise LayoutError(f"expected a pattern for activation, got {self.activation!r}")
+        except LayoutError as error:
+            raise LayoutError(f"group {self.name!r}: {error}") from None
+        try:
+            parse(self.activation)
+        except LayoutError as error:
+            raise LayoutError(f"group {self.name!r}: activation {self.activation!r}: {error}") from None
+        self._check()
+
+    def _check(self) -> None:
+        if not self.incoming:
+            raise LayoutError(f"group {self.name!r}: expected at least one incoming parameter, got none")
+        if self.neurons is not None and (not isinstance(self.neurons, int) or not 1 <= self.neurons <= _MOST_NEURONS):
+            raise LayoutError(f"group {self.name!r}: expected a positive number of neurons, got {self.neurons!r}")
+        for option, kind in (("resettable", bool), ("status", str | None), ("reason", str)):
+            if not isinstance(getattr(self, option), kind):
+                raise LayoutError(f"group {self.name!r}: {option} cannot be {getattr(self, option)!r}")
+        for _, view in self.views:
+            if view.parsed.stacks != self.stacks:
+                like = ", like the first incoming parameter" if self.stacks else ""
+                otherwise = "; if this axis holds copies that share the neurons, name it otherwise"
+                raise LayoutError(
+                    f"group {self.name!r}, parameter {view.param!r}, pattern {view.pattern!r}: expected "
+                    f"{stack_axes(self.stacks)}{like}" + (otherwise if view.parsed.stacks > self.stacks else "")
+                )
+
+    @property
+    def views(self) -> tuple[tuple[Role, ParamView], ...]:
+        """Every view with its role, in the order in which a reset writes them."""
+        return tuple([(role, view) for role in ROLES for view in getattr(self, role)])
+
+    @property
+    def stacks(self) -> int:
+        """How many axes count independent copies of the layer: ensemble members, seeds."""
+        return self.incoming[0].parsed.stacks
+
+    @property
+    def stacked(self) -> bool:
+        """Whether the group holds independent copies of a layer."""
+        return self.stacks > 0
+
+    def bind_view(self, view: ParamView, shape: tuple[int, ...], neurons: int | None = None) -> BoundPattern:
+        """Bind one of the group's views to its parameter's shape; an error names group, parameter and pattern."""
+        try:
+            return view.bind(tuple(shape), neurons)
+        except LayoutError as error:
+            where = f"group {self.name!r}, parameter {view.param!r}, pattern {view.pattern!r}"
+            raise LayoutError(f"{where}: {error}") from None
+
+    def count(self, shapes: Mapping[str, tuple[int, ...]], *, default: int | None = None) -> int:
+        """Return the number of neurons, inferred from the first incoming or unscored parameter that tells it."""
+        if self.neurons is not None:
+            return self.neurons
+        problem: LayoutError | None = None
+        for view in self.incoming + self.unscored:
+            if view.owners is not None:
+                return len(view.owners.positions)
+            if view.param in shapes:
+                try:
+                    return self.bind_view(view, shapes[view.param]).size(NEURON)
+                except LayoutError as error:
+                    problem = problem or error
+        if problem is None and default is not None:
+            return default
+        raise problem or LayoutError(f"group {self.name!r}: no parameter tells its number of neurons; give neurons=")
+
+    def bind(self, shapes: Mapping[str, tuple[int, ...]], *, default: int | None = None) -> BoundGroup:
+        """Bind all views whose parameters are in ``shapes``, and check that they agree on neurons and stack.
+
+        ``default`` is the number of neurons where neither the group nor the shapes tell it.
+        """
+        neurons = self.count(shapes, default=default)
+        fitted: list[tuple[Role, ParamView, BoundPattern]] = []
+        copies: tuple[int, ...] | None = None
+        for role, view in self.views:
+            if view.param not in shapes:
+                continue
+            bound = self.bind_view(view, shapes[view.param], neurons)
+            where = f"group {self.name!r}, parameter {view.param!r}, pattern {view.pattern!r}"
+            copies = bound.stack_sizes if copies is None else copies
+            if bound.stack_sizes != copies:
+                sizes = [" x ".join(map(str, stack)) for stack in (copies, bound.stack_sizes)]
+                raise LayoutError(f"{where}: expected a stack of {sizes[0]}, got {sizes[1]}")
+            if view.owners is not None and len(view.owners.positions) > neurons:
+                raise LayoutError(f"{where}: index names neuron {max(view.owners.index)}, the group has {neurons}")
+            fitted.append((role, view, bound))
+        return BoundGroup(tuple(fitted), (math.prod(copies), neurons) if copies else (neurons,))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the group as JSON values, without what has its default."""
+        record: dict[str, Any] = {}
+        for item in fields(self):
+            value = getattr(self, item.name)
+            if item.name in ROLES:
+                value = [view.to_dict() for view in value]
+            if item.name in ("name", "incoming") or (value != item.default and value != []):
+                record[item.name] = list(value) if isinstance(value, tuple) else value
+        return record

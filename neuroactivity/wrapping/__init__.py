@@ -1,0 +1,29 @@
+"""What every optimizer wrapper shares, whatever the framework.
+
+:mod:`.options` says when to measure and what to reset, :mod:`.trained` which groups an optimizer trains and what a
+reset of them writes, :mod:`.fresh` which entries are drawn anew and from what, :mod:`.outputs` how neuron outputs are
+brought into the form that a group's activation pattern names.
+"""
+
+from neuroactivity.wrapping.fresh import DrawnViews, check_fresh, derive_key, drawn_views, resample
+from neuroactivity.wrapping.options import Options, ResetOptions, as_inputs, check_every, check_initializer, is_due
+from neuroactivity.wrapping.outputs import arrange_outputs, take_neurons
+from neuroactivity.wrapping.trained import trained_groups, written_params
+
+__all__ = [
+    "DrawnViews",
+    "Options",
+    "ResetOptions",
+    "arrange_outputs",
+    "as_inputs",
+    "check_every",
+    "check_fresh",
+    "check_initializer",
+    "derive_key",
+    "drawn_views",
+    "is_due",
+    "resample",
+    "take_neurons",
+    "trained_groups",
+    "written_params",
+]

@@ -1,0 +1,92 @@
+"""Which entries a reset draws anew, from what, and the keys of the draws."""
+
+import hashlib
+from collections.abc import Collection, Mapping, Sequence
+from typing import TypeAlias
+
+from neuroactivity.arrays import Array, Arrays, asarray_like, check_like, namespace
+from neuroactivity.layout import BoundPattern, Layout, ParamView
+from neuroactivity.layout.patterns import NEURON
+
+__all__ = ["DrawnViews", "check_fresh", "derive_key", "drawn_views", "resample"]
+
+DrawnViews: TypeAlias = Mapping[str, Sequence[tuple[ParamView, BoundPattern]]]
+"""For each parameter that a reset takes from fresh values how its neurons lie in it."""
+
+
+def derive_key(seed: int, event: int, name: str) -> int:
+    """Return the key of one random draw: a whole number in ``[0, 2**63)`` that depends on nothing but the arguments.
+
+    A resumed run and every rank of a distributed run thus draw the same values, and no two parameters or events share
+    theirs.
+
+    Args:
+        seed: The user's seed.
+        event: Number of the reset, counted from 1.
+        name: Name of the parameter that is drawn.
+
+    Example:
+        >>> derive_key(0, 1, "fc1.weight") == derive_key(0, 1, "fc1.weight")
+        True
+        >>> derive_key(0, 1, "fc1.weight") == derive_key(0, 1, "fc2.weight")
+        False
+    """
+    digest = hashlib.blake2b(f"{seed}/{event}/{name}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big") >> 1
+
+
+def drawn_views(layout: Layout, shapes: Mapping[str, tuple[int, ...]]) -> DrawnViews:
+    """List the parameters that a reset takes from fresh values, with the views of the groups that own their entries."""
+    views: dict[str, list[tuple[ParamView, BoundPattern]]] = {}
+    for group in layout.values():
+        for role, view, bound in group.bind(shapes).views if group.resettable else ():
+            if role != "outgoing":
+                views.setdefault(view.param, []).append((view, bound))
+    return views
+
+
+def check_fresh(fresh: Arrays, params: Arrays, names: Collection[str]) -> None:
+    """Raise unless there is a fresh value for each named parameter, of its shape and dtype.
+
+    Raises:
+        ValueError: If one is missing, or does not fit.
+    """
+    for name in names:
+        if name not in fresh:
+            given = ", ".join(list(fresh)[:8]) or "nothing"
+            raise ValueError(f"initializer: expected a fresh value for parameter {name!r}, got {given}")
+        check_like(fresh[name], params[name], f"initializer, parameter {name!r}")
+
+
+def resample(values: Array, donors: Array, view: ParamView, bound: BoundPattern) -> Array:
+    """Give each neuron the entries of another, its donor.
+
+    Args:
+        values: A parameter.
+        donors: For each neuron that owns entries of it a neuron, integers, on the same device.
+        view: How the neurons lie in the parameter.
+        bound: The view's pattern, bound to the parameter's shape.
+
+    Returns:
+        The parameter with its rows exchanged. Where a neuron owns more entries than its donor, the donor's repeat.
+
+    Example:
+        >>> import numpy as np
+        >>> view = ParamView("w", "in neuron")
+        >>> resample(np.array([[1, 2, 3]]), np.array([2, 2, 0]), view, view.bind((1, 3)))
+        array([[3, 3, 1]])
+    """
+    xp, axis, size = namespace(values), bound.names.index(NEURON), bound.size(NEURON)
+    owned = [(i,) for i in range(size)] if view.owners is None else view.owners.positions
+    width = max(map(len, owned))
+    table = [own[rank % len(own)] for own in owned for rank in range(width)]
+    owner = {place: (neuron, rank) for neuron, own in enumerate(owned) for rank, place in enumerate(own)}
+
+    def indices(entries: Sequence[int]) -> Array:
+        return asarray_like(tuple(entries), like=donors, dtype=donors.dtype)
+
+    neurons, ranks = zip(*[owner.get(place, (0, 0)) for place in range(size)], strict=True)
+    cells = xp.take(donors, indices(neurons), axis=0) * width + indices(ranks)
+    mine = asarray_like(tuple([place in owner for place in range(size)]), like=donors, dtype=xp.bool)
+    source = xp.where(mine, xp.take(indices(table), cells, axis=0), indices(range(size)))
+    return xp.reshape(xp.take(xp.reshape(values, bound.sizes), source, axis=axis), tuple(values.shape))

@@ -1,0 +1,107 @@
+"""When a wrapper measures, and what it resets."""
+
+import operator
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, SupportsIndex, TypedDict
+
+from neuroactivity.arrays import Array, Arrays
+from neuroactivity.errors import check_choice
+from neuroactivity.masks import reset_masks
+
+__all__ = ["Options", "ResetOptions", "as_inputs", "check_every", "check_initializer", "is_due"]
+
+
+class Options(TypedDict, total=False):
+    """The keyword arguments that all wrappers take, in every framework; :class:`ResetOptions` has their defaults."""
+
+    every: SupportsIndex
+    max_fraction: float | None
+    reset_silent: bool
+    initializer: Any
+    seed: Any
+    on_report: Callable[[Any], None] | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResetOptions:
+    """The options of a wrapper, checked.
+
+    Args:
+        tau: Threshold on the score: neurons with a score of at most ``tau`` are reset.
+        every: Steps of the optimizer between two measurements.
+        max_fraction: At most this part of a group is reset at once; with 0 the wrapper only measures.
+        reset_silent: Whether a group without any gradient is reset as a whole.
+        on_report: Called with each report.
+
+    Raises:
+        ValueError: If an option is out of range.
+    """
+
+    tau: float = 0.01
+    every: int = 1000
+    max_fraction: float | None = None
+    reset_silent: bool = False
+    on_report: Callable[[Any], None] | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "every", check_every(self.every))
+        check_choice("reset_silent", self.reset_silent, (True, False))
+        self.masks({})
+        if self.on_report is not None and not callable(self.on_report):
+            raise ValueError(f"on_report: expected a function of a report or None, got {self.on_report!r}")
+
+    @property
+    def writes(self) -> bool:
+        """Whether anything is ever reset; if not, any optimizer, layer and layout will do."""
+        return self.max_fraction != 0
+
+    def masks(self, scores: Arrays) -> dict[str, Array]:
+        """Choose the neurons to reset, by :func:`neuroactivity.reset_masks`."""
+        return reset_masks(scores, self.tau, max_fraction=self.max_fraction, reset_silent=self.reset_silent)
+
+
+def is_due(step: Any, *, every: int) -> Any:
+    """Whether a measurement is due at the ``step``-th wrapped step, counted from 1: at every multiple of ``every``.
+
+    Example:
+        >>> [step for step in range(1, 7) if is_due(step, every=3)]
+        [3, 6]
+    """
+    return step % every == 0
+
+
+def check_every(every: SupportsIndex) -> int:
+    """Return the number of steps from one measurement to the next as Python's own whole number.
+
+    Raises:
+        ValueError: If it is not a whole number of 1 or more.
+
+    Example:
+        >>> import numpy as np
+        >>> check_every(np.int64(1000))
+        1000
+    """
+    try:
+        steps = operator.index(every)
+    except TypeError:
+        steps = 0
+    if steps < 1:
+        raise ValueError(f"every: expected a whole number of steps of 1 or more, got {every!r}")
+    return steps
+
+
+def check_initializer(initializer: Any, *names: str) -> None:
+    """Raise unless an initialiser is one of those that have a name, or a function.
+
+    Raises:
+        ValueError: If it is neither.
+    """
+    if not callable(initializer) and initializer not in names:
+        expected = ", ".join(map(repr, names))
+        raise ValueError(f"initializer: expected {expected} or a function from a key, got {initializer!r}")
+
+
+def as_inputs(inputs: Any) -> tuple[Any, ...]:
+    """Return the inputs of a model, one or a tuple or list of them, as a tuple."""
+    return tuple(inputs) if isinstance(inputs, tuple | list) else (inputs,)

@@ -1,0 +1,110 @@
+"""Bring neuron outputs, read where a later layer reads them, into the form that a group's activation pattern names."""
+
+import math
+from collections.abc import Sequence
+
+from neuroactivity.arrays import Array, asarray_like, namespace
+from neuroactivity.errors import LayoutError
+from neuroactivity.layout import ParamView, Pattern
+from neuroactivity.layout.patterns import ANY, NEURON, STACK
+
+__all__ = ["arrange_outputs", "take_neurons"]
+
+
+def take_neurons(values: Array, reader: ParamView, neurons: int, axis: int) -> Array:
+    """Take a group's neurons out of the axis that one of its readers reads, and make them the last axis.
+
+    Args:
+        values: The reader's input.
+        reader: The group's view of the reader's parameter.
+        neurons: Number of neurons.
+        axis: The axis of ``values`` that runs along the reader's axis called ``neuron``.
+
+    Returns:
+        The neurons' outputs, shape ``(..., neurons)``; what shares the reader's axis with them is in front of them.
+
+    Example:
+        >>> import numpy as np
+        >>> take_neurons(np.ones((5, 12)), ParamView("out.weight", "out (neuron hw)"), 3, 1).shape
+        (5, 4, 3)
+    """
+    xp = namespace(values)
+    names = next(names for names in reader.parsed.axes if NEURON in names)
+    sizes, place = [neurons if name == NEURON else reader.sizes.get(name, -1) for name in names], names.index(NEURON)
+    if reader.owners is not None:
+        owned = [positions for positions in reader.owners.positions if positions]
+        if len(owned) != neurons or len(set(map(len, owned))) > 1:
+            raise LayoutError(f"parameter {reader.param!r} reads not all neurons equally often")
+        positions = tuple([position for positions in owned for position in positions])
+        values = xp.take(values, asarray_like(positions, like=values, dtype=xp.int32), axis=axis)
+        sizes, place = [neurons, len(owned[0])], 0
+    shape = tuple(values.shape)
+    if -1 in sizes:
+        known = -math.prod(sizes)
+        if sizes.count(-1) > 1 or shape[axis] % known:
+            raise LayoutError(f"an axis of {shape[axis]} is not {' x '.join(names)} with {neurons} neurons")
+        sizes[sizes.index(-1)] = shape[axis] // known
+    if math.prod(sizes) != shape[axis]:
+        raise LayoutError(f"expected {math.prod(sizes)} features along axis {axis}, got shape {shape}")
+    values = xp.reshape(values, (*shape[:axis], *sizes, *shape[axis + 1 :]))
+    axes = list(range(len(values.shape)))
+    axes.append(axes.pop(axis + place))
+    return xp.permute_dims(values, tuple(axes))
+
+
+def arrange_outputs(values: Array, pattern: Pattern, *, neurons: Sequence[int] = ()) -> Array:
+    """Bring neuron outputs into the order of axes that a pattern names.
+
+    The axes that count neither neurons nor copies keep their order: each name of the pattern takes one, ``...`` what
+    the others leave, the last name all that is left. A name for which none is left has size one.
+
+    Args:
+        values: Outputs of shape ``(*stack, ..., neurons)``.
+        pattern: The group's activation pattern.
+        neurons: Sizes of the axes called ``neuron``, where there are several.
+
+    Raises:
+        LayoutError: If the pattern has no place for the samples.
+
+    Example:
+        >>> import numpy as np
+        >>> from neuroactivity.layout.patterns import parse
+        >>> arrange_outputs(np.ones((5, 2, 3)), parse("neuron batch")).shape
+        (3, 10)
+        >>> arrange_outputs(np.ones((5, 2, 3)), parse("... (neuron dim)")).shape
+        (5, 6)
+    """
+    xp, shape, stacks = namespace(values), tuple(values.shape), pattern.stacks
+    shares = _share_out(shape[stacks:-1], [name for name in pattern.names if name not in (NEURON, STACK)])
+    dims = [*shape[:stacks], *[size for share in shares for size in share], *(neurons or shape[-1:])]
+    first = len(dims) - max(len(neurons), 1)
+    counted = {STACK: iter(range(stacks)), NEURON: iter(range(first, len(dims)))}
+    others, each_share = iter(range(stacks, first)), iter(shares)
+    order: list[int] = []
+    sizes: list[int] = []
+    for names in pattern.axes:
+        axes: list[int] = []
+        for name in names:
+            axes += [next(counted[name])] if name in counted else [next(others) for _ in next(each_share)]
+        order += axes
+        sizes += [dims[axis] for axis in axes] if names == (ANY,) else [math.prod([dims[axis] for axis in axes])]
+    return xp.reshape(xp.permute_dims(xp.reshape(values, tuple(dims)), tuple(order)), tuple(sizes))
+
+
+def _share_out(sizes: Sequence[int], names: Sequence[str]) -> list[list[int]]:
+    """Share axes out to the names of a pattern, in order: for each name the sizes of its axes."""
+    if not names and math.prod(sizes) != 1:
+        raise LayoutError("expected an axis for the samples in the activation pattern")
+    shares = []
+    for place, name in enumerate(names):
+        left, after = len(sizes), [other for other in names[place + 1 :] if other != ANY]
+        if name == ANY:
+            share = list(sizes[: max(left - len(after), min(left, 1))])
+        elif place == len(names) - 1:
+            share = [math.prod(sizes)]
+            sizes = ()
+        else:
+            share = list(sizes[:1]) or [1]
+        shares.append(share)
+        sizes = sizes[len(share) :]
+    return shares

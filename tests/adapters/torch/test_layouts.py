@@ -1,0 +1,127 @@
+"""What models return, and what keeps a layout from being found."""
+
+import contextlib
+import warnings
+from dataclasses import dataclass
+from types import SimpleNamespace
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.distributions import Categorical, Independent, Normal
+from torch.nn.utils import parametrizations
+
+import neuroactivity as na
+from neuroactivity_torch import layout_of
+from neuroactivity_torch.layouts import _without_cudnn
+from tests.adapters.torch.models import X, mlp
+
+
+@dataclass
+class Output:
+    """An output that is no container."""
+
+    policy: Tensor
+    value: Tensor
+
+
+class ActorCritic(nn.Module):
+    """A trunk with a policy and a value, returned in some form."""
+
+    def __init__(self, returned) -> None:
+        super().__init__()
+        self.trunk, self.pi, self.v = nn.Linear(5, 12), nn.Linear(12, 3), nn.Linear(12, 1)
+        self.returned = returned
+
+    def forward(self, x: Tensor):
+        hidden = torch.relu(self.trunk(x))
+        return self.returned(self.pi(hidden), self.v(hidden))
+
+
+@pytest.mark.parametrize(
+    "returned",
+    [
+        lambda pi, v: (Categorical(logits=pi), v),
+        lambda pi, v: (Independent(Normal(pi, 1.0), 1), v),
+        lambda pi, v: {"out": [Output(pi, v)], "log": "text", "steps": 3, "nothing": None},
+    ],
+    ids=["categorical", "independent normal", "dataclass in a dictionary"],
+)
+def test_outputs_are_found_in_distributions_and_objects(returned):
+    layout = layout_of(ActorCritic(returned), X)
+    assert {view.param for view in layout["trunk"].outgoing} == {"pi.weight", "v.weight"}
+    assert [layout[name].status for name in ("trunk", "pi", "v")] == ["exclusive", "head", "head"]
+
+
+def test_a_head_that_no_gradient_reaches_is_warned_of():
+    """A sampled action carries no gradient: what the policy reads cannot be seen."""
+    model = ActorCritic(lambda pi, v: (pi.argmax(-1), v))
+    with pytest.warns(na.ActivityWarning, match="no gradient reaches pi from what the model returns"):
+        layout = layout_of(model, X)
+    assert not layout["pi"].resettable
+
+
+def test_weights_of_no_group_make_no_heads_of_hidden_layers():
+    class Noisy(nn.Linear):
+        def __init__(self, inputs: int, outputs: int) -> None:
+            super().__init__(inputs, outputs)
+            self.spread = nn.Parameter(torch.ones(outputs, inputs))
+
+        def forward(self, x: Tensor) -> Tensor:
+            return nn.functional.linear(x, self.weight + 0.1 * self.spread, self.bias)
+
+    layout = layout_of(nn.Sequential(Noisy(5, 8), nn.ReLU(), Noisy(8, 2)), X)
+    assert [group.status for group in layout.values()] == ["unproved", "head"]
+
+
+@pytest.mark.parametrize(
+    ("model", "inputs", "message"),
+    [
+        (mlp(), (), "example_inputs: what the model is called with is needed"),
+        (
+            mlp(),
+            (torch.ones(4, 7),),
+            r"example_inputs: the model fails with inputs like these \(torch.Size\(\[4, 7\]\)\): mat1",
+        ),
+        (nn.ModuleList([nn.Linear(2, 2)]), (X,), r"ModuleList has no forward\(\); give layout="),
+        (
+            ActorCritic(lambda pi, v: pi.argmax(-1)),
+            (X,),
+            "cannot be probed: expected an output with a gradient, got Tensor",
+        ),
+        (nn.ReLU(), (X,), "ReLU: found no layer with neurons; give rule= or layout="),
+    ],
+)
+def test_what_cannot_be_probed_is_said_in_one_line(model, inputs, message):
+    with pytest.raises(na.LayoutError, match=message):
+        layout_of(model, *inputs)
+
+
+def test_nothing_is_warned_of_when_all_is_well():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        layout_of(mlp(), X)
+
+
+@pytest.mark.parametrize(
+    "reparametrise", [parametrizations.weight_norm, parametrizations.spectral_norm, nn.utils.weight_norm]
+)
+@pytest.mark.filterwarnings("ignore:.*torch.nn.utils.weight_norm.*:FutureWarning")
+def test_layers_with_computed_weights_are_warned_of_and_guessed_nothing(reparametrise):
+    model = nn.Sequential(nn.Linear(3, 8), nn.ReLU(), reparametrise(nn.Linear(8, 8)), nn.ReLU(), nn.Linear(8, 2))
+    with pytest.warns(na.ActivityWarning, match=r"weights of 2 are computed from other parameters") as caught:
+        layout = layout_of(model, torch.zeros(4, 3))
+    assert [warning.filename for warning in caught] == [__file__]
+    assert {name: group.status for name, group in layout.items()} == {"0": "unproved", "4": "head"}
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+@pytest.mark.parametrize("is_cuda", [True, False])
+def test_the_probes_of_a_model_on_a_gpu_run_without_cudnn_which_is_put_back(monkeypatch, enabled, is_cuda):
+    """It has no gradient of a recurrent layer in evaluation mode."""
+    monkeypatch.setattr(torch.backends.cudnn, "enabled", enabled)
+    model = SimpleNamespace(parameters=lambda: [SimpleNamespace(is_cuda=False), SimpleNamespace(is_cuda=is_cuda)])
+    with contextlib.suppress(RuntimeError), _without_cudnn(model):
+        assert torch.backends.cudnn.enabled is (enabled and not is_cuda)
+        raise RuntimeError("not today")
+    assert torch.backends.cudnn.enabled is enabled

@@ -1,0 +1,114 @@
+"""Random architectures against the truth that their grammar knows: nothing claimed is wrong, and most is found."""
+
+from collections import Counter
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import Phase, given, note, settings
+from hypothesis import strategies as st
+
+import neuroactivity as na
+from neuroactivity_torch import layout_of
+from tests.neuroactivity.discovery.architectures import grow
+from tests.neuroactivity.discovery.grammar import Known
+from tests.neuroactivity.discovery.truth import claimed_masks, differences, shapes_of
+
+
+def wrong_claims(layout: na.Layout, known: dict[str, Known], shapes: dict[str, tuple[int, ...]]) -> list[str]:
+    """Say which claims of a layout are not true."""
+    wrong = [] if set(layout) == set(known) else [f"groups: {set(layout) ^ set(known)}"]
+    for name, group in layout.items():
+        uses = known[name].uses
+        true = {
+            "exclusive": known[name].can_be_exclusive,
+            "head": "output" in uses,
+            "through_norm": bool(uses & {"norm", "batch norm"}) and not uses & {"read", "output"} - _behind(uses),
+            "shared": "sum" in uses,
+            "partner": "product" in uses,
+            "unproved": True,
+        }
+        if not true[group.status]:
+            wrong.append(f"{name}: {group.status} ({group.reason}), but its uses are {sorted(uses)}")
+        elif group.status == "exclusive":
+            wrong += wrong_entries(group, known[name], shapes)
+        wrong += [f"{name}: partner {partner}" for partner in group.partners if "product" not in uses]
+    return wrong
+
+
+def _behind(uses: set[str]) -> set[str]:
+    """What is read behind a batch normalisation is read through it."""
+    return {"read", "output"} if "batch norm" in uses else set()
+
+
+def wrong_entries(group: na.NeuronGroup, known: Known, shapes: dict[str, tuple[int, ...]]) -> list[str]:
+    """Name the neurons of which other entries are claimed than they feed."""
+    neurons = group.bind(shapes).shape[-1]
+    if neurons != known.neurons:
+        return [f"{group.name}: {neurons} neurons, not {known.neurons}"]
+    wrong = []
+    for neuron in range(neurons):
+        chosen = np.arange(neurons) == neuron
+        params = differences(claimed_masks(group, shapes, chosen), known.masks(shapes, chosen))
+        wrong += [f"{group.name}[{neuron}]: {', '.join(params)}"] if params else []
+    return wrong[:3]
+
+
+def examine(choose, found: Counter, *, thin: bool) -> None:
+    """Grow an architecture, discover it, and check every claim."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model, known = grow(choose, thin=thin)
+    images = any(name.startswith("layers.conv") for name in known)
+    x = torch.zeros(8, 2, 5, 5) if images else torch.zeros(12, 5)
+    layout = layout_of(model, x)
+    note(layout.describe())
+    for name, group in layout.items():
+        if known[name].is_plain:
+            found["plain"] += 1
+            found["plain and exclusive"] += group.status == "exclusive"
+        if known[name].uses == {"output"}:
+            found["heads"] += 1
+            found["heads found"] += group.status == "head"
+    found["architectures"] += 1
+    assert wrong_claims(layout, known, shapes_of(model)) == []
+
+
+def examine_many(count: int, *, thin: bool = False) -> Counter:
+    found: Counter = Counter()
+
+    @settings(max_examples=count, phases=[Phase.explicit, Phase.generate])  # to shrink would take minutes
+    @given(st.data())
+    def run(data: st.DataObject) -> None:
+        examine(lambda options: data.draw(st.sampled_from(list(options))), found, thin=thin)
+
+    run()
+    return found
+
+
+def test_nothing_claimed_is_wrong_and_most_is_found():
+    found = examine_many(20)
+    assert found["architectures"] >= 15
+    assert found["plain and exclusive"] >= 0.95 * found["plain"] > 20
+    assert found["heads found"] == found["heads"]
+
+
+def test_nothing_claimed_of_thin_networks_is_wrong():
+    found = examine_many(20, thin=True)
+    assert found["architectures"] >= 15
+    assert found["heads found"] == found["heads"]
+
+
+@pytest.mark.slow
+def test_nothing_claimed_is_wrong_of_five_hundred_thin_networks():
+    found = examine_many(500, thin=True)
+    assert found["architectures"] >= 500
+    assert found["heads found"] == found["heads"]
+
+
+@pytest.mark.slow
+def test_nothing_claimed_is_wrong_of_five_hundred_architectures():
+    found = examine_many(500)
+    assert found["architectures"] >= 500
+    assert found["plain and exclusive"] >= 0.95 * found["plain"] > 500
+    assert found["heads found"] == found["heads"]
