@@ -1,19 +1,24 @@
 """Which neurons of a network have lost their ability to learn, and how to give it back to them.
 
-The core computes on the arrays of any library that follows the Python array API standard; an adapter per framework
-reads gradients from models and writes resets back. See the README for a first example.
+The core computes on the arrays of any library that follows the Python array API standard; an adapter for each framework
+reads gradients from models and writes resets back. See the README for a first example. The subpackages
+:mod:`~neuroactivity.analysis`, :mod:`~neuroactivity.discovery`, :mod:`~neuroactivity.plotting` and
+:mod:`~neuroactivity.testing` are loaded on first use.
 """
 
-from neuroactivity import testing
-from neuroactivity.discovery import discover_outgoing, verify_layout
+import importlib
+from typing import TYPE_CHECKING, Any
+
 from neuroactivity.errors import ActivityWarning, LayoutError
-from neuroactivity.layout import Layout
-from neuroactivity.layout.builders import attention, conv, dense, norm, recurrent, residual
-from neuroactivity.layout.groups import NeuronGroup, ParamView
+from neuroactivity.layout import Layout, NeuronGroup, ParamView, attention, conv, dense, norm, recurrent, residual
 from neuroactivity.masks import reset_masks
 from neuroactivity.metrics import grama, tau_dormant
 from neuroactivity.report import ActivityReport, GroupActivity, summarize
 from neuroactivity.resets import reset, reset_moments
+
+if TYPE_CHECKING:
+    from neuroactivity import analysis, discovery, plotting, testing
+    from neuroactivity.discovery import discover_outgoing, verify_layout
 
 __version__ = "0.1.0"
 
@@ -25,12 +30,15 @@ __all__ = [
     "LayoutError",
     "NeuronGroup",
     "ParamView",
+    "analysis",
     "attention",
     "conv",
     "dense",
     "discover_outgoing",
+    "discovery",
     "grama",
     "norm",
+    "plotting",
     "recurrent",
     "reset",
     "reset_masks",
@@ -41,3 +49,16 @@ __all__ = [
     "testing",
     "verify_layout",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Load a subpackage, or what discovery makes public, when it is first used."""
+    if name in ("analysis", "discovery", "plotting", "testing"):
+        return importlib.import_module(f"neuroactivity.{name}")
+    if name in ("discover_outgoing", "verify_layout"):
+        return getattr(importlib.import_module("neuroactivity.discovery"), name)
+    raise AttributeError(f"module 'neuroactivity' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -5,12 +5,11 @@ state, no randomness, no data-dependent shapes.
 """
 
 from collections.abc import Mapping
-from typing import Literal, NamedTuple, TypeAlias
+from typing import Literal, TypeAlias
 
 from neuroactivity.arrays import (
     Array,
     Arrays,
-    Scratch,
     asarray_like,
     cache_outside_compile,
     check_array,
@@ -120,34 +119,18 @@ def tau_dormant(activations: Arrays, /, layout: Layout) -> dict[str, Array]:
 
 def _weight_scores(grads: Arrays, layout: Layout) -> dict[str, Array]:
     """Score groups by the gradients of their incoming parameters."""
-    gradients: list[Array] = []
-    shapes: list[tuple[int, ...] | None] = []
-    for group, param in _incoming(layout):
-        gradient = to_dense(lookup(grads, param, group))
-        if gradient is None:
-            shapes.append(None)
-            continue
-        gradients.append(gradient)
-        shapes.append(shape_of(gradient, "group {!r}, parameter {!r}: ", group, param))
+    named = [(group, param, to_dense(lookup(grads, param, group))) for group, param in _incoming(layout)]
+    present = [entry for entry in named if entry[2] is not None]
+    where = "group {!r}, parameter {!r}: "
+    shapes = tuple([(group, param, shape_of(x, where, group, param)) for group, param, x in present])
     sums: dict[str, Sums] = {}
-    scratch: Scratch = {}
-    for gradient, (group, param, bound, owners, neurons) in zip(gradients, _terms(layout, tuple(shapes)), strict=True):
+    for (group, param, gradient), (bound, owners, neurons) in zip(present, _terms(layout, shapes), strict=True):
         try:
-            found = neuron_sums(gradient, bound, owners, neurons, scratch)
+            added = neuron_sums(gradient, bound, owners, neurons)
         except (LayoutError, TypeError) as error:
-            raise type(error)(f"group {group!r}, parameter {param!r}: {error}") from None
-        sums[group] = _add(sums[group], found, neurons) if group in sums else found
+            raise type(error)(where.format(group, param) + str(error)) from None
+        sums[group] = _add(sums[group], added, neurons) if group in sums else added
     return _scores(sums, layout)
-
-
-class Term(NamedTuple):
-    """An incoming parameter of a group, fitted to its shape: it adds to the sums of the group's neurons."""
-
-    group: str
-    param: str
-    bound: BoundPattern
-    owners: NeuronIndex | None
-    neurons: int
 
 
 @cache_outside_compile
@@ -157,19 +140,19 @@ def _incoming(layout: Layout) -> tuple[tuple[str, str], ...]:
 
 
 @cache_outside_compile
-def _terms(layout: Layout, shapes: tuple[tuple[int, ...] | None, ...]) -> tuple[Term, ...]:
-    """Bind the incoming parameters, in the order of :func:`_incoming`, to their shapes; one without is left out."""
-    found: dict[str, dict[str, tuple[int, ...]]] = {}
-    for (group, param), shape in zip(_incoming(layout), shapes, strict=True):
-        if shape is not None:
-            found.setdefault(group, {})[param] = shape
-    fits = {name: layout[name].bind(arrays) for name, arrays in found.items()}
-    shared: dict[BoundPattern, BoundPattern] = {}
+def _terms(
+    layout: Layout, shapes: tuple[tuple[str, str, tuple[int, ...]], ...]
+) -> tuple[tuple[BoundPattern, NeuronIndex | None, int], ...]:
+    """Bind incoming parameters, given by group, name and shape, and say how many neurons their groups have."""
+    present: dict[str, dict[str, tuple[int, ...]]] = {}
+    for group, param, shape in shapes:
+        present.setdefault(group, {})[param] = shape
+    groups = {name: layout[name].bind(arrays) for name, arrays in present.items()}
     return tuple(
         [
-            Term(name, view.param, shared.setdefault(bound, bound), view.owners, fit.shape[-1])
-            for name, fit in fits.items()
-            for role, view, bound in fit.views
+            (bound, view.owners, group.shape[-1])
+            for group in groups.values()
+            for role, view, bound in group.views
             if role == "incoming"
         ]
     )
@@ -178,7 +161,6 @@ def _terms(layout: Layout, shapes: tuple[tuple[int, ...] | None, ...]) -> tuple[
 def _output_scores(outputs: Arrays, layout: Layout) -> dict[str, Array]:
     """Score groups by the magnitude of an array of the shape of their outputs."""
     sums: dict[str, Sums] = {}
-    scratch: Scratch = {}
     for name, group in layout.items():
         if name not in outputs:
             raise LayoutError(f"group {name!r} is missing; there are {', '.join(list(outputs)[:8]) or 'no groups'}")
@@ -195,7 +177,7 @@ def _output_scores(outputs: Arrays, layout: Layout) -> dict[str, Array]:
                 raise LayoutError("expected as many axes called 'neuron' as in the incoming parameters, or neurons=")
             known = {} if group.neurons is None else {NEURON: group.neurons}
             bound = bind(pattern, shape, known)
-            sums[name] = neuron_sums(outputs[name], bound, None, bound.size(NEURON), scratch)
+            sums[name] = neuron_sums(outputs[name], bound, None, bound.size(NEURON))
         except (LayoutError, TypeError) as error:
             raise type(error)(f"{where}: {error}") from None
     return _scores(sums, layout)

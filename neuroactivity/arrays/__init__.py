@@ -24,12 +24,11 @@ from neuroactivity.arrays.libraries import (
     to_dense,
     to_list,
 )
-from neuroactivity.arrays.magnitudes import Scratch, magnitude_sum
+from neuroactivity.arrays.magnitudes import magnitude_sum
 
 __all__ = [
     "Array",
     "Arrays",
-    "Scratch",
     "accumulation_dtype",
     "asarray_like",
     "cache_outside_compile",

@@ -83,11 +83,6 @@ def zeros_like(x: Tensor, /, *, dtype: DType | None = None) -> Tensor:
     return tf.zeros_like(x, dtype=dtype)
 
 
-def ones_like(x: Tensor, /, *, dtype: DType | None = None) -> Tensor:
-    """Ones of the shape of ``x``."""
-    return tf.ones_like(x, dtype=dtype)
-
-
 def full_like(x: Tensor, /, fill_value: complex, *, dtype: DType | None = None) -> Tensor:
     """One value in the shape of ``x``."""
     return tf.fill(tf.shape(x), tf.constant(fill_value, dtype=dtype or x.dtype))
@@ -106,11 +101,6 @@ def permute_dims(x: Tensor, /, axes: tuple[int, ...]) -> Tensor:
 def broadcast_to(x: Tensor, /, shape: tuple[int, ...]) -> Tensor:
     """Repeat along axes of size 1 and new leading axes."""
     return tf.broadcast_to(x, shape)
-
-
-def expand_dims(x: Tensor, /, *, axis: int) -> Tensor:
-    """Insert an axis of size 1."""
-    return tf.expand_dims(x, axis)
 
 
 def concat(arrays: Sequence[Tensor], /, *, axis: int = 0) -> Tensor:
@@ -153,16 +143,6 @@ def logical_and(x1: Tensor, x2: Tensor, /) -> Tensor:
     return tf.logical_and(x1, x2)
 
 
-def logical_or(x1: Tensor, x2: Tensor, /) -> Tensor:
-    """Whether either is True."""
-    return tf.logical_or(x1, x2)
-
-
-def logical_not(x: Tensor, /) -> Tensor:
-    """Whether an entry is False."""
-    return tf.logical_not(x)
-
-
 def all(x: Tensor, /, *, axis: Axes = None, keepdims: bool = False) -> Tensor:
     """Whether all entries along the axes are True, or not zero."""
     return tf.reduce_all(tf.cast(x, tf.bool), axis, keepdims)
@@ -180,19 +160,9 @@ def sum(x: Tensor, /, *, axis: Axes = None, dtype: DType | None = None, keepdims
     return tf.reduce_sum(tf.cast(x, dtype or x.dtype), axis, keepdims)
 
 
-def mean(x: Tensor, /, *, axis: Axes = None, keepdims: bool = False) -> Tensor:
-    """Mean along the axes."""
-    return tf.reduce_mean(x, axis, keepdims)
-
-
 def max(x: Tensor, /, *, axis: Axes = None, keepdims: bool = False) -> Tensor:
     """Largest entry along the axes."""
     return tf.reduce_max(x, axis, keepdims)
-
-
-def min(x: Tensor, /, *, axis: Axes = None, keepdims: bool = False) -> Tensor:
-    """Smallest entry along the axes."""
-    return tf.reduce_min(x, axis, keepdims)
 
 
 def argsort(x: Tensor, /, *, axis: int = -1, descending: bool = False, stable: bool = True) -> Tensor:

@@ -9,8 +9,9 @@ takes further ``unscored`` and ``outgoing`` views, the pattern of the neuron out
 from collections.abc import Sequence
 
 from neuroactivity.errors import LayoutError
-from neuroactivity.layout.groups import NeuronGroup, ParamView, View, accepts_restored, as_view
+from neuroactivity.layout.groups import NeuronGroup, accepts_restored
 from neuroactivity.layout.patterns import NEURON, STACK
+from neuroactivity.layout.views import ParamView, View, as_view
 
 __all__ = ["attention", "conv", "dense", "norm", "recurrent", "residual"]
 

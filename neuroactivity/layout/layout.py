@@ -11,7 +11,8 @@ from typing import Any, Self
 
 from neuroactivity.arrays import Arrays
 from neuroactivity.errors import LayoutError
-from neuroactivity.layout.groups import ROLES, NeuronGroup, ParamView
+from neuroactivity.layout.groups import ROLES, NeuronGroup
+from neuroactivity.layout.views import ParamView
 from neuroactivity.tables import format_table
 
 __all__ = ["Layout", "lookup"]

@@ -12,12 +12,13 @@ reliable tensor manipulations with Einstein-like notation", ICLR 2022):
 - ``...`` stands for any number of axes.
 """
 
+import difflib
 import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from neuroactivity.arrays import Array, Scratch, asarray_like, cache_outside_compile, magnitude_sum, namespace
+from neuroactivity.arrays import Array, asarray_like, cache_outside_compile, magnitude_sum, namespace
 from neuroactivity.errors import LayoutError
 
 __all__ = [
@@ -33,6 +34,9 @@ __all__ = [
 
 NEURON, STACK, ANY = "neuron", "stack", "..."
 
+_MOST_ENTRIES = 2**24
+"""More entries than the table of an index has in any layer; one of another size is a mistake."""
+
 
 @dataclass(frozen=True)
 class Pattern:
@@ -44,11 +48,6 @@ class Pattern:
     def names(self) -> tuple[str, ...]:
         """Every name in order, parentheses opened."""
         return tuple([name for axis in self.axes for name in axis])
-
-    @property
-    def plain(self) -> bool:
-        """Whether each axis has one name, and one axis counts neurons."""
-        return len(self.names) == len(self.axes) and ANY not in self.names and self.neurons == 1
 
     @property
     def neurons(self) -> int:
@@ -120,6 +119,8 @@ class NeuronIndex:
             if owner >= 0:
                 positions[owner].append(position)
         width = max(map(len, positions), default=0)
+        if len(positions) * width > _MOST_ENTRIES:
+            raise LayoutError(f"index gives one of {len(positions)} neurons {width} positions, too many to be meant")
         table = [place for owned in positions for place in [*owned, *[0] * (width - len(owned))]]
         filled = [place < len(owned) for owned in positions for place in range(width)]
         return cls(index, tuple(map(tuple, positions)), tuple(table), tuple(filled))
@@ -151,7 +152,8 @@ def parse(text: str) -> Pattern:
         elif token.isidentifier():
             axes.append((token,)) if inside is None else inside.append(token)
         else:
-            raise LayoutError(f"unexpected {token!r} in a pattern")
+            hint = "; separate names with spaces" if re.search(r"\w\W|^,", token) else ""
+            raise LayoutError(f"unexpected {token!r} in a pattern{hint}")
     pattern = Pattern(tuple(axes))
     repeated = sorted({n for n in pattern.names if n not in (STACK, NEURON) and pattern.names.count(n) > 1})
     if inside is not None:
@@ -161,7 +163,9 @@ def parse(text: str) -> Pattern:
     if any(axis.count(STACK) > 1 for axis in axes):
         raise LayoutError("expected 'stack' once in a pair of parentheses, got it more than once")
     if NEURON not in pattern.names:
-        raise LayoutError("expected an axis called 'neuron', found none")
+        close = difflib.get_close_matches(NEURON, pattern.names, n=1)
+        hint = f"{close[0]!r}; did you mean 'neuron'?" if close else "none"
+        raise LayoutError(f"expected an axis called 'neuron', found {hint}")
     first = [NEURON in names for names in axes].index(True)
     if pattern.neurons > 1 and axes[first : first + pattern.neurons] != [(NEURON,)] * pattern.neurons:
         raise LayoutError("expected several axes called 'neuron' next to each other, without parentheses")
@@ -180,10 +184,6 @@ def bind(pattern: Pattern, shape: tuple[int, ...], known: Mapping[str, int]) -> 
         LayoutError: If the number of axes or a size does not fit, or a size cannot be inferred.
     """
     spare = len(shape) - len(pattern.axes)
-    if pattern.plain and spare == 0:
-        sizes = tuple([known.get(name, size) for name, size in zip(pattern.names, shape, strict=True)])
-        if sizes == tuple(shape):
-            return BoundPattern(pattern.names, sizes)
     ellipsis = (ANY,) in pattern.axes
     if (spare < -1) if ellipsis else (spare != 0):
         least = f"at least {len(pattern.axes) - 1}" if ellipsis else f"{len(pattern.axes)}"
@@ -232,9 +232,9 @@ def _split(axis: tuple[str, ...], size: int, known: Mapping[str, int]) -> list[i
 
 
 def neuron_sums(
-    x: Array, bound: BoundPattern, owners: NeuronIndex | None, neurons: int, scratch: Scratch | None = None
+    x: Array, bound: BoundPattern, owners: NeuronIndex | None, neurons: int
 ) -> tuple[Array, int | tuple[int, ...]]:
-    """Sum magnitudes over everything but neurons and stack; ``scratch`` is for :func:`magnitude_sum`.
+    """Sum magnitudes over everything but neurons and stack.
 
     Returns:
         The sums, shape ``(neurons,)`` or ``(stack, neurons)`` with all copies in one axis, and the number of entries
@@ -242,7 +242,7 @@ def neuron_sums(
     """
     if x.shape != bound.sizes:
         x = namespace(x).reshape(x, bound.sizes)
-    sums = magnitude_sum(x, bound.reduced_axes, scratch)
+    sums = magnitude_sum(x, bound.reduced_axes)
     if bound.stack_sizes:
         sums = _neurons_last(sums, bound)
     if owners is None:

@@ -117,12 +117,6 @@ def unstacked(draw):
 
 
 @st.composite
-def expanded(draw):
-    x = draw(arrays())
-    return (x,), {"axis": draw(st.integers(-x.ndim - 1, x.ndim))}
-
-
-@st.composite
 def cast(draw):
     return (draw(arrays(("bool", *FLOATS, *INTEGERS))), draw(st.sampled_from((*FLOATS, "int32", "bool")))), {}
 
@@ -152,16 +146,10 @@ CALLS = {
     "astype": cast(),
     "broadcast_to": broadcast(),
     "concat": joined(),
-    "expand_dims": expanded(),
     "full_like": filled(),
     "isfinite": one(FLOATS),
     "logical_and": alike(("bool",)),
-    "logical_not": one(("bool",)),
-    "logical_or": alike(("bool",)),
     "max": reductions(NUMERIC, empty=False),
-    "mean": reductions(FLOATS, empty=False),
-    "min": reductions(NUMERIC, empty=False),
-    "ones_like": one(ANY),
     "permute_dims": permuted(),
     "reshape": reshaped(),
     "stack": stacked(),
@@ -199,10 +187,7 @@ def assert_like(result, expected, name):
     assert tuple(result.shape) == expected.shape
     assert name == "argsort" or result.dtype.name == str(expected.dtype).rpartition(".")[-1]
     result, expected = result.numpy(), np.asarray(expected)
-    if name == "mean":
-        np.testing.assert_allclose(result, expected, rtol=1e-6, atol=1e-7)
-    else:
-        np.testing.assert_array_equal(result, expected)
+    np.testing.assert_array_equal(result, expected)
 
 
 @pytest.mark.parametrize("name", CALLS)
@@ -229,12 +214,8 @@ def test_a_function_works_in_a_graph(name, run):
         "astype": ((x, "float64"), {}),
         "broadcast_to": ((x, (3, 2, 4)), {}),
         "concat": (([x, x],), {"axis": 1}),
-        "expand_dims": ((x,), {"axis": 1}),
         "full_like": ((x, math.nan), {}),
         "logical_and": ((condition, condition), {}),
-        "logical_not": ((condition,), {}),
-        "logical_or": ((condition, condition), {}),
-        "mean": ((np.abs(x),), {"axis": 0}),
         "permute_dims": ((x, (1, 0)), {}),
         "reshape": ((x, (4, 2)), {}),
         "stack": (([x, x],), {"axis": 1}),

@@ -23,6 +23,9 @@ def error_of(function, *args, **options):
         ("neuron in", ({"in": 0},), "expected a positive size for 'in', got 0"),
         ("neuron in", ({"in": 2.0},), "expected a positive size for 'in', got 2.0"),
         ("neuron", ({}, (0, -2)), "expected owners of -1 or more in index, got -2"),
+        ("neuron", ({}, (0, 10**8)), "expected owners below 1048576 in index, got a larger one"),
+        ("neuron", ({}, (0, 10**400)), "expected owners below 1048576 in index, got a larger one"),
+        ("neuron", ({}, (0,) * 99 + (2**19,)), "index gives one of 524289 neurons 99 positions, too many to be meant"),
         (None, (), "expected two strings"),
     ],
 )
@@ -53,10 +56,29 @@ def test_group_without_incoming_parameters():
     assert error_of(NeuronGroup, "g", []) == "group 'g': expected at least one incoming parameter, got none"
 
 
-@pytest.mark.parametrize("neurons", [0, -3, 2.5, "8"])
+@pytest.mark.parametrize("neurons", [0, -3, 2.5, "8", 10**9])
 def test_group_with_an_impossible_number_of_neurons(neurons):
     text = error_of(NeuronGroup, "g", [W], neurons=neurons)
     assert text == f"group 'g': expected a positive number of neurons, got {neurons!r}"
+
+
+@pytest.mark.parametrize("option", ["incoming", "unscored", "outgoing", "partners"])
+@pytest.mark.parametrize("value", ["fc1", 3])
+def test_group_with_one_thing_where_a_list_is_expected(option, value):
+    text = error_of(NeuronGroup, "g", **{"incoming": [W], option: value})
+    what = option if option == "partners" else f"{option} parameters"
+    assert text == f"group 'g': expected a list of {what}, got {value!r}"
+
+
+@pytest.mark.parametrize(
+    ("option", "value"), [("resettable", "no"), ("status", 3), ("reason", None), ("resettable", 1)]
+)
+def test_group_with_an_option_of_another_type(option, value):
+    assert error_of(NeuronGroup, "g", [W], **{option: value}) == f"group 'g': {option} cannot be {value!r}"
+
+
+def test_group_with_an_activation_that_is_no_string():
+    assert error_of(NeuronGroup, "g", [W], activation=3) == "group 'g': expected a pattern for activation, got 3"
 
 
 @pytest.mark.parametrize("role", ["incoming", "unscored", "outgoing"])
