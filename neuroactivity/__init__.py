@@ -38,7 +38,6 @@ __all__ = [
     "discovery",
     "grama",
     "norm",
-    "plotting",
     "recurrent",
     "reset",
     "reset_masks",
@@ -61,4 +60,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return __all__
+    return sorted([*__all__, "plotting"])  # which a star import must not load, since it needs matplotlib

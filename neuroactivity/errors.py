@@ -3,8 +3,6 @@
 from collections.abc import Sequence
 from typing import Any
 
-__all__ = ["ActivityWarning", "LayoutError", "check_choice"]
-
 
 class LayoutError(ValueError):
     """A layout contradicts itself or the arrays it is used with.

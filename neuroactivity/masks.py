@@ -5,8 +5,6 @@ import numbers
 
 from neuroactivity.arrays import Array, Arrays, accumulation_dtype, map_batched, namespace, no_autograph
 
-__all__ = ["reset_masks"]
-
 
 @no_autograph
 def reset_masks(

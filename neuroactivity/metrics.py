@@ -24,8 +24,6 @@ from neuroactivity.layout import Layout, lookup
 from neuroactivity.layout.groups import NeuronGroup, stack_axes
 from neuroactivity.layout.patterns import NEURON, BoundPattern, NeuronIndex, bind, neuron_sums, parse
 
-__all__ = ["grama", "tau_dormant"]
-
 Sums: TypeAlias = tuple[Array, int | tuple[int, ...]]
 """Sums of magnitudes, one for each neuron, and the numbers of entries behind them: one for all neurons, or one each."""
 

@@ -13,9 +13,8 @@ from neuroactivity.errors import ActivityWarning, LayoutError
 from neuroactivity.layout import Layout
 from neuroactivity.tables import format_table
 
-__all__ = ["ActivityReport", "GroupActivity", "summarize"]
-
 _WORDS = ("group", "status", "remark")
+_SUMMED = ("neurons", "inactive", "silent", "nonfinite")
 
 T = TypeVar("T")
 Rows: TypeAlias = tuple[tuple[T, ...], ...]
@@ -96,15 +95,9 @@ class ActivityReport:
     @property
     def total(self) -> GroupActivity:
         """All groups together."""
+        sums = {key: sum(getattr(group, key) for group in self.groups) for key in _SUMMED}
         resets = [group.reset for group in self.groups if group.reset is not None]
-        return GroupActivity(
-            name="total",
-            neurons=sum(group.neurons for group in self.groups),
-            inactive=sum(group.inactive for group in self.groups),
-            reset=sum(resets) if resets else None,
-            silent=sum(group.silent for group in self.groups),
-            nonfinite=sum(group.nonfinite for group in self.groups),
-        )
+        return GroupActivity("total", **sums, reset=sum(resets) if resets else None)
 
     @property
     def alerts(self) -> dict[str, str]:
@@ -130,10 +123,8 @@ class ActivityReport:
         values = {f"{prefix}/{group.name}/inactive_fraction": group.inactive_fraction for group in self.groups}
         total = self.total
         values[f"{prefix}/inactive_fraction"] = total.inactive_fraction
-        for key in ("neurons", "inactive", "reset", "silent", "nonfinite"):
-            if getattr(total, key) is not None:
-                values[f"{prefix}/{key}"] = float(getattr(total, key))
-        return values
+        counts = {key: getattr(total, key) for key in ("neurons", "inactive", "reset", "silent", "nonfinite")}
+        return values | {f"{prefix}/{key}": float(count) for key, count in counts.items() if count is not None}
 
     def to_dict(self) -> dict[str, Any]:
         """Return the report as JSON values: ``None``, never NaN."""

@@ -7,11 +7,8 @@ from collections.abc import Iterator
 
 from neuroactivity.arrays import Array, Arrays, check_array, check_like, dtype_name, namespace, no_autograph, shape_of
 from neuroactivity.errors import LayoutError
-from neuroactivity.layout import Layout, lookup
-from neuroactivity.layout import NeuronGroup, ParamView, Role
+from neuroactivity.layout import Layout, NeuronGroup, ParamView, Role, lookup
 from neuroactivity.layout.patterns import expand_mask
-
-__all__ = ["reset", "reset_moments"]
 
 
 @no_autograph

@@ -2,8 +2,6 @@
 
 from collections.abc import Sequence
 
-__all__ = ["format_table"]
-
 
 def format_table(header: Sequence[str], rows: Sequence[Sequence[str]], *, words: Sequence[str]) -> list[str]:
     r"""Set rows in columns.

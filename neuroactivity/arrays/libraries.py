@@ -10,25 +10,6 @@ import array_api_compat
 
 from neuroactivity.errors import LayoutError
 
-__all__ = [
-    "Array",
-    "Arrays",
-    "accumulation_dtype",
-    "asarray_like",
-    "cache_outside_compile",
-    "check_array",
-    "check_like",
-    "compiling",
-    "dtype_name",
-    "is_tensorflow",
-    "map_batched",
-    "namespace",
-    "no_autograph",
-    "shape_of",
-    "to_dense",
-    "to_list",
-]
-
 P = ParamSpec("P")
 R = TypeVar("R")
 

@@ -6,8 +6,6 @@ from typing import Any, TypeAlias
 
 from neuroactivity.arrays.libraries import Array, accumulation_dtype, compiling, is_tensorflow, namespace
 
-__all__ = ["magnitude_sum"]
-
 Axes: TypeAlias = tuple[int, ...]
 
 _SMALL = 2**17

@@ -13,8 +13,6 @@ from neuroactivity.layout.groups import NeuronGroup, accepts_restored
 from neuroactivity.layout.patterns import NEURON, STACK
 from neuroactivity.layout.views import ParamView, View, as_view
 
-__all__ = ["attention", "conv", "dense", "norm", "recurrent", "residual"]
-
 Views = Sequence[View]
 
 

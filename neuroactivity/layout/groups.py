@@ -11,8 +11,6 @@ from neuroactivity.errors import LayoutError
 from neuroactivity.layout.patterns import NEURON, BoundPattern, parse
 from neuroactivity.layout.views import MOST_NEURONS, ParamView, View, as_view
 
-__all__ = ["ROLES", "BoundGroup", "NeuronGroup", "Role", "accepts_restored", "stack_axes"]
-
 T = TypeVar("T", bound=Callable[..., Any])
 
 Role: TypeAlias = Literal["incoming", "unscored", "outgoing"]

@@ -15,8 +15,6 @@ from neuroactivity.layout.groups import ROLES, NeuronGroup
 from neuroactivity.layout.views import ParamView
 from neuroactivity.tables import format_table
 
-__all__ = ["Layout", "lookup"]
-
 _WORDS = ("group", "made by", "feeds", "status", "remark")
 
 

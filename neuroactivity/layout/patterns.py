@@ -10,6 +10,8 @@ reliable tensor manipulations with Einstein-like notation", ICLR 2022):
 - any other name is an axis that is averaged away;
 - parentheses hold several named axes that share one axis of the array, slowest first;
 - ``...`` stands for any number of axes.
+
+Tuples are made of lists here (``tuple([...])``), because ``torch.compile`` cannot trace every generator expression.
 """
 
 import difflib
@@ -20,17 +22,6 @@ from dataclasses import dataclass
 
 from neuroactivity.arrays import Array, asarray_like, cache_outside_compile, magnitude_sum, namespace
 from neuroactivity.errors import LayoutError
-
-__all__ = [
-    "BoundPattern",
-    "NeuronIndex",
-    "Pattern",
-    "bind",
-    "broadcastable_mask",
-    "expand_mask",
-    "neuron_sums",
-    "parse",
-]
 
 NEURON, STACK, ANY = "neuron", "stack", "..."
 

@@ -9,8 +9,6 @@ from typing import Any, TypeAlias
 from neuroactivity.errors import LayoutError
 from neuroactivity.layout.patterns import NEURON, STACK, BoundPattern, NeuronIndex, Pattern, bind, parse
 
-__all__ = ["MOST_NEURONS", "ParamView", "View", "as_view"]
-
 MOST_NEURONS = 2**20
 """More neurons than any layer has: a larger number is a mistake, which only the memory it takes would show."""
 

@@ -5,8 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from neuroactivity.arrays import Array, Arrays, dtype_name, to_list
-from neuroactivity.layout import Layout
-from neuroactivity.layout import NeuronGroup
+from neuroactivity.layout import Layout, NeuronGroup
 from neuroactivity.masks import reset_masks
 from neuroactivity.testing.ordering import Entries, Neuron, entries_of, place_of, table_of
 

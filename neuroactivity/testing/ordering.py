@@ -6,8 +6,7 @@ from typing import NamedTuple, TypeAlias
 
 from neuroactivity.arrays import Array, Arrays, asarray_like, dtype_name, namespace, to_list
 from neuroactivity.errors import LayoutError
-from neuroactivity.layout import lookup
-from neuroactivity.layout import NeuronGroup, ParamView, Role
+from neuroactivity.layout import NeuronGroup, ParamView, Role, lookup
 from neuroactivity.layout.patterns import ANY, NEURON, STACK, BoundPattern, parse
 
 __all__ = ["Entries", "Neuron", "entries_of", "place_of", "table_of"]

@@ -8,8 +8,6 @@ from neuroactivity.arrays import Array, Arrays, asarray_like, check_like, namesp
 from neuroactivity.layout import BoundPattern, Layout, ParamView
 from neuroactivity.layout.patterns import NEURON
 
-__all__ = ["DrawnViews", "check_fresh", "derive_key", "drawn_views", "resample"]
-
 DrawnViews: TypeAlias = Mapping[str, Sequence[tuple[ParamView, BoundPattern]]]
 """For each parameter that a reset takes from fresh values how its neurons lie in it."""
 

@@ -9,8 +9,6 @@ from neuroactivity.arrays import Array, Arrays
 from neuroactivity.errors import check_choice
 from neuroactivity.masks import reset_masks
 
-__all__ = ["Options", "ResetOptions", "as_inputs", "check_every", "check_initializer", "is_due"]
-
 
 class Options(TypedDict, total=False):
     """The keyword arguments that all wrappers take, in every framework; :class:`ResetOptions` has their defaults."""

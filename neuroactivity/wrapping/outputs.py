@@ -8,8 +8,6 @@ from neuroactivity.errors import LayoutError
 from neuroactivity.layout import ParamView, Pattern
 from neuroactivity.layout.patterns import ANY, NEURON, STACK
 
-__all__ = ["arrange_outputs", "take_neurons"]
-
 
 def take_neurons(values: Array, reader: ParamView, neurons: int, axis: int) -> Array:
     """Take a group's neurons out of the axis that one of its readers reads, and make them the last axis.
@@ -37,7 +35,7 @@ def take_neurons(values: Array, reader: ParamView, neurons: int, axis: int) -> A
             raise LayoutError(f"parameter {reader.param!r} reads not all neurons equally often")
         positions = tuple([position for positions in owned for position in positions])
         values = xp.take(values, asarray_like(positions, like=values, dtype=xp.int32), axis=axis)
-        sizes, place = [neurons, len(owned[0])], 0
+        sizes, place = [neurons, len(owned[0])] if len(owned[0]) > 1 else [neurons], 0
     shape = tuple(values.shape)
     if -1 in sizes:
         known = -math.prod(sizes)

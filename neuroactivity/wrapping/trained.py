@@ -5,8 +5,6 @@ from dataclasses import replace
 
 from neuroactivity.layout import Layout
 
-__all__ = ["trained_groups", "written_params"]
-
 
 def trained_groups(layout: Layout, trained: Collection[str], *, writes: bool, by: str = "optimizer") -> Layout:
     """Return the groups that an optimizer trains: only for those are the right gradients known where it steps.

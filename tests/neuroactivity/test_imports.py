@@ -86,3 +86,16 @@ def test_the_public_names_are_there():
         "dense", "grama", "norm", "recurrent", "reset", "reset_masks", "reset_moments", "residual", "summarize",
         "tau_dormant",
     }  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["analysis", "discovery", "plotting", "testing"])
+def test_a_subpackage_is_loaded_on_first_use(name):
+    code = f"import neuroactivity as na, sys; before = 'neuroactivity.{name}' in sys.modules; na.{name}; print(before)"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=PACKAGE.parent)
+    assert result.stdout == "False\n"
+    assert name in dir(neuroactivity)
+
+
+def test_a_name_that_there_is_not_is_an_attribute_error():
+    with pytest.raises(AttributeError, match=r"^module 'neuroactivity' has no attribute 'gramma'$"):
+        _ = neuroactivity.gramma

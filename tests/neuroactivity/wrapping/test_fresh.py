@@ -1,8 +1,16 @@
-"""The keys of random draws."""
+"""Which entries are drawn anew, from what, and the keys of the draws."""
 
 import itertools
+import re
 
-from neuroactivity.wrapping import derive_key
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import neuroactivity as na
+from neuroactivity.wrapping import check_fresh, derive_key, drawn_views, resample
+from tests.neuroactivity.backends import to_numpy
 
 
 def test_keys_are_the_same_in_every_process():
@@ -23,3 +31,66 @@ def test_keys_do_not_run_into_each_other():
     """Seed 1 with event 11 is not seed 11 with event 1; a name may hold any text."""
     assert len({derive_key(1, 11, "w"), derive_key(11, 1, "w"), derive_key(1, 1, "1/w"), derive_key(1, 1, "1w")}) == 4
     assert derive_key(-1, 0, "Gewicht/ß") != derive_key(1, 0, "Gewicht/ß")
+
+
+def naive(values, donors, view):
+    """Row after row: the entries of the neuron's donor, which repeat where it has fewer."""
+    axis = view.parsed.names.index("neuron")
+    index = view.index or range(values.shape[axis])
+    rows = [[i for i, owner in enumerate(index) if owner == neuron] for neuron in range(max(index) + 1)]
+    result = values.copy()
+    for own, donor in zip(rows, donors, strict=True):
+        for rank, position in enumerate(own):
+            source = rows[donor][rank % len(rows[donor])]
+            result[(slice(None),) * axis + (position,)] = values[(slice(None),) * axis + (source,)]
+    return result
+
+
+VIEWS = [
+    (na.ParamView("w", "neuron in"), (4, 3), 4),
+    (na.ParamView("w", "in neuron"), (3, 4), 4),
+    (na.ParamView("w", "in neuron", index=(0, 1, -1, 1, 0, 1)), (3, 6), 2),
+    (na.ParamView("w", "neuron", index=(2, 0, 1, -1, 1)), (5,), 3),
+]
+
+
+@given(st.sampled_from(VIEWS), st.data())
+def test_resampled_rows_are_those_of_a_naive_loop(view, data):
+    view, shape, neurons = view
+    values = np.random.default_rng(0).normal(size=shape)
+    donors = np.array(data.draw(st.lists(st.integers(0, neurons - 1), min_size=neurons, max_size=neurons)))
+    np.testing.assert_array_equal(resample(values, donors, view, view.bind(shape)), naive(values, donors, view))
+
+
+def test_parameters_of_every_library_are_resampled(backend):
+    view, values = na.ParamView("w", "(gate neuron) in", {"gate": 2}), np.arange(12, dtype="float32").reshape(6, 2)
+    donors = backend.asarray(np.array([2, 2, 0], dtype="int32"))
+    result = resample(backend.asarray(values), donors, view, view.bind((6, 2)))
+    np.testing.assert_array_equal(to_numpy(result), values[[2, 2, 0, 5, 5, 3]])
+
+
+def test_drawn_views_are_those_of_incoming_and_unscored_parameters_of_groups_that_are_reset():
+    fc = na.dense("fc", weight=("fc.w", "neuron in"), bias="fc.b", outgoing=[("out.w", "out neuron")])
+    head = na.dense("out", weight=("out.w", "neuron in"), resettable=False)
+    shapes = {"fc.w": (3, 2), "fc.b": (3,), "out.w": (1, 3)}
+    views = drawn_views(na.Layout([fc, head]), shapes)
+    assert {name: [view for view, _ in several] for name, several in views.items()} == {
+        "fc.w": [fc.incoming[0]],
+        "fc.b": [fc.unscored[0]],
+    }
+    assert [bound.sizes for _, bound in views["fc.w"]] == [(3, 2)]
+
+
+@pytest.mark.parametrize(
+    ("fresh", "message"),
+    [
+        ({}, "initializer: expected a fresh value for parameter 'w', got nothing"),
+        ({"v": np.zeros(2)}, "initializer: expected a fresh value for parameter 'w', got v"),
+        ({"w": np.zeros(3)}, "initializer, parameter 'w': expected shape (2,) and dtype float64, got (3,) and float64"),
+        ({"w": [0.0]}, "initializer, parameter 'w': expected shape (2,) and dtype float64, got () and list"),
+    ],
+)
+def test_fresh_values_that_are_missing_or_do_not_fit_are_an_error(fresh, message):
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        check_fresh(fresh, {"w": np.zeros(2)}, ["w"])
+    check_fresh({"w": np.ones(2)}, {"w": np.zeros(2)}, ["w"])

@@ -1,9 +1,13 @@
 """When a measurement is due."""
 
+import re
+
 import numpy as np
 import pytest
 
-from neuroactivity.wrapping import check_every, is_due
+import neuroactivity as na
+from neuroactivity.errors import check_choice
+from neuroactivity.wrapping import ResetOptions, as_inputs, check_every, check_initializer, is_due
 
 
 def test_due_at_every_multiple_counted_from_one():
@@ -21,3 +25,53 @@ def test_an_interval_is_any_whole_number(every):
 def test_an_interval_is_nothing_else(every):
     with pytest.raises(ValueError, match="every: expected a whole number of steps of 1 or more, got"):
         check_every(every)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"every": 2.5}, "every: expected a whole number of steps of 1 or more, got 2.5"),
+        ({"tau": -1.0}, "tau: expected a finite number of 0 or more, got -1.0"),
+        ({"max_fraction": 2}, "max_fraction: expected a number in [0, 1] or None, got 2"),
+        ({"reset_silent": "no"}, "reset_silent: expected True or False, got 'no'"),
+        ({"on_report": "print"}, "on_report: expected a function of a report or None, got 'print'"),
+    ],
+)
+def test_an_option_out_of_range_is_an_error(options, message):
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        ResetOptions(**options)
+
+
+def test_an_option_that_there_is_not_is_an_error():
+    with pytest.raises(TypeError, match="taw"):
+        ResetOptions(taw=0.1)
+
+
+def test_options_choose_the_masks_that_reset_masks_would():
+    scores = {"fc": np.array([0.0, 0.02, 3.0, 0.98]), "silent": np.zeros(3)}
+    options = ResetOptions(tau=0.05, max_fraction=0.25, every=np.int64(7), reset_silent=True)
+    expected = na.reset_masks(scores, 0.05, max_fraction=0.25, reset_silent=True)
+    masks = options.masks(scores)
+    assert all(np.array_equal(masks[name], expected[name]) for name in scores)
+    assert (options.every, options.writes, ResetOptions(max_fraction=0).writes) == (7, True, False)
+
+
+def test_an_initializer_has_a_known_name_or_is_a_function():
+    check_initializer("layer", "layer", "snapshot")
+    check_initializer(dict, "snapshot")
+    for wrong in ("layers", None, 3):
+        message = f"^initializer: expected 'layer', 'snapshot' or a function from a key, got {wrong!r}$"
+        with pytest.raises(ValueError, match=message):
+            check_initializer(wrong, "layer", "snapshot")
+
+
+def test_inputs_are_one_or_several():
+    assert as_inputs(1) == (1,)
+    assert as_inputs([1, 2]) == as_inputs((1, 2)) == (1, 2)
+
+
+@pytest.mark.parametrize("value", ["head", None, 1, True, ["heads"]])
+def test_a_choice_is_one_of_the_choices(value):
+    check_choice("attention", "heads", ("channels", "heads"))
+    with pytest.raises(ValueError, match=re.escape(f"attention: expected 'channels' or 'heads', got {value!r}")):
+        check_choice("attention", value, ("channels", "heads"))

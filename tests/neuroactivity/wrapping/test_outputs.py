@@ -1,0 +1,126 @@
+"""Neuron outputs are brought into any form that an activation pattern names, in every array library."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import neuroactivity as na
+from neuroactivity.layout.patterns import parse
+from neuroactivity.wrapping import arrange_outputs, take_neurons
+from tests.neuroactivity.backends import to_numpy
+
+
+@pytest.mark.parametrize(
+    ("shape", "pattern", "arranged"),
+    [
+        ((5, 3), "... neuron", (5, 3)),
+        ((5, 3), "batch neuron", (5, 3)),
+        ((5, 3), "neuron batch", (3, 5)),
+        ((5, 7, 3), "neuron batch", (3, 35)),
+        ((5, 7, 3), "batch time neuron", (5, 7, 3)),
+        ((35, 3), "batch time neuron", (35, 1, 3)),
+        ((5, 7, 3), "batch neuron ...", (5, 3, 7)),
+        ((5, 3), "batch neuron ...", (5, 3)),
+        ((5, 4, 6, 3), "batch neuron ...", (5, 3, 4, 6)),
+        ((5, 4, 6, 3), "batch neuron h w", (5, 3, 4, 6)),
+        ((5, 4, 6, 3), "... neuron", (5, 4, 6, 3)),
+        ((5, 2, 3), "... (neuron dim)", (5, 6)),
+        ((5, 3), "... (neuron dim)", (5, 3)),
+        ((5, 7, 2, 3), "... neuron dim", (5, 7, 3, 2)),
+        ((5, 3), "... neuron dim", (5, 3, 1)),
+        ((5, 7, 2, 3), "(batch time) (dim neuron)", (35, 6)),
+        ((4, 5, 3), "stack ... neuron", (4, 5, 3)),
+        ((4, 5, 3), "neuron stack batch", (3, 4, 5)),
+        ((4, 2, 5, 3), "stack stack batch neuron", (4, 2, 5, 3)),
+    ],
+)
+def test_shapes(shape, pattern, arranged):
+    assert arrange_outputs(np.zeros(shape), parse(pattern)).shape == arranged
+
+
+def test_neurons_of_several_axes_are_laid_out_again():
+    values = np.arange(2 * 12).reshape(2, 12)
+    arranged = arrange_outputs(values, parse("... neuron neuron"), neurons=(3, 4))
+    np.testing.assert_array_equal(arranged, values.reshape(2, 3, 4))
+
+
+def test_a_pattern_without_an_axis_for_the_samples_is_an_error():
+    with pytest.raises(na.LayoutError, match=r"^expected an axis for the samples in the activation pattern$"):
+        arrange_outputs(np.zeros((5, 3)), parse("neuron"))
+    assert arrange_outputs(np.zeros((1, 3)), parse("neuron")).shape == (3,)
+
+
+PATTERNS = [
+    "... neuron",
+    "neuron ...",
+    "batch neuron",
+    "neuron batch",
+    "batch neuron ...",
+    "a neuron b",
+    "a b c neuron",
+    "... (neuron dim)",
+    "(dim neuron) ...",
+    "... neuron dim",
+    "(a b) neuron",
+    "a ... neuron b",
+]
+
+
+@given(st.sampled_from(PATTERNS), st.lists(st.integers(1, 4), min_size=1, max_size=4), st.integers(2, 5), st.data())
+def test_the_scores_are_those_of_the_outputs_whatever_the_pattern(pattern, others, neurons, data):
+    """Scores average over all other axes, so that any arrangement has those of ``... neuron``."""
+    values = np.random.default_rng(data.draw(st.integers(0, 99))).normal(size=(*others, neurons))
+
+    def scores(activation, outputs):
+        group = na.NeuronGroup("g", [("w", "neuron in")], activation=activation, neurons=neurons)
+        return na.tau_dormant({"g": outputs}, na.Layout([group]))["g"]
+
+    arranged = arrange_outputs(values, parse(pattern))
+    np.testing.assert_allclose(scores(pattern, arranged), scores("... neuron", values), rtol=1e-12)
+
+
+def test_an_array_of_any_library_is_arranged(backend):
+    values = np.arange(60, dtype="float32").reshape(5, 4, 3)
+    arranged = arrange_outputs(backend.asarray(values), parse("neuron batch"))
+    np.testing.assert_array_equal(to_numpy(arranged), values.transpose(2, 0, 1).reshape(3, 20))
+
+
+@pytest.mark.parametrize(
+    ("pattern", "taken"),
+    [
+        ("out neuron", lambda x: x),
+        ("neuron out", lambda x: x),
+        ("out (neuron hw)", lambda x: x.reshape(5, 3, 4).transpose(0, 2, 1)),
+        ("out (hw neuron)", lambda x: x.reshape(5, 4, 3)),
+    ],
+)
+def test_neurons_are_taken_out_of_the_axis_that_their_reader_reads(pattern, taken):
+    width = 12 if "hw" in pattern else 3
+    values = np.arange(5 * width).reshape(5, width)
+    np.testing.assert_array_equal(take_neurons(values, na.ParamView("w", pattern), 3, 1), taken(values))
+
+
+def test_neurons_are_taken_by_an_index_in_the_order_of_the_neurons(backend):
+    values = np.arange(10, dtype="float32").reshape(2, 5)
+    reader = na.ParamView("w", "out neuron", index=(-1, 1, 0, -1, 2))
+    taken = take_neurons(backend.asarray(values), reader, 3, 1)
+    np.testing.assert_array_equal(to_numpy(taken), values[:, [2, 1, 4]])
+    twice = na.ParamView("w", "out neuron", index=(0, 1, 1, 0, -1))
+    taken = take_neurons(backend.asarray(values), twice, 2, 1)
+    np.testing.assert_array_equal(to_numpy(taken), values[:, [[0, 1], [3, 2]]])
+
+
+@pytest.mark.parametrize(
+    ("reader", "message"),
+    [
+        (na.ParamView("w", "out neuron"), "expected 3 features along axis 1, got shape (5, 4)"),
+        (na.ParamView("w", "out (neuron hw)"), "an axis of 4 is not neuron x hw with 3 neurons"),
+        (na.ParamView("w", "out neuron", index=(0, 1, -1, 0)), "parameter 'w' reads not all neurons equally often"),
+        (na.ParamView("w", "out neuron", index=(0, 1, 2, 0)), "parameter 'w' reads not all neurons equally often"),
+    ],
+)
+def test_a_reader_that_was_given_something_else_is_an_error(reader, message):
+    with pytest.raises(na.LayoutError) as caught:
+        take_neurons(np.zeros((5, 4)), reader, 3, 1)
+    assert str(caught.value) == message

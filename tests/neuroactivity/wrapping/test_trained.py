@@ -1,0 +1,67 @@
+"""Which groups an optimizer trains, and what a reset of them writes."""
+
+import pytest
+
+import neuroactivity as na
+from neuroactivity.wrapping import trained_groups, written_params
+
+A = na.dense("a", weight=("a.w", "neuron in"), bias="a.b", outgoing=[("b.w", "out neuron")])
+B = na.dense("b", weight=("b.w", "neuron in"), resettable=False)
+LAYOUT = na.Layout([A, B])
+GATED = na.Layout(
+    [
+        na.NeuronGroup("gate", [("g", "neuron in")], partners=["value", "third"]),
+        na.NeuronGroup("value", [("v", "neuron in")], partners=["gate"]),
+        na.NeuronGroup("third", [("t", "neuron in")], partners=["gate"]),
+    ]
+)
+
+
+def test_all_groups_are_trained_when_all_parameters_are():
+    assert trained_groups(LAYOUT, {"a.w", "a.b", "b.w"}, writes=True) == LAYOUT
+
+
+def test_a_group_of_which_nothing_is_trained_is_left_out():
+    assert list(trained_groups(LAYOUT, {"b.w"}, writes=True)) == ["b"]
+
+
+@pytest.mark.parametrize("missing", ["a.b", "b.w"])
+def test_a_group_is_refused_when_a_reset_would_write_what_is_not_trained(missing):
+    trained = {"a.w", "a.b", "b.w"} - {missing}
+    with pytest.raises(ValueError, match=f"^group 'a': a reset would write parameter '{missing}', which this opt"):
+        trained_groups(LAYOUT, trained, writes=True)
+    with pytest.raises(ValueError, match="which this step does not train; mark the group resettable=False"):
+        trained_groups(LAYOUT, trained, writes=True, by="step")
+
+
+def test_it_may_be_measured_all_the_same():
+    assert list(trained_groups(LAYOUT, {"a.w"}, writes=False)) == ["a"]
+    unscored = na.dense("b", weight=("b.w", "neuron in"), bias="b.b", resettable=False)
+    assert list(trained_groups(na.Layout([unscored]), {"b.w"}, writes=True)) == ["b"]
+
+
+def test_an_optimizer_that_trains_no_group_is_another_models():
+    with pytest.raises(ValueError, match=r"^the optimizer trains none of the model's neuron groups; is it the"):
+        trained_groups(LAYOUT, {"c.w", "a.b"}, writes=True)
+    assert list(trained_groups(LAYOUT, set(), writes=True, by="step")) == []
+
+
+@pytest.mark.parametrize(
+    ("trained", "partners"),
+    [
+        ("gvt", {"gate": ("value", "third"), "value": ("gate",), "third": ("gate",)}),
+        ("gt", {"gate": ("third",), "third": ("gate",)}),
+        ("vt", {"value": (), "third": ()}),
+        ("g", {"gate": ()}),
+    ],
+)
+def test_partners_that_are_not_trained_are_dropped_and_no_others(trained, partners):
+    found = trained_groups(GATED, set(trained), writes=True)
+    assert {name: group.partners for name, group in found.items()} == partners
+
+
+def test_what_a_reset_writes_is_named_once_and_without_groups_that_are_never_reset():
+    assert written_params(["a", "b"], LAYOUT) == ["a.w", "a.b", "b.w"]
+    assert written_params(["b"], LAYOUT) == []
+    tied = na.Layout([A, na.dense("c", weight=("c.w", "neuron in"), outgoing=[("b.w", "out neuron")])])
+    assert written_params(["a", "c"], tied) == ["a.w", "a.b", "b.w", "c.w"]
