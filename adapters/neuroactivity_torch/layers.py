@@ -1,7 +1,7 @@
-"""The neuron groups of PyTorch's layers: which parameters, which axis. What they feed is found elsewhere."""
+"""Which layer has which neuron groups: the parameters and axes of each layer type, without what the neurons feed."""
 
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Literal, TypeAlias
 
 from torch import nn
@@ -9,14 +9,12 @@ from torch.nn.utils import parametrize
 
 import neuroactivity as na
 from neuroactivity import NeuronGroup, ParamView
+from neuroactivity.discovery import Rule, groups_by_rule
 
-__all__ = ["AttentionNeurons", "Rule", "groups_of"]
+__all__ = ["AttentionNeurons", "feature_axis", "list_groups"]
 
 AttentionNeurons: TypeAlias = Literal["channels", "heads"]
 """What a neuron of ``MultiheadAttention`` is."""
-
-Rule: TypeAlias = Callable[[str, nn.Parameter], NeuronGroup | None]
-"""From the name and the value of a parameter that no known layer holds to its group, or ``None``."""
 
 _CONVOLUTIONS = {
     **dict.fromkeys((nn.Conv1d, nn.ConvTranspose1d), "k"),
@@ -30,10 +28,10 @@ _CHANNEL_NORMS = (
 _GATES = {nn.RNN: 1, nn.RNNCell: 1, nn.GRU: 3, nn.GRUCell: 3, nn.LSTM: 4, nn.LSTMCell: 4}
 
 
-def groups_of(
+def list_groups(
     model: nn.Module, *, attention: AttentionNeurons = "channels", rule: Rule | None = None
 ) -> list[NeuronGroup]:
-    """List the neuron groups of a model by the types of its layers, in the order of its modules.
+    """List the neuron groups of a model by the types of its layers, in the order of its parameters.
 
     Known are ``Linear``, ``Conv1d`` to ``Conv3d`` and their transposes, ``Embedding``, the normalisations,
     ``MultiheadAttention``, ``RNN``, ``GRU``, ``LSTM`` and their cells. A parameter that two modules share belongs to
@@ -42,26 +40,26 @@ def groups_of(
     Args:
         model: The model.
         attention: Whether a neuron of ``MultiheadAttention`` is a channel of a projection or a whole head.
-        rule: Says for any other parameter what group it makes.
+        rule: Asked first for every parameter: from its name and value to its group, or None to leave it to what is
+            known here.
 
     Raises:
         LayoutError: If a rule's group contradicts itself.
     """
     named = dict(model.named_parameters())
-    groups: list[NeuronGroup] = []
+    groups = groups_by_rule(rule, named)
+    taken = {view.param for group in groups for view in group.incoming + group.unscored}
     reparametrised: list[str] = []
     for path, module in model.named_modules():
         listed = list(_module_groups(path, module, attention))
-        groups += [group for group in listed if all(view.param in named for view in group.incoming)]
+        groups += [
+            group
+            for group in listed
+            if all(view.param in named for view in group.incoming)
+            and not any(view.param in taken for view in group.incoming + group.unscored)
+        ]
         if listed and (parametrize.is_parametrized(module) or hasattr(module, "weight_g")):
             reparametrised.append(path)
-    if rule is not None:
-        taken = {view.param for group in groups for view in group.incoming + group.unscored}
-        for name, parameter in named.items():
-            group = rule(name, parameter) if name not in taken else None
-            if group is not None:
-                groups.append(group)
-                taken |= {view.param for view in group.incoming + group.unscored}
     if reparametrised:
         warnings.warn(
             f"the weights of {', '.join(reparametrised)} are computed from other parameters (weight_norm, "
@@ -70,7 +68,19 @@ def groups_of(
             na.ActivityWarning,
             stacklevel=3,
         )
-    return groups
+    order = {name: position for position, name in enumerate(named)}
+    return sorted(groups, key=lambda group: order.get(group.incoming[0].param, len(order)))
+
+
+def feature_axis(module: nn.Module, ndim: int) -> int | None:
+    """Return the axis of a layer's inputs and outputs that counts features; ``None`` if the layer is not known."""
+    if isinstance(module, nn.modules.conv._ConvNd):
+        return ndim - 1 - len(module.kernel_size)
+    if isinstance(module, _CHANNEL_NORMS):
+        return 1
+    if isinstance(module, nn.LayerNorm | nn.RMSNorm):
+        return ndim - len(module.normalized_shape)
+    return ndim - 1 if isinstance(module, (nn.Linear, nn.Embedding, nn.EmbeddingBag, *_GATES)) else None
 
 
 def _module_groups(path: str, module: nn.Module, attention: AttentionNeurons) -> Iterator[NeuronGroup]:
@@ -88,9 +98,8 @@ def _module_groups(path: str, module: nn.Module, attention: AttentionNeurons) ->
     elif isinstance(module, _CHANNEL_NORMS):
         yield na.norm(name, scale=weight, shift=bias, activation="batch neuron ...")
     elif isinstance(module, nn.LayerNorm | nn.RMSNorm):
-        rest = "".join(f" axis{i}" for i in range(1, len(module.normalized_shape)))
-        shift = (bias, f"neuron{rest}") if bias else None
-        yield na.norm(name, scale=(weight, f"neuron{rest}"), shift=shift)
+        pattern = " ".join(["neuron", *[f"axis{i}" for i in range(1, len(module.normalized_shape))]])
+        yield na.norm(name, scale=(weight, pattern), shift=(bias, pattern) if bias else None)
     elif isinstance(module, nn.MultiheadAttention):
         yield from _attention(prefix, name, module, attention)
     elif isinstance(module, tuple(_GATES)):
@@ -113,35 +122,26 @@ def _convolution(name: str, module: nn.Module, weight: str, bias: str | None) ->
 def _attention(
     prefix: str, name: str, module: nn.MultiheadAttention, attention: AttentionNeurons
 ) -> Iterator[NeuronGroup]:
-    """Describe attention, its output projection aside, which is a layer of its own."""
-    width, fused = module.embed_dim, module.in_proj_weight is not None
-    parts = ("query", "key", "value")
+    """Describe attention, without its output projection, which is a layer of its own."""
+    fused, width, heads = module.in_proj_weight is not None, module.embed_dim, {"neuron": module.num_heads}
+    parts = {"query": "q_proj_weight", "key": "k_proj_weight", "value": "v_proj_weight"}
+    bias = f"{prefix}in_proj_bias" if module.in_proj_bias is not None else None
     if attention == "heads":
-        heads = {"neuron": module.num_heads}
-        views = (
-            [ParamView(f"{prefix}in_proj_weight", "(qkv neuron dim) in", {"qkv": 3, **heads})]
-            if fused
-            else [ParamView(f"{prefix}{part[0]}_proj_weight", "(neuron dim) in", heads) for part in parts]
-        )
-        biases = [ParamView(f"{prefix}in_proj_bias", "(qkv neuron dim)", {"qkv": 3, **heads})]
-        unscored = biases if module.in_proj_bias is not None else []
+        qkv = {"qkv": 3, **heads}
+        weights = [ParamView(f"{prefix}{weight}", "(neuron dim) in", heads) for weight in parts.values()]
+        views = [ParamView(f"{prefix}in_proj_weight", "(qkv neuron dim) in", qkv)] if fused else weights
+        unscored = [ParamView(bias, "(qkv neuron dim)", qkv)] if bias else []
         yield NeuronGroup(name, views, unscored, activation="... (neuron dim)", neurons=module.num_heads)
         return
-    for number, part in enumerate(parts):
-        before, behind = (-1,) * (number * width), (-1,) * ((2 - number) * width)
-        index = (*before, *range(width), *behind)
-        if fused:
-            view = ParamView(f"{prefix}in_proj_weight", "neuron in", index=index)
-        else:
-            view = ParamView(f"{prefix}{part[0]}_proj_weight", "neuron in")
-        unscored = (
-            [ParamView(f"{prefix}in_proj_bias", "neuron", index=index)] if module.in_proj_bias is not None else []
-        )
-        yield NeuronGroup(f"{prefix}{part}", [view], unscored)
+    for position, (part, weight) in enumerate(parts.items()):
+        index = (*(-1,) * (position * width), *range(width), *(-1,) * ((2 - position) * width))
+        view = ParamView(f"{prefix}in_proj_weight", "neuron in", index=index)
+        view = view if fused else ParamView(f"{prefix}{weight}", "neuron in")
+        yield NeuronGroup(f"{prefix}{part}", [view], [ParamView(bias, "neuron", index=index)] if bias else [])
 
 
 def _recurrent(prefix: str, name: str, module: nn.Module) -> Iterator[NeuronGroup]:
-    """Describe a recurrent layer: one group a layer and direction."""
+    """Describe a recurrent layer: one group for each layer and direction."""
     gates = next(gates for kind, gates in _GATES.items() if isinstance(module, kind))
     if getattr(module, "proj_size", 0):
         return  # the hidden state is a projection of the cell: no neuron owns a row of every weight
