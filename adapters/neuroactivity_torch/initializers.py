@@ -4,8 +4,7 @@ Every draw has its own key and its own generator; the global generators are left
 """
 
 import operator
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping
 from typing import Literal, TypeAlias
 
 import torch
@@ -64,7 +63,8 @@ class FreshValues:
             fresh = {name: self._resample(name, self.snapshot[name], event) for name in names}
         elif callable(self._initializer):
             key = derive_key(self._seed, event, "")
-            with _seeded(key):
+            with torch.random.fork_rng(devices=[]):
+                torch.default_generator.manual_seed(key)
                 fresh = self._initializer(key)
         else:
             fresh = {name: self._reinitialise(name, event) for name in names}
@@ -81,7 +81,8 @@ class FreshValues:
                 f"parameter {name!r}: {type(module).__name__} has no reset_parameters(), so initializer='layer' cannot "
                 "draw fresh values for it; use initializer='snapshot' or a function from a key to fresh parameters"
             )
-        with _seeded(derive_key(self._seed, event, name)):
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(derive_key(self._seed, event, name))
             initialise()
         return module.get_parameter(name.rpartition(".")[2])
 
@@ -118,11 +119,3 @@ def _skeleton(module: nn.Module) -> nn.Module:
         name: None if child is None else _skeleton(child) for name, child in module._modules.items()
     }
     return copy
-
-
-@contextmanager
-def _seeded(key: int) -> Iterator[None]:
-    """Seed the CPU generator, and put it back as it was."""
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(key)
-        yield

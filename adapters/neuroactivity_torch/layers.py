@@ -11,20 +11,17 @@ import neuroactivity as na
 from neuroactivity import NeuronGroup, ParamView
 from neuroactivity.discovery import Rule, groups_by_rule
 
-__all__ = ["AttentionNeurons", "feature_axis", "list_groups"]
+__all__ = ["BATCH_NORMS", "AttentionNeurons", "feature_axis", "list_groups"]
 
 AttentionNeurons: TypeAlias = Literal["channels", "heads"]
 """What a neuron of ``MultiheadAttention`` is."""
 
-_CONVOLUTIONS = {
-    **dict.fromkeys((nn.Conv1d, nn.ConvTranspose1d), "k"),
-    **dict.fromkeys((nn.Conv2d, nn.ConvTranspose2d), "h w"),
-    **dict.fromkeys((nn.Conv3d, nn.ConvTranspose3d), "d h w"),
-}
-_CHANNEL_NORMS = (
-    *(nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm),
-    *(nn.GroupNorm, nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d),
-)
+BATCH_NORMS = (nn.modules.batchnorm._BatchNorm, nn.modules.instancenorm._InstanceNorm)
+"""Normalisations with statistics of the batch in training mode."""
+
+_CHANNEL_NORMS = (*BATCH_NORMS, nn.GroupNorm)
+_CONVOLUTIONS = nn.modules.conv._ConvNd
+_KERNELS = {1: "k", 2: "h w", 3: "d h w"}
 _GATES = {nn.RNN: 1, nn.RNNCell: 1, nn.GRU: 3, nn.GRUCell: 3, nn.LSTM: 4, nn.LSTMCell: 4}
 
 
@@ -48,16 +45,12 @@ def list_groups(
     """
     named = dict(model.named_parameters())
     groups = groups_by_rule(rule, named)
-    taken = {view.param for group in groups for view in group.incoming + group.unscored}
+    taken = {param for group in groups for param in _params(group)}
     reparametrised: list[str] = []
     for path, module in model.named_modules():
         listed = list(_module_groups(path, module, attention))
-        groups += [
-            group
-            for group in listed
-            if all(view.param in named for view in group.incoming)
-            and not any(view.param in taken for view in group.incoming + group.unscored)
-        ]
+        free = [group for group in listed if taken.isdisjoint(_params(group))]
+        groups += [group for group in free if all(view.param in named for view in group.incoming)]
         if listed and (parametrize.is_parametrized(module) or hasattr(module, "weight_g")):
             reparametrised.append(path)
     if reparametrised:
@@ -72,9 +65,14 @@ def list_groups(
     return sorted(groups, key=lambda group: order.get(group.incoming[0].param, len(order)))
 
 
+def _params(group: NeuronGroup) -> list[str]:
+    """Name the parameters that belong to a group's neurons."""
+    return [view.param for view in group.incoming + group.unscored]
+
+
 def feature_axis(module: nn.Module, ndim: int) -> int | None:
     """Return the axis of a layer's inputs and outputs that counts features; ``None`` if the layer is not known."""
-    if isinstance(module, nn.modules.conv._ConvNd):
+    if isinstance(module, _CONVOLUTIONS):
         return ndim - 1 - len(module.kernel_size)
     if isinstance(module, _CHANNEL_NORMS):
         return 1
@@ -91,7 +89,7 @@ def _module_groups(path: str, module: nn.Module, attention: AttentionNeurons) ->
     name = path or type(module).__name__.lower()
     if isinstance(module, nn.Linear):
         yield na.dense(name, weight=(weight, "neuron in"), bias=bias)
-    elif isinstance(module, tuple(_CONVOLUTIONS)):
+    elif isinstance(module, _CONVOLUTIONS):
         yield from _convolution(name, module, weight, bias)
     elif isinstance(module, nn.Embedding | nn.EmbeddingBag):
         yield na.dense(name, weight=(weight, "vocabulary neuron"))
@@ -106,10 +104,10 @@ def _module_groups(path: str, module: nn.Module, attention: AttentionNeurons) ->
         yield from _recurrent(prefix, name, module)
 
 
-def _convolution(name: str, module: nn.Module, weight: str, bias: str | None) -> Iterator[NeuronGroup]:
+def _convolution(name: str, module: nn.modules.conv._ConvNd, weight: str, bias: str | None) -> Iterator[NeuronGroup]:
     """Describe a convolution, a depthwise one with the axis ``one``; not a transposed one with groups of channels."""
-    kernel = next(kernel for kind, kernel in _CONVOLUTIONS.items() if isinstance(module, kind))
-    if not getattr(module, "transposed", False):
+    kernel = _KERNELS[len(module.kernel_size)]
+    if not module.transposed:
         depthwise = module.groups == module.in_channels and module.in_channels != 1
         yield na.conv(name, weight=(weight, f"neuron {'one' if depthwise else 'in'} {kernel}"), bias=bias)
     elif module.groups == 1:
@@ -145,14 +143,9 @@ def _recurrent(prefix: str, name: str, module: nn.Module) -> Iterator[NeuronGrou
     gates = next(gates for kind, gates in _GATES.items() if isinstance(module, kind))
     if getattr(module, "proj_size", 0):
         return  # the hidden state is a projection of the cell: no neuron owns a row of every weight
-    suffixes = sorted({key.partition("_")[2].partition("_")[2] for key, _ in module.named_parameters(recurse=False)})
-    for suffix in suffixes:
-        end = f"_{suffix}" if suffix else ""
-        biases = [f"{prefix}{bias}{end}" for bias in ("bias_ih", "bias_hh") if hasattr(module, f"{bias}{end}")]
-        yield na.recurrent(
-            f"{name}.{suffix}" if len(suffixes) > 1 else name,
-            input=f"{prefix}weight_ih{end}",
-            recurrent=f"{prefix}weight_hh{end}",
-            biases=biases if module.bias else [],
-            gates=gates,
-        )
+    ends = sorted({key.partition("_")[2][2:] for key, _ in module.named_parameters(recurse=False)})  # "_l0", "_l1", ...
+    for end in ends:
+        label = f"{name}.{end[1:]}" if len(ends) > 1 else name
+        weights = [f"{prefix}weight_{kind}{end}" for kind in ("ih", "hh")]
+        biases = [f"{prefix}bias_{kind}{end}" for kind in ("ih", "hh") if module.bias]
+        yield na.recurrent(label, input=weights[0], recurrent=weights[1], biases=biases, gates=gates)

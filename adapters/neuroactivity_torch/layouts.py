@@ -9,16 +9,14 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.utils import _pytree as pytree
 
-import neuroactivity as na
+from neuroactivity import Layout, LayoutError
 from neuroactivity.discovery import GradientFunction, Rule, SharedNeurons, discover_layout
 from neuroactivity.errors import check_choice
 from neuroactivity.wrapping import derive_key
-from neuroactivity_torch.layers import AttentionNeurons, list_groups
+from neuroactivity_torch.layers import BATCH_NORMS, AttentionNeurons, list_groups
 from neuroactivity_torch.parameters import parameters, undisturbed
 
 __all__ = ["gradient_function", "layout_of"]
-
-_BATCH_STATISTICS = (nn.modules.batchnorm._BatchNorm, nn.modules.instancenorm._InstanceNorm)
 
 
 def layout_of(
@@ -28,7 +26,7 @@ def layout_of(
     attention: AttentionNeurons = "channels",
     rule: Rule | None = None,
     seed: int = 0,
-) -> na.Layout:
+) -> Layout:
     """Discover the neuron groups of a model and what they feed.
 
     The groups are listed by layer type. Their outgoing connections are discovered by
@@ -64,25 +62,21 @@ def layout_of(
     check_choice("attention", attention, ("channels", "heads"))
     check_choice("shared", shared, ("incoming", "skip"))
     if not example_inputs:
-        raise na.LayoutError(
-            "example_inputs: what the model is called with is needed to find its layout; or give layout="
-        )
+        raise LayoutError("example_inputs: what the model is called with is needed to find its layout; or give layout=")
     if type(model).forward is nn.Module.forward and "forward" not in vars(model):
-        raise na.LayoutError(f"{type(model).__name__} has no forward(); give layout=, or wrap the method in a module")
+        raise LayoutError(f"{type(model).__name__} has no forward(); give layout=, or wrap the method in a module")
     groups = list_groups(model, attention=attention, rule=rule)
     if not groups:
-        raise na.LayoutError(f"{type(model).__name__}: found no layer with neurons; give rule= or layout=")
+        raise LayoutError(f"{type(model).__name__}: found no layer with neurons; give rule= or layout=")
     grad_fn = gradient_function(model, *example_inputs, seed=seed)
     with _one_thread():
         try:
             grad_fn(parameters(model))
-        except na.LayoutError:
+        except LayoutError:
             raise
         except (RuntimeError, ValueError, TypeError, IndexError) as error:
             shapes = ", ".join(str(getattr(value, "shape", type(value).__name__)) for value in example_inputs)
-            raise na.LayoutError(
-                f"example_inputs: the model fails with inputs like these ({shapes}): {error}"
-            ) from error
+            raise LayoutError(f"example_inputs: the model fails with inputs like these ({shapes}): {error}") from error
         return discover_layout(groups, grad_fn, parameters(model), normal=_standard_normal, shared=shared, seed=seed)
 
 
@@ -118,7 +112,7 @@ def _set_probe_mode(model: nn.Module) -> None:
     """Switch dropout off, and let normalisations over the batch compute their statistics."""
     model.eval()
     for module in model.modules():
-        if isinstance(module, _BATCH_STATISTICS):
+        if isinstance(module, BATCH_NORMS):
             module.train()
 
 
@@ -127,7 +121,7 @@ def _project_outputs(output: Any, seed: int) -> Tensor:
     leaves = list(_tensors(output))
     if not leaves:
         what = f"expected an output with a gradient, got {type(output).__name__}"
-        raise na.LayoutError(f"the model cannot be probed: {what}; give layout=")
+        raise LayoutError(f"the model cannot be probed: {what}; give layout=")
     total = torch.zeros(())
     for position, leaf in enumerate(leaves):
         total = total.to(leaf) + (leaf * _standard_normal(leaf, derive_key(seed, position, "projection"))).sum()
@@ -153,8 +147,7 @@ def _noisy_inputs(inputs: tuple[Any, ...], seed: int) -> tuple[Any, ...]:
             return torch.randn(leaf.shape, generator=generator).to(leaf)
         return leaf
 
-    noisy: tuple[Any, ...] = pytree.tree_map(noise, inputs)
-    return noisy
+    return tuple(pytree.tree_map(noise, inputs))
 
 
 def _standard_normal(like: Tensor, key: int) -> Tensor:

@@ -30,10 +30,7 @@ def _parameter(parameter: Tensor, options: Mapping[str, Any]) -> Tensor:
 
 
 def _option(name: str) -> Moment:
-    def start(parameter: Tensor, options: Mapping[str, Any]) -> Tensor:
-        return torch.full_like(parameter, float(options[name]))
-
-    return start
+    return lambda parameter, options: torch.full_like(parameter, float(options[name]))
 
 
 _ADAM: dict[str, Moment] = {"exp_avg": _zero, "exp_avg_sq": _zero, "max_exp_avg_sq": _zero}
@@ -133,36 +130,28 @@ def cleared_moments(
     """
     options = {id(parameter): group for group in optimizer.param_groups for parameter in group["params"]}
     written = written_params(masks, layout)
-    states = {name: optimizer.state.get(params[name], {}) for name in written}
-    for name, state in states.items():
-        check_state(optimizer, name, state, params[name], rules)
+    for name in written:
+        check_state(optimizer, name, params[name], rules)
     pairs: list[tuple[Tensor, Tensor]] = []
     for key, start in rules.items():
-        old = {name: states[name].get(key) for name in written}
-        fresh = {
-            name: start(new[name], options[id(params[name])]).to(value.dtype)
-            for name, value in old.items()
-            if value is not None
-        }
+        old = {name: optimizer.state.get(params[name], {}).get(key) for name in written}
+        held = {name: value for name, value in old.items() if value is not None}
+        fresh = {name: start(new[name], options[id(params[name])]).to(value.dtype) for name, value in held.items()}
         cleared = na.reset_moments(old, masks, layout, fresh)
-        pairs += [(old[name], cleared[name]) for name in fresh]
+        pairs += [(value, cleared[name]) for name, value in held.items()]
     return pairs
 
 
-def check_state(
-    optimizer: Optimizer, name: str, state: Mapping[str, Any], parameter: Tensor, rules: Mapping[str, Moment]
-) -> None:
+def check_state(optimizer: Optimizer, name: str, parameter: Tensor, rules: Mapping[str, Moment]) -> None:
     """Raise if the state of a parameter holds a tensor that has no rule.
 
     Raises:
         ValueError: With the optimizer, the state's key and the parameter.
     """
-    for key, value in state.items():
+    for key, value in optimizer.state.get(parameter, {}).items():
         if not isinstance(value, Tensor) or (key in _SCALARS and value.numel() == 1):
             continue
         if key not in rules or value.shape != parameter.shape:
+            where = f"optimizer {type(optimizer).__name__}, state {key!r} of parameter {name!r}"
             expected = f"one of {', '.join(rules)}, of shape {tuple(parameter.shape)}"
-            raise ValueError(
-                f"optimizer {type(optimizer).__name__}, state {key!r} of parameter {name!r}: expected {expected}, got "
-                f"{key!r} of shape {tuple(value.shape)}"
-            )
+            raise ValueError(f"{where}: expected {expected}, got {key!r} of shape {tuple(value.shape)}")

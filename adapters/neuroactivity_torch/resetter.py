@@ -4,6 +4,7 @@ import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from operator import attrgetter
 from typing import Any, SupportsIndex
 
 import torch
@@ -26,13 +27,10 @@ _COUNTS = ("steps", "measurements", "resets", "neurons_reset")
 def _option(name: str) -> Any:
     """Make an attribute of one of the options; what is assigned to it during training is checked."""
 
-    def read(resetter: "Resetter") -> Any:
-        return getattr(resetter.options, name)
-
     def assign(resetter: "Resetter", value: Any) -> None:
         resetter.options = replace(resetter.options, **{name: value})
 
-    return property(read, assign)
+    return property(attrgetter(f"options.{name}"), assign)
 
 
 class Resetter(ABC):
@@ -59,11 +57,7 @@ class Resetter(ABC):
         on_report: Callable[[na.ActivityReport], None] | None = None,
     ) -> None:
         self.options = ResetOptions(
-            tau=tau,
-            every=check_every(every),
-            max_fraction=max_fraction,
-            reset_silent=reset_silent,
-            on_report=on_report,
+            tau=tau, every=check_every(every), max_fraction=max_fraction, reset_silent=reset_silent, on_report=on_report
         )
         self.model, self.optimizer = model, optimizer
         self.layout = layout_of(model, *as_inputs(example_inputs)) if layout is None else layout
@@ -76,9 +70,8 @@ class Resetter(ABC):
         self._moments = moments_of(optimizer, moments) if writes else {}
         self._fresh = FreshValues(model, self._trained_layout if writes else na.Layout([]), initializer, seed=seed)
         self._warned: set[str] = set()
-        self._handle = optimizer.register_step_post_hook(
-            torch.compiler.disable(self._after_step)  # type: ignore[no-untyped-call]
-        )
+        hook = torch.compiler.disable(self._after_step)  # type: ignore[no-untyped-call]
+        self._handle = optimizer.register_step_post_hook(hook)
 
     @abstractmethod
     def _measure(self) -> dict[str, Tensor]:

@@ -55,6 +55,7 @@ class ReGraMa(Resetter):
             would write a parameter that the optimizer does not train.
 
     Example:
+        >>> import torch
         >>> model = nn.Sequential(nn.Linear(3, 64), nn.ReLU(), nn.Linear(64, 1))
         >>> optimizer = torch.optim.Adam(model.parameters())
         >>> regrama = ReGraMa(model, optimizer, example_inputs=torch.zeros(8, 3), every=1)
