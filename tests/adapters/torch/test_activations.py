@@ -139,7 +139,7 @@ def test_the_forms_of_a_dense_layers_outputs(group):
 
 
 def test_as_many_samples_as_neurons_do_not_hide_which_axis_is_which():
-    """Published fault of this adapter: it returned the scores of samples."""
+    """The scores of samples were once returned for those of neurons."""
     model = mlp()
     group = na.dense("0", weight=("0.weight", "neuron in"), outgoing=TO_THE_NEXT, activation="neuron batch")
     x = torch.randn(16, 5)
