@@ -1,5 +1,6 @@
-"""Neuron outputs, read where their consumers read them."""
+"""Neuron outputs, as the layers that read them see them."""
 
+from collections.abc import Mapping
 from contextlib import ExitStack
 from typing import Any
 
@@ -7,16 +8,19 @@ import torch
 from torch import Tensor, nn
 
 import neuroactivity as na
-from neuroactivity.layout.groups import NeuronGroup, ParamView
-from neuroactivity.layout.patterns import NEURON, Pattern, bind, parse
+from neuroactivity import NeuronGroup, ParamView
+from neuroactivity.layout import Pattern
+from neuroactivity.layout.patterns import NEURON, STACK, bind, parse
+from neuroactivity.wrapping import arrange_outputs, take_neurons
+from neuroactivity_torch.layers import feature_axis
 from neuroactivity_torch.layouts import layout_of
-from neuroactivity_torch.models import owner_of, parameters, undisturbed
+from neuroactivity_torch.parameters import owner_of, parameters, undisturbed
 
 __all__ = ["activations"]
 
 
 def activations(model: nn.Module, *inputs: Any, layout: na.Layout | None = None) -> dict[str, Tensor | None]:
-    """Run a model and return its neurons' outputs as the layers behind read them, after the activation function.
+    """Run a model and return its neurons' outputs as the next layers read them, after the activation function.
 
     The model runs in evaluation mode, without gradients. Its mode, buffers and hooks and the random generators are left
     as they were.
@@ -24,16 +28,17 @@ def activations(model: nn.Module, *inputs: Any, layout: na.Layout | None = None)
     Args:
         model: The model.
         inputs: What the model is called with.
-        layout: The neuron groups, by default those that ``layout_of`` finds. A group is read at the input of the module
-            that holds its first outgoing parameter, or, without one, at the output of a module that holds this group
-            alone.
+        layout: The neuron groups, by default those that ``layout_of`` discovers. A group is read at the input of the
+            module that holds its first outgoing parameter; without one, at the output of its own module, if that module
+            holds no other parameters.
 
     Returns:
-        Outputs by group name, for :func:`neuroactivity.tau_dormant`; ``None`` for a group that no module shows: the
-        inside of attention, or of a recurrent layer with several layers.
+        Outputs by group name, in the form of the group's activation pattern, for :func:`neuroactivity.tau_dormant`;
+        ``None`` for a group whose outputs are no module's input or output: the inside of attention, or of a recurrent
+        layer with several layers.
 
     Raises:
-        LayoutError: If a group's reader was given something else than the group's neurons.
+        LayoutError: If what was read does not have the group's neurons, or does not fit its activation pattern.
 
     Example:
         >>> model = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2))
@@ -50,13 +55,13 @@ def activations(model: nn.Module, *inputs: Any, layout: na.Layout | None = None)
             model.eval()
             model(*inputs)
     shapes = {name: tuple(value.shape) for name, value in parameters(model).items()}
-    return {name: _outputs(layout[name], values, shapes, model) for name, values in seen.items()}
+    return {name: _outputs(model, layout[name], values, shapes) if values else None for name, values in seen.items()}
 
 
 def _reader(model: nn.Module, group: NeuronGroup) -> ParamView | None:
     """Return the first outgoing view that another module holds."""
-    own = owner_of(model, group.incoming[0].param)
-    return next((view for view in group.outgoing if owner_of(model, view.param) is not own), None)
+    maker = owner_of(model, group.incoming[0].param)
+    return next((view for view in group.outgoing if owner_of(model, view.param) is not maker), None)
 
 
 def _listen(model: nn.Module, group: NeuronGroup, seen: list[Tensor]) -> list[Any]:
@@ -71,51 +76,38 @@ def _listen(model: nn.Module, group: NeuronGroup, seen: list[Tensor]) -> list[An
     reader = _reader(model, group)
     if reader is not None:
         return [owner_of(model, reader.param).register_forward_pre_hook(before)]
-    module = owner_of(model, group.incoming[0].param)
+    maker = owner_of(model, group.incoming[0].param)
     held = {view.param.rpartition(".")[2] for view in group.incoming + group.unscored if view.index is None}
-    alone = all(name in held for name, _ in module.named_parameters(recurse=False))
-    return [module.register_forward_hook(after)] if alone else []
+    alone = all(name in held for name, _ in maker.named_parameters())
+    return [maker.register_forward_hook(after)] if alone else []
 
 
-def _outputs(
-    group: NeuronGroup, seen: list[Tensor], shapes: dict[str, tuple[int, ...]], model: nn.Module
-) -> Tensor | None:
+def _outputs(model: nn.Module, group: NeuronGroup, seen: list[Tensor], shapes: Mapping[str, tuple[int, ...]]) -> Tensor:
     """Bring what was seen into the form that the group's activation pattern names."""
-    if not seen:
-        return None
-    reader, neurons = _reader(model, group), group.count(shapes)
-    values = seen[0] if len(seen) == 1 else torch.cat(seen)
+    reader, pattern, neurons = _reader(model, group), parse(group.activation), group.count(shapes)
+    view = reader or ParamView(group.incoming[0].param, NEURON)
     try:
-        if reader is not None:
-            convolves = isinstance(owner_of(model, reader.param), nn.modules.conv._ConvNd)
-            axis = 1 if convolves else values.ndim - 1
-            values = _arrange(_along_neurons(values, reader, neurons, axis), parse(group.activation))
-        bind(parse(group.activation), tuple(values.shape), {NEURON: neurons})
+        if pattern.neurons > 1:
+            raise na.LayoutError("expected one axis called 'neuron'")
+        values = seen[0] if len(seen) == 1 else torch.cat(seen)
+        axis = feature_axis(owner_of(model, view.param), values.ndim)
+        if axis is not None or reader is not None:
+            axis = values.ndim - 1 if axis is None else axis
+            values = take_neurons(values, view, neurons, axis)
+            if view.owners is not None and values.shape[axis] == 1:  # each neuron is read at one position
+                values = values.squeeze(axis)
+            values = arrange_outputs(_stacks_first(values, pattern), pattern)
+        bind(pattern, tuple(values.shape), {NEURON: neurons})
     except (na.LayoutError, RuntimeError) as error:
-        place = f", read at the input of {reader.param!r}" if reader is not None else ""
-        raise na.LayoutError(f"group {group.name!r}, activation {group.activation!r}{place}: {error}") from None
+        where = f", read at the input of {reader.param!r}" if reader is not None else ""
+        raise na.LayoutError(f"group {group.name!r}, activation {group.activation!r}{where}: {error}") from None
     return values
 
 
-def _along_neurons(values: Tensor, reader: ParamView, neurons: int, axis: int) -> Tensor:
-    """Take a group's neurons out of the axis that its reader reads, and make them the last axis."""
-    names = next(names for names in reader.parsed.axes if NEURON in names)
-    sizes = [neurons if name == NEURON else reader.sizes.get(name, -1) for name in names]
-    place = names.index(NEURON)
-    if reader.owners is not None:
-        positions = [position for owned in reader.owners.positions for position in owned]
-        values = values.index_select(axis, torch.tensor(positions, device=values.device))
-        sizes, place = [neurons] if len(positions) == neurons else [neurons, -1], 0
-    values = values.reshape(*values.shape[:axis], *sizes, *values.shape[axis + 1 :])
-    return values.movedim(axis + place, -1)
-
-
-def _arrange(values: Tensor, pattern: Pattern) -> Tensor:
-    """Move the neurons from the last axis to where the pattern of the group's outputs has them."""
-    if pattern.axes[-1] == (NEURON,):
+def _stacks_first(values: Tensor, pattern: Pattern) -> Tensor:
+    """Move the axes of copies to the front; they lie among the axes other than the neurons where the pattern says."""
+    if not pattern.stacks:
         return values
-    if pattern.axes[1:2] == ((NEURON,),):
-        return values.movedim(-1, 1)
-    if pattern.axes[-1][0] == NEURON:
-        return values.movedim(-1, -2).flatten(-2)
-    return values
+    others = bind(Pattern(tuple([names for names in pattern.axes if NEURON not in names])), values.shape[:-1], {})
+    stacks = [axis for axis, name in enumerate(others.names) if name == STACK]
+    return values.movedim(stacks, list(range(len(stacks))))

@@ -1,7 +1,7 @@
-"""The neuron groups of PyTorch's layers: which parameters, which axis. What they feed is found elsewhere."""
+"""Which layer has which neuron groups: the parameters and axes of each layer type, without what the neurons feed."""
 
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Literal, TypeAlias
 
 from torch import nn
@@ -9,31 +9,26 @@ from torch.nn.utils import parametrize
 
 import neuroactivity as na
 from neuroactivity import NeuronGroup, ParamView
+from neuroactivity.discovery import Rule, groups_by_rule
 
-__all__ = ["AttentionNeurons", "Rule", "groups_of"]
+__all__ = ["BATCH_NORMS", "AttentionNeurons", "feature_axis", "list_groups"]
 
 AttentionNeurons: TypeAlias = Literal["channels", "heads"]
 """What a neuron of ``MultiheadAttention`` is."""
 
-Rule: TypeAlias = Callable[[str, nn.Parameter], NeuronGroup | None]
-"""From the name and the value of a parameter that no known layer holds to its group, or ``None``."""
+BATCH_NORMS = (nn.modules.batchnorm._BatchNorm, nn.modules.instancenorm._InstanceNorm)
+"""Normalisations with statistics of the batch in training mode."""
 
-_CONVOLUTIONS = {
-    **dict.fromkeys((nn.Conv1d, nn.ConvTranspose1d), "k"),
-    **dict.fromkeys((nn.Conv2d, nn.ConvTranspose2d), "h w"),
-    **dict.fromkeys((nn.Conv3d, nn.ConvTranspose3d), "d h w"),
-}
-_CHANNEL_NORMS = (
-    *(nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm),
-    *(nn.GroupNorm, nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d),
-)
+_CHANNEL_NORMS = (*BATCH_NORMS, nn.GroupNorm)
+_CONVOLUTIONS = nn.modules.conv._ConvNd
+_KERNELS = {1: "k", 2: "h w", 3: "d h w"}
 _GATES = {nn.RNN: 1, nn.RNNCell: 1, nn.GRU: 3, nn.GRUCell: 3, nn.LSTM: 4, nn.LSTMCell: 4}
 
 
-def groups_of(
+def list_groups(
     model: nn.Module, *, attention: AttentionNeurons = "channels", rule: Rule | None = None
 ) -> list[NeuronGroup]:
-    """List the neuron groups of a model by the types of its layers, in the order of its modules.
+    """List the neuron groups of a model by the types of its layers, in the order of its parameters.
 
     Known are ``Linear``, ``Conv1d`` to ``Conv3d`` and their transposes, ``Embedding``, the normalisations,
     ``MultiheadAttention``, ``RNN``, ``GRU``, ``LSTM`` and their cells. A parameter that two modules share belongs to
@@ -42,26 +37,22 @@ def groups_of(
     Args:
         model: The model.
         attention: Whether a neuron of ``MultiheadAttention`` is a channel of a projection or a whole head.
-        rule: Says for any other parameter what group it makes.
+        rule: Asked first for every parameter: from its name and value to its group, or None to leave it to what is
+            known here.
 
     Raises:
         LayoutError: If a rule's group contradicts itself.
     """
     named = dict(model.named_parameters())
-    groups: list[NeuronGroup] = []
+    groups = groups_by_rule(rule, named)
+    taken = {param for group in groups for param in _params(group)}
     reparametrised: list[str] = []
     for path, module in model.named_modules():
         listed = list(_module_groups(path, module, attention))
-        groups += [group for group in listed if all(view.param in named for view in group.incoming)]
+        free = [group for group in listed if taken.isdisjoint(_params(group))]
+        groups += [group for group in free if all(view.param in named for view in group.incoming)]
         if listed and (parametrize.is_parametrized(module) or hasattr(module, "weight_g")):
             reparametrised.append(path)
-    if rule is not None:
-        taken = {view.param for group in groups for view in group.incoming + group.unscored}
-        for name, parameter in named.items():
-            group = rule(name, parameter) if name not in taken else None
-            if group is not None:
-                groups.append(group)
-                taken |= {view.param for view in group.incoming + group.unscored}
     if reparametrised:
         warnings.warn(
             f"the weights of {', '.join(reparametrised)} are computed from other parameters (weight_norm, "
@@ -70,7 +61,24 @@ def groups_of(
             na.ActivityWarning,
             stacklevel=3,
         )
-    return groups
+    order = {name: position for position, name in enumerate(named)}
+    return sorted(groups, key=lambda group: order.get(group.incoming[0].param, len(order)))
+
+
+def _params(group: NeuronGroup) -> list[str]:
+    """Name the parameters that belong to a group's neurons."""
+    return [view.param for view in group.incoming + group.unscored]
+
+
+def feature_axis(module: nn.Module, ndim: int) -> int | None:
+    """Return the axis of a layer's inputs and outputs that counts features; ``None`` if the layer is not known."""
+    if isinstance(module, _CONVOLUTIONS):
+        return ndim - 1 - len(module.kernel_size)
+    if isinstance(module, _CHANNEL_NORMS):
+        return 1
+    if isinstance(module, nn.LayerNorm | nn.RMSNorm):
+        return ndim - len(module.normalized_shape)
+    return ndim - 1 if isinstance(module, (nn.Linear, nn.Embedding, nn.EmbeddingBag, *_GATES)) else None
 
 
 def _module_groups(path: str, module: nn.Module, attention: AttentionNeurons) -> Iterator[NeuronGroup]:
@@ -81,26 +89,25 @@ def _module_groups(path: str, module: nn.Module, attention: AttentionNeurons) ->
     name = path or type(module).__name__.lower()
     if isinstance(module, nn.Linear):
         yield na.dense(name, weight=(weight, "neuron in"), bias=bias)
-    elif isinstance(module, tuple(_CONVOLUTIONS)):
+    elif isinstance(module, _CONVOLUTIONS):
         yield from _convolution(name, module, weight, bias)
     elif isinstance(module, nn.Embedding | nn.EmbeddingBag):
         yield na.dense(name, weight=(weight, "vocabulary neuron"))
     elif isinstance(module, _CHANNEL_NORMS):
         yield na.norm(name, scale=weight, shift=bias, activation="batch neuron ...")
     elif isinstance(module, nn.LayerNorm | nn.RMSNorm):
-        rest = "".join(f" axis{i}" for i in range(1, len(module.normalized_shape)))
-        shift = (bias, f"neuron{rest}") if bias else None
-        yield na.norm(name, scale=(weight, f"neuron{rest}"), shift=shift)
+        pattern = " ".join(["neuron", *[f"axis{i}" for i in range(1, len(module.normalized_shape))]])
+        yield na.norm(name, scale=(weight, pattern), shift=(bias, pattern) if bias else None)
     elif isinstance(module, nn.MultiheadAttention):
         yield from _attention(prefix, name, module, attention)
     elif isinstance(module, tuple(_GATES)):
         yield from _recurrent(prefix, name, module)
 
 
-def _convolution(name: str, module: nn.Module, weight: str, bias: str | None) -> Iterator[NeuronGroup]:
+def _convolution(name: str, module: nn.modules.conv._ConvNd, weight: str, bias: str | None) -> Iterator[NeuronGroup]:
     """Describe a convolution, a depthwise one with the axis ``one``; not a transposed one with groups of channels."""
-    kernel = next(kernel for kind, kernel in _CONVOLUTIONS.items() if isinstance(module, kind))
-    if not getattr(module, "transposed", False):
+    kernel = _KERNELS[len(module.kernel_size)]
+    if not module.transposed:
         depthwise = module.groups == module.in_channels and module.in_channels != 1
         yield na.conv(name, weight=(weight, f"neuron {'one' if depthwise else 'in'} {kernel}"), bias=bias)
     elif module.groups == 1:
@@ -113,46 +120,32 @@ def _convolution(name: str, module: nn.Module, weight: str, bias: str | None) ->
 def _attention(
     prefix: str, name: str, module: nn.MultiheadAttention, attention: AttentionNeurons
 ) -> Iterator[NeuronGroup]:
-    """Describe attention, its output projection aside, which is a layer of its own."""
-    width, fused = module.embed_dim, module.in_proj_weight is not None
-    parts = ("query", "key", "value")
+    """Describe attention, without its output projection, which is a layer of its own."""
+    fused, width, heads = module.in_proj_weight is not None, module.embed_dim, {"neuron": module.num_heads}
+    parts = {"query": "q_proj_weight", "key": "k_proj_weight", "value": "v_proj_weight"}
+    bias = f"{prefix}in_proj_bias" if module.in_proj_bias is not None else None
     if attention == "heads":
-        heads = {"neuron": module.num_heads}
-        views = (
-            [ParamView(f"{prefix}in_proj_weight", "(qkv neuron dim) in", {"qkv": 3, **heads})]
-            if fused
-            else [ParamView(f"{prefix}{part[0]}_proj_weight", "(neuron dim) in", heads) for part in parts]
-        )
-        biases = [ParamView(f"{prefix}in_proj_bias", "(qkv neuron dim)", {"qkv": 3, **heads})]
-        unscored = biases if module.in_proj_bias is not None else []
+        qkv = {"qkv": 3, **heads}
+        weights = [ParamView(f"{prefix}{weight}", "(neuron dim) in", heads) for weight in parts.values()]
+        views = [ParamView(f"{prefix}in_proj_weight", "(qkv neuron dim) in", qkv)] if fused else weights
+        unscored = [ParamView(bias, "(qkv neuron dim)", qkv)] if bias else []
         yield NeuronGroup(name, views, unscored, activation="... (neuron dim)", neurons=module.num_heads)
         return
-    for number, part in enumerate(parts):
-        before, behind = (-1,) * (number * width), (-1,) * ((2 - number) * width)
-        index = (*before, *range(width), *behind)
-        if fused:
-            view = ParamView(f"{prefix}in_proj_weight", "neuron in", index=index)
-        else:
-            view = ParamView(f"{prefix}{part[0]}_proj_weight", "neuron in")
-        unscored = (
-            [ParamView(f"{prefix}in_proj_bias", "neuron", index=index)] if module.in_proj_bias is not None else []
-        )
-        yield NeuronGroup(f"{prefix}{part}", [view], unscored)
+    for position, (part, weight) in enumerate(parts.items()):
+        index = (*(-1,) * (position * width), *range(width), *(-1,) * ((2 - position) * width))
+        view = ParamView(f"{prefix}in_proj_weight", "neuron in", index=index)
+        view = view if fused else ParamView(f"{prefix}{weight}", "neuron in")
+        yield NeuronGroup(f"{prefix}{part}", [view], [ParamView(bias, "neuron", index=index)] if bias else [])
 
 
 def _recurrent(prefix: str, name: str, module: nn.Module) -> Iterator[NeuronGroup]:
-    """Describe a recurrent layer: one group a layer and direction."""
+    """Describe a recurrent layer: one group for each layer and direction."""
     gates = next(gates for kind, gates in _GATES.items() if isinstance(module, kind))
     if getattr(module, "proj_size", 0):
         return  # the hidden state is a projection of the cell: no neuron owns a row of every weight
-    suffixes = sorted({key.partition("_")[2].partition("_")[2] for key, _ in module.named_parameters(recurse=False)})
-    for suffix in suffixes:
-        end = f"_{suffix}" if suffix else ""
-        biases = [f"{prefix}{bias}{end}" for bias in ("bias_ih", "bias_hh") if hasattr(module, f"{bias}{end}")]
-        yield na.recurrent(
-            f"{name}.{suffix}" if len(suffixes) > 1 else name,
-            input=f"{prefix}weight_ih{end}",
-            recurrent=f"{prefix}weight_hh{end}",
-            biases=biases if module.bias else [],
-            gates=gates,
-        )
+    ends = sorted({key.partition("_")[2][2:] for key, _ in module.named_parameters(recurse=False)})  # "_l0", "_l1", ...
+    for end in ends:
+        label = f"{name}.{end[1:]}" if len(ends) > 1 else name
+        weights = [f"{prefix}weight_{kind}{end}" for kind in ("ih", "hh")]
+        biases = [f"{prefix}bias_{kind}{end}" for kind in ("ih", "hh") if module.bias]
+        yield na.recurrent(label, input=weights[0], recurrent=weights[1], biases=biases, gates=gates)

@@ -1,4 +1,4 @@
-"""Find the layout of any module: its groups by layer type, what they feed by probing its gradients."""
+"""Discover the layout of any module: its groups by layer type, what they feed by probing its gradients."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -9,15 +9,14 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.utils import _pytree as pytree
 
-import neuroactivity as na
-from neuroactivity.discovery import GradientFunction, SharedNeurons, discover_layout
+from neuroactivity import Layout, LayoutError
+from neuroactivity.discovery import GradientFunction, Rule, SharedNeurons, discover_layout
+from neuroactivity.errors import check_choice
 from neuroactivity.wrapping import derive_key
-from neuroactivity_torch.layers import AttentionNeurons, Rule, groups_of
-from neuroactivity_torch.models import parameters, undisturbed
+from neuroactivity_torch.layers import BATCH_NORMS, AttentionNeurons, list_groups
+from neuroactivity_torch.parameters import parameters, undisturbed
 
 __all__ = ["gradient_function", "layout_of"]
-
-_NORMS_OF_THE_BATCH = (nn.modules.batchnorm._BatchNorm, nn.modules.instancenorm._InstanceNorm)
 
 
 def layout_of(
@@ -27,21 +26,23 @@ def layout_of(
     attention: AttentionNeurons = "channels",
     rule: Rule | None = None,
     seed: int = 0,
-) -> na.Layout:
-    """Find the neuron groups of a model and what they feed.
+) -> Layout:
+    """Discover the neuron groups of a model and what they feed.
 
-    The groups are listed by layer type. Their outgoing connections are found by
-    :func:`neuroactivity.discover_outgoing`, which probes the model's gradients some hundred times and proves what it
-    finds; the model is left exactly as it was. Print ``layout.describe()`` to check it at a glance.
+    The groups are listed by layer type. Their outgoing connections are discovered by
+    :func:`neuroactivity.discover_outgoing`, which probes the model's gradients some hundred times and proves each
+    connection; the model is left exactly as it was. Print ``layout.describe()`` to check it at a glance.
 
     Args:
         model: Any module.
-        example_inputs: What the model is called with. A batch of a few samples; floating-point values are replaced by
+        example_inputs: What the model is called with: a batch of a few samples; floating-point values are replaced by
             noise.
-        shared: A reset of neurons that are read only together with other groups, as in a residual stream, draws fresh
-            incoming parameters (``"incoming"``, as the paper's own code does) or passes over them (``"skip"``).
-        attention: Whether a neuron of ``MultiheadAttention`` is a channel of a projection or a whole head.
-        rule: For a parameter that no known layer holds: from its name and value to its group, or ``None``.
+        shared: Whether a reset of neurons that are read only together with other groups, as in a residual stream, draws
+            fresh incoming parameters (``"incoming"``, as the paper's own code does) or skips them (``"skip"``).
+        attention: Whether a neuron of ``MultiheadAttention`` is a channel of a projection (``"channels"``) or a whole
+            head (``"heads"``).
+        rule: Asked first for every parameter: from its name and value to its group, or None to leave it to what is
+            known here.
         seed: Seed of the probes.
 
     Returns:
@@ -50,6 +51,7 @@ def layout_of(
     Raises:
         LayoutError: If there are no example inputs or no neuron groups, or the model fails or its output has no
             gradient.
+        ValueError: If ``shared`` or ``attention`` is none of their choices.
 
     Example:
         >>> model = nn.Sequential(nn.Linear(3, 8), nn.ReLU(), nn.Linear(8, 2))
@@ -57,81 +59,77 @@ def layout_of(
         >>> layout["0"].outgoing, layout["0"].status, layout["2"].status
         ((ParamView('2.weight', 'out neuron'),), 'exclusive', 'head')
     """
+    check_choice("attention", attention, ("channels", "heads"))
+    check_choice("shared", shared, ("incoming", "skip"))
     if not example_inputs:
-        raise na.LayoutError(
-            "example_inputs: what the model is called with is needed to find its layout; or give layout="
-        )
+        raise LayoutError("example_inputs: what the model is called with is needed to find its layout; or give layout=")
     if type(model).forward is nn.Module.forward and "forward" not in vars(model):
-        raise na.LayoutError(f"{type(model).__name__} has no forward(); give layout=, or wrap the method in a module")
-    groups = groups_of(model, attention=attention, rule=rule)
+        raise LayoutError(f"{type(model).__name__} has no forward(); give layout=, or wrap the method in a module")
+    groups = list_groups(model, attention=attention, rule=rule)
     if not groups:
-        raise na.LayoutError(f"{type(model).__name__}: found no layer with neurons; give rule= or layout=")
+        raise LayoutError(f"{type(model).__name__}: found no layer with neurons; give rule= or layout=")
     grad_fn = gradient_function(model, *example_inputs, seed=seed)
-    with one_thread():
+    with _one_thread():
         try:
             grad_fn(parameters(model))
-        except na.LayoutError:
+        except LayoutError:
             raise
         except (RuntimeError, ValueError, TypeError, IndexError) as error:
             shapes = ", ".join(str(getattr(value, "shape", type(value).__name__)) for value in example_inputs)
-            raise na.LayoutError(
-                f"example_inputs: the model fails with inputs like these ({shapes}): {error}"
-            ) from error
-        return discover_layout(groups, grad_fn, parameters(model), normal=_normal, shared=shared, seed=seed)
+            raise LayoutError(f"example_inputs: the model fails with inputs like these ({shapes}): {error}") from error
+        return discover_layout(groups, grad_fn, parameters(model), normal=_standard_normal, shared=shared, seed=seed)
 
 
 def gradient_function(model: nn.Module, *example_inputs: Any, seed: int = 0) -> GradientFunction:
     """Make the gradient function that discovery and :func:`neuroactivity.verify_layout` probe.
 
-    All outputs are reduced by a fixed random projection. The model runs in evaluation mode, with normalisations over
-    the batch in training mode, on copies of its buffers and with the same random numbers each time.
+    A fixed random projection reduces all outputs to a scalar. The model runs in evaluation mode, but for normalisations
+    over the batch, on copies of its buffers and with the same random numbers each time.
 
     Args:
         model: The model.
         example_inputs: What it is called with.
-        seed: Seed of inputs, projection and the model's own random numbers.
+        seed: Seed of the inputs, the projection and the model's own random numbers.
 
     Returns:
         A function from parameters by name to gradients by name.
     """
-    inputs = _noisy(example_inputs, seed)
+    inputs = _noisy_inputs(example_inputs, seed)
 
     def grad_fn(params: dict[str, Tensor]) -> Mapping[str, Tensor | None]:
         leaves = {name: value.detach().requires_grad_() for name, value in params.items()}
         buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
         with undisturbed(model, seed=derive_key(seed, 0, "model")), _without_cudnn(model), torch.enable_grad():
-            _examine(model)
-            scalar = _project(functional_call(model, {**leaves, **buffers}, inputs), seed)
+            _set_probe_mode(model)
+            scalar = _project_outputs(functional_call(model, {**leaves, **buffers}, inputs), seed)
             gradients = torch.autograd.grad(scalar, list(leaves.values()), allow_unused=True)
         return dict(zip(leaves, gradients, strict=True))
 
     return grad_fn
 
 
-def _examine(model: nn.Module) -> None:
+def _set_probe_mode(model: nn.Module) -> None:
     """Switch dropout off, and let normalisations over the batch compute their statistics."""
     model.eval()
     for module in model.modules():
-        if isinstance(module, _NORMS_OF_THE_BATCH):
+        if isinstance(module, BATCH_NORMS):
             module.train()
 
 
-def _project(output: Any, seed: int) -> Tensor:
+def _project_outputs(output: Any, seed: int) -> Tensor:
     """Reduce a model's outputs to one number by fixed random weights."""
     leaves = list(_tensors(output))
     if not leaves:
         what = f"expected an output with a gradient, got {type(output).__name__}"
-        raise na.LayoutError(f"the model cannot be probed: {what}; give layout=")
+        raise LayoutError(f"the model cannot be probed: {what}; give layout=")
     total = torch.zeros(())
-    for number, leaf in enumerate(leaves):
-        generator = torch.Generator().manual_seed(derive_key(seed, number, "projection"))
-        weights = torch.randn(leaf.shape, generator=generator).to(leaf)
-        total = total.to(leaf) + (leaf * weights).sum()
+    for position, leaf in enumerate(leaves):
+        total = total.to(leaf) + (leaf * _standard_normal(leaf, derive_key(seed, position, "projection"))).sum()
     return total
 
 
 def _tensors(output: Any, depth: int = 4) -> Iterator[Tensor]:
-    """Yield the tensors with a gradient in an output: in containers, and in objects such as distributions."""
+    """Yield an output's tensors with a gradient, inside containers and objects such as distributions too."""
     for leaf in pytree.tree_leaves(output):
         if isinstance(leaf, Tensor):
             if leaf.requires_grad:
@@ -140,7 +138,7 @@ def _tensors(output: Any, depth: int = 4) -> Iterator[Tensor]:
             yield from _tensors(list(vars(leaf).values()), depth - 1)
 
 
-def _noisy(inputs: tuple[Any, ...], seed: int) -> tuple[Any, ...]:
+def _noisy_inputs(inputs: tuple[Any, ...], seed: int) -> tuple[Any, ...]:
     """Replace floating-point inputs by noise, so that neurons differ."""
     generator = torch.Generator().manual_seed(derive_key(seed, 0, "inputs"))
 
@@ -149,11 +147,10 @@ def _noisy(inputs: tuple[Any, ...], seed: int) -> tuple[Any, ...]:
             return torch.randn(leaf.shape, generator=generator).to(leaf)
         return leaf
 
-    noisy: tuple[Any, ...] = pytree.tree_map(noise, inputs)
-    return noisy
+    return tuple(pytree.tree_map(noise, inputs))
 
 
-def _normal(like: Tensor, key: int) -> Tensor:
+def _standard_normal(like: Tensor, key: int) -> Tensor:
     """Draw standard normal numbers, the same on every device."""
     return torch.randn(like.shape, generator=torch.Generator().manual_seed(key)).to(like)
 
@@ -161,11 +158,8 @@ def _normal(like: Tensor, key: int) -> Tensor:
 @contextmanager
 def _without_cudnn(model: nn.Module) -> Iterator[None]:
     """Leave a GPU to PyTorch's own kernels: cuDNN has no gradient of a recurrent layer in evaluation mode."""
-    if not any(parameter.is_cuda for parameter in model.parameters()):
-        yield
-        return
     enabled = torch.backends.cudnn.enabled
-    torch.backends.cudnn.enabled = False
+    torch.backends.cudnn.enabled = enabled and not any(parameter.is_cuda for parameter in model.parameters())
     try:
         yield
     finally:
@@ -173,8 +167,8 @@ def _without_cudnn(model: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
-def one_thread() -> Iterator[None]:
-    """Compute with one thread: for many small evaluations more only wait for each other."""
+def _one_thread() -> Iterator[None]:
+    """Compute with one thread: in many small evaluations, several threads only wait for each other."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

@@ -1,7 +1,7 @@
-"""What an optimizer remembers of a parameter, and how to make it forget reset entries.
+"""What an optimizer's moments start with, and how to clear them at the entries that a reset writes.
 
-State is found by the identity of the parameter, never by its place in a list. What each optimizer starts with is
-written down here, optimizer by optimizer; one that is not is refused, not guessed.
+State is looked up by the identity of the parameter, never by its position in a list. Each optimizer's start values are
+listed here; an optimizer that is not listed is refused, not guessed.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -12,9 +12,10 @@ from torch import Tensor, nn, optim
 from torch.optim import Optimizer
 
 import neuroactivity as na
-from neuroactivity_torch.models import parameters
+from neuroactivity.wrapping import written_params
+from neuroactivity_torch.parameters import parameters
 
-__all__ = ["Moment", "clear_moments", "cleared_moments", "moments_of"]
+__all__ = ["Moment", "check_state", "clear_moments", "cleared_moments", "moments_of"]
 
 Moment: TypeAlias = Callable[[Tensor, Mapping[str, Any]], Tensor]
 """From a parameter and the options of its parameter group to what the optimizer starts with for it."""
@@ -29,10 +30,7 @@ def _parameter(parameter: Tensor, options: Mapping[str, Any]) -> Tensor:
 
 
 def _option(name: str) -> Moment:
-    def start(parameter: Tensor, options: Mapping[str, Any]) -> Tensor:
-        return torch.full_like(parameter, float(options[name]))
-
-    return start
+    return lambda parameter, options: torch.full_like(parameter, float(options[name]))
 
 
 _ADAM: dict[str, Moment] = {"exp_avg": _zero, "exp_avg_sq": _zero, "max_exp_avg_sq": _zero}
@@ -49,7 +47,7 @@ _KNOWN: dict[type[Optimizer], dict[str, Moment]] = {
     optim.Rprop: {"prev": _zero, "step_size": _option("lr")},
     optim.ASGD: {"ax": _parameter},  # a running average of the parameter; torch starts it at zero and copies at once
 }
-_SCALARS = {"step", "mu_product", "eta", "mu"}  # one number a parameter: of the healthy neurons too, so it stays
+_SCALARS = {"step", "mu_product", "eta", "mu"}  # one number for the whole parameter: healthy neurons need it, it stays
 
 
 def moments_of(optimizer: Optimizer, moments: Mapping[str, Moment] | None = None) -> Mapping[str, Moment]:
@@ -57,7 +55,7 @@ def moments_of(optimizer: Optimizer, moments: Mapping[str, Moment] | None = None
 
     Args:
         optimizer: The optimizer.
-        moments: The answer for an optimizer that is not known here, by state key.
+        moments: The start values for an optimizer that is not known here, by state key.
 
     Raises:
         ValueError: If the optimizer is not known and ``moments`` is not given.
@@ -83,21 +81,21 @@ def clear_moments(
 ) -> None:
     """Clear an optimizer's moments at every entry that :func:`neuroactivity.reset` writes.
 
-    For a loop of one's own; :class:`ReGraMa` and :class:`ReDo` do it themselves. Call it after :func:`write`. Each
+    For custom training loops: call it after :func:`write`. (:class:`ReGraMa` and :class:`ReDo` do it themselves.) Each
     moment becomes what the optimizer starts with for the new parameter; step counts stay, since healthy neurons share
     them.
 
     Args:
-        optimizer: An optimizer of ``torch.optim`` that steps the model's parameters: SGD, Adam, AdamW, NAdam, RAdam,
-            Adamax, Adagrad, Adadelta, RMSprop, Rprop or ASGD.
+        optimizer: The model's optimizer, of ``torch.optim``: SGD, Adam, AdamW, NAdam, RAdam, Adamax, Adagrad, Adadelta,
+            RMSprop, Rprop or ASGD.
         model: The model.
         masks: Masks by group name.
         layout: The neuron groups.
-        moments: For any other optimizer: by state key a function from a parameter and its group's options to the start
-            value.
+        moments: For any other optimizer: by state key, a function from a parameter and its parameter group's options to
+            the start value.
 
     Raises:
-        ValueError: If the optimizer, or something in its state, is not known; nothing is written.
+        ValueError: If the optimizer, or an entry of its state, is not known; nothing is written.
     """
     params = dict(model.named_parameters())
     rules = moments_of(optimizer, moments)
@@ -114,7 +112,7 @@ def cleared_moments(
     masks: Mapping[str, Tensor],
     layout: na.Layout,
 ) -> Sequence[tuple[Tensor, Tensor]]:
-    """Build the cleared moments without writing any.
+    """Build the cleared moments without writing them.
 
     Args:
         optimizer: The optimizer.
@@ -128,36 +126,32 @@ def cleared_moments(
         Pairs of a state tensor and its new value.
 
     Raises:
-        ValueError: If the state holds something that is not known.
+        ValueError: If an entry of the state is not known.
     """
     options = {id(parameter): group for group in optimizer.param_groups for parameter in group["params"]}
-    written = {view.param for name in masks for _, view in layout[name].views if layout[name].resettable}
-    states = {name: optimizer.state.get(params[name], {}) for name in written}
-    for name, state in states.items():
-        _check_state(optimizer, name, state, params[name], rules)
+    written = written_params(masks, layout)
+    for name in written:
+        check_state(optimizer, name, params[name], rules)
     pairs: list[tuple[Tensor, Tensor]] = []
     for key, start in rules.items():
-        old = {name: states[name].get(key) for name in written}
-        fresh = {
-            name: start(new[name], options[id(params[name])]).to(value.dtype)
-            for name, value in old.items()
-            if value is not None
-        }
+        old = {name: optimizer.state.get(params[name], {}).get(key) for name in written}
+        held = {name: value for name, value in old.items() if value is not None}
+        fresh = {name: start(new[name], options[id(params[name])]).to(value.dtype) for name, value in held.items()}
         cleared = na.reset_moments(old, masks, layout, fresh)
-        pairs += [(old[name], cleared[name]) for name in fresh]
+        pairs += [(value, cleared[name]) for name, value in held.items()]
     return pairs
 
 
-def _check_state(
-    optimizer: Optimizer, name: str, state: Mapping[str, Any], parameter: Tensor, rules: Mapping[str, Moment]
-) -> None:
-    """Raise if the state of a parameter holds something that no rule speaks of."""
-    for key, value in state.items():
+def check_state(optimizer: Optimizer, name: str, parameter: Tensor, rules: Mapping[str, Moment]) -> None:
+    """Raise if the state of a parameter holds a tensor that has no rule.
+
+    Raises:
+        ValueError: With the optimizer, the state's key and the parameter.
+    """
+    for key, value in optimizer.state.get(parameter, {}).items():
         if not isinstance(value, Tensor) or (key in _SCALARS and value.numel() == 1):
             continue
         if key not in rules or value.shape != parameter.shape:
+            where = f"optimizer {type(optimizer).__name__}, state {key!r} of parameter {name!r}"
             expected = f"one of {', '.join(rules)}, of shape {tuple(parameter.shape)}"
-            raise ValueError(
-                f"optimizer {type(optimizer).__name__}, state {key!r} of parameter {name!r}: expected {expected}, got "
-                f"{key!r} of shape {tuple(value.shape)}"
-            )
+            raise ValueError(f"{where}: expected {expected}, got {key!r} of shape {tuple(value.shape)}")

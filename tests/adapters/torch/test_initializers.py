@@ -130,14 +130,19 @@ def test_a_snapshot_in_another_layout_of_axes():
 @pytest.mark.parametrize(
     ("initializer", "message"),
     [
-        ("kaiming", "initializer: expected 'layer', 'snapshot' or a function, got 'kaiming'"),
-        (lambda key: {}, r"initializer: expected a fresh value for parameter '0\.weight'"),
-        (lambda key: parameters(mlp(width=4)), r"parameter '0\.weight', fresh value: expected shape \(16, 5\)"),
+        ("kaiming", "initializer: expected 'layer', 'snapshot' or a function from a key, got 'kaiming'"),
+        (lambda key: {}, r"initializer: expected a fresh value for parameter '0\.weight', got nothing"),
+        (lambda key: parameters(mlp(width=4)), r"initializer, parameter '0\.weight': expected shape \(16, 5\)"),
     ],
 )
 def test_a_bad_initializer_is_refused_at_once(initializer, message):
     with pytest.raises(ValueError, match=message):
         fresh_values(mlp(), initializer)
+
+
+def test_a_seed_that_is_no_whole_number_is_refused():
+    with pytest.raises(ValueError, match=r"seed: expected a whole number, got 1\.5"):
+        fresh_values(mlp(), seed=1.5)
 
 
 def test_a_module_without_initialiser_is_refused_at_once():

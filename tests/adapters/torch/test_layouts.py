@@ -12,7 +12,7 @@ from torch.distributions import Categorical, Independent, Normal
 from torch.nn.utils import parametrizations
 
 import neuroactivity as na
-from neuroactivity_torch import layout_of
+from neuroactivity_torch import gradient_function, layout_of, parameters
 from neuroactivity_torch.layouts import _without_cudnn
 from tests.adapters.torch.models import X, mlp
 
@@ -95,6 +95,42 @@ def test_weights_of_no_group_make_no_heads_of_hidden_layers():
 def test_what_cannot_be_probed_is_said_in_one_line(model, inputs, message):
     with pytest.raises(na.LayoutError, match=message):
         layout_of(model, *inputs)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"attention": "head"}, "attention: expected 'channels' or 'heads', got 'head'"),
+        ({"shared": "skipped"}, "shared: expected 'incoming' or 'skip', got 'skipped'"),
+    ],
+)
+def test_options_are_checked_before_anything_else(options, message):
+    with pytest.raises(ValueError, match=message):
+        layout_of(mlp(), **options)
+
+
+def test_the_default_seed_is_zero():
+    """Of the probes, and of the gradient function: noise for inputs, weights of the projection."""
+
+    class Watched(nn.Linear):
+        def forward(self, x: Tensor) -> Tensor:
+            seen.append(x.clone())
+            return super().forward(x)
+
+    seen: list[Tensor] = []
+    model = Watched(5, 2)
+    for options in ({}, {"seed": 0}, {"seed": 1}):
+        gradient_function(model, X, **options)(parameters(model))
+        layout_of(model, X, **options)
+    length = len(seen) // 3
+    default, zero, one = [seen[start : start + length] for start in (0, length, 2 * length)]
+    assert all(map(torch.equal, default, zero))
+    assert not any(map(torch.equal, default, one))
+    default, zero, one = [
+        gradient_function(mlp(), X, **options)(parameters(mlp())) for options in ({}, {"seed": 0}, {"seed": 1})
+    ]
+    assert all(torch.equal(default[name], zero[name]) for name in default)
+    assert not torch.equal(default["4.bias"], one["4.bias"])
 
 
 def test_nothing_is_warned_of_when_all_is_well():

@@ -1,4 +1,4 @@
-"""ReGraMa and ReDo on the optimizer's step."""
+"""ReGraMa and ReDo: what they measure and what they reset."""
 
 import copy
 import math
@@ -9,7 +9,7 @@ import torch
 from torch import nn, optim
 
 import neuroactivity as na
-from neuroactivity_torch import ReDo, ReGraMa, gradients, layout_of, parameters
+from neuroactivity_torch import ReDo, ReGraMa, gradients, layout_of
 from tests.adapters.torch.models import IMAGES, TwoHeaded, X, convnet, kill, mlp, step, values
 
 
@@ -101,44 +101,6 @@ def test_the_actors_backward_pass_does_not_pollute_the_critics_scores():
     assert polluted.min().item() != pytest.approx(expected.min().item())
 
 
-def test_measurements_fall_on_every_nth_step():
-    model, due = mlp(), []
-    optimizer = optim.SGD(model.parameters(), lr=0.1)
-    regrama = ReGraMa(
-        model, optimizer, example_inputs=X, every=3, max_fraction=0.0, on_report=lambda _: due.append(regrama.steps)
-    )
-    for _ in range(10):
-        step(model, optimizer, X)
-    assert due == [3, 6, 9]
-
-
-def test_a_closure_is_measured_with_the_gradients_of_its_step():
-    model = mlp()
-    optimizer = optim.SGD(model.parameters(), lr=0.0)
-    regrama = ReGraMa(model, optimizer, example_inputs=X, every=1, max_fraction=0.0)
-    model(torch.zeros(3, 5)).sum().backward()  # stale
-
-    def closure():
-        optimizer.zero_grad()
-        loss = model(X).square().mean()
-        loss.backward()
-        return loss
-
-    optimizer.step(closure)
-    expected = na.grama(gradients(model), regrama.layout)["0"]
-    assert regrama.last_report["0"].highest == pytest.approx(expected.max().item())
-
-
-def test_a_step_that_gradient_scaling_called_off_is_no_step():
-    model = mlp()
-    optimizer = optim.Adam(model.parameters(), fused=True)
-    regrama = ReGraMa(model, optimizer, example_inputs=X, every=1)
-    model(X).sum().backward()
-    optimizer.found_inf = torch.tensor(1.0)
-    optimizer.step()
-    assert (regrama.steps, regrama.last_report) == (0, None)
-
-
 def test_heads_and_groups_of_other_optimizers_are_left_alone():
     model = TwoHeaded()
     optimizer = optim.Adam([*model.trunk[2].parameters(), *model.mean.parameters(), *model.log_std.parameters()])
@@ -151,41 +113,6 @@ def test_heads_and_groups_of_other_optimizers_are_left_alone():
     assert regrama.last_report["trunk.2"].reset == 12
     assert (model.mean.weight == 0).all()
     assert (model.mean.bias != 0).any()
-
-
-def test_a_reset_that_would_write_into_another_optimizers_parameter_is_refused():
-    model = TwoHeaded()
-    optimizer = optim.Adam([*model.trunk.parameters(), *model.mean.parameters()])
-    with pytest.raises(
-        ValueError, match=r"group 'trunk\.2': a reset would write parameter 'log_std\.weight', which this"
-    ):
-        ReGraMa(model, optimizer, layout=model.layout())
-    assert not optimizer._optimizer_step_post_hooks
-
-
-def test_another_models_optimizer_is_refused():
-    with pytest.raises(ValueError, match="the optimizer trains none of the model's neuron groups"):
-        ReGraMa(mlp(), optim.Adam(mlp().parameters()), example_inputs=X)
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"every": 0}, "every: expected a whole number of steps of 1 or more, got 0"),
-        ({"tau": -1.0}, "tau: expected a finite number of 0 or more, got -1.0"),
-        ({"tau": math.nan}, "tau: expected a finite number"),
-        ({"max_fraction": 1.5}, r"max_fraction: expected a number in \[0, 1\] or None, got 1.5"),
-        ({"initializer": "orthogonal"}, "initializer: expected 'layer'"),
-        ({"layout": na.Layout([na.dense("a", weight=("nope", "neuron in"))])}, "parameter 'nope' is missing"),
-        ({"layout": na.Layout([na.dense("a", weight=("0.bias", "neuron in"))])}, "expected 2 axes, got shape"),
-    ],
-)
-def test_bad_options_are_refused_before_anything_is_attached(options, message):
-    model = mlp()
-    optimizer = optim.Adam(model.parameters())
-    with pytest.raises(ValueError, match=message):
-        ReGraMa(model, optimizer, example_inputs=X, **options)
-    assert not optimizer._optimizer_step_post_hooks
 
 
 def test_at_most_a_fraction_is_reset():
@@ -228,69 +155,6 @@ def test_a_frozen_layer_is_left_out():
     assert torch.equal(model[0].weight, before["0.weight"])
 
 
-@pytest.mark.parametrize("initializer", ["layer", "snapshot"])
-def test_resumed_equals_uninterrupted(initializer):
-    def run(pause: int | None):
-        model = mlp(activation=nn.Tanh)
-        optimizer = optim.Adam(model.parameters(), lr=0.05)
-        options = {"tau": 0.6, "every": 2, "seed": 3, "initializer": initializer}
-        regrama = ReGraMa(model, optimizer, example_inputs=X, **options)
-        for i in range(8):
-            if i == pause:
-                state = copy.deepcopy((model.state_dict(), optimizer.state_dict(), regrama.state_dict()))
-                model = mlp(seed=5, activation=nn.Tanh)
-                optimizer = optim.Adam(model.parameters(), lr=0.05)
-                regrama = ReGraMa(model, optimizer, example_inputs=X, **options)
-                for part, saved in zip((model, optimizer, regrama), state, strict=True):
-                    part.load_state_dict(saved)
-            step(model, optimizer, X)
-        return model, regrama
-
-    (model, regrama), (resumed, again) = run(None), run(5)
-    assert regrama.resets >= 3
-    assert all(torch.equal(value, values(resumed)[name]) for name, value in values(model).items())
-    assert again.state_dict().keys() == regrama.state_dict().keys()
-    assert again.neurons_reset == regrama.neurons_reset
-
-
-def test_a_state_of_another_form_is_refused():
-    model = mlp()
-    regrama = ReGraMa(model, optim.Adam(model.parameters()), example_inputs=X)
-    with pytest.raises(ValueError, match=r"state: expected the keys \['measurements'"):
-        regrama.load_state_dict({"steps": 3})
-    snapshot = ReGraMa(model, optim.Adam(model.parameters()), example_inputs=X, initializer="snapshot").state_dict()
-    with pytest.raises(ValueError, match="snapshot does not hold the parameters"):
-        regrama.load_state_dict(snapshot)
-    assert regrama.steps == 0
-
-
-def test_equal_seeds_write_equal_values_whatever_the_global_generator_does():
-    weights = []
-    for noise in (1, 2):
-        model = mlp()
-        optimizer = optim.Adam(model.parameters())
-        torch.manual_seed(noise)
-        ReGraMa(model, optimizer, example_inputs=X, tau=0.7, every=1, seed=4)
-        step(model, optimizer, X)
-        weights.append(model[0].weight.detach().clone())
-    assert torch.equal(*weights)
-
-
-def test_every_reset_draws_anew():
-    model, keys = mlp(), []
-
-    def initializer(key: int) -> dict[str, torch.Tensor]:
-        keys.append(key)
-        return parameters(mlp(seed=len(keys)))
-
-    optimizer = optim.SGD(model.parameters(), lr=0.0)
-    regrama = ReGraMa(model, optimizer, example_inputs=X, tau=0.7, every=1, max_fraction=0.2, initializer=initializer)
-    for _ in range(3):
-        step(model, optimizer, X)
-    assert regrama.resets == 3
-    assert len(set(keys)) == len(keys) == 4  # one to check the initializer, one a reset
-
-
 def test_a_measurement_leaves_no_trace():
     """Published fault 9."""
     model = mlp()
@@ -309,27 +173,6 @@ def test_a_measurement_leaves_no_trace():
     assert all(parameter.requires_grad for parameter in model.parameters())
 
 
-def test_detach_leaves_the_optimizer():
-    model = mlp()
-    optimizer = optim.Adam(model.parameters())
-    regrama = ReGraMa(model, optimizer, example_inputs=X, every=1)
-    regrama.detach()
-    step(model, optimizer, X)
-    assert regrama.steps == 0
-    assert not optimizer._optimizer_step_post_hooks
-
-
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch's own, while it compiles
-def test_a_compiled_step_is_measured():
-    model = mlp()
-    optimizer = optim.SGD(model.parameters(), lr=0.1)
-    regrama = ReGraMa(model, optimizer, example_inputs=X, tau=0.7, every=1)
-    compiled = torch.compile(optimizer.step, backend="eager")
-    model(X).square().mean().backward()
-    compiled()
-    assert regrama.neurons_reset > 0
-
-
 def test_bfloat16_parameters_keep_their_dtype():
     model = mlp().bfloat16()
     optimizer = optim.Adam(model.parameters())
@@ -338,24 +181,6 @@ def test_bfloat16_parameters_keep_their_dtype():
     assert regrama.neurons_reset > 0
     assert {parameter.dtype for parameter in model.parameters()} == {torch.bfloat16}
     assert {value.dtype for value in optimizer.state[model[0].weight].values() if value.ndim} == {torch.bfloat16}
-
-
-def test_a_failing_initializer_leaves_everything_as_the_step_left_it():
-    model, calls = mlp(), []
-
-    def initializer(key: int) -> dict[str, torch.Tensor]:
-        calls.append(key)
-        if len(calls) > 1:
-            raise RuntimeError("no fresh values today")
-        return {name: torch.zeros_like(p) for name, p in model.named_parameters()}
-
-    optimizer = optim.SGD(model.parameters(), lr=0.0, momentum=0.9)
-    regrama = ReGraMa(model, optimizer, example_inputs=X, tau=0.7, every=1, initializer=initializer)
-    before = values(model)
-    with pytest.raises(RuntimeError, match="no fresh values today"):
-        step(model, optimizer, X)
-    assert all(torch.equal(value, before[name]) for name, value in values(model).items())
-    assert regrama.neurons_reset == 0
 
 
 def test_redo_finds_planted_dormant_neurons_and_probes_only_when_due():

@@ -1,4 +1,4 @@
-"""From a module to arrays by name, and back."""
+"""A module's parameters as arrays by name, and back."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -7,8 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from neuroactivity import LayoutError
+from neuroactivity.arrays import check_like
 
-__all__ = ["gradients", "owner_of", "parameters", "undisturbed", "write"]
+__all__ = ["dense_gradient", "gradients", "owner_of", "parameters", "undisturbed", "write"]
 
 
 def parameters(model: nn.Module) -> dict[str, Tensor]:
@@ -24,8 +25,8 @@ def parameters(model: nn.Module) -> dict[str, Tensor]:
 def gradients(model: nn.Module) -> dict[str, Tensor | None]:
     """Return what ``backward`` left in a module's parameters, by name; ``None`` where there is no gradient.
 
-    Read it between ``backward`` and the next ``backward`` or ``zero_grad`` that touches the module: an actor's loss
-    adds to the gradients of the critic that it passes through.
+    Call it before the next ``backward`` or ``zero_grad`` that touches the module: an actor's loss adds to the gradients
+    of the critic that it passes through.
 
     Example:
         >>> gradients(nn.Linear(3, 2))
@@ -35,7 +36,7 @@ def gradients(model: nn.Module) -> dict[str, Tensor | None]:
 
 
 def dense_gradient(parameter: nn.Parameter) -> Tensor | None:
-    """Return a parameter's gradient, detached, a sparse one as a dense array."""
+    """Return a parameter's gradient, detached and dense."""
     if parameter.grad is None:
         return None
     gradient = parameter.grad.detach()
@@ -70,13 +71,6 @@ def write(model: nn.Module, params: Mapping[str, Tensor]) -> None:
                 named[name].copy_(value)
 
 
-def check_like(value: Tensor, parameter: Tensor, where: str) -> None:
-    """Raise unless a value has its parameter's shape and dtype."""
-    if value.shape != parameter.shape or value.dtype != parameter.dtype:
-        expected = f"shape {tuple(parameter.shape)} and dtype {parameter.dtype}"
-        raise LayoutError(f"{where}: expected {expected}, got {tuple(value.shape)} and {value.dtype}")
-
-
 def owner_of(model: nn.Module, param: str) -> nn.Module:
     """Return the submodule that holds a parameter."""
     return model.get_submodule(param.rpartition(".")[0])
@@ -84,7 +78,7 @@ def owner_of(model: nn.Module, param: str) -> nn.Module:
 
 @contextmanager
 def undisturbed(model: nn.Module, *, seed: int | None = None) -> Iterator[None]:
-    """Run a model, then put back its mode, its buffers and the random generators, which a seed sets for the run."""
+    """Restore a model's mode and buffers and the random generators afterwards; a seed sets the generators meanwhile."""
     modes = [(module, module.training) for module in model.modules()]
     buffers = [(buffer, buffer.clone()) for buffer in model.buffers()]
     devices = sorted({parameter.device.index for parameter in model.parameters() if parameter.is_cuda})
