@@ -17,7 +17,8 @@ from neuroactivity.report import ActivityReport, GroupActivity, summarize
 from neuroactivity.resets import reset, reset_moments
 
 if TYPE_CHECKING:
-    from neuroactivity import analysis, discovery, plotting, testing
+    from neuroactivity import analysis, discovery, testing
+    from neuroactivity import plotting as plotting
     from neuroactivity.discovery import discover_outgoing, verify_layout
 
 __version__ = "0.1.0"

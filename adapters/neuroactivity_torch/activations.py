@@ -87,15 +87,11 @@ def _outputs(model: nn.Module, group: NeuronGroup, seen: list[Tensor], shapes: M
     reader, pattern, neurons = _reader(model, group), parse(group.activation), group.count(shapes)
     view = reader or ParamView(group.incoming[0].param, NEURON)
     try:
-        if pattern.neurons > 1:
-            raise na.LayoutError("expected one axis called 'neuron'")
         values = seen[0] if len(seen) == 1 else torch.cat(seen)
         axis = feature_axis(owner_of(model, view.param), values.ndim)
         if axis is not None or reader is not None:
             axis = values.ndim - 1 if axis is None else axis
             values = take_neurons(values, view, neurons, axis)
-            if view.owners is not None and values.shape[axis] == 1:  # each neuron is read at one position
-                values = values.squeeze(axis)
             values = arrange_outputs(_stacks_first(values, pattern), pattern)
         bind(pattern, tuple(values.shape), {NEURON: neurons})
     except (na.LayoutError, RuntimeError) as error:

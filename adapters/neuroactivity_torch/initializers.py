@@ -3,7 +3,6 @@
 Every draw has its own key and its own generator; the global generators are left as they were.
 """
 
-import operator
 from collections.abc import Callable, Iterable, Mapping
 from typing import Literal, TypeAlias
 
@@ -12,7 +11,7 @@ from torch import Tensor, nn
 
 import neuroactivity as na
 from neuroactivity.layout.patterns import NEURON
-from neuroactivity.wrapping import check_fresh, check_initializer, derive_key, drawn_views, resample
+from neuroactivity.wrapping import check_fresh, check_initializer, check_seed, derive_key, drawn_views, resample
 from neuroactivity_torch.parameters import owner_of, parameters
 
 __all__ = ["FreshValues", "Initializer"]
@@ -42,7 +41,7 @@ class FreshValues:
 
     def __init__(self, model: nn.Module, layout: na.Layout, initializer: Initializer, *, seed: int) -> None:
         check_initializer(initializer, "layer", "snapshot")
-        self._model, self._initializer, self._seed = model, initializer, _check_seed(seed)
+        self._model, self._initializer, self._seed = model, initializer, check_seed(seed)
         params = parameters(model)
         self._views = drawn_views(layout, {name: tuple(value.shape) for name, value in params.items()})
         self.snapshot: dict[str, Tensor] | None = None
@@ -94,14 +93,6 @@ class FreshValues:
             donors = torch.randint(neurons, (neurons,), generator=generator)
             values = resample(values, donors.to(values.device), view, bound)
         return values
-
-
-def _check_seed(seed: int) -> int:
-    """Return a seed as Python's own whole number."""
-    try:
-        return operator.index(seed)
-    except TypeError:
-        raise ValueError(f"seed: expected a whole number, got {seed!r}") from None
 
 
 def _skeleton(module: nn.Module) -> nn.Module:

@@ -6,7 +6,15 @@ brought into the form that a group's activation pattern names.
 """
 
 from neuroactivity.wrapping.fresh import DrawnViews, check_fresh, derive_key, drawn_views, resample
-from neuroactivity.wrapping.options import Options, ResetOptions, as_inputs, check_every, check_initializer, is_due
+from neuroactivity.wrapping.options import (
+    Options,
+    ResetOptions,
+    as_inputs,
+    check_every,
+    check_initializer,
+    check_seed,
+    is_due,
+)
 from neuroactivity.wrapping.outputs import arrange_outputs, take_neurons
 from neuroactivity.wrapping.trained import trained_groups, written_params
 
@@ -19,6 +27,7 @@ __all__ = [
     "check_every",
     "check_fresh",
     "check_initializer",
+    "check_seed",
     "derive_key",
     "drawn_views",
     "is_due",

@@ -77,7 +77,7 @@ def resample(values: Array, donors: Array, view: ParamView, bound: BoundPattern)
     xp, axis, size = namespace(values), bound.names.index(NEURON), bound.size(NEURON)
     owned = [(i,) for i in range(size)] if view.owners is None else view.owners.positions
     width = max(map(len, owned))
-    table = [own[rank % len(own)] for own in owned for rank in range(width)]
+    table = [own[rank % len(own)] if own else 0 for own in owned for rank in range(width)]
     owner = {place: (neuron, rank) for neuron, own in enumerate(owned) for rank, place in enumerate(own)}
 
     def indices(entries: Sequence[int]) -> Array:

@@ -89,6 +89,18 @@ def check_every(every: SupportsIndex) -> int:
     return steps
 
 
+def check_seed(seed: SupportsIndex) -> int:
+    """Return a seed as Python's own whole number.
+
+    Raises:
+        ValueError: If it is not a whole number.
+    """
+    try:
+        return operator.index(seed)
+    except TypeError:
+        raise ValueError(f"seed: expected a whole number, got {seed!r}") from None
+
+
 def check_initializer(initializer: Any, *names: str) -> None:
     """Raise unless an initialiser is one of those that have a name, or a function.
 

@@ -73,6 +73,8 @@ def arrange_outputs(values: Array, pattern: Pattern, *, neurons: Sequence[int] =
         (5, 6)
     """
     xp, shape, stacks = namespace(values), tuple(values.shape), pattern.stacks
+    if pattern.neurons != max(len(neurons), 1):
+        raise LayoutError(f"the pattern has {pattern.neurons} axes called 'neuron', the outputs {max(len(neurons), 1)}")
     shares = _share_out(shape[stacks:-1], [name for name in pattern.names if name not in (NEURON, STACK)])
     dims = [*shape[:stacks], *[size for share in shares for size in share], *(neurons or shape[-1:])]
     first = len(dims) - max(len(neurons), 1)

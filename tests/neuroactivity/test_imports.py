@@ -91,7 +91,9 @@ def test_the_public_names_are_there():
 @pytest.mark.parametrize("name", ["analysis", "discovery", "plotting", "testing"])
 def test_a_subpackage_is_loaded_on_first_use(name):
     code = f"import neuroactivity as na, sys; before = 'neuroactivity.{name}' in sys.modules; na.{name}; print(before)"
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=PACKAGE.parent)
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=PACKAGE.parent
+    )
     assert result.stdout == "False\n"
     assert name in dir(neuroactivity)
 

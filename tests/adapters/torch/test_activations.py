@@ -92,7 +92,7 @@ def test_another_thing_than_the_neurons_is_refused():
     ("activation", "message"),
     [
         ("neuron", "expected an axis for the samples in the activation pattern"),
-        ("... neuron neuron", "expected one axis called 'neuron'"),
+        ("... neuron neuron", "the pattern has 2 axes called 'neuron', the outputs 1"),
     ],
 )
 def test_a_pattern_that_the_outputs_cannot_have_is_refused(activation, message):
