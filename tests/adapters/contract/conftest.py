@@ -41,7 +41,7 @@ def case(request: pytest.FixtureRequest) -> Case:
     """A wrapper in a framework."""
     framework, method = request.param.split("-")
     driver = DRIVERS[framework]
-    return Case(driver, method, driver, partial(driver, method, **{"every": 1, "tau": 0.0}))
+    return Case(driver, method, driver, partial(driver, method, every=1, tau=0.0))
 
 
 @pytest.fixture(autouse=True, scope="module")

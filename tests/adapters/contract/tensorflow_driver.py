@@ -41,15 +41,17 @@ class Unknown(keras.optimizers.Optimizer):
         self.assign_sub(variable, learning_rate * gradient)
 
 
+OPTIMIZERS = {
+    "adam": lambda: keras.optimizers.Adam(0.01),
+    "sgd": lambda: keras.optimizers.SGD(0.0),
+    "unknown": lambda: Unknown(0.25),
+}
+
+
 class TensorFlowDriver:
     """Trains the network with gradients that it is given; without a method by the plain optimizer."""
 
     rounding, initializers = 0.0, ("layer", "snapshot")
-    optimizers = {
-        "adam": lambda: keras.optimizers.Adam(0.01),
-        "sgd": lambda: keras.optimizers.SGD(0.0),
-        "unknown": lambda: Unknown(0.25),
-    }
 
     def __init__(
         self,
@@ -65,7 +67,7 @@ class TensorFlowDriver:
         self.model, self.probe = self._built(), X
         write(self.model, self.native(weights() if start is None else start))
         self.trained = trained
-        self.inner = self.wrapper = self.optimizers[optimizer]()
+        self.inner = self.wrapper = OPTIMIZERS[optimizer]()
         if method == "redo":
             options["probe"] = lambda: tf.constant(self.probe)
         if method is not None:

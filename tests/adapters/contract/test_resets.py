@@ -94,8 +94,7 @@ def test_a_silent_group_is_named_and_reset_only_if_asked_for(case, reset_silent)
     start = weights(SILENT)
     side = case.wrapped(start=start, optimizer="sgd", every=2, reset_silent=reset_silent)
     with pytest.warns(na.ActivityWarning) as caught:
-        train(side, *[gradients(SILENT, step) for step in range(2)])
-        report = side.report()
+        report = train(side, *[gradients(SILENT, step) for step in range(2)]).report()
     assert [str(warning.message) for warning in caught] == [
         "neurons could not be judged: first (silent: all scores zero)"
     ]
@@ -108,8 +107,7 @@ def test_a_silent_group_is_named_and_reset_only_if_asked_for(case, reset_silent)
 def test_a_silent_group_is_warned_of_once_however_often_it_is_measured(case):
     side = case.wrapped(start=weights(SILENT), optimizer="sgd")
     with pytest.warns(na.ActivityWarning) as caught:
-        train(side, *[gradients(SILENT, step) for step in range(3)])
-        side.report()
+        train(side, *[gradients(SILENT, step) for step in range(3)]).report()
     assert len(caught) == 1
     assert side.counts() == Counts(3, 3, 0, 0)
 

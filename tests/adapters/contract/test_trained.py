@@ -1,4 +1,4 @@
-"""Which groups an optimizer trains, partners among them, and whose rule lists them: the same in all three frameworks."""
+"""Which groups an optimizer trains, partners among them, whose rule lists them: the same in all frameworks."""
 
 import re
 

@@ -40,15 +40,17 @@ class Unknown(torch.optim.Optimizer):
             parameter -= 0.25 * parameter.grad
 
 
+OPTIMIZERS = {
+    "adam": lambda params: torch.optim.Adam(params, lr=0.01),
+    "sgd": lambda params: torch.optim.SGD(params, lr=0.0),
+    "unknown": Unknown,
+}
+
+
 class TorchDriver:
     """Trains the network with gradients that it is given; without a method by the plain optimizer."""
 
     rounding, initializers = 0.0, ("layer", "snapshot")
-    optimizers = {
-        "adam": lambda params: torch.optim.Adam(params, lr=0.01),
-        "sgd": lambda params: torch.optim.SGD(params, lr=0.0),
-        "unknown": Unknown,
-    }
 
     def __init__(
         self,
@@ -64,7 +66,7 @@ class TorchDriver:
         self.model, self.probe = Gated(), X
         write(self.model, self.native(weights() if start is None else start))
         params = [p for name, p in self.model.named_parameters() if name.split(".")[0] in trained]
-        self.optimizer = self.optimizers[optimizer](params or [nn.Parameter(torch.ones(1))])
+        self.optimizer = OPTIMIZERS[optimizer](params or [nn.Parameter(torch.ones(1))])
         if method is None:
             return
         if method == "redo":
