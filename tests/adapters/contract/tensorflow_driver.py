@@ -123,14 +123,14 @@ class TensorFlowDriver:
         self.wrapper.apply_gradients(pairs)
 
     def params(self) -> Values:
-        return {name: value.numpy() for name, value in parameters(self.model).items()}
+        return {name: value.numpy().copy() for name, value in parameters(self.model).items()}
 
     def moments(self) -> list[Values]:
         """Return Adam's first and second moments."""
         names = [f"{layer}/{variable.name}" for layer in LAYERS for variable in getattr(self.model, layer).variables]
         slots = [variable for variable in self.inner.variables if tuple(variable.shape)]
         return [
-            {name: slot.numpy() for name, slot in zip(names, own, strict=True)}
+            {name: slot.numpy().copy() for name, slot in zip(names, own, strict=True)}
             for own in (
                 [slot for slot in slots if slot.name.endswith("momentum")],
                 [slot for slot in slots if slot.name.endswith("velocity")],
