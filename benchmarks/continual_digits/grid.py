@@ -19,7 +19,7 @@ from benchmarks.continual_digits.record import LAST, read, settings, write
 from benchmarks.continual_digits.study import Study
 from neuroactivity.tables import format_table
 from reference_agents.commandline import parse
-from reference_agents.comparing.statistics import interquartile_mean, stratified_bootstrap
+from reference_agents.compare.statistics import interquartile_mean, stratified_bootstrap
 from reference_agents.errors import UsageError
 from reference_agents.running.files import replacing, write_text
 

@@ -13,9 +13,9 @@ from reference_agents.running.folder import RunFolder
 from reference_agents.running.loop import Training
 from reference_agents.running.recording import Recorder
 from reference_agents.train import train
-from tests.reference_agents import cases as agent_cases
 from tests.reference_agents.cases import OBSERVATION
 from tests.reference_agents.runs import SHORT
+from tests.reference_agents.torch import cases as agent_cases
 
 
 def small_agent(framework, algo):
