@@ -117,6 +117,6 @@ class Denoiser:
 
 
 def sinusoids(number: Array) -> Array:
-    """Sinusoidal embedding, from (batch, 1) to (batch, time), as for a transformer's positions (Vaswani et al. 2017)."""
+    """Sinusoidal embedding, from (batch, 1) to (batch, time), as a transformer's positions (Vaswani et al. 2017)."""
     phase = number * 10_000.0 ** (-jnp.arange(TIME // 2) / (TIME // 2))  # (batch, time / 2)
     return jnp.concatenate([jnp.sin(phase), jnp.cos(phase)], axis=1) / TIME**0.5

@@ -20,6 +20,7 @@ from reference_agents.compare.statistics import probability_of_improvement, stra
 from reference_agents.config import Config
 from reference_agents.running.recording import write_json
 from tests.reference_agents.compare.run_folders import DOG, HIGH, LOW, PENDULUM, WALKER, runs, write
+from tests.reference_agents.runs import as_older_versions_left_it
 
 
 def read(*places):
@@ -44,6 +45,14 @@ def test_a_folder_whose_name_looks_like_a_pattern_is_itself(tmp_path):
     path = write(tmp_path / "[1]")
     write(tmp_path / "1")
     assert find_runs([str(path)]) == [path]
+
+
+def test_runs_of_older_versions_are_compared_with_others(tmp_path):
+    paths = [write(tmp_path / str(delay), policy_delay=delay) for delay in (1, 2)]
+    as_older_versions_left_it(paths[0])
+    both = read(tmp_path)
+    assert [run.problem for run in both] == [None, None]
+    assert set(group_runs(both)) == {(f"policy_delay={delay}", PENDULUM) for delay in (1, 2)}
 
 
 def test_other_folders_beside_the_runs_do_no_harm(tmp_path):

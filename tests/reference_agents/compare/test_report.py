@@ -196,5 +196,5 @@ def test_every_option_has_its_help(capsys):
         main(["--help"])
     assert caught.value.code == 0
     text = " ".join(capsys.readouterr().out.replace("│", " ").split())
-    for words in ("Folders of runs", "comparison.json", "Resamples of the bootstrap", "Seed of the bootstrap"):
+    for words in ("Run folders", "comparison.json", "Bootstrap resamples", "Seed of the bootstrap"):
         assert words in text

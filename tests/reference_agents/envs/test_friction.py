@@ -42,7 +42,7 @@ def test_the_ground_changes_and_changes_back(env_id):
 def sliding(env, friction):
     """How fast the cheetah still is after it was pushed, on a ground of a friction."""
     ground = ChangingFriction([env], every=1, seed=0)
-    ground.friction = lambda step: friction
+    ground.at = lambda step: friction
     ground.set(1)
     env.reset(seed=0)
     env.unwrapped.data.qvel[0] = 5

@@ -11,7 +11,16 @@ from reference_agents.running.folder import RunFolder
 from reference_agents.running.loop import Training
 from reference_agents.running.recording import Recorder
 from reference_agents.train import main, train
-from tests.reference_agents.runs import SHORT, PowerFailureError, arguments, break_at_record, records, summary, untimed
+from tests.reference_agents.runs import (
+    SHORT,
+    PowerFailureError,
+    arguments,
+    as_older_versions_left_it,
+    break_at_record,
+    records,
+    summary,
+    untimed,
+)
 
 pytestmark = pytest.mark.usefixtures("layouts_found_once")
 
@@ -143,6 +152,15 @@ def test_a_run_may_be_made_longer(whole, tmp_path):
     assert untimed(tmp_path) == untimed(whole("regrama"))
     assert summary(tmp_path) == summary(whole("regrama"))
     assert json.loads((tmp_path / "config.json").read_text())["steps"] == 700
+
+
+def test_a_run_of_an_older_version_goes_on(whole, tmp_path):
+    train(Config(**SHORT | {"steps": 475}, reset="regrama"), tmp_path)
+    as_older_versions_left_it(tmp_path)
+    train(Config(**SHORT, reset="regrama"), tmp_path, resume=True)
+    assert untimed(tmp_path) == untimed(whole("regrama"))
+    assert Config.from_json((tmp_path / "config.json").read_text()) == Config(**SHORT, reset="regrama")
+    assert json.loads((tmp_path / "config.json").read_text())["policy_delay"] == 2
 
 
 def test_a_finished_run_is_left_as_it_is(whole, capsys):

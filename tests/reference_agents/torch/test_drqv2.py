@@ -117,7 +117,7 @@ def test_small_images_move_by_a_point_at_least():
 
 def test_critics_learn_a_return_of_three_steps_from_shifted_images():
     learner, data = agent(gamma=0.9, policy_noise=0.7, noise_clip=0.4), batch(0)
-    for parameter in learner.target.parameters():  # a target unlike the critics that it follows
+    for parameter in learner.critic_target.parameters():  # a target unlike the critics that it follows
         parameter.mul_(1.5)
     values, noise = tensors(data), torch.Generator()
     noise.set_state(learner.noise.get_state())
@@ -130,8 +130,8 @@ def test_critics_learn_a_return_of_three_steps_from_shifted_images():
         encoded = learner.critic.encoder(following)
         smoothing = (0.7 * torch.randn(8, ACTION, generator=noise)).clamp(-0.4, 0.4)
         actions = (learner.actor(encoded) + smoothing).clamp(-1, 1)
-        inputs = torch.cat([learner.target.features(encoded), actions], 1)
-        lower = torch.minimum(learner.target.value1(inputs), learner.target.value2(inputs))
+        inputs = torch.cat([learner.critic_target.features(encoded), actions], 1)
+        lower = torch.minimum(learner.critic_target.value1(inputs), learner.critic_target.value2(inputs))
         target_q = values.rewards + 0.9**3 * (1 - values.terminated) * lower
         found = learner.critic(seen, values.actions)
         expected = sum(((value - target_q) ** 2).mean() for value in found)
@@ -174,11 +174,11 @@ def test_noise_is_cut_off_but_not_its_gradient():
 
 def test_targets_follow_at_their_rate():
     learner = agent(polyak=0.1)
-    before = snapshot(learner.target)
+    before = snapshot(learner.critic_target)
     learner.update(batch(0))
     after = learner.critic.state_dict()
     assert set(before) == {name for name in after if not name.startswith("encoder.")}
-    for name, value in learner.target.state_dict().items():
+    for name, value in learner.critic_target.state_dict().items():
         torch.testing.assert_close(value, 0.9 * before[name] + 0.1 * after[name])
 
 
