@@ -139,14 +139,8 @@ def test_settings_do_not_change():
 
 
 def test_images_have_their_own_settings():
-    pixels = Config(algo="drqv2")
-    assert (pixels.image_size, pixels.n_step, pixels.actor_lr, pixels.critic_lr, pixels.tau) == (
-        84,
-        3,
-        1e-4,
-        1e-4,
-        0.01,
-    )
+    drq = Config(algo="drqv2")
+    assert (drq.image_size, drq.n_step, drq.actor_lr, drq.critic_lr, drq.tau) == (84, 3, 1e-4, 1e-4, 0.01)
     assert Config(algo="drqv2", n_step=1).n_step == Config(algo="td3").n_step == 1
     assert drq.from_pixels
     assert not Config(algo="td3").from_pixels
