@@ -34,6 +34,11 @@ class WrapperOptions:
     """0 if the method only measures."""
     seed: int
 
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """Keyword arguments of the wrapper, the same in every framework."""
+        return {"tau": self.tau, "every": self.every, "max_fraction": self.max_fraction, "seed": self.seed}
+
 
 def wrapper_options(config: Config, network: str) -> tuple[WrapperOptions, ...]:
     """Return the options of the wrappers around a network's optimizer.

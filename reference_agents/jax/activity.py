@@ -62,15 +62,7 @@ class Activity(ActivityLog):
         }
         for options in reversed(wrappers):  # the one that resets is innermost, the one that only measures is around it
             wrap = regrama if options.kind == "inactive" else redo
-            optimizer = wrap(
-                optimizer,
-                layout,
-                initializer=init,
-                tau=options.tau,
-                every=options.every,
-                max_fraction=options.max_fraction,
-                seed=options.seed,
-            )
+            optimizer = wrap(optimizer, layout, initializer=init, **options.arguments)
         return optimizer
 
     def after_update(self, trained: Mapping[str, TrainState], *, steps: int) -> None:

@@ -234,14 +234,13 @@ class DACER:
         offset = next_return.std * jnp.clip(jax.random.normal(sample, target_q.shape), -CLIP_STDS, CLIP_STDS)
         target_sample = target_q + discount * offset  # (batch, 1)
 
-        gradient = jax.grad(dsac_t_loss, has_aux=True)
+        grad = jax.grad(dsac_t_loss, has_aux=True)
         metrics: dict[str, CriticMetrics] = {}
         critics: dict[str, TrainState] = {}
         for name, learner in self.critic_learners.items():
             trained = state.critics[name]
-            gradients, metrics[name] = gradient(
-                trained.params, self.critic, batch, target_q, target_sample, state.spreads[name]
-            )
+            mean_std = state.spreads[name]
+            gradients, metrics[name] = grad(trained.params, self.critic, batch, target_q, target_sample, mean_std)
             critics[name] = learner.step(trained, gradients, critic_inputs(batch.observations, batch.actions))
         first, second = (metrics[name] for name in CRITICS)
         latest = {"loss/critic": first.loss + second.loss, "value": first.value, "spread": first.mean_std}

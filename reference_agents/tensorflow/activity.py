@@ -1,7 +1,6 @@
 """Neuronal activity of the TensorFlow agents: ReGraMa and ReDo wrappers around their optimizers."""
 
 from collections.abc import Callable
-from typing import Any
 
 import keras
 
@@ -48,14 +47,8 @@ class Activity(ActivityLog):
             The wrapped optimizer.
         """
         for options in wrapper_options(self.config, network):
-            arguments: dict[str, Any] = {
-                "layout": layout,
-                "tau": options.tau,
-                "every": options.every,
-                "max_fraction": options.max_fraction,
-                "seed": options.seed,
-                "on_report": self.report_handler(options.kind, network, layout),
-            }
+            on_report = self.report_handler(options.kind, network, layout)
+            arguments = {"layout": layout, "on_report": on_report, **options.arguments}
             optimizer = (
                 ReGraMa(optimizer, model, **arguments)
                 if options.kind == "inactive"

@@ -42,14 +42,8 @@ class Activity(ActivityLog):
             probe: Returns inputs of the network on which ReDo measures activations.
         """
         for options in wrapper_options(self.config, network):
-            arguments: dict[str, Any] = {
-                "layout": layout,
-                "tau": options.tau,
-                "every": options.every,
-                "max_fraction": options.max_fraction,
-                "seed": options.seed,
-                "on_report": self.report_handler(options.kind, network, layout),
-            }
+            on_report = self.report_handler(options.kind, network, layout)
+            arguments = {"layout": layout, "on_report": on_report, **options.arguments}
             self._wrappers[f"{options.kind}/{network}"] = (
                 ReGraMa(model, optimizer, **arguments)
                 if options.kind == "inactive"
