@@ -60,7 +60,7 @@ def test_layouts_are_found(compiled_once):
 
 def test_the_lower_prediction_is_the_one_with_the_lower_mean():
     outputs = {"critic1": jnp.array([[1.0, 5.0], [2.0, 6.0]]), "critic2": jnp.array([[0.0, 7.0], [3.0, 8.0]])}
-    found = dacer.lowest(lambda params, _: params, outputs, jnp.zeros((2, 1)), jnp.zeros((2, 1)))
+    found = dacer.min_q(lambda params, _: params, outputs, jnp.zeros((2, 1)), jnp.zeros((2, 1)))
     expected = ReturnDistribution(np.array([[0.0], [2.0]]), np.log1p(np.exp([[7.0], [6.0]])))
     jax.tree.map(lambda ours, theirs: np.testing.assert_allclose(ours, theirs, rtol=1e-6), found, expected)
 
