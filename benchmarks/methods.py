@@ -1,8 +1,8 @@
-"""What a measurement by GraMa and one by ReDo add to an update: ``python -m benchmarks.methods``.
+"""Cost of a GraMa and of a ReDo measurement per update: ``python -m benchmarks.methods``.
 
-The reference agents of each framework learn from one batch again and again: without measurements, with a GraMa
-measurement at every step of every optimizer, and with one by ReDo beside it (Liu et al. 2025, Fig. 5 left). The three
-take turns, nothing is reset, and the shortest times are compared. A measurement includes its report on the host.
+The reference agents of each framework are updated repeatedly on one batch: without measurements, with a GraMa
+measurement at every optimizer step, and with an additional ReDo measurement (Liu et al. 2025, Fig. 5 left). The three
+alternate, nothing is reset, and the shortest times are compared. A measurement includes its report on the host.
 """
 
 import sys
@@ -24,16 +24,16 @@ NEVER = 10**9
 
 @dataclass(frozen=True, kw_only=True)
 class Command:
-    """Time updates of SAC without measurements, with GraMa's, and with ReDo's beside them."""
+    """Time SAC updates without measurements, with GraMa, and with GraMa and ReDo."""
 
     frameworks: tuple[Literal["torch", "jax", "tensorflow"], ...] = ("torch", "jax", "tensorflow")
     """Frameworks of the agents."""
     network: Literal["mlp", "bronet"] = "bronet"
     """Network of the agents, with the paper's settings."""
     sizes: tuple[int, int] = (223, 38)
-    """Lengths of an observation and of an action; by default those of the Control Suite's dog."""
+    """Sizes of observations and actions; by default those of the Control Suite's dog."""
     rounds: int = 30
-    """Turns of two updates each."""
+    """Rounds of two updates each."""
 
 
 def main(args: Sequence[str] | None = None) -> int:
@@ -61,15 +61,15 @@ def measure(framework: Any, command: Command) -> list[float]:
         {"reset": "regrama", "reset_every": 1},
         {"reset": "redo", "reset_every": 1},
     ]
-    configs = [Config(**shared, **own) for own in settings]
+    configs = [Config(**shared, **variant) for variant in settings]
     agents = [make_agent(config, *command.sizes) for config in configs]
     batch = draw(configs[0].batch_size, *command.sizes)
     shortest = [float("inf")] * len(agents)
     for turn in range(command.rounds + 2):
-        for place, agent in enumerate(agents):
+        for index, agent in enumerate(agents):
             seconds = two_updates(agent, batch)
             if turn > 1:  # the first two compile
-                shortest[place] = min(shortest[place], seconds)
+                shortest[index] = min(shortest[index], seconds)
     return shortest
 
 

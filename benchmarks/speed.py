@@ -274,8 +274,8 @@ def run(library: Library, workload: Workload, rounds: int) -> Result:
     timed = (library.plain_sum, library.magnitudes, library.measurement, library.published)
     shortest = [float("inf")] * len(timed)
     for turn in range(rounds + 2):
-        for place in range(len(timed)):
-            i = (turn + place) % len(timed)  # so that none always follows the same other
+        for offset in range(len(timed)):
+            i = (turn + offset) % len(timed)  # rotate the order
             start = time.perf_counter()
             timed[i](grads)
             if turn > 1:  # the first two compile and fill the caches

@@ -1,7 +1,7 @@
-"""Reference agents: SAC and TD3 with their neurons measured, and reset when they stop learning.
+"""Reference agents: off-policy RL agents whose inactive neurons are measured and reset, to keep their plasticity.
 
-Every agent, in every framework, shares one training loop, one replay buffer, one set of records and one
-configuration; a framework contributes its networks and its update step. Start one with::
+All agents share one training loop, replay buffer, log format and configuration; a framework contributes its networks
+and its update step. Start one with::
 
     python -m reference_agents.train --env HalfCheetah-v5 --steps 20000 --reset regrama --out runs/demo
 """

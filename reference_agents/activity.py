@@ -1,4 +1,4 @@
-"""What is known of an agent's neurons, and how its networks are watched: the same in every framework."""
+"""Neuronal activity of an agent's networks, the same in every framework: wrapper options, and a log of reports."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -10,64 +10,69 @@ from reference_agents.seeding import derive
 
 
 class Counts(NamedTuple):
-    """How often a network was measured and reset."""
+    """Numbers of measurements, resets and neurons reset of one network."""
 
     measurements: int = 0
     resets: int = 0
     neurons_reset: int = 0
 
     def plus(self, report: ActivityReport) -> "Counts":
-        """Count one more measurement, and the reset that it brought, if any."""
+        """Add one measurement, and its reset if there was one."""
         neurons = report.total.reset or 0
         return Counts(self.measurements + 1, self.resets + (neurons > 0), self.neurons_reset + neurons)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Watch:
-    """How one method watches over one network: what the wrapper around its optimizer is told."""
+class WrapperOptions:
+    """Options of the ReGraMa or ReDo wrapper around a network's optimizer."""
 
     kind: Literal["inactive", "dormant"]
-    """Method, as the records name what it finds: GraMa finds neurons inactive, ReDo dormant."""
+    """Method, named in the records by what it finds: inactive neurons (GraMa) or dormant ones (ReDo)."""
     tau: float
     every: int
     max_fraction: float | None
-    """0 where the method only looks on."""
+    """0 if the method only measures."""
     seed: int
 
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """Keyword arguments of the wrapper, the same in every framework."""
+        return {"tau": self.tau, "every": self.every, "max_fraction": self.max_fraction, "seed": self.seed}
 
-def watches(config: Config, network: str) -> tuple[Watch, ...]:
-    """Say how a network is watched.
 
-    GraMa is measured whatever resets, so that runs can be compared; where ReDo resets, or nothing does, it only looks
-    on. Where scores are recorded, so does ReDo.
+def wrapper_options(config: Config, network: str) -> tuple[WrapperOptions, ...]:
+    """Return the options of the wrappers around a network's optimizer.
+
+    GraMa is always measured, so that runs can be compared; it only measures if ReDo resets, or nothing does. ReDo
+    measures too if scores are recorded.
 
     Args:
-        config: Which method resets, how often, and what it may touch.
-        network: Name of the network, which decides the seed.
+        config: Settings of the run.
+        network: Name of the network, from which the seed is derived.
 
     Returns:
-        One watch for each method, that which resets last.
+        Options for each method; the method that resets comes last.
     """
     seed = derive(config.seed, "reset", network)
 
-    def watch(kind: Literal["inactive", "dormant"], tau: float, max_fraction: float | None) -> Watch:
-        return Watch(kind=kind, tau=tau, every=config.reset_every, max_fraction=max_fraction, seed=seed)
+    def options(kind: Literal["inactive", "dormant"], tau: float, max_fraction: float | None) -> WrapperOptions:
+        return WrapperOptions(kind=kind, tau=tau, every=config.reset_every, max_fraction=max_fraction, seed=seed)
 
     if config.reset == "redo":
-        onlooker = watch("inactive", config.paper_tau("regrama"), 0.0)
-        return onlooker, watch("dormant", config.tau, config.max_fraction)
-    own = watch("inactive", config.tau, config.max_fraction if config.reset == "regrama" else 0.0)
-    return (watch("dormant", config.paper_tau("redo"), 0.0), own) if config.record_scores else (own,)
+        measure_only = options("inactive", config.paper_tau("regrama"), 0.0)
+        return measure_only, options("dormant", config.tau, config.max_fraction)
+    grama = options("inactive", config.tau, config.max_fraction if config.reset == "regrama" else 0.0)
+    return (options("dormant", config.paper_tau("redo"), 0.0), grama) if config.record_scores else (grama,)
 
 
 class ActivityLog:
-    """Keeps up with the neurons of an agent's networks by the reports on them.
+    """Collects the activity reports on an agent's networks.
 
     Attributes:
-        fractions: Fraction of inactive neurons when a group was last measured, None before the first time. Keys are
-            ``inactive/{network}/{group}`` for GraMa and, where ReDo measures too, also ``dormant/{network}/{group}``.
+        fractions: Fraction of inactive neurons at the latest measurement of each group, None before the first. Keys
+            are ``inactive/{network}/{group}`` for GraMa and ``dormant/{network}/{group}`` for ReDo, if it measures.
         layouts: Neuron groups of each network.
-        on_report: Called with method, network and report after each measurement, if given.
+        on_report: Called with method, network and report after each measurement, if set.
     """
 
     def __init__(self) -> None:
@@ -77,41 +82,41 @@ class ActivityLog:
         self._counts: dict[str, dict[str, Counts]] = {}
         self._reports: dict[str, dict[str, ActivityReport]] = {}
 
-    def reader(self, kind: str, network: str, layout: Layout) -> Callable[[ActivityReport], None]:
-        """Make room for what one method finds in a network's groups, and return what takes in its reports."""
+    def report_handler(self, kind: str, network: str, layout: Layout) -> Callable[[ActivityReport], None]:
+        """Register a method on a network, and return the callback for its reports."""
         prefix = f"{kind}/{network}"
         self.layouts[network] = layout
         self.fractions |= {f"{prefix}/{group}": None for group in layout}
         counts, reports = self._counts.setdefault(network, {}), self._reports.setdefault(network, {})
         counts[kind] = Counts()
 
-        def read(report: ActivityReport) -> None:
+        def handle(report: ActivityReport) -> None:
             counts[kind], reports[kind] = counts[kind].plus(report), report
-            found = report.scalars(prefix)
+            scalars = report.scalars(prefix)
             for group in layout:
-                self.fractions[f"{prefix}/{group}"] = found.get(f"{prefix}/{group}/inactive_fraction")
+                self.fractions[f"{prefix}/{group}"] = scalars.get(f"{prefix}/{group}/inactive_fraction")
             if self.on_report is not None:
                 self.on_report(kind, network, report)
 
-        return read
+        return handle
 
     def counts(self) -> dict[str, Counts]:
-        """Measurements and resets of each network, by the method that resets: the last one that watches it."""
+        """Counts of each network by the method that resets, which is registered last."""
         return {network: list(counts.values())[-1] for network, counts in self._counts.items()}
 
     def reports(self) -> dict[str, ActivityReport]:
-        """Latest report on each network, by the method that resets; networks not yet measured are left out."""
+        """Latest report on each network by the method that resets, without networks not yet measured."""
         return {network: list(reports.values())[-1] for network, reports in self._reports.items() if reports}
 
     def state(self) -> dict[str, Any]:
-        """Return what a resumed run needs, in plain numbers and text; reports are not part of it."""
+        """Return the state that a resumed run needs, as plain numbers and text, without the reports."""
         counts = {
-            network: {kind: list(found) for kind, found in kinds.items()} for network, kinds in self._counts.items()
+            network: {kind: list(counts) for kind, counts in kinds.items()} for network, kinds in self._counts.items()
         }
         return {"fractions": dict(self.fractions), "counts": counts}
 
     def load_state(self, state: Mapping[str, Any]) -> None:
-        """Take over what ``state`` returned."""
+        """Restore what ``state`` returned."""
         self.fractions = dict(state["fractions"])
         for network, kinds in state["counts"].items():
-            self._counts[network] |= {kind: Counts(*found) for kind, found in kinds.items()}
+            self._counts[network] |= {kind: Counts(*counts) for kind, counts in kinds.items()}

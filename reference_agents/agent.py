@@ -1,4 +1,4 @@
-"""What the training loop asks of an agent, whatever framework it is written in."""
+"""The interface between the training loop and an agent, and a factory of agents."""
 
 from collections.abc import Mapping
 from importlib import import_module
@@ -14,57 +14,57 @@ from reference_agents.errors import UsageError
 
 Array = NDArray[np.float32]
 Masks = Mapping[str, NDArray[np.bool_]]
-"""Neurons by group."""
+"""Neuron masks by group."""
 T = TypeVar("T")
 
 
 class Batch(NamedTuple, Generic[T]):
-    """Transitions to learn from: of the replay buffer in NumPy, of an agent in its framework's arrays.
+    """A batch of transitions, as NumPy arrays (replay buffer) or as arrays of a framework (agents).
 
-    In float32, but for observations that are images: these are bytes.
+    All are float32, but observations that are images are uint8.
     """
 
     observations: T  # (batch, observation)
     actions: T  # (batch, action)
     rewards: T  # (batch, 1)
     next_observations: T  # (batch, observation)
-    terminated: T  # (batch, 1), 1 where no return follows
+    terminated: T  # (batch, 1), 1 where the next state is terminal
 
 
 class Agent(Protocol):
-    """An agent that learns off-policy, one update at a time, with actions from -1 to 1."""
+    """An off-policy agent with actions in [-1, 1]."""
 
     updates: int
-    """Batches learned from so far."""
+    """Number of updates so far."""
 
     @property
     def activity(self) -> ActivityLog:
-        """What is known of its neurons."""
+        """Measurements and resets of its neurons."""
 
     def act(self, observation: Array, *, explore: bool) -> Array:
-        """Choose an action: a random one of the policy to explore, else its best guess."""
+        """Select an action, with exploration or greedily."""
 
     def update(self, batch: Batch[Array]) -> None:
-        """Learn from one batch."""
+        """Update the networks on one batch."""
 
     def prune_actor(self, masks: Masks) -> None:
-        """Remove neurons of the actor, masked by group, from what it computes: to look at it, not to train on."""
+        """Remove masked neurons from the actor, for evaluation only."""
 
     def losses(self) -> dict[str, float | None]:
-        """Losses and coefficients of the latest update, None before the first."""
+        """Losses and coefficients of the latest update; None before the first."""
 
     def save(self) -> bytes:
-        """Return everything that the agent's future depends on."""
+        """Return the full state of the agent."""
 
     def load(self, state: bytes) -> None:
-        """Take over what ``save`` returned."""
+        """Restore what ``save`` returned."""
 
 
 class AgentFactory(Protocol):
-    """What builds an agent: its class, as a rule."""
+    """Builds an agent; usually its class."""
 
     def __call__(self, config: Config, observation_size: int, action_size: int) -> Agent:
-        """Build an agent for observations and actions of the given lengths."""
+        """Build an agent for observation and action vectors of these sizes."""
 
 
 FACTORIES: Final = MappingProxyType(
@@ -79,21 +79,21 @@ FACTORIES: Final = MappingProxyType(
         ("tensorflow", "td3"): ("reference_agents.tensorflow.td3", "TD3"),
     }
 )
-"""Where the agent of each framework and algorithm is found."""
+"""Module and class of the agent of each framework and algorithm."""
 
 
 def check_agent(config: Config) -> None:
-    """Raise a ``UsageError`` unless there is an agent of the framework and the algorithm."""
+    """Raise a ``UsageError`` if the algorithm is not available in the framework."""
     if (config.framework, config.algo) not in FACTORIES:
-        written = ", ".join(framework for framework, algo in FACTORIES if algo == config.algo)
-        raise UsageError(f"framework: expected one of {written} for {config.algo}, got {config.framework!r}")
+        available = ", ".join(framework for framework, algo in FACTORIES if algo == config.algo)
+        raise UsageError(f"framework: expected one of {available} for {config.algo}, got {config.framework!r}")
 
 
 def make_agent(config: Config, observation_size: int, action_size: int) -> Agent:
-    """Build the agent that the settings ask for, importing its framework and no other.
+    """Build the agent of a configuration, importing only its framework.
 
     Raises:
-        UsageError: If there is no such agent, or its framework is not installed.
+        UsageError: If the algorithm is not available in the framework, or the framework is not installed.
     """
     check_agent(config)
     module, name = FACTORIES[config.framework, config.algo]

@@ -1,8 +1,9 @@
-"""Look at the neurons of a run: ``python -m reference_agents.analyze runs/demo``.
+"""Analyse the recorded neuron scores of a run: ``python -m reference_agents.analyze runs/demo``.
 
-The run has to have been made with ``--record-scores``. For each network it prints, and draws into a folder, the four
-kinds of neurons and how each score judges them, how long neurons stay inactive and whether they recover, the share of
-inactive neurons at other thresholds, and every neuron's score over time (Liu et al. 2025, Figs. 3, 6 and 13).
+The run must have been made with ``--record-scores``. For each network the command prints and plots the four kinds of
+neurons (high or low activation score, high or low gradient score), how long neurons stay inactive and whether they
+recover, the fraction of inactive neurons at other thresholds, and every neuron's score over time (Liu et al. 2025,
+Figs. 3, 6 and 13).
 """
 
 import sys
@@ -33,32 +34,32 @@ KINDS: Final = {
     "low_low": "hardly active, not learning",
 }
 LONG: Final = 10
-"""Measurements that a spell of inactivity lasts at least to be counted among the long ones."""
+"""Measurements from which a spell of inactivity counts as long."""
 METHODS: Final = {"dormant": "by activation", "inactive": "by gradient"}
 Numbers = NDArray[np.float64]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Command:
-    """Tell four kinds of neurons apart, follow inactive ones through time, and try other thresholds."""
+    """Classify neurons by both scores, follow inactive ones over time, and compare thresholds."""
 
     run: tyro.conf.Positional[Path]
-    """Folder of a run that was made with --record-scores."""
+    """Folder of a run made with --record-scores."""
     out: Path | None = None
-    """Folder for the pictures; by default the folder neurons in that of the run."""
+    """Folder for the plots; by default the subfolder neurons of the run."""
     fraction: float = 0.25
-    """Share of a layer that counts as high, and as low."""
+    """Fraction of a layer that counts as high, and as low."""
 
 
 @dataclass(frozen=True)
 class History:
-    """The scores of one network's neurons at each of a run's measurements, by one method.
+    """The scores of one network's neurons over a run, by one method.
 
     Attributes:
-        steps: Steps of the environment at which they were measured.
+        steps: Environment step of each measurement.
         tau: Threshold of the method.
         scores: By group, (measurements, neurons) or (measurements, stack, neurons).
-        resets: Which neurons were reset after each measurement, by whatever method, of the same shapes.
+        resets: Neurons that either method reset after each measurement, in the shapes of the scores.
     """
 
     steps: list[int]
@@ -68,11 +69,11 @@ class History:
 
     @property
     def inactive(self) -> dict[str, NDArray[np.bool_]]:
-        """Which neurons are at or below the threshold."""
+        """Neurons at or below the threshold."""
         return {group: scores <= self.tau for group, scores in self.scores.items()}
 
     def by_step(self) -> "History":
-        """Join the measurements of one step, of which an agent may make several: the last scores, all resets."""
+        """Merge several measurements at one environment step: keep the last scores and all resets."""
         steps, first = np.unique(self.steps, return_index=True)
         last = np.append(first[1:], len(self.steps)) - 1
         scores = {group: values[last] for group, values in self.scores.items()}
@@ -100,51 +101,52 @@ def main(args: Sequence[str] | None = None) -> int:
 
 
 def read_histories(run: Path) -> dict[str, dict[str, History]]:
-    """Read what a run has recorded of its neurons: by network, and by method ("inactive" for GraMa, "dormant").
+    """Read the recorded scores of a run by network and by method ("inactive" for GraMa, "dormant" for ReDo).
 
     Raises:
-        UsageError: If it has recorded nothing.
+        UsageError: If no scores were recorded.
     """
     path = RunFolder(run).scores
     records = read_records(path) if path.exists() else []
     if not records:
         raise UsageError(f"run: expected the scores of a run, made with --record-scores, got no {path}")
-    found: dict[str, dict[str, list[dict[str, Any]]]] = {}
+    series: dict[str, dict[str, list[dict[str, Any]]]] = {}
     for record in records:
-        found.setdefault(record["network"], {}).setdefault(record["kind"], []).append(record)
-    histories = {network: {kind: _history(own) for kind, own in kinds.items()} for network, kinds in found.items()}
+        series.setdefault(record["network"], {}).setdefault(record["kind"], []).append(record)
+    histories = {network: {kind: _history(part) for kind, part in kinds.items()} for network, kinds in series.items()}
     return {network: _with_all_resets(kinds) for network, kinds in histories.items()}
 
 
 def _with_all_resets(histories: Mapping[str, History]) -> dict[str, History]:
-    """Let each method know what the other one has reset: such a neuron has not recovered by itself."""
-    found = {}
+    """Add the resets of the other method to each history: a neuron that was reset has not recovered by itself."""
+    merged = {}
     for kind, history in histories.items():
         resets = dict(history.resets)
-        for other in histories.values():
-            if other.steps == history.steps:
-                resets |= {group: resets[group] | other.resets[group] for group in resets.keys() & other.resets.keys()}
-        found[kind] = replace(history, resets=resets)
-    return found
+        for method in histories.values():
+            if method.steps == history.steps:
+                shared = resets.keys() & method.resets.keys()
+                resets |= {group: resets[group] | method.resets[group] for group in shared}
+        merged[kind] = replace(history, resets=resets)
+    return merged
 
 
 def _history(records: Sequence[Mapping[str, Any]]) -> History:
-    """Join the records of one network by one method; a group that was not measured each time is left out."""
+    """Stack the records of one network and method; groups that were not measured every time are left out."""
     groups = [group for group in records[0]["scores"] if all(group in record["scores"] for record in records)]
     scores, resets = {}, {}
     for group in groups:
         values = np.array([record["scores"][group] for record in records], dtype=float)  # null becomes NaN
         marked = np.zeros(values.shape, dtype=bool)
         for time, record in enumerate(records):
-            for member, places in enumerate(record["reset"].get(group, ())):
-                marked[time, member, places] = True
-        alone = values.shape[1] == 1  # no stack
-        scores[group], resets[group] = (values[:, 0], marked[:, 0]) if alone else (values, marked)
+            for member, neurons in enumerate(record["reset"].get(group, ())):
+                marked[time, member, neurons] = True
+        unstacked = values.shape[1] == 1
+        scores[group], resets[group] = (values[:, 0], marked[:, 0]) if unstacked else (values, marked)
     return History([record["step"] for record in records], records[0]["tau"], scores, resets)
 
 
 def describe(network: str, methods: Mapping[str, History], *, fraction: float) -> Iterator[str]:
-    """Yield the lines that say what became of one network's neurons."""
+    """Yield the lines of the report on one network."""
     steps = methods["inactive"].steps
     yield f"{network}: {len(steps)} measurements, at step {steps[0]:,} to {steps[-1]:,}"
     yield ""
@@ -163,7 +165,7 @@ def describe(network: str, methods: Mapping[str, History], *, fraction: float) -
 
 
 def _all_groups(spells: Sequence[analysis.Spell]) -> str:
-    """Say how the spells of all groups ended, and those of many measurements."""
+    """Summarise how the spells of all groups ended, and the long ones among them."""
     words = []
     for what, chosen in (
         ("spells in all", spells),
@@ -177,15 +179,15 @@ def _all_groups(spells: Sequence[analysis.Spell]) -> str:
 
 
 def _describe_kinds(methods: Mapping[str, History], fraction: float) -> Iterator[str]:
-    """Yield a table of the four kinds, and of how many of each either score finds inactive."""
+    """Yield a table of the four kinds, with the fraction of each that is inactive by either score."""
     activation, gradient, groups = _both(methods)
     counts = dict.fromkeys(KINDS, np.zeros(3))  # neurons, below tau by activation, below tau by gradient
     for time in range(len(gradient.steps)):
-        first, second = ({group: own.scores[group][time] for group in groups} for own in (activation, gradient))
-        for group, found in analysis.kinds(first, second, fraction=fraction).items():
+        first, second = ({group: history.scores[group][time] for group in groups} for history in (activation, gradient))
+        for group, kinds in analysis.kinds(first, second, fraction=fraction).items():
             low = first[group] <= activation.tau, second[group] <= gradient.tau
             for kind in KINDS:
-                mask = getattr(found, kind)
+                mask = getattr(kinds, kind)
                 counts[kind] = counts[kind] + [mask.sum(), *((mask & below).sum() for below in low)]
     total = sum(gradient.scores[group].size for group in groups)
     header = ("kind", "share", *(f"inactive {method}" for method in METHODS.values()))
@@ -201,13 +203,13 @@ def _share(part: float, whole: float) -> str:
 
 
 def _both(methods: Mapping[str, History]) -> tuple[History, History, list[str]]:
-    """Return what either method measured, and the groups that both did."""
+    """Return the histories by activation and by gradient, and the groups that both measured."""
     activation, gradient = methods["dormant"], methods["inactive"]
     return activation, gradient, [group for group in gradient.scores if group in activation.scores]
 
 
 def _shares(history: History) -> Iterator[str]:
-    """Yield the share of a network's neurons at or below each threshold."""
+    """Yield the fraction of a network's neurons at or below each threshold."""
     scores = np.concatenate([values.reshape(len(values), -1) for values in history.scores.values()], axis=1)
     judged = scores[np.isfinite(scores)]
     for tau in TAUS:
@@ -215,21 +217,21 @@ def _shares(history: History) -> Iterator[str]:
 
 
 def draw(network: str, methods: Mapping[str, History], out: Path, *, fraction: float) -> None:
-    """Draw the kinds at the last measurement, the spells, and every neuron's score over time."""
+    """Plot the kinds at the last measurement, the spells, and every neuron's score over time."""
     activation, gradient, groups = _both(methods)
-    first, second = ({group: own.scores[group][-1] for group in groups} for own in (activation, gradient))
-    pictures = {
+    first, second = ({group: history.scores[group][-1] for group in groups} for history in (activation, gradient))
+    plots = {
         "kinds": plotting.quadrants(
             first, second, fraction=fraction, tau_activation=activation.tau, tau_gradient=gradient.tau
         )
     }
     for kind, history in methods.items():
         spells = analysis.lifetimes(history.inactive, reset=history.resets)
-        pictures[f"lifetimes_{kind}"] = plotting.lifetimes(spells)
-        seen = history.by_step()
-        resets = seen.resets if any(marks.any() for marks in seen.resets.values()) else None
-        pictures[f"scores_{kind}"] = plotting.score_map(seen.steps, seen.scores, tau=seen.tau, resets=resets)
-    for name, axes in pictures.items():
+        plots[f"lifetimes_{kind}"] = plotting.lifetimes(spells)
+        merged = history.by_step()
+        resets = merged.resets if any(marks.any() for marks in merged.resets.values()) else None
+        plots[f"scores_{kind}"] = plotting.score_map(merged.steps, merged.scores, tau=merged.tau, resets=resets)
+    for name, axes in plots.items():
         _save(axes, out / f"{network}_{name}.png")
 
 

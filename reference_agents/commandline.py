@@ -1,4 +1,4 @@
-"""Command lines read with tyro, whose complaints become one line."""
+"""Command-line parsing with tyro, with error messages of one line."""
 
 import contextlib
 import io
@@ -14,29 +14,29 @@ T = TypeVar("T")
 
 
 def parse(command: type[T], args: Sequence[str] | None, *, prog: str) -> T:
-    """Read a command line.
+    """Parse a command line.
 
     Args:
         command: Dataclass of the options.
-        args: Words of the command line; those of the process if None.
-        prog: How the program is called, for its help.
+        args: Arguments; those of the process if None.
+        prog: Program name in the help text.
 
     Raises:
-        UsageError: If it is not one; the message is one line, without the frame that tyro draws.
+        UsageError: If the arguments are invalid; the message is one line, without tyro's frame.
     """
-    complaint = io.StringIO()
+    stderr = io.StringIO()
     try:
-        with contextlib.redirect_stderr(complaint):
+        with contextlib.redirect_stderr(stderr):
             return tyro.cli(command, args=args, prog=prog)
     except SystemExit as exit_:
         if exit_.code == 0:
             raise
-        lines = (line.strip("│ ") for line in complaint.getvalue().splitlines()[1:])
+        lines = (line.strip("│ ") for line in stderr.getvalue().splitlines()[1:])
         below = itertools.dropwhile(_is_rule, lines)
         message = " ".join(itertools.takewhile(lambda line: not _is_rule(line), below))
         raise UsageError(message.removeprefix("Error parsing config: ").removeprefix("Error parsing study: ")) from None
 
 
 def _is_rule(line: str) -> bool:
-    """Return whether a line is part of the frame; where the terminal is not of UTF-8 it is drawn with hyphens."""
+    """Whether a line is part of tyro's frame, which is drawn with hyphens if the terminal is not UTF-8."""
     return not line.strip("─╰╯-")

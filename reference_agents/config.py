@@ -1,4 +1,4 @@
-"""Everything that determines the numbers of a run, in one value."""
+"""The hyperparameters of a run: everything that its results depend on."""
 
 import dataclasses
 import json
@@ -19,14 +19,27 @@ from typing import (
     get_type_hints,
 )
 
+import tyro
+
 from reference_agents.errors import UsageError
 
 T = TypeVar("T")
-if TYPE_CHECKING:  # a setting that a Config fills in: read it as T ...
-    ByNetwork = Annotated[T, "what the network decides, or the algorithm"]
-else:  # ... give it as T, or as None for the paper's value
+if TYPE_CHECKING:  # a setting whose default depends on the network or the algorithm: always a T once it is built ...
+    ByNetwork = Annotated[T, "default depends on the network or the algorithm"]
+else:  # ... and passed as a T, or as None for the paper's value
     ByNetwork = Optional
 _PAPERS: Final[Any] = None
+
+RENAMED: Final = MappingProxyType(
+    {"policy_every": "policy_delay", "target_rate": "polyak", "entropy_every": "alpha_delay"}
+)
+"""Settings by their former names, which config.json of older runs has and the command line still accepts."""
+
+
+def _formerly(name: str) -> Any:
+    """Return an annotation that keeps the former name of a setting as an option of the command line."""
+    return tyro.conf.arg(aliases=[f"--{name.replace('_', '-')}"])
+
 
 PAPER_TAU: Final = MappingProxyType(
     {
@@ -37,17 +50,17 @@ PAPER_TAU: Final = MappingProxyType(
         ),
     }
 )
-"""The thresholds of the paper (Liu et al. 2025, A.3, A.1 and for DACER A.2), for each network and each way to reset.
+"""Thresholds tau of the paper (Liu et al. 2025, A.3, A.1 and for DACER A.2), by network and reset method.
 
-It has none for an MLP with LayerNorm, SimBa, attention and DrQ-v2, which normalise as BRO-net does: they take
-BRO-net's.
+The paper has none for MLPs with LayerNorm, SimBa, attention and DrQ-v2; these normalise as BRO-net does, and take its
+thresholds.
 """
 
 HEADS: Final = 4
-"""Heads of each attention layer."""
+"""Attention heads per layer."""
 
 EXPANSION: Final = MappingProxyType({"simba": 4, "attention": 2})
-"""How many times wider than the residual stream the hidden layer of a block is."""
+"""Expansion factor of a feedforward block: its hidden width over the width of the residual stream."""
 
 _LIMITS: Final = MappingProxyType(
     {
@@ -65,8 +78,8 @@ _LIMITS: Final = MappingProxyType(
         "learning_starts": (0, inf),
         "replay_ratio": (1, inf),
         "gamma": (0, 1),
-        "target_rate": (0, 1),
-        "policy_every": (1, inf),
+        "polyak": (0, 1),
+        "policy_delay": (1, inf),
         "actor_lr": (0, inf),
         "critic_lr": (0, inf),
         "exploration_noise": (0, inf),
@@ -74,7 +87,7 @@ _LIMITS: Final = MappingProxyType(
         "noise_clip": (0, inf),
         "diffusion_steps": (1, inf),
         "alpha_lr": (0, inf),
-        "entropy_every": (1, inf),
+        "alpha_delay": (1, inf),
         "image_size": (15, inf),
         "n_step": (1, inf),
         "record_every": (1, inf),
@@ -88,108 +101,110 @@ _LIMITS: Final = MappingProxyType(
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """Settings of a run. The defaults are the paper's, for SAC (Liu et al. 2025, A.3) and for BRO-net (A.1).
+    """Hyperparameters of a run. The defaults are the paper's, for SAC (Liu et al. 2025, A.3) and for BRO-net (A.1).
 
-    Where those two differ, a setting that is not given, or is None, takes the value for ``network``: a Config and its
-    JSON hold only what is in force. SimBa takes its own authors' batch size, learning rates and replay ratio (Lee et
-    al. 2025); attention, which nobody has tuned for this, those of an MLP. Their other values are our choice.
+    Where those two differ, a setting that is left out or None takes the value for ``network``; a Config and its JSON
+    hold the resolved values. SimBa uses its authors' batch size, learning rates and replay ratio (Lee et al. 2025);
+    attention, which has not been tuned for this, uses those of an MLP. Their other values are our choice.
     """
 
     framework: Literal["torch", "jax", "tensorflow"] = "torch"
-    """Framework that the agent is written in."""
+    """Deep learning framework."""
     algo: Literal["sac", "td3", "dacer", "drqv2"] = "sac"
-    """Learning algorithm; dacer, a diffusion policy, is written in jax, and drqv2, which sees images, in torch; both
-    for mlp."""
+    """RL algorithm. dacer (a diffusion policy) is available in jax, drqv2 (learning from pixels) in torch; both need
+    the mlp network."""
     env: str = "HalfCheetah-v5"
-    """Environment of gymnasium (HalfCheetah-v5) or of the DeepMind Control Suite (dm_control/dog-walk-v0)."""
+    """Environment id of Gymnasium (HalfCheetah-v5) or of the DeepMind Control Suite (dm_control/dog-walk-v0)."""
     steps: int = 1_000_000
-    """Steps taken in the environment; the one setting that may grow when a run is resumed."""
+    """Total environment steps; the one setting that may be increased when a run is resumed."""
     seed: int = 0
-    """Seed that every random number of the run derives from."""
+    """Random seed of the whole run."""
     friction_every: int = 0
-    """Steps after which the friction of a MuJoCo task's ground is redrawn, log-uniformly from 0.02 to 2; by default
-    never."""
+    """Environment steps between two changes of a MuJoCo task's ground friction, drawn log-uniformly from 0.02 to 2;
+    0 (the default) never changes it."""
 
     reset: Literal["none", "redo", "regrama"] = "regrama"
-    """How inactive neurons are found and reset; with none they are only measured."""
+    """Method that resets inactive neurons; with none they are only measured."""
     tau: ByNetwork[float] = _PAPERS
-    """Score at or below which a neuron counts as inactive; by default 0.02 for redo, else 0 for mlp and 0.01 for
-    the others, for dacer and for drqv2."""
+    """Threshold: a neuron is inactive if its score is at most tau. Default: 0.02 for redo, else 0 for mlp and 0.01 for
+    the other networks, for dacer and for drqv2."""
     reset_every: int = 1_000
-    """Steps of an optimizer between two measurements of its networks, each followed by a reset."""
+    """Optimizer steps between two measurements of a network, each followed by a reset."""
     max_fraction: float | None = None
-    """Largest fraction of a layer that one reset may touch; by default there is no limit."""
+    """Largest fraction of a layer's neurons that one reset may touch; no limit by default."""
 
     network: Literal["mlp", "mlp_layernorm", "bronet", "simba", "attention"] = "mlp"
-    """Architecture of the actor and the critics: hidden layers, plain or each with a LayerNorm; residual blocks with
-    normalisations, as in BRO or, without its running normalisation of observations, SimBa; a transformer whose tokens
-    are the entries of the input."""
+    """Architecture of the actor and the critics: an MLP, without or with LayerNorm; residual blocks with LayerNorm, as
+    in BRO, or in SimBa (without its running observation normalisation); a transformer with one token for each entry of
+    the input."""
     activation: Literal["relu", "leaky_relu", "tanh", "sigmoid", "swish", "mish"] = "relu"
     """Activation function of the hidden layers."""
     width: ByNetwork[int] = _PAPERS
-    """Neurons in a hidden layer (mlp) or in the residual stream, a multiple of 4 for attention; by default 64 for
+    """Width of the hidden layers (mlp) or of the residual stream; a multiple of 4 for attention. Default: 64 for
     attention, else 256."""
     depth: ByNetwork[int] = _PAPERS
-    """Hidden layers of a critic (mlp), or residual blocks after its first layer; by default 3 for dacer, else 2."""
+    """Number of a critic's hidden layers (mlp), or of residual blocks after its first layer. Default: 3 for dacer, else
+    2."""
     actor_depth: ByNetwork[int] = _PAPERS
-    """The same of the actor; by default as many as depth says for mlp and mlp_layernorm, else 1."""
+    """Depth of the actor. Default: that of the critics for mlp and mlp_layernorm, else 1."""
 
     batch_size: ByNetwork[int] = _PAPERS
-    """Transitions in one update; by default 128 for bronet, else 256."""
+    """Transitions per update. Default: 128 for bronet, else 256."""
     buffer_size: int = 1_000_000
-    """Transitions that the replay buffer holds."""
+    """Capacity of the replay buffer, in transitions."""
     learning_starts: int = 5_000
-    """Steps taken at random before the first update."""
+    """Environment steps with random actions before the first update."""
     replay_ratio: ByNetwork[int] = _PAPERS
-    """Updates after each step; by default 2 for bronet and simba, else 1."""
+    """Updates per environment step (update-to-data ratio). Default: 2 for bronet and simba, else 1."""
     gamma: float = 0.99
     """Discount factor."""
-    target_rate: float = 5e-3
-    """Fraction of the way that target networks move towards the trained ones each time."""
-    policy_every: int = 2
-    """Updates between two visits to the actor, the policy delay of TD3 and DACER; SAC then updates it this many times
-    in a row, and DrQ-v2 visits it in every update."""
+    polyak: Annotated[float, _formerly("target_rate")] = 5e-3
+    """Polyak averaging coefficient of the target networks: target += polyak * (online - target). It is called tau in
+    CleanRL and Stable-Baselines3."""
+    policy_delay: Annotated[int, _formerly("policy_every")] = 2
+    """Critic updates per delayed actor update (TD3, DACER). SAC then updates the actor this many times in a row;
+    DrQ-v2, which updates it every time, ignores it."""
     actor_lr: ByNetwork[float] = _PAPERS
-    """Learning rate of the actor; by default 1e-4 for bronet, simba and drqv2, else 3e-4."""
+    """Learning rate of the actor. Default: 1e-4 for bronet, simba and drqv2, else 3e-4."""
     critic_lr: ByNetwork[float] = _PAPERS
-    """Learning rate of the critics, and of SAC's entropy coefficient; by default 1e-4 for simba and drqv2, 3e-4 for
+    """Learning rate of the critics, and of SAC's entropy coefficient. Default: 1e-4 for simba and drqv2, 3e-4 for
     dacer, else 1e-3."""
     exploration_noise: float = 0.1
-    """Standard deviation of the noise on the actions with which TD3 and DrQ-v2 explore, and, times alpha, DACER; SAC
-    draws from its policy instead."""
+    """Standard deviation of the exploration noise (TD3, DrQ-v2), multiplied by alpha for DACER; SAC samples from its
+    policy instead."""
     policy_noise: float = 0.2
-    """Standard deviation of the noise on the target actor's actions (TD3), and on those learned from (DrQ-v2)."""
+    """Standard deviation of the noise for target policy smoothing (TD3), or on the policy's actions in both losses
+    (DrQ-v2)."""
     noise_clip: float = 0.5
-    """Largest size of that noise."""
+    """Clipping range of the policy noise."""
     diffusion_steps: int = 5
-    """Steps in which noise becomes an action (DACER): few enough to be fast. Its authors take 20."""
+    """Denoising steps of the diffusion policy (DACER), few enough to be fast; its authors use 20."""
     alpha_lr: float = 3e-2
-    """Learning rate of alpha (DACER), which moves once in entropy_every updates."""
-    entropy_every: int = 10_000
-    """Updates between two estimates of the policy's entropy (DACER), which take long and move alpha a little each."""
+    """Learning rate of the entropy coefficient alpha (DACER), which is updated once in alpha_delay updates."""
+    alpha_delay: Annotated[int, _formerly("entropy_every")] = 10_000
+    """Critic updates per update of alpha (DACER), which needs a costly estimate of the policy's entropy."""
     image_size: int = 84
-    """Side of the square images that the agent sees, three at a time (DrQ-v2)."""
+    """Side of the square frames in pixels (DrQ-v2); an observation stacks three of them."""
     n_step: ByNetwork[int] = _PAPERS
-    """Rewards that are added up before the critics' values follow; by default 3 for drqv2, and 1, as others need it,
-    for all else."""
+    """Length of the n-step returns. Default: 3 for drqv2; the others need 1."""
 
     record_every: int = 1_000
-    """Steps between two records in metrics.jsonl."""
+    """Environment steps between two records in metrics.jsonl."""
     evaluate_every: int = 5_000
-    """Steps between two evaluations; 0 leaves only the one at the end."""
+    """Environment steps between two evaluations; with 0 the agent is evaluated only at the end."""
     evaluation_episodes: int = 10
-    """Episodes of an evaluation."""
+    """Episodes per evaluation."""
     record_scores: bool = False
-    """Record every neuron's score by its gradients and by its activations, at each measurement, in scores.jsonl."""
+    """Write every neuron's gradient and activation score to scores.jsonl at each measurement."""
     checkpoint_every: int = 10_000
-    """Steps after which the next end of an episode brings a checkpoint."""
+    """Environment steps between two checkpoints, which are saved at the next end of an episode."""
     threads: int = 1
-    """Threads that the framework computes with; more are faster only as long as the cores have nothing else to do."""
+    """CPU threads of the framework; more are faster only if there are idle cores."""
 
     def __post_init__(self) -> None:
         for name, hint in get_type_hints(type(self)).items():
             _check(name, hint, getattr(self, name))
-        for name, value in self._papers().items():
+        for name, value in self._paper_defaults().items():
             if getattr(self, name) is None:
                 object.__setattr__(self, name, value)
         if self.algo in ("dacer", "drqv2") and self.network != "mlp":
@@ -199,8 +214,8 @@ class Config:
         if self.network == "attention" and self.width % HEADS:
             raise UsageError(f"width: expected a multiple of {HEADS}, the heads of attention, got {self.width}")
 
-    def _papers(self) -> dict[str, float]:
-        """What is set differently for each network, for DACER and for DrQ-v2."""
+    def _paper_defaults(self) -> dict[str, float]:
+        """Defaults that depend on the network, or on the algorithm (DACER and DrQ-v2)."""
         depth = 3 if self.algo == "dacer" else 2
         mlp: dict[str, float] = {"width": 256, "depth": depth, "batch_size": 256, "replay_ratio": 1}
         mlp["actor_depth"] = depth if self.depth is None else self.depth
@@ -215,25 +230,24 @@ class Config:
         return mlp | rates | settings[self.network] | {"tau": self.paper_tau(self.reset)}
 
     def paper_tau(self, reset: str) -> float:
-        """Return the paper's threshold for a way to reset."""
+        """Return the paper's threshold for a reset method."""
         return PAPER_TAU[self.algo if self.algo in PAPER_TAU else self.network][reset]
 
     @property
-    def sees(self) -> bool:
-        """Whether the agent sees images."""
+    def from_pixels(self) -> bool:
+        """Whether the agent learns from pixels."""
         return self.algo == "drqv2"
 
     def to_json(self) -> str:
-        """Write the settings as JSON text, which ``from_json`` reads back."""
+        """Serialise the settings as JSON."""
         return json.dumps(dataclasses.asdict(self), indent=2) + "\n"
 
     @classmethod
     def from_json(cls, text: str) -> Self:
-        """Read settings that ``to_json`` wrote.
+        """Read settings that ``to_json`` wrote, of older versions too: renamed settings are mapped to their new names.
 
         Raises:
-            UsageError: If the text is not a JSON object, does not name exactly the settings that there are, or holds a
-                bad value.
+            UsageError: If the text is not a JSON object, a setting is missing or unknown, or a value is invalid.
         """
         try:
             settings = json.loads(text)
@@ -241,6 +255,9 @@ class Config:
             raise UsageError(f"config: expected the settings of a run as JSON, got {error}") from error
         if not isinstance(settings, dict):
             raise UsageError(f"config: expected the settings of a run as a JSON object, got {settings!r}")
+        for old, new in RENAMED.items():
+            if old in settings and new not in settings:
+                settings[new] = settings.pop(old)
         names = [field.name for field in dataclasses.fields(cls)]
         if missing := [name for name in names if name not in settings]:
             raise UsageError(f"config: expected every setting, got none for {', '.join(missing)}")
@@ -250,7 +267,7 @@ class Config:
 
 
 def _check(name: str, hint: Any, value: object) -> None:
-    """Raise a ``UsageError`` that names the setting, unless its value is of its type and within its limits."""
+    """Raise a ``UsageError`` that names the setting if its value is of the wrong type or out of range."""
     allowed = get_args(hint) if get_origin(hint) is not None else (hint,)
     if get_origin(hint) is Literal:
         if value not in allowed:

@@ -1,9 +1,9 @@
-"""Remove neurons of a trained actor, and see what it is still worth: ``python -m reference_agents.prune runs/demo``.
+"""Prune neurons of a trained actor and evaluate what is left: ``python -m reference_agents.prune runs/demo``.
 
-The neurons with the lowest scores of each layer go first, by the gradient score, by the activation score, and at random
-for comparison (Liu et al. 2025, Fig. 7). A normalisation goes with the layer in front of it, whose units are the same.
-The run has to have been made with ``--record-scores``; what is pruned is its latest checkpoint, by the latest scores
-before it. Nothing in the run's folder changes.
+In each layer the neurons with the lowest scores are removed first: by gradient score, by activation score, and at
+random as a baseline (Liu et al. 2025, Fig. 7). A normalisation layer is pruned with the layer in front of it, as it
+scales the same units. The run must have been made with ``--record-scores``; its latest checkpoint is pruned, by the
+latest scores before it. The run's folder is not changed.
 """
 
 import itertools
@@ -32,19 +32,19 @@ from reference_agents.seeding import derive
 
 METHODS: Final = {"inactive": "lowest gradient score", "dormant": "lowest activation score", "random": "at random"}
 ANY: Final = 1e30
-"""A threshold that no score is above: how many neurons go is said by the fraction alone."""
+"""A threshold above every score, so that the fraction alone decides how many neurons are removed."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Command:
-    """Evaluate an actor with more and more of its neurons removed, by either score and at random."""
+    """Evaluate an actor with growing fractions of its neurons pruned, by either score and at random."""
 
     run: tyro.conf.Positional[Path]
-    """Folder of a run that was made with --record-scores."""
+    """Folder of a run made with --record-scores."""
     fractions: tuple[float, ...] = (0.0, 0.05, 0.1, 0.25, 0.5, 0.75)
-    """Shares of each hidden layer to remove."""
+    """Fractions of each hidden layer to remove."""
     episodes: int = 10
-    """Episodes of each evaluation, the same for all."""
+    """Episodes per evaluation, with the same seeds for all."""
     out: Path | None = None
     """JSON file for the returns."""
 
@@ -53,14 +53,14 @@ def main(args: Sequence[str] | None = None) -> int:
     """Run the command line; return its exit status."""
     try:
         command = parse(Command, args, prog="python -m reference_agents.prune")
-        found = prune_run(command.run, command.fractions, episodes=command.episodes)
+        results = prune_run(command.run, command.fractions, episodes=command.episodes)
     except UsageError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    print("\n".join(report(found)))
+    print("\n".join(report(results)))
     if command.out is not None:
         command.out.parent.mkdir(parents=True, exist_ok=True)
-        write_json(command.out, found)
+        write_json(command.out, results)
     return 0
 
 
@@ -69,8 +69,8 @@ def prune_run(run: Path, fractions: Sequence[float], *, episodes: int) -> dict[s
 
     Args:
         run: Folder of the run.
-        fractions: Shares of each hidden layer to remove, in ``[0, 1]``.
-        episodes: Episodes of each evaluation.
+        fractions: Fractions of each hidden layer to remove, in ``[0, 1]``.
+        episodes: Episodes per evaluation.
 
     Returns:
         The ``step`` of the checkpoint, the step of the ``scores``, and under ``pruned`` for each method and fraction
@@ -96,9 +96,9 @@ def prune_run(run: Path, fractions: Sequence[float], *, episodes: int) -> dict[s
     random = np.random.default_rng(derive(config.seed, "pruning"))
     scores["random"] = {group: random.random(values.shape) for group, values in scores["inactive"].items()}
     layout, pruned = training.agent.activity.layouts["actor"], []
-    for method, own in scores.items():
+    for method, method_scores in scores.items():
         for fraction in fractions:
-            masks = _lowest(own, layout, fraction)
+            masks = _lowest_scores(method_scores, layout, fraction)
             training.agent.prune_actor(masks)
             returns = training.evaluate()
             training.agent.load(intact)
@@ -120,8 +120,8 @@ def _latest(histories: Mapping[str, History], step: int) -> tuple[dict[str, dict
     return scores, steps[times[-1]]
 
 
-def _lowest(scores: Mapping[str, NDArray[Any]], layout: na.Layout, fraction: float) -> Masks:
-    """Mark the neurons of the lowest scores, so many of each layer that is not an output head, and of its norm."""
+def _lowest_scores(scores: Mapping[str, NDArray[Any]], layout: na.Layout, fraction: float) -> Masks:
+    """Mask a fraction of each hidden layer, the neurons with the lowest scores, and the same of its normalisation."""
     hidden = {group: values for group, values in scores.items() if layout[group].resettable}
     masks = na.reset_masks(hidden, ANY, max_fraction=fraction, reset_silent=True)
     for layer, norm in itertools.pairwise(hidden):
@@ -131,20 +131,20 @@ def _lowest(scores: Mapping[str, NDArray[Any]], layout: na.Layout, fraction: flo
 
 
 def _is_normed(layer: na.NeuronGroup, norm: na.NeuronGroup) -> bool:
-    """Whether the second group scales what the first one, right in front of it, has made: their units are the same."""
+    """Whether the second group is the normalisation right behind the first: both have the same units."""
     scales = set(norm.incoming[0].pattern.split()) <= {"neuron", "stack"}
     return scales and (layer.status == "through_norm" or layer.status == norm.status == "shared")
 
 
-def report(found: Mapping[str, Any]) -> Iterator[str]:
-    """Yield the lines that say what the actor is worth without some of its neurons."""
-    yield f"actor of step {found['step']:,}, pruned by the scores of step {found['scores']:,}: mean return"
+def report(results: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the lines of a table of returns by method and fraction."""
+    yield f"actor of step {results['step']:,}, pruned by the scores of step {results['scores']:,}: mean return"
     returns: dict[float, dict[str, str]] = {}
-    for entry in found["pruned"]:
+    for entry in results["pruned"]:
         evaluation = entry["evaluation"]
         text = f"{evaluation['mean']:.1f} ± {evaluation['std']:.1f}"
         returns.setdefault(entry["fraction"], {})[entry["method"]] = text
-    rows = [(f"{fraction:.0%}", *(own[method] for method in METHODS)) for fraction, own in returns.items()]
+    rows = [(f"{fraction:.0%}", *(by_method[method] for method in METHODS)) for fraction, by_method in returns.items()]
     yield from format_table(("removed of each layer", *METHODS.values()), rows, words=("removed of each layer",))
 
 

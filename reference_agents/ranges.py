@@ -1,4 +1,4 @@
-"""Values as they are written on a command line: ``none,redo,regrama`` or, of whole numbers, ``0..4``."""
+"""Lists of values on the command line: ``none,redo,regrama``, or ``0..4`` for a range of integers."""
 
 import re
 from collections.abc import Iterator
@@ -6,15 +6,15 @@ from collections.abc import Iterator
 from reference_agents.errors import UsageError
 
 
-def spread(name: str, text: str) -> list[str]:
-    """Read the values of a setting.
+def parse_range(name: str, text: str) -> list[str]:
+    """Parse a comma-separated list of values and integer ranges.
 
     Args:
-        name: The setting, for the message.
-        text: Values with commas between them; ``first..last`` stands for all whole numbers from one to the other.
+        name: Name of the setting, for the error message.
+        text: Comma-separated values; ``first..last`` is an inclusive range of integers.
 
     Raises:
-        UsageError: If there is none, or a value is empty or stands there twice.
+        UsageError: If a value is empty or repeated, or there is none.
     """
     values = [value for part in text.split(",") for value in _range(part)]
     if not values or not all(values) or len(set(values)) < len(values):
@@ -23,7 +23,7 @@ def spread(name: str, text: str) -> list[str]:
 
 
 def _range(text: str) -> Iterator[str]:
-    """Yield the whole numbers of ``first..last``, or the text itself."""
+    """Yield the integers of ``first..last``, or the text itself."""
     bounds = re.fullmatch(r"(\d+)\.\.(\d+)", text)
     if bounds:
         yield from map(str, range(int(bounds[1]), int(bounds[2]) + 1))

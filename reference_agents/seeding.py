@@ -1,4 +1,4 @@
-"""Independent random streams of a run, each named by what it is for."""
+"""Independent random streams of a run, each named by its purpose."""
 
 import numpy as np
 
@@ -6,15 +6,15 @@ import numpy as np
 def derive(seed: int, *path: str | int) -> int:
     """Derive the seed of one of a run's random streams.
 
-    The same path always gives the same seed, and different paths give unrelated ones, so that no stream needs to be
-    carried on from where another one stopped: episode 12 starts alike whether or not the run was interrupted before.
+    Equal paths give equal seeds and different paths unrelated ones, so no generator state has to be carried over:
+    episode 12 starts the same whether or not the run was resumed before it.
 
     Args:
-        seed: The run's seed.
-        path: What the stream is for, such as ``"episode", 12``.
+        seed: Seed of the run.
+        path: Purpose of the stream, such as ``"episode", 12``.
 
     Returns:
-        A seed of 32 bits, which every library accepts.
+        A 32-bit seed, which every library accepts.
     """
     words = [int.from_bytes(part.encode()) if isinstance(part, str) else part for part in path]
     return int(np.random.SeedSequence([seed, *words]).generate_state(1)[0])

@@ -20,35 +20,34 @@ from reference_agents.agent import check_agent
 from reference_agents.commandline import parse
 from reference_agents.config import Config
 from reference_agents.errors import UsageError
-from reference_agents.ranges import spread
+from reference_agents.ranges import parse_range
 from reference_agents.running.folder import RunFolder
 
 
 @dataclass(frozen=True, kw_only=True)
 class Command:
-    """Train an agent for every combination of some settings, each in a process and a folder of its own.
+    """Train an agent for every combination of some settings, each in a separate process and folder.
 
-    The same command again goes on with what is not finished. What else reference_agents.train is to be told stands at
-    the end, after two hyphens.
+    Run the same command again to continue unfinished runs. Options after ``--`` are passed to reference_agents.train.
     """
 
     over: tuple[str, ...]
-    """Settings that vary, each with its values: reset=none,redo,regrama seed=0..4."""
+    """Settings to sweep over, with their values: reset=none,redo,regrama seed=0..4."""
     out: Path
-    """Folder for the folders of the runs, with what each printed."""
+    """Parent folder of the runs and their logs."""
     jobs: int = os.cpu_count() or 1
-    """Runs at a time on this machine."""
+    """Parallel runs on this machine."""
     cluster: str | None = None
-    """Scheduler to hand the runs to through submitit, such as slurm; by default they run here."""
+    """Scheduler to submit the runs to with submitit, such as slurm; by default they run on this machine."""
     options: tuple[str, ...] = ()
-    """What submitit is to ask the scheduler for: timeout_min=600 slurm_partition=gpu."""
+    """Options of submitit: timeout_min=600 slurm_partition=gpu."""
     train: tyro.conf.Positional[tuple[str, ...]] = ()
     """Further options of reference_agents.train."""
 
 
 @dataclass(frozen=True)
 class Run:
-    """One run of a sweep: its settings and folder, and the command that trains it or goes on training it."""
+    """One run of a sweep: its settings and folder, and the command that starts or resumes it."""
 
     config: Config
     folder: Path
@@ -56,7 +55,7 @@ class Run:
 
     @property
     def log(self) -> Path:
-        """What the command printed."""
+        """Log file with the output of the command."""
         return self.folder.with_name(self.folder.name + ".log")
 
 
@@ -86,12 +85,12 @@ def plan(over: Sequence[str], out: Path, options: Sequence[str] = ()) -> list[Ru
     """List the runs of a sweep.
 
     Args:
-        over: Settings and their values, ``name=first,second`` or, of whole numbers, ``name=first..last``.
-        out: Folder for the runs' folders, which are named by the values.
+        over: Settings and their values, ``name=first,second`` or ``name=first..last`` for integers.
+        out: Parent folder of the runs, whose folders are named by the values.
         options: Further options of ``reference_agents.train``.
 
     Raises:
-        UsageError: If there is no such agent, or a run could not begin, or go on, in its folder; none has begun then.
+        UsageError: If an agent does not exist, or a run cannot start or resume in its folder; no run has started then.
     """
     settings = dict(map(_values, over))
     if len(settings) < len(over):
@@ -99,34 +98,34 @@ def plan(over: Sequence[str], out: Path, options: Sequence[str] = ()) -> list[Ru
     runs = []
     for values in itertools.product(*settings.values()):
         folder = out / "_".join(value.replace("/", "-") for value in values)
-        own = [f"--{name}={value}" for name, value in zip(settings, values, strict=True)]
-        words = (*options, *own, f"--out={folder}", "--resume")
-        checked = parse(train.Command, words, prog="python -m reference_agents.train")
-        check_agent(checked.config)
-        RunFolder(folder).check(checked.config, resume=True)
-        runs.append(Run(checked.config, folder, (sys.executable, "-m", "reference_agents.train", *words)))
+        swept = [f"--{name}={value}" for name, value in zip(settings, values, strict=True)]
+        args = (*options, *swept, f"--out={folder}", "--resume")
+        config = parse(train.Command, args, prog="python -m reference_agents.train").config
+        check_agent(config)
+        RunFolder(folder).check(config, resume=True)
+        runs.append(Run(config, folder, (sys.executable, "-m", "reference_agents.train", *args)))
     return runs
 
 
 def _values(setting: str) -> tuple[str, list[str]]:
-    """Read one setting that varies."""
+    """Parse one setting to sweep over."""
     name, equals, text = setting.partition("=")
     if not name or not equals:
         raise UsageError(f"over: expected a setting and its values, such as seed=0,1,2, got {setting!r}")
-    return name.replace("_", "-"), spread(f"over: {name}", text)
+    return name.replace("_", "-"), parse_range(f"over: {name}", text)
 
 
 def _options(options: Sequence[str]) -> dict[str, Any]:
-    """Read what submitit is to be told; what looks like a whole number is one."""
-    pairs = [option.partition("=") for option in options]
-    for name, equals, _ in pairs:
+    """Parse options of submitit; digits are read as an integer."""
+    split = [option.partition("=") for option in options]
+    for name, equals, _ in split:
         if not name or not equals:
             raise UsageError(f"options: expected a name and a value, such as timeout_min=600, got {name + equals!r}")
-    return {name: int(value) if value.isdecimal() else value for name, _, value in pairs}
+    return {name: int(value) if value.isdecimal() else value for name, _, value in split}
 
 
 def train_here(runs: Sequence[Run], *, jobs: int) -> list[Run]:
-    """Train in processes on this machine, so many at a time; return the runs that failed."""
+    """Train in parallel processes on this machine; return the runs that failed."""
     if not 1 <= jobs < math.inf:
         raise UsageError(f"jobs: expected at least 1, got {jobs}")
     with ThreadPoolExecutor(jobs) as pool, tqdm(total=len(runs), unit=" runs") as bar:
@@ -142,10 +141,10 @@ def train_here(runs: Sequence[Run], *, jobs: int) -> list[Run]:
 
 
 def submit(runs: Sequence[Run], folder: Path, cluster: str, options: dict[str, Any]) -> list[Any]:
-    """Hand runs to a scheduler as one array of jobs; return the jobs, which are not waited for.
+    """Submit runs to a scheduler as one job array; return the jobs without waiting for them.
 
     Raises:
-        UsageError: If submitit is not installed, or knows no such scheduler or option.
+        UsageError: If submitit is not installed, or does not know the scheduler or an option.
     """
     try:
         import submitit  # type: ignore[import-not-found,unused-ignore]
@@ -163,7 +162,7 @@ def submit(runs: Sequence[Run], folder: Path, cluster: str, options: dict[str, A
 
 
 def _last_line(log: Path) -> str:
-    """Return the last line that a run printed."""
+    """Return the last line of a log."""
     lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
     return lines[-1] if lines else "it printed nothing"
 

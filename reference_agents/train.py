@@ -18,13 +18,13 @@ from reference_agents.running.recording import write_json
 
 @dataclass(frozen=True, kw_only=True)
 class Command:
-    """Train a reference agent, measure its neurons, and reset those that have stopped learning."""
+    """Train a reference agent, measure the activity of its neurons, and reset those that have stopped learning."""
 
     config: tyro.conf.OmitArgPrefixes[Config]
     out: Path
-    """Folder for the run's files: settings, records, summary, plot and checkpoint."""
+    """Folder of the run: settings, metrics, summary, plot and checkpoint."""
     resume: bool = False
-    """Go on from the checkpoint in the folder, if there is one, to the same numbers as without the break."""
+    """Resume from the checkpoint in the folder, if there is one; results are the same as without the interruption."""
 
 
 def main(args: Sequence[str] | None = None) -> int:
@@ -42,12 +42,12 @@ def main(args: Sequence[str] | None = None) -> int:
 
 
 def train(config: Config, out: Path, *, resume: bool = False) -> None:
-    """Train an agent, and leave and print what came of it.
+    """Train an agent; write and print its results.
 
     Args:
         config: Settings of the run.
-        out: Folder for its files; it may hold a run only when that is resumed.
-        resume: Whether to go on with the run in the folder; one that is finished is left as it is.
+        out: Folder of the run; it may contain a run only if that is resumed.
+        resume: Whether to resume the run in the folder; a finished run is left unchanged.
 
     Raises:
         UsageError: If the settings, the environment and the folder do not fit together; nothing is written then.
@@ -60,7 +60,7 @@ def train(config: Config, out: Path, *, resume: bool = False) -> None:
 
 
 def prepare(config: Config, out: Path, *, resume: bool = False) -> Training | None:
-    """Return a run that may begin, or go on, in a folder, to which nothing is written yet; None if it is finished."""
+    """Return a run that is ready to start or resume, None if it is finished; nothing is written to the folder yet."""
     folder = RunFolder(out)
     folder.check(config, resume=resume)
     if folder.is_finished(config):
@@ -75,7 +75,7 @@ def prepare(config: Config, out: Path, *, resume: bool = False) -> Training | No
 
 
 def finish(training: Training) -> None:
-    """Leave the plot and the summary, and print the activity of each network and how good the agent has become."""
+    """Write the plot and the summary; print each network's activity and the final returns."""
     config, folder = training.config, training.folder
     summary = training.summary()
     agent, random = summary["evaluation"], summary["random_policy"]

@@ -17,11 +17,11 @@ from reference_agents.errors import UsageError
 
 @dataclass(frozen=True, kw_only=True)
 class Command:
-    """Train on sixty random labellings of the same images, and see what becomes of the ability to learn."""
+    """Train on a sequence of random labellings of the same images, to measure loss of plasticity."""
 
     study: tyro.conf.OmitArgPrefixes[Study]
     out: Path
-    """JSON file to write; a picture of the same name lies beside it."""
+    """JSON file to write; a plot is saved under the same name."""
 
 
 def run(study: Study) -> Outcome:

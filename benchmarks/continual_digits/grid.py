@@ -1,6 +1,6 @@
-"""Every setting of the study and a page of tables: ``python -m benchmarks.continual_digits.grid --out docs/results``.
+"""Run all settings of the study: ``python -m benchmarks.continual_digits.grid --out docs/results``.
 
-A setting whose file is there already is not run again, so that a run that was stopped goes on where it was.
+Settings whose results exist are not run again, so an interrupted grid can be resumed.
 """
 
 import sys
@@ -19,7 +19,7 @@ from benchmarks.continual_digits.record import LAST, read, settings, write
 from benchmarks.continual_digits.study import Study
 from neuroactivity.tables import format_table
 from reference_agents.commandline import parse
-from reference_agents.comparing.statistics import interquartile_mean, stratified_bootstrap
+from reference_agents.compare.statistics import interquartile_mean, stratified_bootstrap
 from reference_agents.errors import UsageError
 from reference_agents.running.files import replacing, write_text
 
@@ -40,19 +40,19 @@ SECTIONS: Final[Mapping[str, tuple[Mapping[str, Any], ...]]] = {
         for activation in ("relu", "tanh")
     ),
 }
-"""What is run, each without resets and with both ways to reset."""
+"""Settings of each section; each is run without resets, with ReDo and with ReGraMa."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Command:
-    """Run the study in all its settings, and write a page with tables and pictures."""
+    """Run the study with all settings, and write a page with tables and plots."""
 
     out: Path
-    """Folder for the page and the pictures."""
+    """Folder for the page and the plots."""
     runs: Path = Path("runs/continual_digits")
-    """Folder for the numbers of each setting."""
+    """Folder for the results of each setting."""
     framework: Literal["torch", "jax", "tensorflow"] = "jax"
-    """Framework that the networks are written in."""
+    """Deep learning framework."""
     seeds: int = 10
     """Runs of each setting."""
     tasks: int = 60
@@ -62,7 +62,7 @@ class Command:
 
 
 def studies(command: Command) -> Iterator[tuple[str, str, Study]]:
-    """Yield section, name and study of each setting."""
+    """Yield the section, name and study of each setting."""
     size: dict[str, Any] = {name: getattr(command, name) for name in ("seeds", "tasks", "steps_per_task")}
     for section, kinds in SECTIONS.items():
         for kind in kinds:
@@ -98,10 +98,10 @@ def main(args: Sequence[str] | None = None) -> int:
 
 
 def finished(study: Study, path: Path) -> dict[str, Any]:
-    """Return the record of a study, which is run if its file is not there yet.
+    """Return the record of a study; run it if the file does not exist.
 
     Raises:
-        UsageError: If the file holds another study.
+        UsageError: If the file contains another study.
     """
     if not path.exists():
         write(study, run(study), path)
@@ -132,14 +132,14 @@ def page(command: Command, records: Mapping[str, Mapping[str, Mapping[str, Any]]
 
 
 def command_line(command: Command) -> str:
-    """Return the command that does the same."""
+    """Return the command that reproduces the page."""
     options = {"framework": "jax", "seeds": 10, "tasks": 60, "steps_per_task": 400}
-    given = [
+    changed = [
         f"--{name.replace('_', '-')} {getattr(command, name)}"
         for name, default in options.items()
         if getattr(command, name) != default
     ]
-    return " ".join(["python -m benchmarks.continual_digits.grid --out docs/results", *given])
+    return " ".join(["python -m benchmarks.continual_digits.grid --out docs/results", *changed])
 
 
 def row(record: Mapping[str, Any]) -> tuple[str, ...]:
@@ -164,7 +164,7 @@ def last(record: Mapping[str, Any], name: str) -> NDArray[np.float64]:
 
 
 def draw(section: str, records: Sequence[Mapping[str, Any]]) -> Figure:
-    """Draw accuracy and inactivity over the tasks, one column for each network and one line for each way to reset."""
+    """Plot accuracy and inactivity over the tasks, one column per network and one line per reset method."""
     columns: dict[str, dict[str, Mapping[str, Any]]] = {}
     for record in records:
         study = Study(**record["config"])

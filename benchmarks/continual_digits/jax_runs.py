@@ -29,14 +29,14 @@ Params = dict[str, dict[str, Array]]
 
 
 class Run(NamedTuple):
-    """A run under way."""
+    """Training state of a run."""
 
     params: Params
     state: optax.OptState
 
 
 def forward(study: Study, params: Params, images: Array) -> tuple[Array, dict[str, Array]]:
-    """Return the logits, (image, class), and what the hidden layers put out, by layer."""
+    """Return the logits, (image, class), and the outputs of the layers by name."""
 
     def hidden(number: int, x: Array) -> Array:
         x = x @ params[f"hidden{number}"]["kernel"] + params[f"hidden{number}"]["bias"]
@@ -54,11 +54,11 @@ def forward(study: Study, params: Params, images: Array) -> tuple[Array, dict[st
 
 
 def draw_weights(study: Study, key: Array) -> Params:
-    """Draw a network's weights inside a compiled function."""
+    """Draw a network's initial weights inside a compiled function."""
     sizes = {"hidden1": (PIXELS, HIDDEN), "hidden2": (HIDDEN, HIDDEN), "out": (HIDDEN, CLASSES)}
     params: Params = {}
-    for (name, shape), own in zip(sizes.items(), jax.random.split(key, len(sizes)), strict=True):
-        kernel = jnp.sqrt(study.gain / shape[0]) * jax.random.normal(own, shape)
+    for (name, shape), layer_key in zip(sizes.items(), jax.random.split(key, len(sizes)), strict=True):
+        kernel = jnp.sqrt(study.gain / shape[0]) * jax.random.normal(layer_key, shape)
         params[name] = {"kernel": kernel, "bias": jnp.zeros(shape[1])}
         if study.network == "layernorm" and name != "out":
             params[f"norm{name[-1]}"] = {"scale": jnp.ones(shape[1]), "bias": jnp.zeros(shape[1])}
@@ -66,7 +66,7 @@ def draw_weights(study: Study, key: Array) -> Params:
 
 
 def nested(weights: dict[str, Any]) -> Params:
-    """Turn names such as ``hidden1/kernel`` into a tree."""
+    """Turn names such as ``hidden1/kernel`` into a nested dictionary."""
     params: Params = {}
     for name, value in weights.items():
         layer, kind = name.split("/")

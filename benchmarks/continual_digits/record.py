@@ -1,4 +1,4 @@
-"""What a study leaves behind: a JSON file with all numbers, and a picture beside it."""
+"""Results of a study: a JSON file with all numbers, and a plot."""
 
 import dataclasses
 import json
@@ -26,7 +26,7 @@ PANELS = (
 
 
 def summary(study: Study, outcome: Outcome) -> str:
-    """Say in one line what came out of the last tasks."""
+    """Summarise the last tasks in one line."""
     final = {name: float(getattr(outcome, name)[:, -LAST:].mean()) for name, _ in PANELS}
     return (
         f"{study.framework} {study.network} {study.activation}, reset {study.reset}: accuracy {final['accuracy']:.3f}, "
@@ -37,7 +37,7 @@ def summary(study: Study, outcome: Outcome) -> str:
 
 
 def settings(study: Study) -> dict[str, Any]:
-    """Return the settings in force."""
+    """Return the resolved settings."""
     return dataclasses.asdict(study) | {"tau": study.threshold}
 
 
@@ -45,7 +45,7 @@ def read(path: Path) -> dict[str, Any]:
     """Read what ``write`` wrote.
 
     Raises:
-        UsageError: If the file holds something else.
+        UsageError: If the file is not a record of a study.
     """
     try:
         record: dict[str, Any] = json.loads(path.read_text())
@@ -66,13 +66,13 @@ def write(study: Study, outcome: Outcome, path: Path) -> None:
 
 
 def picture(study: Study, outcome: Outcome, path: Path) -> None:
-    """Write a picture of accuracy and inactivity over the tasks."""
+    """Plot accuracy and inactivity over the tasks to a file."""
     with replacing(path) as file:
         _draw(study, outcome).savefig(file, format="png", dpi=150)
 
 
 def _draw(study: Study, outcome: Outcome) -> Figure:
-    """Draw accuracy and inactivity over the tasks: the mean over seeds, and each seed faintly."""
+    """Plot accuracy and inactivity over the tasks: the mean over seeds, and each seed faintly."""
     figure = Figure(figsize=(10, 3.4), layout="constrained")
     figure.suptitle(f"{study.network}, {study.activation}, reset: {study.reset} ({study.framework})", x=0.01, ha="left")
     tasks = np.arange(1, study.tasks + 1)

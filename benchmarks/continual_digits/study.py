@@ -1,7 +1,7 @@
 """The continual-digits study: its settings, its tasks and its initial weights, the same in every framework.
 
-A network is trained on one task after the other. A task draws new random labels for the same images, so that nothing is
-to be carried over and nothing is to be forgotten: falling accuracy means a lost ability to learn.
+A network is trained on a sequence of tasks, each with new random labels for the same images. There is no transfer and
+nothing to forget between tasks, so falling accuracy means loss of plasticity.
 """
 
 import math
@@ -37,19 +37,19 @@ class Study:
     """Settings of a study. The defaults are those of the first table in ``docs/results.md``, one row of it."""
 
     framework: Literal["torch", "jax", "tensorflow"] = "jax"
-    """Framework that the network is written in."""
+    """Deep learning framework."""
     activation: Literal["relu", "tanh", "sigmoid", "leaky_relu"] = "relu"
     """Activation function of the two hidden layers."""
     network: Literal["mlp", "layernorm", "residual"] = "mlp"
     """Plain, with layer norms before the activation functions, or with a skip around the second hidden layer."""
     reset: Literal["none", "redo", "regrama"] = "regrama"
-    """How inactive neurons are found and reset; with none they are only measured."""
+    """Method that resets inactive neurons; with none they are only measured."""
     seeds: int = 10
-    """Runs, each with its own labels, batches and weights."""
+    """Number of runs, each with different labels, batches and weights."""
     seed: int = 0
     """The first run's seed; the others follow."""
     tasks: int = 60
-    """Tasks, one after the other."""
+    """Number of tasks in the sequence."""
     steps_per_task: int = 400
     """Steps of Adam on a task."""
     reset_every: int = 100
@@ -88,15 +88,15 @@ class Study:
 
 
 class Tasks(NamedTuple):
-    """What the runs are given: images of all, labels and batches of each."""
+    """Data of all runs: shared images, and labels and batches of each run."""
 
     images: NDArray[np.float32]  # (image, pixel)
     labels: NDArray[np.int32]  # (seed, task, image)
-    batches: NDArray[np.int32]  # (seed, task, step, sample): numbers of images
+    batches: NDArray[np.int32]  # (seed, task, step, sample): indices of images
 
 
 class Outcome(NamedTuple):
-    """What came out, each (seed, task)."""
+    """Results, each (seed, task)."""
 
     accuracy: NDArray[np.float64]
     inactive_grama: NDArray[np.float64]

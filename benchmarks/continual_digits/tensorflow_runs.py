@@ -44,7 +44,7 @@ class Network(keras.Model):  # type: ignore[misc]
         return self.outputs_of(images)["out"]
 
     def outputs_of(self, images: Any) -> dict[str, Any]:
-        """Return what each layer puts out, as the layers behind it read it."""
+        """Return the output of each layer, of the hidden ones after the activation function."""
         activate = ACTIVATIONS[self.study.activation]
         normed = self.study.network == "layernorm"
         x = self.hidden1(images)
@@ -56,7 +56,7 @@ class Network(keras.Model):  # type: ignore[misc]
 
 
 def draw_weights(study: Study, key: int) -> dict[str, Any]:
-    """Draw weights by name."""
+    """Draw initial weights by name."""
     norms = {"scale": "gamma", "bias": "beta"}
     weights = {}
     for name, value in initial_weights(study, np.random.default_rng(key)).items():
@@ -67,16 +67,16 @@ def draw_weights(study: Study, key: int) -> dict[str, Any]:
 
 def run(study: Study, tasks: Tasks, advance: Callable[[], object]) -> Outcome:
     """Run all seeds; ``advance`` is called after each task."""
-    runs = [_Run(study, tasks, number).finish(advance) for number in range(study.seeds)]
+    runs = [_Run(study, tasks, index).finish(advance) for index in range(study.seeds)]
     return Outcome(*(np.stack(values) for values in zip(*runs, strict=True)))
 
 
 class _Run:
     """One run."""
 
-    def __init__(self, study: Study, tasks: Tasks, number: int) -> None:
-        self.study, self.tasks, self.number = study, tasks, number
-        self.seed = study.seed + number
+    def __init__(self, study: Study, tasks: Tasks, index: int) -> None:
+        self.study, self.tasks, self.index = study, tasks, index
+        self.seed = study.seed + index
         self.images = tf.constant(tasks.images)
         self.network = Network(study)
         self.network(self.images[:16])
@@ -108,8 +108,8 @@ class _Run:
         outcome = []
         for task in range(self.study.tasks):
             before = self._resets()
-            labels = tf.constant(self.tasks.labels[self.number, task])
-            batches = tf.constant(self.tasks.batches[self.number, task])
+            labels = tf.constant(self.tasks.labels[self.index, task])
+            batches = tf.constant(self.tasks.batches[self.index, task])
             shares = np.mean([self.step(batch, labels) for batch in batches], 0)
             accuracy = float(np.mean(np.argmax(self.network(self.images), 1) == labels.numpy()))
             outcome.append((accuracy, *shares, self._resets() - before))

@@ -50,7 +50,7 @@ class Network(nn.Module):
         return self.outputs_of(images)["out"]
 
     def outputs_of(self, images: Tensor) -> dict[str, Tensor]:
-        """Return what each layer puts out, the hidden ones after the activation function."""
+        """Return the output of each layer, of the hidden ones after the activation function."""
         activate = ACTIVATIONS[self.study.activation]
         x = activate(self.norm1(self.hidden1(images)))
         y = activate(self.norm2(self.hidden2(x)))
@@ -59,7 +59,7 @@ class Network(nn.Module):
 
 
 def draw_weights(study: Study, key: int) -> dict[str, Tensor]:
-    """Draw weights by name."""
+    """Draw initial weights by name."""
     weights = {}
     for name, value in initial_weights(study, np.random.default_rng(key)).items():
         name = name.replace("/", ".").replace("kernel", "weight").replace("scale", "weight")
@@ -70,13 +70,13 @@ def draw_weights(study: Study, key: int) -> dict[str, Tensor]:
 def run(study: Study, tasks: Tasks, advance: Callable[[], None]) -> Outcome:
     """Run all seeds; ``advance`` is called after each task."""
     torch.set_num_threads(1)
-    runs = [_run(study, tasks, number, advance) for number in range(study.seeds)]
+    runs = [_run(study, tasks, index, advance) for index in range(study.seeds)]
     return Outcome(*(np.stack(values) for values in zip(*runs, strict=True)))
 
 
-def _run(study: Study, tasks: Tasks, number: int, advance: Callable[[], None]) -> Outcome:
-    seed = study.seed + number
-    images, labels = torch.from_numpy(tasks.images), torch.from_numpy(tasks.labels[number]).long()
+def _run(study: Study, tasks: Tasks, index: int, advance: Callable[[], None]) -> Outcome:
+    seed = study.seed + index
+    images, labels = torch.from_numpy(tasks.images), torch.from_numpy(tasks.labels[index]).long()
     network = Network(study)
     write(network, draw_weights(study, seed))
     optimizer = torch.optim.Adam(network.parameters(), lr=study.learning_rate, fused=True)
@@ -89,16 +89,16 @@ def _run(study: Study, tasks: Tasks, number: int, advance: Callable[[], None]) -
         "initializer": lambda key: draw_weights(study, key),
         "seed": seed,
     }
-    healer: ReGraMa | ReDo | None = None
+    wrapper: ReGraMa | ReDo | None = None
     if study.reset == "regrama":
-        healer = ReGraMa(network, optimizer, **options)
+        wrapper = ReGraMa(network, optimizer, **options)
     elif study.reset == "redo":
-        healer = ReDo(network, optimizer, probe=lambda: inputs, **options)
+        wrapper = ReDo(network, optimizer, probe=lambda: inputs, **options)
     outcome = []
     for task in range(study.tasks):
-        before = healer.neurons_reset if healer else 0
+        before = wrapper.neurons_reset if wrapper else 0
         shares = []
-        for batch in torch.from_numpy(tasks.batches[number, task]).long():
+        for batch in torch.from_numpy(tasks.batches[index, task]).long():
             inputs = images[batch]
             outputs = network.outputs_of(inputs)
             loss = nn.functional.cross_entropy(outputs["out"], labels[task, batch])
@@ -108,7 +108,7 @@ def _run(study: Study, tasks: Tasks, number: int, advance: Callable[[], None]) -
             optimizer.step()
         with torch.no_grad():
             accuracy = (network(images).argmax(1) == labels[task]).double().mean().item()
-        resets = (healer.neurons_reset if healer else 0) - before
+        resets = (wrapper.neurons_reset if wrapper else 0) - before
         outcome.append((accuracy, *np.mean(shares, 0), resets))
         advance()
     return Outcome(*map(np.array, zip(*outcome, strict=True)))

@@ -1,4 +1,4 @@
-"""Neuronal activity of the JAX agents: measured in the optimizers' own updates, reset as the settings say."""
+"""Neuronal activity of the JAX agents: ReGraMa and ReDo wrappers around their optimizers."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -8,72 +8,65 @@ from jax import Array
 
 import neuroactivity as na
 from neuroactivity_jax import redo, regrama, report
-from reference_agents.activity import ActivityLog, Counts, watches
+from reference_agents.activity import ActivityLog, Counts, wrapper_options
 from reference_agents.config import Config
 from reference_agents.jax.networks import Params
 
 
-class Trained(NamedTuple):
-    """What is trained, with the state of the optimizer that trains it."""
+class TrainState(NamedTuple):
+    """Parameters and the state of their optimizer."""
 
-    params: Any  # those of a network, or one number
+    params: Any  # of a network, or a scalar
     optimizer: optax.OptState
 
 
 class Activity(ActivityLog):
-    """Watches over the networks of an agent, each through the optimizer that trains it.
+    """Measures and resets the networks of an agent inside the optimizer's update, with the gradients of that update.
 
-    Everything happens inside the optimizer's update, with the gradients of that very update. What it finds stays in the
-    optimizer's state, on the device; it is read from there after the updates that measure, and after no other, so that
-    these need not be waited for.
+    Results stay on the device, in the optimizer's state. They are read only after updates that measure, so that the
+    host does not wait for the others.
 
     Args:
-        config: Which method resets, how often, and what it may touch.
+        config: Settings of the run.
     """
 
     def __init__(self, config: Config) -> None:
         super().__init__()
         self.config = config
         self._layouts: dict[str, na.Layout] = {}
-        self._readers: dict[str, dict[str, Callable[[na.ActivityReport], None]]] = {}
+        self._handlers: dict[str, dict[str, Callable[[na.ActivityReport], None]]] = {}
         self._steps: dict[str, int] = {}
 
-    def watch(
+    def wrap(
         self,
         network: str,
         optimizer: optax.GradientTransformation,
         layout: na.Layout,
-        start: Callable[[Array], Params],
+        init: Callable[[Array], Params],
     ) -> optax.GradientTransformationExtraArgs:
-        """Watch over one network from now on.
+        """Wrap the optimizer of one network.
 
         Args:
-            network: Its name in the records.
-            optimizer: The optimizer that trains it, and nothing else.
-            layout: Its neuron groups.
-            start: Draws initial parameters, of which a reset takes what it needs.
+            network: Name of the network in the records.
+            optimizer: Optimizer of this network only.
+            layout: Neuron groups of the network.
+            init: Draws initial parameters, from which resets take fresh values.
 
         Returns:
-            The optimizer to use instead.
+            The wrapped optimizer.
         """
-        chosen = watches(self.config, network)
+        wrappers = wrapper_options(self.config, network)
         self._layouts[network], self._steps[network] = layout, 0
-        self._readers[network] = {watch.kind: self.reader(watch.kind, network, layout) for watch in chosen}
-        for watch in reversed(chosen):  # what resets is next to the optimizer, and what looks on is around it
-            wrap = regrama if watch.kind == "inactive" else redo
-            optimizer = wrap(
-                optimizer,
-                layout,
-                initializer=start,
-                tau=watch.tau,
-                every=watch.every,
-                max_fraction=watch.max_fraction,
-                seed=watch.seed,
-            )
+        self._handlers[network] = {
+            options.kind: self.report_handler(options.kind, network, layout) for options in wrappers
+        }
+        for options in reversed(wrappers):  # the one that resets is innermost, the one that only measures is around it
+            wrap = regrama if options.kind == "inactive" else redo
+            optimizer = wrap(optimizer, layout, initializer=init, **options.arguments)
         return optimizer
 
-    def after_update(self, trained: Mapping[str, Trained], *, steps: int) -> None:
-        """Count the steps that the optimizers of some networks took, and take in what they found if any measured."""
+    def after_update(self, trained: Mapping[str, TrainState], *, steps: int) -> None:
+        """Count optimizer steps of networks, and read the reports of those that have measured."""
         for network, (_, state) in trained.items():
             before, after = self._steps[network], self._steps[network] + steps
             self._steps[network] = after
@@ -81,19 +74,19 @@ class Activity(ActivityLog):
                 self._read(network, state)
 
     def _read(self, network: str, state: Any) -> None:
-        """Take in the last report on a network, and how many there were: one update may have brought several."""
-        for kind, read in self._readers[network].items():
-            found = report(state, self._layouts[network])
-            assert found is not None  # it has just been measured
-            read(found)
+        """Read the latest report on a network, and the counts: one update may include several measurements."""
+        for kind, handle in self._handlers[network].items():
+            latest = report(state, self._layouts[network])
+            assert latest is not None  # it has just been measured
+            handle(latest)
             self._counts[network][kind] = Counts(int(state.measurements), int(state.resets), int(state.neurons_reset))
             state = state.inner_state
 
     def state(self) -> dict[str, Any]:
-        """Return what a resumed run needs beside the states of the optimizers."""
+        """Return the state that a resumed run needs besides the optimizer states."""
         return super().state() | {"steps": dict(self._steps)}
 
     def load_state(self, state: Mapping[str, Any]) -> None:
-        """Take over what ``state`` returned."""
+        """Restore what ``state`` returned."""
         super().load_state(state)
         self._steps = dict(state["steps"])

@@ -1,4 +1,4 @@
-"""A diffusion policy: the network that predicts the noise in an action, and the chain that takes the noise away."""
+"""A diffusion policy: noise schedule, denoising chain, and the noise-prediction network."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,18 +10,18 @@ import numpy as np
 from jax import Array
 
 from reference_agents.config import Config
-from reference_agents.jax.networks import ACTIVATIONS, Headed, Params, dense, linear, network
+from reference_agents.jax.networks import ACTIVATIONS, NetworkWithHead, Params, dense, linear, network
 
 TIME: Final = 16
-"""Length of the embedding of a step's number."""
+"""Dimension of the timestep embedding."""
 
 
 class Schedule(NamedTuple):
-    """How noise is added to an action step by step, and what it takes to undo a step; each is (steps,).
+    """Coefficients of the forward and the reverse process, each (steps,).
 
-    After step ``t`` a noisy action is ``signal[t] * action + noise[t] * e`` with Gaussian noise ``e``. The step is
-    undone by ``from_clean[t] * estimate + from_noisy[t] * noisy``, where the estimate is that of the action, and fresh
-    noise of a standard deviation of ``fresh[t]`` (Ho et al. 2020, Eq. 6 and 7).
+    At step ``t`` a noisy action is ``signal[t] * action + noise[t] * e`` with Gaussian noise ``e``. The reverse step
+    has mean ``from_clean[t] * estimate + from_noisy[t] * noisy``, with the estimate of the clean action, and standard
+    deviation ``fresh[t]`` (Ho et al. 2020, Eq. 6 and 7).
     """
 
     number: Array
@@ -33,56 +33,58 @@ class Schedule(NamedTuple):
 
 
 def variance_preserving(steps: int) -> Schedule:
-    """Return the schedule of DACER, after which 8% of an action is left, however many steps there are.
+    """Return DACER's variance-preserving schedule: after all steps 8% of the signal is left, for any number of steps.
 
-    The rate of noise rises linearly from 0.1 to 10 (Wang et al. 2023, "Diffusion policies as an expressive policy class
+    The noise rate rises linearly from 0.1 to 10 (Wang et al. 2023, "Diffusion policies as an expressive policy class
     for offline reinforcement learning", arXiv:2208.06193, after Song et al. 2021).
     """
     number = np.arange(1, steps + 1)
-    kept = np.exp(-0.1 / steps - 0.5 * (10 - 0.1) * (2 * number - 1) / steps**2)  # of the signal's power in each step
+    kept = np.exp(
+        -0.1 / steps - 0.5 * (10 - 0.1) * (2 * number - 1) / steps**2
+    )  # fraction of the signal's power kept by each step
     power = np.cumprod(kept)
     before = np.concatenate([[1.0], power[:-1]])
-    each = {
+    coefficients = {
         "number": number - 1,
         "signal": np.sqrt(power),
         "noise": np.sqrt(1 - power),
         "from_clean": np.sqrt(before) * (1 - kept) / (1 - power),
         "from_noisy": np.sqrt(kept) * (1 - before) / (1 - power),
-        "fresh": np.sqrt((1 - kept) * (1 - before) / (1 - power)),  # 0 in the step that is undone last
+        "fresh": np.sqrt((1 - kept) * (1 - before) / (1 - power)),  # 0 in the last reverse step
     }
-    return Schedule(**{name: jnp.asarray(values, jnp.float32) for name, values in each.items()})
+    return Schedule(**{name: jnp.asarray(values, jnp.float32) for name, values in coefficients.items()})
 
 
 def denoise(
     predict: Callable[[Array, Array], Array], schedule: Schedule, start: Array, fresh: Array
 ) -> tuple[Array, Array]:
-    """Undo all steps of a schedule, the last one first.
+    """Sample actions by the reverse process.
 
     Args:
-        predict: From noisy actions, (batch, action), and the number of a step to the noise in them.
-        schedule: The steps.
-        start: Noise that the chain starts from, (batch, action).
+        predict: Predicts the noise, (batch, action), in noisy actions at a timestep.
+        schedule: Coefficients of all steps.
+        start: Initial noise, (batch, action).
         fresh: Gaussian noise for each step, (steps, batch, action).
 
     Returns:
-        Actions from -1 to 1, (batch, action), and what each step was undone from, (steps, batch, action).
+        Actions in [-1, 1], (batch, action), and the noisy actions before each reverse step, (steps, batch, action).
     """
 
-    def undo(noisy: Array, given: tuple[Schedule, Array]) -> tuple[Array, Array]:
-        step, noise = given
+    def reverse_step(noisy: Array, inputs: tuple[Schedule, Array]) -> tuple[Array, Array]:
+        step, noise = inputs
         estimate = jnp.clip((noisy - step.noise * predict(noisy, step.number)) / step.signal, -1, 1)
         return step.from_clean * estimate + step.from_noisy * noisy + step.fresh * noise, noisy
 
-    actions, path = jax.lax.scan(undo, start, (schedule, fresh), reverse=True)
+    actions, path = jax.lax.scan(reverse_step, start, (schedule, fresh), reverse=True)
     return actions, path
 
 
 @dataclass(frozen=True)
 class Denoiser:
-    """Predicts the noise in an action: an MLP of the observation, the noisy action and an embedding of the step.
+    """Noise-prediction network: an MLP of the observation, the noisy action and a timestep embedding.
 
-    An input holds them in this order, the step as its plain number; a sinusoidal embedding of that goes through two
-    layers of its own, ``time1`` and ``time2``.
+    An input concatenates them in this order, with the timestep as a number; its sinusoidal embedding goes through two
+    dense layers, ``time1`` and ``time2``.
     """
 
     config: Config
@@ -91,20 +93,20 @@ class Denoiser:
 
     @property
     def inputs(self) -> int:
-        """Length of an input."""
+        """Size of an input."""
         return self.observation_size + self.action_size + 1
 
     @property
-    def body(self) -> Headed:
-        """All but the embedding, from (batch, observation + action + time) to (batch, action)."""
+    def body(self) -> NetworkWithHead:
+        """The MLP behind the embedding, from (batch, observation + action + time) to (batch, action)."""
         known = self.observation_size + self.action_size
         return network(self.config, known + TIME, self.action_size, self.config.actor_depth)
 
-    def start(self, key: Array) -> Params:
+    def init(self, key: Array) -> Params:
         """Draw initial parameters."""
         time1, time2, body = jax.random.split(key, 3)
         embedding = {"time1": linear(time1, TIME, 2 * TIME), "time2": linear(time2, 2 * TIME, TIME)}
-        return {**embedding, **self.body.start(body)}
+        return {**embedding, **self.body.init(body)}
 
     def __call__(self, params: Params, inputs: Array, /) -> Array:
         """Predict the noise, from (batch, observation + action + 1) to (batch, action)."""
@@ -115,6 +117,6 @@ class Denoiser:
 
 
 def sinusoids(number: Array) -> Array:
-    """Embed numbers, from (batch, 1) to (batch, time), as a transformer embeds places (Vaswani et al. 2017)."""
+    """Sinusoidal embedding, from (batch, 1) to (batch, time), as a transformer's positions (Vaswani et al. 2017)."""
     phase = number * 10_000.0 ** (-jnp.arange(TIME // 2) / (TIME // 2))  # (batch, time / 2)
     return jnp.concatenate([jnp.sin(phase), jnp.cos(phase)], axis=1) / TIME**0.5

@@ -1,4 +1,4 @@
-"""What the updates of the JAX agents have in common: threads, twin critics, steps, a state to keep."""
+"""Shared parts of the JAX agents: threads, twin critics, gradient steps, serialisation."""
 
 import io
 import json
@@ -19,85 +19,86 @@ import neuroactivity_jax
 from neuroactivity import analysis
 from neuroactivity_jax import activations
 from reference_agents.agent import Masks
-from reference_agents.jax.activity import Activity, Trained
-from reference_agents.jax.networks import Headed, Network, Params, discover_layout
+from reference_agents.jax.activity import Activity, TrainState
+from reference_agents.jax.networks import Network, NetworkWithHead, Params, discover_layout
 
 T = TypeVar("T")
 CRITICS: Final = ("critic1", "critic2")
 
 
 def limit_threads(number: int) -> None:
-    """Let XLA compute with so many threads on a CPU.
+    """Limit XLA's CPU threads.
 
-    It reads this once, when JAX starts to compute: a process that has computed before goes on with as many threads as
-    it has.
+    XLA reads the number once, at JAX's first computation; later calls in the same process have no effect.
     """
     os.environ["PJRT_NPROC"] = str(number)
 
 
 @dataclass(frozen=True)
 class Learner:
-    """A network, and the optimizer that trains it, measures its neurons and resets them."""
+    """A network and its wrapped optimizer, which measures and resets its neurons."""
 
     network: Network
     layout: na.Layout
     optimizer: optax.GradientTransformationExtraArgs
 
     @classmethod
-    def watched(cls, activity: Activity, name: str, network: Network, layout: na.Layout, rate: float) -> "Learner":
-        """Train a network by Adam at a learning rate, watched over under a name."""
-        return cls(network, layout, activity.watch(name, optax.adam(rate), layout, network.start))
+    def create(cls, activity: Activity, name: str, network: Network, layout: na.Layout, rate: float) -> "Learner":
+        """Build a learner with a wrapped Adam optimizer; ``name`` is the network's name in the records."""
+        return cls(network, layout, activity.wrap(name, optax.adam(rate), layout, network.init))
 
-    def start(self, key: Array) -> Trained:
+    def init(self, key: Array) -> TrainState:
         """Draw initial parameters."""
-        params = self.network.start(key)
-        return Trained(params, self.optimizer.init(params))
+        params = self.network.init(key)
+        return TrainState(params, self.optimizer.init(params))
 
-    def step(self, trained: Trained, gradients: Params, inputs: Array) -> Trained:
-        """Take one step along gradients; where ReDo is to measure, it does so on the inputs."""
+    def step(self, trained: TrainState, gradients: Params, inputs: Array) -> TrainState:
+        """Apply one optimizer step; ReDo measures activations on the inputs."""
         params, state = trained
-        outputs = lambda: activations(params, lambda own: self.network(own, inputs), layout=self.layout)  # noqa: E731
+        outputs = lambda: activations(params, lambda p: self.network(p, inputs), layout=self.layout)  # noqa: E731
         updates, state = self.optimizer.update(gradients, state, params, activations=outputs)
-        return Trained(optax.apply_updates(params, updates), state)
+        return TrainState(optax.apply_updates(params, updates), state)
 
 
-def twin_critics(activity: Activity, critic: Headed, rate: float) -> dict[str, Learner]:
-    """Train two critics, alike but for their weights."""
+def twin_critics(activity: Activity, critic: NetworkWithHead, rate: float) -> dict[str, Learner]:
+    """Build the learners of two critics with different initial weights."""
     layout = discover_layout(critic, critic.trunk.inputs)  # of both
-    return {name: Learner.watched(activity, name, critic, layout, rate) for name in CRITICS}
+    return {name: Learner.create(activity, name, critic, layout, rate) for name in CRITICS}
 
 
-def pairs(observations: Array, actions: Array) -> Array:
-    """Return what a critic judges, (batch, observation + action)."""
+def critic_inputs(observations: Array, actions: Array) -> Array:
+    """Concatenate observations and actions, (batch, observation + action)."""
     return jnp.concatenate([observations, actions], axis=1)
 
 
-def lowest(critic: Headed, params: Mapping[str, Params], observations: Array, actions: Array) -> Array:
-    """Return the lower of two critics' values, (batch, 1)."""
-    inputs = pairs(observations, actions)
+def min_q(critic: NetworkWithHead, params: Mapping[str, Params], observations: Array, actions: Array) -> Array:
+    """Return the minimum of both critics' Q-values, (batch, 1)."""
+    inputs = critic_inputs(observations, actions)
     return jnp.minimum(*(critic(params[name], inputs) for name in CRITICS))
 
 
-def squared_error(critic: Headed, params: Mapping[str, Params], inputs: Array, goal: Array) -> tuple[Array, Array]:
-    """Return how far two critics are from a goal, (batch, 1), and the first one's mean value."""
-    values = [critic(params[name], inputs) for name in CRITICS]  # two of (batch, 1)
-    return jnp.stack([jnp.square(value - goal).mean() for value in values]).sum(), values[0].mean()
+def critic_loss(
+    critic: NetworkWithHead, params: Mapping[str, Params], inputs: Array, target_q: Array
+) -> tuple[Array, Array]:
+    """Return both critics' squared TD error, summed, and the first one's mean Q-value."""
+    q_values = [critic(params[name], inputs) for name in CRITICS]  # two of (batch, 1)
+    return jnp.stack([jnp.square(q - target_q).mean() for q in q_values]).sum(), q_values[0].mean()
 
 
-def prune(trained: Trained, masks: Masks, layout: na.Layout) -> Trained:
-    """Remove masked neurons of a network from what it computes."""
-    marked = {group: jnp.asarray(mask) for group, mask in masks.items()}
-    pruned = analysis.prune(neuroactivity_jax.parameters(trained.params), marked, layout)
+def prune(trained: TrainState, masks: Masks, layout: na.Layout) -> TrainState:
+    """Prune masked neurons of a network."""
+    arrays = {group: jnp.asarray(mask) for group, mask in masks.items()}
+    pruned = analysis.prune(neuroactivity_jax.parameters(trained.params), arrays, layout)
     return trained._replace(params=neuroactivity_jax.write(trained.params, pruned))
 
 
-def parameters(trained: Mapping[str, Trained]) -> dict[str, Params]:
-    """Return the parameters of networks by name."""
+def params_of(trained: Mapping[str, TrainState]) -> dict[str, Params]:
+    """Return the parameters of each network by name."""
     return {name: network.params for name, network in trained.items()}
 
 
 def pack(state: object, **values: Any) -> bytes:
-    """Write an agent's state, a tree of arrays, and its further values, plain numbers and text, as bytes."""
+    """Serialise an agent's state, a pytree of arrays, and further values as JSON."""
     arrays = {_name(path): _plain(leaf) for path, leaf in jax.tree.leaves_with_path(state)}
     file = io.BytesIO()
     np.savez(file, allow_pickle=False, values=np.asarray(json.dumps(values)), **arrays)
@@ -105,7 +106,7 @@ def pack(state: object, **values: Any) -> bytes:
 
 
 def unpack(saved: bytes, like: T) -> tuple[T, dict[str, Any]]:
-    """Read the state, a tree such as ``like``, and the values that ``pack`` wrote."""
+    """Read the state, a pytree like ``like``, and the further values that ``pack`` wrote."""
     with np.load(io.BytesIO(saved), allow_pickle=False) as arrays:
 
         def restored(path: Any, old: Array) -> Array:

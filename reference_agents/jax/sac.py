@@ -1,4 +1,4 @@
-"""Soft actor-critic in JAX (Haarnoja et al. 2018), with automatic entropy tuning, in CleanRL's form."""
+"""Soft actor-critic in JAX (Haarnoja et al. 2018), with automatic entropy tuning."""
 
 import math
 from dataclasses import dataclass
@@ -13,17 +13,17 @@ from jax import Array
 from reference_agents import agent
 from reference_agents.agent import Batch, Masks
 from reference_agents.config import Config
-from reference_agents.jax.activity import Activity, Trained
+from reference_agents.jax.activity import Activity, TrainState
 from reference_agents.jax.learning import (
     CRITICS,
     Learner,
+    critic_inputs,
+    critic_loss,
     limit_threads,
-    lowest,
+    min_q,
     pack,
-    pairs,
-    parameters,
+    params_of,
     prune,
-    squared_error,
     twin_critics,
     unpack,
 )
@@ -36,47 +36,47 @@ LOSSES: Final = ("loss/critic", "loss/actor", "value", "entropy", "alpha")
 
 @dataclass(frozen=True)
 class Actor:
-    """A Gaussian, squashed by tanh to actions from -1 to 1, whose mean and spread depend on the observation."""
+    """A tanh-squashed Gaussian policy with state-dependent mean and standard deviation."""
 
     trunk: Trunk
     action_size: int
 
-    def start(self, key: Array) -> Params:
+    def init(self, key: Array) -> Params:
         """Draw initial parameters."""
         trunk, mean, log_std = jax.random.split(key, 3)
         width = self.trunk.config.width
         heads = {"mean": linear(mean, width, self.action_size), "log_std": linear(log_std, width, self.action_size)}
-        return self.trunk.start(trunk) | heads
+        return self.trunk.init(trunk) | heads
 
     def __call__(self, params: Params, observations: Array, /) -> tuple[Array, Array]:
-        """Return mean and log standard deviation before the squashing, each (batch, action)."""
+        """Return mean and log standard deviation before tanh, each (batch, action)."""
         features = self.trunk(params, observations)  # (batch, width)
         position = (jnp.tanh(dense(params["log_std"], features)) + 1) / 2
         return dense(params["mean"], features), LOG_STD_MIN + (LOG_STD_MAX - LOG_STD_MIN) * position
 
     def sample(self, params: Params, observations: Array, key: Array) -> tuple[Array, Array]:
-        """Draw actions, (batch, action), and return them with their log-densities, (batch, 1)."""
+        """Sample actions, (batch, action), with log-probabilities, (batch, 1), by the reparametrisation trick."""
         mean, log_std = self(params, observations)
         noise = jax.random.normal(key, mean.shape)  # (batch, action)
         raw = mean + jnp.exp(log_std) * noise
         log_gaussian = -0.5 * jnp.square(noise) - log_std - 0.5 * math.log(2 * math.pi)
-        log_slope = 2 * (math.log(2) - raw - jax.nn.softplus(-2 * raw))  # log(1 - tanh²), sound in saturation
+        log_slope = 2 * (math.log(2) - raw - jax.nn.softplus(-2 * raw))  # log(1 - tanh²), numerically stable
         return jnp.tanh(raw), (log_gaussian - log_slope).sum(1, keepdims=True)
 
 
 class State(NamedTuple):
-    """All that changes as the agent learns."""
+    """Training state."""
 
-    actor: Trained
-    critics: dict[str, Trained]
-    targets: dict[str, Params]  # what the critics' parameters were, more or less, some time ago
-    log_alpha: Trained
+    actor: TrainState
+    critics: dict[str, TrainState]
+    targets: dict[str, Params]  # of the critics
+    log_alpha: TrainState
     losses: dict[str, Array]  # the latest of each
-    key: Array  # of all noise to come
+    key: Array  # random key
 
 
 class SAC:
-    """An actor and two critics, with an entropy bonus that keeps to a target.
+    """SAC with twin critics and an automatically tuned entropy coefficient.
 
     Args:
         config: Settings of the run.
@@ -94,35 +94,35 @@ class SAC:
         self.critic = network(config, observation_size + action_size, 1, config.depth)
         self.activity = Activity(config)
         layout = discover_layout(self.actor, observation_size)
-        self.actor_learner = Learner.watched(self.activity, "actor", self.actor, layout, config.actor_lr)
+        self.actor_learner = Learner.create(self.activity, "actor", self.actor, layout, config.actor_lr)
         self.critic_learners = twin_critics(self.activity, self.critic, config.critic_lr)
         self.alpha_optimizer = optax.adam(config.critic_lr)
-        self.state = self._start()
-        self._choose_action = jax.jit(self._choose, static_argnames="explore")
-        self._learn = jax.jit(self._update, donate_argnums=0)
+        self.state = self._init_state()
+        self._compiled_act = jax.jit(self._act, static_argnames="explore")
+        self._compiled_update = jax.jit(self._update, donate_argnums=0)
 
-    def _start(self) -> State:
-        """Draw the initial weights."""
+    def _init_state(self) -> State:
+        """Initialise the training state."""
         keys = jax.random.split(jax.random.key(derive(self.config.seed, "weights")), 3)
-        critics = {name: self.critic_learners[name].start(key) for name, key in zip(CRITICS, keys[1:], strict=True)}
+        critics = {name: self.critic_learners[name].init(key) for name, key in zip(CRITICS, keys[1:], strict=True)}
         log_alpha = jnp.zeros(())
         return State(
-            actor=self.actor_learner.start(keys[0]),
+            actor=self.actor_learner.init(keys[0]),
             critics=critics,
-            targets=jax.tree.map(jnp.copy, parameters(critics)),
-            log_alpha=Trained(log_alpha, self.alpha_optimizer.init(log_alpha)),
+            targets=jax.tree.map(jnp.copy, params_of(critics)),
+            log_alpha=TrainState(log_alpha, self.alpha_optimizer.init(log_alpha)),
             losses={name: jnp.zeros(()) for name in LOSSES if name != "alpha"},
             key=jax.random.key(derive(self.config.seed, "noise")),
         )
 
     def act(self, observation: agent.Array, *, explore: bool) -> agent.Array:
-        """Choose an action: a random one of the policy to explore, else the squashed mean."""
-        action, key = self._choose_action(self.state.actor.params, observation, self.state.key, explore=explore)
+        """Select an action: sampled from the policy to explore, else its mean."""
+        action, key = self._compiled_act(self.state.actor.params, observation, self.state.key, explore=explore)
         self.state = self.state._replace(key=key)
         return np.array(action)
 
-    def _choose(self, params: Params, observation: Array, key: Array, *, explore: bool) -> tuple[Array, Array]:
-        """Return an action, (action,), and the key of the noise to come."""
+    def _act(self, params: Params, observation: Array, key: Array, *, explore: bool) -> tuple[Array, Array]:
+        """Return an action, (action,), and the next random key."""
         if explore:
             key, noise = jax.random.split(key)
             actions, _ = self.actor.sample(params, observation[None], noise)  # (1, action)
@@ -131,77 +131,78 @@ class SAC:
         return actions[0], key
 
     def update(self, batch: Batch[agent.Array]) -> None:
-        """Learn from one batch: the critics always, the actor and the entropy coefficient in every few updates."""
+        """Update the critics and their targets; with policy delay, also the actor and the entropy coefficient."""
         self.updates += 1
-        with_actor = self.updates % self.config.policy_every == 0
-        self.state = self._learn(self.state, Batch(*map(jnp.array, batch)), with_actor)
+        with_actor = self.updates % self.config.policy_delay == 0
+        self.state = self._compiled_update(self.state, Batch(*map(jnp.array, batch)), with_actor)
         self.activity.after_update(self.state.critics, steps=1)
-        self.activity.after_update({"actor": self.state.actor}, steps=with_actor * self.config.policy_every)
+        self.activity.after_update({"actor": self.state.actor}, steps=with_actor * self.config.policy_delay)
 
     def _update(self, state: State, batch: Batch[Array], with_actor: Array) -> State:
-        """Take a step of the critics and, if the actor's turn has come, as many of the actor as updates went by."""
+        """Update the critics and, if it is due, the actor ``policy_delay`` times."""
         state = self._update_critics(state, batch)
-        steps = jnp.where(with_actor, self.config.policy_every, 0)
-        learned: State = jax.lax.fori_loop(0, steps, lambda _, state: self._update_actor(state, batch), state)
-        return learned
+        steps = jnp.where(with_actor, self.config.policy_delay, 0)
+        updated: State = jax.lax.fori_loop(0, steps, lambda _, state: self._update_actor(state, batch), state)
+        return updated
 
     def _update_critics(self, state: State, batch: Batch[Array]) -> State:
-        """Take a step of both critics towards the soft value of what the policy would do next; targets follow."""
+        """Take a gradient step of both critics towards the soft TD target, and update the target critics."""
         key, noise = jax.random.split(state.key)
-        actions, log_density = self.actor.sample(state.actor.params, batch.next_observations, noise)
-        next_value = lowest(self.critic, state.targets, batch.next_observations, actions)  # (batch, 1)
-        soft_value = next_value - jnp.exp(state.log_alpha.params) * log_density
-        goal = batch.rewards + self.config.gamma * (1 - batch.terminated) * soft_value  # (batch, 1)
-        inputs = pairs(batch.observations, batch.actions)  # (batch, observation + action)
+        actions, log_prob = self.actor.sample(state.actor.params, batch.next_observations, noise)
+        next_q = min_q(self.critic, state.targets, batch.next_observations, actions)  # (batch, 1)
+        soft_value = next_q - jnp.exp(state.log_alpha.params) * log_prob  # (batch, 1)
+        target_q = batch.rewards + self.config.gamma * (1 - batch.terminated) * soft_value  # (batch, 1)
+        inputs = critic_inputs(batch.observations, batch.actions)  # (batch, observation + action)
 
-        error = jax.value_and_grad(squared_error, argnums=1, has_aux=True)
-        (loss, value), gradients = error(self.critic, parameters(state.critics), inputs, goal)
+        loss_and_grad = jax.value_and_grad(critic_loss, argnums=1, has_aux=True)
+        (loss, value), gradients = loss_and_grad(self.critic, params_of(state.critics), inputs, target_q)
         critics = {
             name: learner.step(state.critics[name], gradients[name], inputs)
             for name, learner in self.critic_learners.items()
         }
-        targets = optax.incremental_update(parameters(critics), state.targets, self.config.target_rate)
+        targets = optax.incremental_update(params_of(critics), state.targets, self.config.polyak)
         losses = state.losses | {"loss/critic": loss, "value": value}
         return state._replace(critics=critics, targets=targets, losses=losses, key=key)
 
     def _update_actor(self, state: State, batch: Batch[Array]) -> State:
-        """Take a step of the actor up the critics and the entropy, and one of the entropy's coefficient."""
+        """Take a gradient step of the actor and one of the entropy coefficient."""
         key, noise = jax.random.split(state.key)
         alpha = jnp.exp(state.log_alpha.params)
 
         def loss(params: Params) -> tuple[Array, Array]:
-            actions, log_density = self.actor.sample(params, batch.observations, noise)
-            value = lowest(self.critic, parameters(state.critics), batch.observations, actions)  # (batch, 1)
-            return (alpha * log_density - value).mean(), -log_density.mean()
+            actions, log_prob = self.actor.sample(params, batch.observations, noise)
+            q = min_q(self.critic, params_of(state.critics), batch.observations, actions)  # (batch, 1)
+            return (alpha * log_prob - q).mean(), -log_prob.mean()
 
-        (error, entropy), gradients = jax.value_and_grad(loss, has_aux=True)(state.actor.params)
+        (actor_loss, entropy), gradients = jax.value_and_grad(loss, has_aux=True)(state.actor.params)
         actor = self.actor_learner.step(state.actor, gradients, batch.observations)
-        losses = state.losses | {"loss/actor": error, "entropy": entropy}
-        return state._replace(actor=actor, log_alpha=self._tuned(state.log_alpha, entropy), losses=losses, key=key)
+        losses = state.losses | {"loss/actor": actor_loss, "entropy": entropy}
+        log_alpha = self._update_alpha(state.log_alpha, entropy)
+        return state._replace(actor=actor, log_alpha=log_alpha, losses=losses, key=key)
 
-    def _tuned(self, log_alpha: Trained, entropy: Array) -> Trained:
-        """Take a step that raises the entropy's coefficient where the entropy is below its target."""
-        gradient = jnp.exp(log_alpha.params) * (entropy - self.target_entropy)  # of itself
+    def _update_alpha(self, log_alpha: TrainState, entropy: Array) -> TrainState:
+        """Take a gradient step of the entropy coefficient, which rises if the entropy is below its target."""
+        gradient = jnp.exp(log_alpha.params) * (entropy - self.target_entropy)
         update, state = self.alpha_optimizer.update(gradient, log_alpha.optimizer)
-        return Trained(optax.apply_updates(log_alpha.params, update), state)
+        return TrainState(optax.apply_updates(log_alpha.params, update), state)
 
     def prune_actor(self, masks: Masks) -> None:
-        """Remove neurons of the actor, masked by group, from what it computes."""
+        """Remove masked neurons from the actor, for evaluation only."""
         actor = prune(self.state.actor, masks, self.activity.layouts["actor"])
         self.state = self.state._replace(actor=actor)
 
     def losses(self) -> dict[str, float | None]:
-        """Losses of the latest update, with the mean value, the entropy and its coefficient; None before the first."""
+        """Losses of the latest update, with mean Q-value, entropy and entropy coefficient; None before the first."""
         latest = self.state.losses | {"alpha": jnp.exp(self.state.log_alpha.params)}
-        since = {"loss/actor": self.config.policy_every, "entropy": self.config.policy_every, "alpha": 0}  # else 1
+        since = {"loss/actor": self.config.policy_delay, "entropy": self.config.policy_delay, "alpha": 0}  # else 1
         return {name: float(latest[name]) if self.updates >= since.get(name, 1) else None for name in LOSSES}
 
     def save(self) -> bytes:
-        """Return everything that the agent's future depends on."""
+        """Return the full state of the agent."""
         return pack(self.state, updates=self.updates, activity=self.activity.state())
 
     def load(self, state: bytes) -> None:
-        """Take over what ``save`` returned."""
+        """Restore what ``save`` returned."""
         self.state, values = unpack(state, self.state)
         self.updates = values["updates"]
         self.activity.load_state(values["activity"])

@@ -1,1 +1,1 @@
-"""One run of an agent: the loop, what it remembers and evaluates, and the files that it leaves."""
+"""A training run: the loop, replay buffer, evaluation, and the files it writes."""

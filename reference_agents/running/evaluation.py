@@ -1,22 +1,22 @@
-"""How good a policy is: its returns over a fixed set of episodes."""
+"""Evaluation of a policy: its returns over a fixed set of episodes."""
 
 import statistics
 from collections.abc import Callable, Iterable
 from typing import Any
 
 from reference_agents.agent import Array
-from reference_agents.world.environments import Environment
+from reference_agents.envs.environments import Environment
 
 Policy = Callable[[Array], Array]
 
 
 def evaluate(policy: Policy, env: Environment, seeds: Iterable[int]) -> list[float]:
-    """Let a policy act for one episode from each seed.
+    """Run one episode from each seed.
 
     Args:
         policy: Maps an observation to an action.
-        env: Environment to act in, apart from the one that is trained in.
-        seeds: Seeds of the episodes; policies are best compared on the same ones.
+        env: Evaluation environment, separate from the training environment.
+        seeds: Seeds of the episodes; use the same ones to compare policies.
 
     Returns:
         The undiscounted return of each episode.
@@ -25,15 +25,15 @@ def evaluate(policy: Policy, env: Environment, seeds: Iterable[int]) -> list[flo
 
 
 def _episode(policy: Policy, env: Environment, seed: int) -> float:
-    total, over = 0.0, False
+    episode_return, done = 0.0, False
     observation, _ = env.reset(seed=seed)
-    while not over:
+    while not done:
         observation, reward, terminated, truncated, _ = env.step(policy(observation))
-        total += reward
-        over = terminated or truncated
-    return total
+        episode_return += reward
+        done = terminated or truncated
+    return episode_return
 
 
 def describe(returns: list[float]) -> dict[str, Any]:
-    """Return mean, standard deviation between episodes, and the returns themselves."""
+    """Return the mean, the standard deviation over episodes, and the returns."""
     return {"mean": statistics.fmean(returns), "std": statistics.pstdev(returns), "returns": returns}

@@ -1,4 +1,4 @@
-"""Files that are whole or not there at all, whenever a run is stopped."""
+"""Atomic writes: a file is complete or absent, even if the process is killed."""
 
 import os
 from collections.abc import Iterator
@@ -7,18 +7,18 @@ from pathlib import Path
 from typing import IO, Final
 
 DRAFT: Final = ".{}.draft"
-"""Name of the file that takes another one's place once it is complete."""
+"""Name of the temporary file that replaces another one once it is complete."""
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[IO[bytes]]:
-    """Open a file for writing that takes the place of ``path`` once it is complete and on the disk.
+    """Open a temporary file that replaces ``path`` atomically at the end of the block.
 
     Args:
-        path: File to write; until the block ends without an exception it stays what it was.
+        path: File to write; it stays unchanged until the block ends without an exception.
 
     Yields:
-        A binary file beside ``path``.
+        A binary file in the same folder.
     """
     draft = path.with_name(DRAFT.format(path.name))
     try:
@@ -32,12 +32,12 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file at once."""
+    """Write a text file atomically."""
     with replacing(path) as file:
         file.write(text.encode())
 
 
 def remove_drafts(folder: Path) -> None:
-    """Remove the drafts that a kill has left in a folder."""
+    """Remove the temporary files that a killed process has left in a folder."""
     for draft in folder.glob(DRAFT.format("*")):
         draft.unlink()

@@ -1,4 +1,4 @@
-"""The folder that a run leaves its files in."""
+"""The folder of a run."""
 
 import dataclasses
 import json
@@ -23,7 +23,7 @@ class RunFolder:
     """The files of one run.
 
     Args:
-        path: The folder; nothing is written to it before it is ``claimed``.
+        path: The folder; nothing is written before it is ``claimed``.
     """
 
     def __init__(self, path: Path) -> None:
@@ -36,7 +36,7 @@ class RunFolder:
         self.summary = path / "summary.json"
 
     def check(self, config: Config, *, resume: bool) -> None:
-        """Raise a ``UsageError`` unless a run with these settings may begin in the folder, or go on in it."""
+        """Raise a ``UsageError`` unless a run with these settings can start, or resume, in the folder."""
         if self.path.exists() and not self.path.is_dir():
             raise UsageError(f"out: expected a folder, got the file {self.path}")
         if not any(file.exists() for file in (self.config, self.metrics, self.checkpoint)):
@@ -55,17 +55,17 @@ class RunFolder:
             raise UsageError(f"out: expected a run of this version to resume, got {self.config}: {error}") from error
 
     def is_finished(self, config: Config) -> bool:
-        """Whether the folder holds a finished run of just so many steps."""
+        """Whether the folder contains a finished run of exactly these steps."""
         return self.summary.exists() and json.loads(self.summary.read_text())["step"] == config.steps
 
     @contextmanager
     def claimed(self, config: Config) -> Iterator[None]:
-        """Make the folder and write the settings; no other process may write to it until the block ends.
+        """Create the folder, write the settings, and lock it against other processes until the block ends.
 
-        The summary of a shorter run goes, and what a kill left half-written.
+        The summary of a shorter run is removed, and temporary files that a killed process has left.
 
         Raises:
-            UsageError: If the folder cannot be written to, or another process is writing to it.
+            UsageError: If the folder cannot be written to, or another process has locked it.
         """
         lock = FileLock(self.path / ".lock", blocking=False)
         try:
@@ -85,7 +85,7 @@ class RunFolder:
             lock.release()
 
     def save_checkpoint(self, progress: Mapping[str, Any], agent: bytes, replay: Arrays) -> None:
-        """Write a checkpoint in the place of the last one."""
+        """Replace the checkpoint."""
         columns = {f"replay/{name}": column for name, column in replay.items()}
         with replacing(self.checkpoint) as file:
             np.savez(
@@ -97,7 +97,7 @@ class RunFolder:
             )
 
     def load_checkpoint(self) -> tuple[dict[str, Any], bytes, Arrays]:
-        """Read the checkpoint: what ``save_checkpoint`` was given."""
+        """Read the checkpoint: the arguments of ``save_checkpoint``."""
         try:
             with self.checkpoint.open("rb") as file, np.load(file, allow_pickle=False) as saved:
                 replay = {name.removeprefix("replay/"): saved[name] for name in saved if name.startswith("replay/")}
@@ -107,7 +107,7 @@ class RunFolder:
 
 
 def _check_same(old: Config, new: Config) -> None:
-    """Raise a ``UsageError`` that names the first setting in which a resumed run would differ, but for more steps."""
+    """Raise a ``UsageError`` that names the first setting that changed; only ``steps`` may, and only increase."""
     for field in dataclasses.fields(Config):
         before, now = getattr(old, field.name), getattr(new, field.name)
         if field.name == "steps" and now < before:

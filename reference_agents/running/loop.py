@@ -13,55 +13,55 @@ from tqdm import tqdm  # type: ignore[import-untyped]
 from neuroactivity import ActivityReport
 from reference_agents.agent import Array, make_agent
 from reference_agents.config import Config
+from reference_agents.envs.environments import make
+from reference_agents.envs.friction import ChangingFriction
 from reference_agents.errors import UsageError
 from reference_agents.running.evaluation import Policy, describe, evaluate
 from reference_agents.running.folder import RunFolder
 from reference_agents.running.recording import Recorder
 from reference_agents.running.replay import ReplayBuffer
 from reference_agents.seeding import derive
-from reference_agents.world.environments import make
-from reference_agents.world.friction import ChangingGround
 
 
 @dataclass
 class Progress:
-    """How far a run has come, as of the end of an episode."""
+    """Progress of a run, at the end of an episode."""
 
     step: int = 0
     episode: int = 0
-    """Episodes begun."""
+    """Episodes started."""
     returns: list[float] = field(default_factory=list)
-    """Returns of the training episodes that ended since the last record."""
+    """Returns of the training episodes since the last record."""
     records: int = 0
-    """Records written by the last checkpoint."""
+    """Records in metrics.jsonl at the last checkpoint."""
     scores: int = 0
-    """The same of the scores, if they are recorded."""
+    """Records in scores.jsonl at the last checkpoint."""
     checkpoint: int = 0
-    """Step of the last checkpoint."""
+    """Environment step of the last checkpoint."""
     seconds: float = 0.0
-    """Time taken so far."""
+    """Elapsed time."""
 
 
 class Training:
-    """One run: an agent acts, learns, is measured and evaluated; ``run`` goes on from wherever it has come to.
+    """A training run: environment, agent, replay buffer, and records.
 
-    Nothing is written before ``run``, so that whatever does not fit together shows first.
+    Nothing is written before ``run``, so that errors in the settings show first.
 
     Args:
         config: Settings of the run.
-        folder: Where its files go.
+        folder: Folder for its files.
 
     Raises:
-        UsageError: If there is no such environment, or it cannot change or be drawn as the settings say.
+        UsageError: If the environment does not exist, or cannot be rendered or changed as the settings require.
     """
 
     def __init__(self, config: Config, folder: RunFolder) -> None:
         self.config = config
         self.folder = folder
-        envs = [make(config.env, image_size=config.image_size if config.sees else None) for _ in range(2)]
+        envs = [make(config.env, image_size=config.image_size if config.from_pixels else None) for _ in range(2)]
         self.env, self.evaluation_env = envs
         every = config.friction_every
-        self.ground = ChangingGround(envs, every=every, seed=config.seed) if every else None
+        self.ground_friction = ChangingFriction(envs, every=every, seed=config.seed) if every else None
         sizes = self.env.observation_size, self.env.action_size
         self.agent = make_agent(config, *sizes)
         self.replay = ReplayBuffer(
@@ -71,14 +71,14 @@ class Training:
             n_step=config.n_step,
             gamma=config.gamma,
         )
-        self.rng = np.random.default_rng(derive(config.seed, "loop"))  # draws random actions and batches
+        self.rng = np.random.default_rng(derive(config.seed, "loop"))  # samples random actions and batches
         self.recorder, self.scores = Recorder(folder.metrics), Recorder(folder.scores)
         if config.record_scores:
             self.agent.activity.on_report = self._record_scores
         self.progress = Progress()
 
     def run(self) -> None:
-        """Train until all steps are taken, leaving records and checkpoints."""
+        """Train up to the last step, writing records and checkpoints."""
         config, progress = self.config, self.progress
         self.recorder.rewind(progress.records)
         if config.record_scores:
@@ -86,35 +86,35 @@ class Training:
         interval = 0.5 if sys.stderr.isatty() else 10
         started = time.perf_counter() - progress.seconds
         with tqdm(total=config.steps, initial=progress.step, unit=" steps", mininterval=interval) as bar:
-            observation, episode_return = self._begin_episode(), 0.0
+            observation, episode_return = self._start_episode(), 0.0
             while progress.step < config.steps:
-                observation, reward, over = self._step(observation)
+                observation, reward, done = self._step(observation)
                 progress.seconds = time.perf_counter() - started
                 episode_return += reward
                 bar.update()
-                if over:
+                if done:
                     progress.returns.append(episode_return)
                     bar.set_postfix({"return": f"{episode_return:.0f}"}, refresh=False)
                 if self._record_is_due():
                     self._record()
-                if over:
+                if done:
                     self._save_if_due()
-                    observation, episode_return = self._begin_episode(), 0.0
+                    observation, episode_return = self._start_episode(), 0.0
         if not self._record_is_due():
             self._record()
 
     def restore(self) -> None:
-        """Go back to the checkpoint, so that ``run`` goes on from there, dropping the records written after it."""
+        """Load the checkpoint; ``run`` then resumes there and drops later records."""
         progress, agent, replay = self.folder.load_checkpoint()
         self.rng.bit_generator.state = progress.pop("rng")
         self.progress = Progress(**progress)
-        if self.ground:
-            self.ground.change(self.progress.step - 1)
+        if self.ground_friction:
+            self.ground_friction.set(self.progress.step - 1)
         self.agent.load(agent)
         self.replay.load_state(replay)
 
     def summary(self) -> dict[str, Any]:
-        """Count what was done, and evaluate the agent beside a policy that acts at random."""
+        """Return the final counts, and evaluations of the agent and of a random policy."""
         random = partial(self._random_action, np.random.default_rng(derive(self.config.seed, "random policy")))
         return {
             "step": self.progress.step,
@@ -124,17 +124,17 @@ class Training:
             "seconds": round(self.progress.seconds, 3),
         }
 
-    def _begin_episode(self) -> Array:
-        """Begin the next episode, from a seed made of the run's seed and the episode's number."""
+    def _start_episode(self) -> Array:
+        """Reset the environment, with a seed derived from the run's seed and the episode number."""
         self.progress.episode += 1
         observation, _ = self.env.reset(seed=derive(self.config.seed, "episode", self.progress.episode))
         return observation
 
     def _step(self, observation: Array) -> tuple[Array, float, bool]:
-        """Act once, remember it, and learn; return the next observation, the reward, and whether the episode ended."""
+        """Take one environment step, store the transition, and update; return next observation, reward and done."""
         config, progress = self.config, self.progress
-        if self.ground:
-            self.ground.change(progress.step)
+        if self.ground_friction:
+            self.ground_friction.set(progress.step)
         progress.step += 1
         learning = progress.step > config.learning_starts
         action = self.agent.act(observation, explore=True) if learning else self._random_action(self.rng)
@@ -157,12 +157,12 @@ class Training:
         return self._is_due(self.config.record_every) or self._is_due(self.config.evaluate_every)
 
     def evaluate(self, policy: Policy | None = None) -> list[float]:
-        """Return what the agent's best guesses, or another policy, get in episodes that are always the same."""
+        """Return the evaluation returns of the greedy agent, or of another policy, on fixed episode seeds."""
         seeds = (derive(self.config.seed, "evaluation", k) for k in range(self.config.evaluation_episodes))
         return evaluate(policy or partial(self.agent.act, explore=False), self.evaluation_env, seeds)
 
     def _record(self) -> None:
-        """Write one record of where the run stands."""
+        """Append a record to metrics.jsonl."""
         progress, activity = self.progress, self.agent.activity
         evaluated = self._is_due(self.config.evaluate_every)
         self.recorder.write(
@@ -171,7 +171,7 @@ class Training:
                 "episode": progress.episode,
                 "return": statistics.fmean(progress.returns) if progress.returns else None,
                 "evaluation": statistics.fmean(self.evaluate()) if evaluated else None,
-                **({"friction": self.ground.friction(progress.step - 1)} if self.ground else {}),
+                **({"friction": self.ground_friction.at(progress.step - 1)} if self.ground_friction else {}),
                 **self.agent.losses(),
                 **self._counts(),
                 **{f"neurons_reset/{network}": counts.neurons_reset for network, counts in activity.counts().items()},
@@ -182,7 +182,7 @@ class Training:
         progress.returns = []
 
     def _record_scores(self, kind: str, network: str, report: ActivityReport) -> None:
-        """Write the scores of a network's neurons, and the places of those that were reset."""
+        """Append the scores of a network's neurons, and the indices of those that were reset, to scores.jsonl."""
         self.scores.write(
             {
                 "step": self.progress.step,
@@ -194,14 +194,14 @@ class Training:
                     for group in report.groups
                 },
                 "reset": {
-                    group.name: [[place for place, reset in enumerate(row) if reset] for row in group.mask or ()]
+                    group.name: [[index for index, reset in enumerate(row) if reset] for row in group.mask or ()]
                     for group in report.groups
                 },
             }
         )
 
     def _counts(self) -> dict[str, int]:
-        """Count updates, and measurements and resets over all networks."""
+        """Return the number of updates, and of measurements and resets over all networks."""
         networks = self.agent.activity.counts().values()
         return {
             "updates": self.agent.updates,
@@ -211,7 +211,7 @@ class Training:
         }
 
     def _save_if_due(self) -> None:
-        """Write a checkpoint, if the last one is old enough; an episode has just ended."""
+        """Save a checkpoint at the end of an episode, if one is due."""
         progress = self.progress
         if progress.step - progress.checkpoint < self.config.checkpoint_every:
             return

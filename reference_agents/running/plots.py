@@ -1,4 +1,4 @@
-"""A picture of a run: how well the agent did, and which of its neurons learned."""
+"""Plot of a run: returns, and the fraction of inactive neurons."""
 
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
@@ -38,13 +38,13 @@ TRAINING, EVALUATION, RANDOM, RESET = "#a9bcd0", "#1b6ca8", "#9aa5b1", "#c44e52"
 
 
 def plot_run(metrics: Path, picture: Path, *, title: str, random_policy: float | None = None) -> None:
-    """Draw the return, and under it the inactive fraction of each network's groups, over the steps of a run.
+    """Plot the return, and below it the inactive fraction of each network's groups, over the environment steps.
 
     Args:
-        metrics: The run's records, metrics.jsonl.
+        metrics: The run's metrics.jsonl.
         picture: PNG file to write.
-        title: Heading of the picture.
-        random_policy: Return of a policy that acts at random, to compare with.
+        title: Title of the figure.
+        random_policy: Mean return of a random policy, as a baseline.
     """
     records = read_records(metrics)
     networks = _names(records, "neurons_reset/", part=1)
@@ -81,15 +81,15 @@ def _plot_returns(axes: Axes, records: Records, random_policy: float | None) -> 
 
 
 def _plot_activity(axes: Axes, records: Records, network: str, colours: Mapping[str, Colour]) -> None:
-    """Plot the inactive fraction of each group of one network, and mark the records before which neurons were reset."""
+    """Plot the inactive fraction of each group of one network, and mark the records with resets since the last one."""
     for kind, style in (("inactive", "-"), ("dormant", ":")):
         prefix = f"{kind}/{network}/"
-        for place, (name, group) in enumerate(_groups(records, prefix).items()):
+        for index, (name, group) in enumerate(_groups(records, prefix).items()):
             axes.plot(
                 *_series(records, prefix + group),
                 style,
                 color=colours[name],
-                linewidth=max(3.2 - 0.8 * place, 1),  # lines that coincide, often at zero, all show
+                linewidth=max(3.2 - 0.8 * index, 1),  # keeps coinciding lines visible
                 label=name if kind == "inactive" else f"{name}, ReDo",
             )
     reset = [record[f"neurons_reset/{network}"] for record in records]
@@ -100,7 +100,7 @@ def _plot_activity(axes: Axes, records: Records, network: str, colours: Mapping[
 
 
 def _align(panels: Sequence[Axes]) -> None:
-    """Give the panels of all networks one scale."""
+    """Use the same y-axis for all networks."""
     highest = max(axes.get_ylim()[1] for axes in panels)
     for axes in panels:
         axes.set_ylim(-0.02 * highest, max(highest * 1.1, 0.05))
@@ -110,25 +110,25 @@ def _align(panels: Sequence[Axes]) -> None:
 
 
 def _series(records: Records, key: str) -> tuple[list[int], list[float]]:
-    """Return steps and values of one quantity, where it is known."""
+    """Return steps and values of one metric, where it is not None."""
     known = [(record["step"], record[key]) for record in records if record.get(key) is not None]
     return [step for step, _ in known], [value for _, value in known]
 
 
 def _groups(records: Records, prefix: str) -> dict[str, str]:
-    """Return the groups whose keys have a prefix: their names in the records by their names in the picture."""
+    """Return the groups whose keys have a prefix: display name to name in the records."""
     groups = _names(records, prefix, part=2)
-    return {group.replace("/", ".").removeprefix("trunk."): group for group in groups}  # TensorFlow's have slashes
+    return {group.replace("/", ".").removeprefix("trunk."): group for group in groups}  # TensorFlow uses slashes
 
 
 def _colours(groups: Collection[str]) -> dict[str, Colour]:
-    """Give each group a colour of its own, the same in every network: of a scale where there are many."""
+    """Assign each group a colour, the same in every network; from a colour map if there are many."""
     if len(groups) <= len(LAYERS):
         return dict(zip(groups, LAYERS, strict=False))
     scale = mpl.colormaps["turbo"]
-    return {group: scale(0.05 + 0.9 * place / (len(groups) - 1)) for place, group in enumerate(groups)}
+    return {group: scale(0.05 + 0.9 * index / (len(groups) - 1)) for index, group in enumerate(groups)}
 
 
 def _names(records: Records, prefix: str, *, part: int) -> list[str]:
-    """Return, in order, what stands at one place between the first slashes of the keys with a prefix."""
+    """Return the distinct values of one part, between slashes, of the keys with a prefix."""
     return list(dict.fromkeys(key.split("/", 2)[part] for key in records[-1] if key.startswith(prefix)))

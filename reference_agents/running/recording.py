@@ -1,4 +1,4 @@
-"""The records of a run: one JSON object a line in metrics.jsonl, and single JSON files."""
+"""Records of a run: JSON-lines files such as metrics.jsonl, and single JSON files."""
 
 import json
 import math
@@ -12,10 +12,10 @@ from reference_agents.running.files import replacing, write_text
 
 
 class Recorder:
-    """Appends records to a JSON-lines file and keeps count of them.
+    """Appends records to a JSON-lines file and counts them.
 
     Args:
-        path: The file; a checkpoint's count, through ``rewind``, says how much of an existing one to keep.
+        path: The file; ``rewind`` truncates an existing one to the count of a checkpoint.
     """
 
     def __init__(self, path: Path) -> None:
@@ -23,7 +23,7 @@ class Recorder:
         self.count = 0
 
     def write(self, record: Mapping[str, Any]) -> None:
-        """Append one record and see it onto the disk; a value that is not finite becomes null."""
+        """Append one record and flush it to disk; non-finite values become null."""
         line = json.dumps(_plain(record), allow_nan=False) + "\n"
         with self.path.open("ab") as file:
             file.write(line.encode())
@@ -32,10 +32,10 @@ class Recorder:
         self.count += 1
 
     def rewind(self, count: int) -> None:
-        """Keep the first ``count`` records and drop the rest, also a line that a kill cut short.
+        """Keep the first ``count`` records and drop the rest, including an incomplete line of a killed process.
 
         Raises:
-            UsageError: If there are fewer records than that.
+            UsageError: If there are fewer records.
         """
         lines = self.path.read_bytes().splitlines(keepends=True) if self.path.exists() else []
         if len(lines) < count:
@@ -46,17 +46,17 @@ class Recorder:
 
 
 def read_records(path: Path) -> list[dict[str, Any]]:
-    """Read every record of a JSON-lines file, but for a last line that a kill cut short."""
+    """Read all records of a JSON-lines file, without an incomplete last line."""
     return [json.loads(line) for line in path.read_bytes().split(b"\n")[:-1]]
 
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
-    """Write one JSON object to a file at once; a value that is not finite becomes null."""
+    """Write one JSON object to a file atomically; non-finite values become null."""
     write_text(path, json.dumps(_plain(value), indent=2, allow_nan=False) + "\n")
 
 
 def _plain(value: Any) -> Any:
-    """Replace every float that is not finite by None, however deep it lies."""
+    """Replace non-finite floats by None, recursively."""
     if isinstance(value, Mapping):
         return {key: _plain(entry) for key, entry in value.items()}
     if isinstance(value, list | tuple):

@@ -1,4 +1,4 @@
-"""A uniform replay buffer: the last transitions of a run, in NumPy, for every framework."""
+"""A uniform replay buffer with n-step returns, in NumPy, for every framework."""
 
 from collections import deque
 from collections.abc import Mapping
@@ -10,21 +10,21 @@ from reference_agents.agent import Array, Batch
 
 
 class ReplayBuffer:
-    """The last ``capacity`` transitions, from which batches are drawn uniformly and with replacement.
+    """A ring buffer of the last ``capacity`` transitions, sampled uniformly with replacement.
 
-    Memory is claimed by the operating system only as transitions arrive, so a large capacity costs a short run nothing.
+    The operating system allocates memory only as transitions arrive, so a large capacity is free for short runs.
 
-    With ``n_step`` a transition leads from a state to the one ``n_step`` steps later, and its reward is the discounted
-    sum of those in between. The last steps of an episode that was cut off, behind which fewer rewards are known, are
-    left out; if it ended in its own terms nothing is missing, and they count.
+    With n-step returns a transition goes from a state to the one ``n_step`` steps later, and its reward is the
+    discounted sum of the rewards in between. The last steps of a truncated episode, with fewer rewards, are dropped;
+    those of a terminated episode are kept, as no return follows.
 
     Args:
-        capacity: Transitions kept; a new one then replaces the oldest.
+        capacity: Maximum number of transitions; then the oldest is overwritten.
         observation_size: Length of an observation.
         action_size: Length of an action.
-        observation_dtype: Type of an observation's entries.
-        n_step: Steps from an observation to the next in a transition.
-        gamma: Discount of each reward against the one before.
+        observation_dtype: Data type of the observations.
+        n_step: Length of the n-step returns.
+        gamma: Discount factor of the n-step returns.
     """
 
     def __init__(
@@ -62,15 +62,15 @@ class ReplayBuffer:
         terminated: bool,
         truncated: bool,
     ) -> None:
-        """Add what one step showed.
+        """Add one environment step.
 
         Args:
-            observation: What the agent saw.
-            action: What it did.
-            reward: What it got.
-            next_observation: What it saw next, also where the episode ended.
-            terminated: Whether the episode ended in the environment's own terms, so that no return follows.
-            truncated: Whether it was cut off by a time limit, so that returns would have followed.
+            observation: Observation before the step.
+            action: Action taken.
+            reward: Reward received.
+            next_observation: Observation after the step, also at the end of an episode.
+            terminated: Whether the next state is terminal, so that no return follows.
+            truncated: Whether the episode was cut off, by a time limit for example.
         """
         recent = self._recent
         recent.append((observation, action, reward))
@@ -81,7 +81,7 @@ class ReplayBuffer:
             recent.clear()
 
     def _store(self, next_observation: Array, *, terminated: bool) -> None:
-        """Store the transition that begins with the earliest of the recent steps."""
+        """Store the n-step transition that starts at the earliest of the recent steps."""
         row, columns = self.added % self.capacity, self._columns
         columns.observations[row], columns.actions[row], _ = self._recent[0]
         columns.rewards[row] = sum(self.gamma**k * reward for k, (_, _, reward) in enumerate(self._recent))
@@ -90,28 +90,28 @@ class ReplayBuffer:
         self.added += 1
 
     def sample(self, size: int, rng: np.random.Generator) -> Batch[Array]:
-        """Draw transitions uniformly and with replacement.
+        """Sample transitions uniformly with replacement.
 
         Args:
-            size: Number of transitions.
-            rng: Generator that draws them.
+            size: Batch size.
+            rng: Random generator.
 
         Returns:
-            A batch of copies, each array of shape (size, ...).
+            A batch of copies; each array has shape (size, ...).
         """
         rows = rng.integers(len(self), size=size)
         return Batch(*(column[rows] for column in self._columns))
 
     def state(self) -> dict[str, NDArray[np.generic]]:
-        """Return the filled part as views, not copies, with the number of transitions ever added.
+        """Return views of the filled part, and the number of transitions ever added.
 
-        It is complete at the end of an episode only, when no steps wait for later rewards.
+        Call it at the end of an episode only, when no steps are waiting for later rewards.
         """
         columns = self._columns._asdict()
         return {"added": np.asarray(self.added)} | {name: column[: len(self)] for name, column in columns.items()}
 
     def load_state(self, state: Mapping[str, NDArray[np.generic]]) -> None:
-        """Take over what ``state`` returned; the buffer must be of the same capacity and sizes."""
+        """Restore what ``state`` returned; capacity and sizes must be equal."""
         self.added = int(state["added"])
         self._recent.clear()
         for name, column in self._columns._asdict().items():

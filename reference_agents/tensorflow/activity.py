@@ -1,26 +1,24 @@
-"""Neuronal activity of the TensorFlow agents: measured at the optimizers' own steps, reset as the settings say."""
+"""Neuronal activity of the TensorFlow agents: ReGraMa and ReDo wrappers around their optimizers."""
 
 from collections.abc import Callable
-from typing import Any
 
 import keras
 
 import neuroactivity as na
 from neuroactivity_tensorflow import ReDo, ReGraMa
-from reference_agents.activity import ActivityLog, watches
+from reference_agents.activity import ActivityLog, wrapper_options
 from reference_agents.config import Config
 from reference_agents.tensorflow.networks import Tensor
 
 
 class Activity(ActivityLog):
-    """Watches over the networks of an agent, each through the optimizer that trains it.
+    """Measures and resets the networks of an agent inside the optimizer's step, with the gradients of that step.
 
-    Everything happens inside the optimizer's step, where the gradients are those of that very step. Reports come to
-    the host when a measurement is due, and at no other step. What later measurements and resets depend on are variables
-    of the optimizers, saved with them; ``state`` is all the rest.
+    Reports are transferred to the host only at steps that measure. The state of the wrappers is saved with the
+    variables of the optimizers; ``state`` is the rest.
 
     Args:
-        config: Which method resets, how often, and what it may touch.
+        config: Settings of the run.
     """
 
     def __init__(self, config: Config) -> None:
@@ -28,7 +26,7 @@ class Activity(ActivityLog):
         self.config = config
         self._wrappers: dict[str, ReGraMa | ReDo] = {}
 
-    def watch(
+    def wrap(
         self,
         network: str,
         model: keras.Model,
@@ -36,31 +34,25 @@ class Activity(ActivityLog):
         layout: na.Layout,
         probe: Callable[[], Tensor],
     ) -> keras.Optimizer:
-        """Wrap an optimizer so that it watches over one network.
+        """Wrap the optimizer of one network.
 
         Args:
-            network: Its name in the records.
+            network: Name of the network in the records.
             model: The network.
-            optimizer: The optimizer that trains it, and perhaps others too; perhaps it watches over these already.
-            layout: Its neuron groups.
-            probe: Returns inputs of the network on which ReDo may measure activations.
+            optimizer: Optimizer of the network, which may train others too, and may be wrapped for these already.
+            layout: Neuron groups of the network.
+            probe: Returns inputs of the network on which ReDo measures activations.
 
         Returns:
-            The optimizer to step with from now on.
+            The wrapped optimizer.
         """
-        for watch in watches(self.config, network):
-            options: dict[str, Any] = {
-                "layout": layout,
-                "tau": watch.tau,
-                "every": watch.every,
-                "max_fraction": watch.max_fraction,
-                "seed": watch.seed,
-                "on_report": self.reader(watch.kind, network, layout),
-            }
+        for options in wrapper_options(self.config, network):
+            on_report = self.report_handler(options.kind, network, layout)
+            arguments = {"layout": layout, "on_report": on_report, **options.arguments}
             optimizer = (
-                ReGraMa(optimizer, model, **options)
-                if watch.kind == "inactive"
-                else ReDo(optimizer, model, probe=probe, **options)
+                ReGraMa(optimizer, model, **arguments)
+                if options.kind == "inactive"
+                else ReDo(optimizer, model, probe=probe, **arguments)
             )
-            self._wrappers[f"{watch.kind}/{network}"] = optimizer
+            self._wrappers[f"{options.kind}/{network}"] = optimizer
         return optimizer

@@ -1,4 +1,4 @@
-"""Twin delayed deep deterministic policy gradients in TensorFlow (TD3, Fujimoto et al. 2018), in CleanRL's form."""
+"""Twin delayed deep deterministic policy gradients in TensorFlow (TD3, Fujimoto et al. 2018)."""
 
 from typing import Final
 
@@ -12,12 +12,12 @@ from reference_agents.tensorflow.activity import Activity
 from reference_agents.tensorflow.learning import (
     Variables,
     adam,
-    descend,
-    follow,
+    critic_inputs,
+    gradient_step,
     limit_threads,
-    lowest,
+    min_q,
     pack,
-    pairs,
+    polyak_update,
     prune,
     twin_critics,
     unpack,
@@ -29,10 +29,10 @@ LOSSES: Final = ("loss/critic", "loss/actor", "value")
 
 
 class TD3:
-    """A deterministic actor and two critics, the critics under one optimizer, each with a target network.
+    """TD3 with twin critics under one optimizer.
 
-    What sets it apart from plain deterministic policy gradients: the lower of two values counts, the target policy is
-    smoothed by noise, and actor and targets move only after every few updates of the critics.
+    It adds three things to DDPG: clipped double Q-learning, target policy smoothing, and delayed updates of the actor
+    and the targets.
 
     Args:
         config: Settings of the run.
@@ -49,7 +49,7 @@ class TD3:
 
         self.actor = network(config, observation_size, action_size, config.actor_depth, seed)
         self.critics = twin_critics(config, observation_size, action_size)
-        self.target_actor = network(config, observation_size, action_size, config.actor_depth, seed)  # starts alike
+        self.target_actor = network(config, observation_size, action_size, config.actor_depth, seed)  # same seed
         self.targets = twin_critics(config, observation_size, action_size)
 
         self.actor_optimizer = adam(config.actor_lr)
@@ -58,37 +58,37 @@ class TD3:
         self.activity = Activity(config)
         self._batch: Batch[Tensor]
         self._losses: dict[str, Tensor] = {}
-        self._watch_networks(observation_size, action_size)
+        self._wrap_optimizers(observation_size, action_size)
         self.actor_optimizer.build(weights(self.actor))
         self.critic_optimizer.build(weights(*self.critics))
         self._compile()
 
-    def _watch_networks(self, observation_size: int, action_size: int) -> None:
-        """Measure and reset each network at the steps of its optimizer; ReDo measures on the batch of that step."""
-        watch, actor = self.activity.watch, self.actor
+    def _wrap_optimizers(self, observation_size: int, action_size: int) -> None:
+        """Wrap the optimizer of each network; ReDo measures activations on the batch of the update."""
+        wrap, actor = self.activity.wrap, self.actor
         layout = layout_of(actor, tf.zeros((8, observation_size)))
-        self.actor_optimizer = watch("actor", actor, self.actor_optimizer, layout, lambda: self._batch.observations)
+        self.actor_optimizer = wrap("actor", actor, self.actor_optimizer, layout, lambda: self._batch.observations)
         layout = layout_of(self.critics[0], tf.zeros((8, observation_size + action_size)))  # of both
         for number, critic in enumerate(self.critics, start=1):
-            self.critic_optimizer = watch(f"critic{number}", critic, self.critic_optimizer, layout, self._taken)
+            self.critic_optimizer = wrap(f"critic{number}", critic, self.critic_optimizer, layout, self._critic_probe)
 
-    def _taken(self) -> Tensor:
-        """Return what the critics judge: observations with the actions taken, (batch, observation + action)."""
-        return pairs(self._batch.observations, self._batch.actions)
+    def _critic_probe(self) -> Tensor:
+        """Return the critics' inputs for the current batch, (batch, observation + action)."""
+        return critic_inputs(self._batch.observations, self._batch.actions)
 
     def _compile(self) -> None:
-        """Make graphs of what is done often: an update is one graph, built from two smaller ones."""
+        """Compile the update, from graphs of its two steps, and action selection with ``tf.function``."""
         self._critics_step = tf.function(self._update_critics, autograph=False)
         self._actor_step = tf.function(self._update_actor, autograph=False)
-        self._learn = tf.function(self._update, autograph=False)
-        self._choose = tf.function(self._action, autograph=False)
+        self._compiled_update = tf.function(self._update, autograph=False)
+        self._compiled_act = tf.function(self._act, autograph=False)
 
     def act(self, observation: Array, *, explore: bool) -> Array:
-        """Choose the policy's action, with Gaussian noise added to explore."""
-        action: Array = self._choose(observation, explore).numpy()
+        """Select the policy's action, with Gaussian noise to explore."""
+        action: Array = self._compiled_act(observation, explore).numpy()
         return action
 
-    def _action(self, observation: Tensor, explore: bool) -> Tensor:
+    def _act(self, observation: Tensor, explore: bool) -> Tensor:
         actions = tf.tanh(self.actor(observation[tf.newaxis]))  # (1, action)
         if explore:
             noise = self.noise.normal(actions.shape) * self.config.exploration_noise
@@ -96,32 +96,32 @@ class TD3:
         return actions[0]  # (action,)
 
     def update(self, batch: Batch[Array]) -> None:
-        """Learn from one batch: the critics always, the actor and all targets in every few updates."""
+        """Update the critics; with policy delay, also the actor and all targets."""
         self.updates += 1
         self._batch = Batch(*map(tf.constant, batch))
-        self._losses |= self._learn(self._batch, self.updates % self.config.policy_every == 0)
+        self._losses |= self._compiled_update(self._batch, self.updates % self.config.policy_delay == 0)
 
     def _update(self, batch: Batch[Tensor], with_actor: bool) -> dict[str, Tensor]:
         losses: dict[str, Tensor] = self._critics_step(batch)
         if with_actor:
             losses = losses | self._actor_step(batch)
-            follow(weights(self.target_actor), weights(self.actor), self.config.target_rate)
-            follow(weights(*self.targets), weights(*self.critics), self.config.target_rate)
+            polyak_update(weights(self.target_actor), weights(self.actor), self.config.polyak)
+            polyak_update(weights(*self.targets), weights(*self.critics), self.config.polyak)
         return losses
 
     def _update_critics(self, batch: Batch[Tensor]) -> dict[str, Tensor]:
         actions = self._smoothed_actions(batch.next_observations)  # (batch, action)
-        next_value = lowest(self.targets, batch.next_observations, actions)  # (batch, 1)
-        goal = batch.rewards + self.config.gamma * (1 - batch.terminated) * next_value  # (batch, 1)
+        next_q = min_q(self.targets, batch.next_observations, actions)  # (batch, 1)
+        target_q = batch.rewards + self.config.gamma * (1 - batch.terminated) * next_q  # (batch, 1)
         with tf.GradientTape() as tape:
-            inputs = pairs(batch.observations, batch.actions)  # (batch, observation + action)
-            values = [critic(inputs) for critic in self.critics]  # two of (batch, 1)
-            loss = tf.add_n([tf.reduce_mean(tf.square(value - goal)) for value in values])
-        descend(tape, loss, self.critic_optimizer, weights(*self.critics))
-        return {"loss/critic": loss, "value": tf.reduce_mean(values[0])}
+            inputs = critic_inputs(batch.observations, batch.actions)  # (batch, observation + action)
+            q_values = [critic(inputs) for critic in self.critics]  # two of (batch, 1)
+            loss = tf.add_n([tf.reduce_mean(tf.square(q - target_q)) for q in q_values])
+        gradient_step(tape, loss, self.critic_optimizer, weights(*self.critics))
+        return {"loss/critic": loss, "value": tf.reduce_mean(q_values[0])}
 
     def _smoothed_actions(self, observations: Tensor) -> Tensor:
-        """Return the target policy's actions with clipped noise added, (batch, action)."""
+        """Return the target policy's actions with clipped noise, (batch, action)."""
         actions = tf.tanh(self.target_actor(observations))  # (batch, action)
         noise = self.noise.normal(actions.shape) * self.config.policy_noise
         noise = tf.clip_by_value(noise, -self.config.noise_clip, self.config.noise_clip)
@@ -130,25 +130,25 @@ class TD3:
     def _update_actor(self, batch: Batch[Tensor]) -> dict[str, Tensor]:
         with tf.GradientTape() as tape:
             actions = tf.tanh(self.actor(batch.observations))  # (batch, action)
-            loss = -tf.reduce_mean(self.critics[0](pairs(batch.observations, actions)))
-        descend(tape, loss, self.actor_optimizer, weights(self.actor))
+            loss = -tf.reduce_mean(self.critics[0](critic_inputs(batch.observations, actions)))
+        gradient_step(tape, loss, self.actor_optimizer, weights(self.actor))
         return {"loss/actor": loss}
 
     def prune_actor(self, masks: Masks) -> None:
-        """Remove neurons of the actor, masked by group, from what it computes."""
+        """Remove masked neurons from the actor, for evaluation only."""
         prune(self.actor, masks, self.activity.layouts["actor"])
 
     def losses(self) -> dict[str, float | None]:
-        """Losses of the latest update, with the mean value; None before the first."""
+        """Losses of the latest update, with mean Q-value; None before the first."""
         return {name: float(self._losses[name]) if name in self._losses else None for name in LOSSES}
 
     def save(self) -> bytes:
-        """Return everything that the agent's future depends on."""
+        """Return the full state of the agent."""
         losses = {name: float(value) for name, value in self._losses.items()}
         return pack(self._parts(), updates=self.updates, losses=losses, activity=self.activity.state())
 
     def load(self, state: bytes) -> None:
-        """Take over what ``save`` returned."""
+        """Restore what ``save`` returned."""
         values = unpack(state, self._parts())
         self.updates, self._losses = values["updates"], values["losses"]
         self.activity.load_state(values["activity"])

@@ -1,4 +1,4 @@
-"""Neuronal activity of the PyTorch agents: measured at the optimizers' own steps, reset as the settings say."""
+"""Neuronal activity of the PyTorch agents: ReGraMa and ReDo wrappers around their optimizers."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -8,17 +8,15 @@ from torch import Tensor, nn
 
 import neuroactivity as na
 from neuroactivity_torch import ReDo, ReGraMa
-from reference_agents.activity import ActivityLog, watches
+from reference_agents.activity import ActivityLog, wrapper_options
 from reference_agents.config import Config
 
 
 class Activity(ActivityLog):
-    """Watches over the networks of an agent, each through the optimizer that trains it.
-
-    Everything happens inside ``optimizer.step()``, where the gradients are those of that very step.
+    """Measures and resets the networks of an agent inside ``optimizer.step()``, with the gradients of that step.
 
     Args:
-        config: Which method resets, how often, and what it may touch.
+        config: Settings of the run.
     """
 
     def __init__(self, config: Config) -> None:
@@ -26,7 +24,7 @@ class Activity(ActivityLog):
         self.config = config
         self._wrappers: dict[str, ReGraMa | ReDo] = {}
 
-    def watch(
+    def wrap(
         self,
         network: str,
         model: nn.Module,
@@ -34,36 +32,30 @@ class Activity(ActivityLog):
         layout: na.Layout,
         probe: Callable[[], Tensor | tuple[Tensor, ...]],
     ) -> None:
-        """Watch over one network from now on.
+        """Wrap the optimizer of one network.
 
         Args:
-            network: Its name in the records.
+            network: Name of the network in the records.
             model: The network.
-            optimizer: The optimizer that trains it, and perhaps others too.
-            layout: Its neuron groups.
-            probe: Returns inputs of the network on which ReDo may measure activations.
+            optimizer: Optimizer of the network, which may train others too.
+            layout: Neuron groups of the network.
+            probe: Returns inputs of the network on which ReDo measures activations.
         """
-        for watch in watches(self.config, network):
-            options: dict[str, Any] = {
-                "layout": layout,
-                "tau": watch.tau,
-                "every": watch.every,
-                "max_fraction": watch.max_fraction,
-                "seed": watch.seed,
-                "on_report": self.reader(watch.kind, network, layout),
-            }
-            self._wrappers[f"{watch.kind}/{network}"] = (
-                ReGraMa(model, optimizer, **options)
-                if watch.kind == "inactive"
-                else ReDo(model, optimizer, probe=probe, **options)
+        for options in wrapper_options(self.config, network):
+            on_report = self.report_handler(options.kind, network, layout)
+            arguments = {"layout": layout, "on_report": on_report, **options.arguments}
+            self._wrappers[f"{options.kind}/{network}"] = (
+                ReGraMa(model, optimizer, **arguments)
+                if options.kind == "inactive"
+                else ReDo(model, optimizer, probe=probe, **arguments)
             )
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what later measurements and resets depend on."""
+        """Return the state of the log and of the wrappers."""
         return self.state() | {"wrappers": {name: wrapper.state_dict() for name, wrapper in self._wrappers.items()}}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take over what ``state_dict`` returned."""
+        """Restore what ``state_dict`` returned."""
         self.load_state(state)
         for name, wrapper in self._wrappers.items():
             wrapper.load_state_dict(state["wrappers"][name])

@@ -1,4 +1,4 @@
-"""Soft actor-critic in PyTorch (Haarnoja et al. 2018), with automatic entropy tuning, in CleanRL's form."""
+"""Soft actor-critic in PyTorch (Haarnoja et al. 2018), with automatic entropy tuning."""
 
 import math
 from copy import deepcopy
@@ -13,7 +13,17 @@ from reference_agents.agent import Array, Batch, Masks
 from reference_agents.config import Config
 from reference_agents.seeding import derive
 from reference_agents.torch.activity import Activity
-from reference_agents.torch.learning import Stateful, descend, follow, lowest, pack, pairs, prune, twin_critics, unpack
+from reference_agents.torch.learning import (
+    Stateful,
+    critic_inputs,
+    gradient_step,
+    min_q,
+    pack,
+    polyak_update,
+    prune,
+    twin_critics,
+    unpack,
+)
 from reference_agents.torch.networks import linear, trunk
 
 LOG_STD_MIN, LOG_STD_MAX = -5.0, 2.0
@@ -21,7 +31,7 @@ LOSSES: Final = ("loss/critic", "loss/actor", "value", "entropy", "alpha")
 
 
 class Actor(nn.Module):
-    """A Gaussian, squashed by tanh to actions from -1 to 1, whose mean and spread depend on the observation."""
+    """A tanh-squashed Gaussian policy with state-dependent mean and standard deviation."""
 
     def __init__(self, config: Config, observation_size: int, action_size: int, generator: torch.Generator) -> None:
         super().__init__()
@@ -30,23 +40,23 @@ class Actor(nn.Module):
         self.log_std = linear(config.width, action_size, generator)
 
     def forward(self, observations: Tensor) -> tuple[Tensor, Tensor]:
-        """Return mean and log standard deviation before the squashing, each (batch, action)."""
+        """Return mean and log standard deviation before tanh, each (batch, action)."""
         features = self.trunk(observations)  # (batch, width)
         position = (torch.tanh(self.log_std(features)) + 1) / 2
         return self.mean(features), LOG_STD_MIN + (LOG_STD_MAX - LOG_STD_MIN) * position
 
     def sample(self, observations: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Draw actions, (batch, action), and return them with their log-densities, (batch, 1); both carry gradients."""
+        """Sample actions, (batch, action), with log-probabilities, (batch, 1), by the reparametrisation trick."""
         mean, log_std = self(observations)
         noise = torch.randn(mean.shape, generator=generator)  # (batch, action)
         raw = mean + log_std.exp() * noise
         log_gaussian = -0.5 * noise.square() - log_std - 0.5 * math.log(2 * math.pi)
-        log_slope = 2 * (math.log(2) - raw - functional.softplus(-2 * raw))  # log(1 - tanh²), sound in saturation
+        log_slope = 2 * (math.log(2) - raw - functional.softplus(-2 * raw))  # log(1 - tanh²), numerically stable
         return torch.tanh(raw), (log_gaussian - log_slope).sum(1, keepdim=True)
 
 
 class SAC:
-    """An actor and two critics, the critics under one optimizer, with an entropy bonus that keeps to a target.
+    """SAC with twin critics under one optimizer and an automatically tuned entropy coefficient.
 
     Args:
         config: Settings of the run.
@@ -74,24 +84,24 @@ class SAC:
         self.activity = Activity(config)
         self._batch: Batch[Tensor]
         self._losses: dict[str, Tensor] = {}
-        self._watch_networks(observation_size, action_size)
+        self._wrap_optimizers(observation_size, action_size)
 
-    def _watch_networks(self, observation_size: int, action_size: int) -> None:
-        """Measure and reset each network at the steps of its optimizer; ReDo measures on the batch of that step."""
-        watch = self.activity.watch
+    def _wrap_optimizers(self, observation_size: int, action_size: int) -> None:
+        """Wrap the optimizer of each network; ReDo measures activations on the batch of the update."""
+        wrap = self.activity.wrap
         layout = layout_of(self.actor, torch.zeros(8, observation_size))
-        watch("actor", self.actor, self.actor_optimizer, layout, lambda: self._batch.observations)
+        wrap("actor", self.actor, self.actor_optimizer, layout, lambda: self._batch.observations)
         layout = layout_of(self.critics[0], torch.zeros(8, observation_size + action_size))  # of both
         for number, critic in enumerate(self.critics, start=1):
-            watch(f"critic{number}", critic, self.critic_optimizer, layout, self._taken)
+            wrap(f"critic{number}", critic, self.critic_optimizer, layout, self._critic_probe)
 
-    def _taken(self) -> Tensor:
-        """Return what the critics judge: observations with the actions taken, (batch, observation + action)."""
-        return pairs(self._batch.observations, self._batch.actions)
+    def _critic_probe(self) -> Tensor:
+        """Return the critics' inputs for the current batch, (batch, observation + action)."""
+        return critic_inputs(self._batch.observations, self._batch.actions)
 
     @torch.no_grad()
     def act(self, observation: Array, *, explore: bool) -> Array:
-        """Choose an action: a random one of the policy to explore, else the squashed mean."""
+        """Select an action: sampled from the policy to explore, else its mean."""
         observations = torch.from_numpy(observation).unsqueeze(0)  # (1, observation)
         if explore:
             actions, _ = self.actor.sample(observations, self.noise)
@@ -101,53 +111,53 @@ class SAC:
         return action
 
     def update(self, batch: Batch[Array]) -> None:
-        """Learn from one batch: the critics always, the actor and the entropy coefficient in every few updates."""
+        """Update the critics and their targets; with policy delay, also the actor and the entropy coefficient."""
         self.updates += 1
         self._batch = Batch(*map(torch.from_numpy, batch))
         self._update_critics(self._batch)
-        if self.updates % self.config.policy_every == 0:
-            for _ in range(self.config.policy_every):
+        if self.updates % self.config.policy_delay == 0:
+            for _ in range(self.config.policy_delay):
                 self._update_actor(self._batch)
-        follow(self.targets, self.critics, self.config.target_rate)
+        polyak_update(self.targets, self.critics, self.config.polyak)
 
     def _update_critics(self, batch: Batch[Tensor]) -> None:
         with torch.no_grad():
-            actions, log_density = self.actor.sample(batch.next_observations, self.noise)
-            next_value = lowest(self.targets, batch.next_observations, actions)  # (batch, 1)
-            soft_value = next_value - self.log_alpha.exp() * log_density
-            goal = batch.rewards + self.config.gamma * (1 - batch.terminated) * soft_value  # (batch, 1)
-        inputs = pairs(batch.observations, batch.actions)  # (batch, observation + action)
-        values = [critic(inputs) for critic in self.critics]  # two of (batch, 1)
-        loss = torch.stack([functional.mse_loss(value, goal) for value in values]).sum()
-        descend(loss, self.critic_optimizer)
-        self._losses |= {"loss/critic": loss.detach(), "value": values[0].detach()}
+            actions, log_prob = self.actor.sample(batch.next_observations, self.noise)
+            next_q = min_q(self.targets, batch.next_observations, actions)  # (batch, 1)
+            soft_value = next_q - self.log_alpha.exp() * log_prob  # (batch, 1)
+            target_q = batch.rewards + self.config.gamma * (1 - batch.terminated) * soft_value  # (batch, 1)
+        inputs = critic_inputs(batch.observations, batch.actions)  # (batch, observation + action)
+        q_values = [critic(inputs) for critic in self.critics]  # two of (batch, 1)
+        loss = torch.stack([functional.mse_loss(q, target_q) for q in q_values]).sum()
+        gradient_step(loss, self.critic_optimizer)
+        self._losses |= {"loss/critic": loss.detach(), "value": q_values[0].detach()}
 
     def _update_actor(self, batch: Batch[Tensor]) -> None:
-        actions, log_density = self.actor.sample(batch.observations, self.noise)
-        value = lowest(self.critics, batch.observations, actions)  # (batch, 1)
-        loss = (self.log_alpha.exp().detach() * log_density - value).mean()
-        descend(loss, self.actor_optimizer)
-        entropy = -log_density.detach()  # (batch, 1)
+        actions, log_prob = self.actor.sample(batch.observations, self.noise)
+        q = min_q(self.critics, batch.observations, actions)  # (batch, 1)
+        loss = (self.log_alpha.exp().detach() * log_prob - q).mean()
+        gradient_step(loss, self.actor_optimizer)
+        entropy = -log_prob.detach()  # (batch, 1)
         alpha_loss = (self.log_alpha.exp() * (entropy - self.target_entropy)).mean()
-        descend(alpha_loss, self.alpha_optimizer)
+        gradient_step(alpha_loss, self.alpha_optimizer)
         self._losses |= {"loss/actor": loss.detach(), "entropy": entropy}
 
     def prune_actor(self, masks: Masks) -> None:
-        """Remove neurons of the actor, masked by group, from what it computes."""
+        """Remove masked neurons from the actor, for evaluation only."""
         prune(self.actor, masks, self.activity.layouts["actor"])
 
     def losses(self) -> dict[str, float | None]:
-        """Losses of the latest update, with the mean value, the entropy and its coefficient; None before the first."""
+        """Losses of the latest update, with mean Q-value, entropy and entropy coefficient; None before the first."""
         latest = self._losses | {"alpha": self.log_alpha.detach().exp()}
         return {name: latest[name].mean().item() if name in latest else None for name in LOSSES}
 
     def save(self) -> bytes:
-        """Return everything that the agent's future depends on."""
+        """Return the full state of the agent."""
         noise = self.noise.get_state()
         return pack(self._parts(), updates=self.updates, losses=self._losses, noise=noise, log_alpha=self.log_alpha)
 
     def load(self, state: bytes) -> None:
-        """Take over what ``save`` returned."""
+        """Restore what ``save`` returned."""
         values = unpack(state, self._parts())
         self.updates, self._losses = values["updates"], values["losses"]
         self.noise.set_state(values["noise"])

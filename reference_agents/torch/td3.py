@@ -1,4 +1,4 @@
-"""Twin delayed deep deterministic policy gradients in PyTorch (TD3, Fujimoto et al. 2018), in CleanRL's form."""
+"""Twin delayed deep deterministic policy gradients in PyTorch (TD3, Fujimoto et al. 2018)."""
 
 from copy import deepcopy
 from typing import Final
@@ -12,17 +12,27 @@ from reference_agents.agent import Array, Batch, Masks
 from reference_agents.config import Config
 from reference_agents.seeding import derive
 from reference_agents.torch.activity import Activity
-from reference_agents.torch.learning import Stateful, descend, follow, lowest, pack, pairs, prune, twin_critics, unpack
+from reference_agents.torch.learning import (
+    Stateful,
+    critic_inputs,
+    gradient_step,
+    min_q,
+    pack,
+    polyak_update,
+    prune,
+    twin_critics,
+    unpack,
+)
 from reference_agents.torch.networks import network
 
 LOSSES: Final = ("loss/critic", "loss/actor", "value")
 
 
 class TD3:
-    """A deterministic actor and two critics, the critics under one optimizer, each with a target network.
+    """TD3 with twin critics under one optimizer.
 
-    What sets it apart from plain deterministic policy gradients: the lower of two values counts, the target policy is
-    smoothed by noise, and actor and targets move only after every few updates of the critics.
+    It adds three things to DDPG: clipped double Q-learning, target policy smoothing, and delayed updates of the actor
+    and the targets.
 
     Args:
         config: Settings of the run.
@@ -48,24 +58,24 @@ class TD3:
         self.activity = Activity(config)
         self._batch: Batch[Tensor]
         self._losses: dict[str, Tensor] = {}
-        self._watch_networks(observation_size, action_size)
+        self._wrap_optimizers(observation_size, action_size)
 
-    def _watch_networks(self, observation_size: int, action_size: int) -> None:
-        """Measure and reset each network at the steps of its optimizer; ReDo measures on the batch of that step."""
-        watch = self.activity.watch
+    def _wrap_optimizers(self, observation_size: int, action_size: int) -> None:
+        """Wrap the optimizer of each network; ReDo measures activations on the batch of the update."""
+        wrap = self.activity.wrap
         layout = layout_of(self.actor, torch.zeros(8, observation_size))
-        watch("actor", self.actor, self.actor_optimizer, layout, lambda: self._batch.observations)
+        wrap("actor", self.actor, self.actor_optimizer, layout, lambda: self._batch.observations)
         layout = layout_of(self.critics[0], torch.zeros(8, observation_size + action_size))  # of both
         for number, critic in enumerate(self.critics, start=1):
-            watch(f"critic{number}", critic, self.critic_optimizer, layout, self._taken)
+            wrap(f"critic{number}", critic, self.critic_optimizer, layout, self._critic_probe)
 
-    def _taken(self) -> Tensor:
-        """Return what the critics judge: observations with the actions taken, (batch, observation + action)."""
-        return pairs(self._batch.observations, self._batch.actions)
+    def _critic_probe(self) -> Tensor:
+        """Return the critics' inputs for the current batch, (batch, observation + action)."""
+        return critic_inputs(self._batch.observations, self._batch.actions)
 
     @torch.no_grad()
     def act(self, observation: Array, *, explore: bool) -> Array:
-        """Choose the policy's action, with Gaussian noise added to explore."""
+        """Select the policy's action, with Gaussian noise to explore."""
         actions = torch.tanh(self.actor(torch.from_numpy(observation).unsqueeze(0)))  # (1, action)
         if explore:
             noise = torch.randn(actions.shape, generator=self.noise) * self.config.exploration_noise
@@ -74,52 +84,52 @@ class TD3:
         return action
 
     def update(self, batch: Batch[Array]) -> None:
-        """Learn from one batch: the critics always, the actor and all targets in every few updates."""
+        """Update the critics; with policy delay, also the actor and all targets."""
         self.updates += 1
         self._batch = Batch(*map(torch.from_numpy, batch))
         self._update_critics(self._batch)
-        if self.updates % self.config.policy_every == 0:
+        if self.updates % self.config.policy_delay == 0:
             self._update_actor(self._batch)
-            follow(self.target_actor, self.actor, self.config.target_rate)
-            follow(self.targets, self.critics, self.config.target_rate)
+            polyak_update(self.target_actor, self.actor, self.config.polyak)
+            polyak_update(self.targets, self.critics, self.config.polyak)
 
     def _update_critics(self, batch: Batch[Tensor]) -> None:
         with torch.no_grad():
             actions = self._smoothed_actions(batch.next_observations)  # (batch, action)
-            next_value = lowest(self.targets, batch.next_observations, actions)  # (batch, 1)
-            goal = batch.rewards + self.config.gamma * (1 - batch.terminated) * next_value  # (batch, 1)
-        inputs = pairs(batch.observations, batch.actions)  # (batch, observation + action)
-        values = [critic(inputs) for critic in self.critics]  # two of (batch, 1)
-        loss = torch.stack([functional.mse_loss(value, goal) for value in values]).sum()
-        descend(loss, self.critic_optimizer)
-        self._losses |= {"loss/critic": loss.detach(), "value": values[0].detach()}
+            next_q = min_q(self.targets, batch.next_observations, actions)  # (batch, 1)
+            target_q = batch.rewards + self.config.gamma * (1 - batch.terminated) * next_q  # (batch, 1)
+        inputs = critic_inputs(batch.observations, batch.actions)  # (batch, observation + action)
+        q_values = [critic(inputs) for critic in self.critics]  # two of (batch, 1)
+        loss = torch.stack([functional.mse_loss(q, target_q) for q in q_values]).sum()
+        gradient_step(loss, self.critic_optimizer)
+        self._losses |= {"loss/critic": loss.detach(), "value": q_values[0].detach()}
 
     def _smoothed_actions(self, observations: Tensor) -> Tensor:
-        """Return the target policy's actions with clipped noise added, (batch, action)."""
+        """Return the target policy's actions with clipped noise, (batch, action)."""
         actions = torch.tanh(self.target_actor(observations))  # (batch, action)
         noise = torch.randn(actions.shape, generator=self.noise) * self.config.policy_noise
         return (actions + noise.clamp(-self.config.noise_clip, self.config.noise_clip)).clamp(-1, 1)
 
     def _update_actor(self, batch: Batch[Tensor]) -> None:
         actions = torch.tanh(self.actor(batch.observations))  # (batch, action)
-        loss = -self.critics[0](pairs(batch.observations, actions)).mean()
-        descend(loss, self.actor_optimizer)
+        loss = -self.critics[0](critic_inputs(batch.observations, actions)).mean()
+        gradient_step(loss, self.actor_optimizer)
         self._losses |= {"loss/actor": loss.detach()}
 
     def prune_actor(self, masks: Masks) -> None:
-        """Remove neurons of the actor, masked by group, from what it computes."""
+        """Remove masked neurons from the actor, for evaluation only."""
         prune(self.actor, masks, self.activity.layouts["actor"])
 
     def losses(self) -> dict[str, float | None]:
-        """Losses of the latest update, with the mean value; None before the first."""
+        """Losses of the latest update, with mean Q-value; None before the first."""
         return {name: self._losses[name].mean().item() if name in self._losses else None for name in LOSSES}
 
     def save(self) -> bytes:
-        """Return everything that the agent's future depends on."""
+        """Return the full state of the agent."""
         return pack(self._parts(), updates=self.updates, losses=self._losses, noise=self.noise.get_state())
 
     def load(self, state: bytes) -> None:
-        """Take over what ``save`` returned."""
+        """Restore what ``save`` returned."""
         values = unpack(state, self._parts())
         self.updates, self._losses = values["updates"], values["losses"]
         self.noise.set_state(values["noise"])

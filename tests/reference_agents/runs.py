@@ -2,6 +2,7 @@
 
 import json
 
+from reference_agents.config import RENAMED
 from reference_agents.running.recording import Recorder, read_records
 
 SHORT = {
@@ -43,6 +44,15 @@ def summary(out):
     values = json.loads((out / "summary.json").read_text())
     del values["seconds"]
     return values
+
+
+def as_older_versions_left_it(out):
+    """Let the settings of a run be stored by their former names."""
+    former = {new: old for old, new in RENAMED.items()}
+    settings = json.loads((out / "config.json").read_text())
+    older = {former.get(name, name): value for name, value in settings.items()}
+    assert older.keys() != settings.keys()
+    (out / "config.json").write_text(json.dumps(older))
 
 
 def break_at_record(monkeypatch, number):

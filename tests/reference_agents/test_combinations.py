@@ -58,14 +58,14 @@ def torch_parameters(agent):
 
 def jax_parameters(agent):
     """The same for an agent in JAX."""
-    from tests.reference_agents.jax_cases import parts
+    from tests.reference_agents.jax.cases import parts
 
     return {name: value for name, value in parts(agent).items() if not name.startswith("target")}
 
 
 def tensorflow_parameters(agent):
     """The same for an agent in TensorFlow."""
-    from tests.reference_agents.tensorflow_cases import parts
+    from tests.reference_agents.tensorflow.cases import parts
 
     return {name: value for name, value in parts(agent).items() if not name.startswith("target")}
 
@@ -79,7 +79,7 @@ def compiled_once(framework):
     if framework != "jax":
         yield
         return
-    from tests.reference_agents import jax_cases
+    from tests.reference_agents.jax import cases as jax_cases
 
     with jax_cases.compiled_once():
         yield

@@ -114,6 +114,19 @@ def test_settings_come_from_the_command_line():
     assert command.resume
 
 
+@pytest.mark.parametrize(
+    ("option", "settings"),
+    [
+        ("--policy-every=3", {"policy_delay": 3}),
+        ("--policy_every 3", {"policy_delay": 3}),
+        ("--target-rate 0.1", {"polyak": 0.1}),
+        ("--entropy-every=7", {"alpha_delay": 7}),
+    ],
+)
+def test_former_names_of_settings_go_on_working(option, settings):
+    assert parse([*option.split(), "--out", "runs/demo"]).config == Config(**settings)
+
+
 def test_settings_that_are_not_given_are_those_of_the_network():
     assert parse(["--network", "bronet", "--out", "runs/demo"]).config == Config(network="bronet")
     given = ["--tau", "0", "--actor-lr", "0.1", "--batch-size", "9"]
@@ -128,7 +141,7 @@ def test_every_setting_has_its_help(capsys):
     text = capsys.readouterr().out
     for name in Config.__dataclass_fields__:
         assert f"--{name.replace('_', '-')}" in text
-    for words in ("the one setting that may grow", "Fraction of the way", "Go on from the checkpoint"):
+    for words in ("the one setting that may be increased", "Polyak averaging", "Resume from the checkpoint"):
         assert words in " ".join(text.replace("│", " ").split())
 
 

@@ -5,9 +5,10 @@ import json
 
 import pytest
 
-from reference_agents.config import Config
+from reference_agents.config import RENAMED, Config
 from reference_agents.errors import UsageError
 
+FORMER = {new: old for old, new in RENAMED.items()}
 BAD = [
     ("steps", 0, "steps: expected at least 1, got 0"),
     ("steps", 1.5, "steps: expected int, got 1.5"),
@@ -46,6 +47,20 @@ def test_every_number_has_limits(field):
 def test_settings_survive_json():
     config = Config(env="dm_control/dog-walk-v0", tau=0.1, max_fraction=0.05, seed=2**40, activation="mish", gamma=0.1)
     assert Config.from_json(config.to_json()) == config
+
+
+def test_settings_of_older_runs_are_read_by_their_former_names():
+    config = Config(policy_delay=3, polyak=0.1, alpha_delay=7)
+    settings = json.loads(config.to_json())
+    older = {FORMER.get(name, name): value for name, value in settings.items()}
+    assert older.keys() - settings.keys() == {"policy_every", "target_rate", "entropy_every"}
+    assert Config.from_json(json.dumps(older)) == config
+
+
+def test_a_setting_by_both_of_its_names_is_refused():
+    settings = json.loads(Config().to_json()) | {"policy_every": 2}
+    with pytest.raises(UsageError, match=r"^config: expected known settings only, got policy_every$"):
+        Config.from_json(json.dumps(settings))
 
 
 @pytest.mark.parametrize("text", ["", "[]", "3", '"steps"', "null", '{"steps": 3}', "{"])
@@ -124,11 +139,11 @@ def test_settings_do_not_change():
 
 
 def test_images_have_their_own_settings():
-    seen = Config(algo="drqv2")
-    assert (seen.image_size, seen.n_step, seen.actor_lr, seen.critic_lr, seen.tau) == (84, 3, 1e-4, 1e-4, 0.01)
+    drq = Config(algo="drqv2")
+    assert (drq.image_size, drq.n_step, drq.actor_lr, drq.critic_lr, drq.tau) == (84, 3, 1e-4, 1e-4, 0.01)
     assert Config(algo="drqv2", n_step=1).n_step == Config(algo="td3").n_step == 1
-    assert seen.sees
-    assert not Config(algo="td3").sees
+    assert drq.from_pixels
+    assert not Config(algo="td3").from_pixels
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+from importlib import import_module
 
 import numpy as np
 import pytest
@@ -13,16 +14,13 @@ from reference_agents.running.folder import RunFolder
 from reference_agents.running.loop import Training
 from reference_agents.running.recording import Recorder
 from reference_agents.train import train
-from tests.reference_agents import cases as agent_cases
 from tests.reference_agents.cases import OBSERVATION
 from tests.reference_agents.runs import SHORT
+from tests.reference_agents.torch import cases as agent_cases
 
 
 def small_agent(framework, algo):
-    if framework == "torch":
-        return agent_cases.agent_of(algo)
-    module = pytest.importorskip(f"{framework}_cases")
-    return module.agent_of(algo)
+    return import_module(f"tests.reference_agents.{framework}.cases").agent_of(algo)
 
 
 @pytest.mark.parametrize(
@@ -117,7 +115,7 @@ def test_a_normalisation_goes_with_its_layer():
     layout, width = agent.activity.layouts["actor"], agent.config.width
     random = np.random.default_rng(0)
     scores = {name: random.random(width) for name in layout}
-    masks = prune._lowest(scores, layout, 0.5)
+    masks = prune._lowest_scores(scores, layout, 0.5)
     pairs = [(layer, norm) for layer, norm in itertools.pairwise(masks) if "norm" in norm]
     assert [norm.removeprefix("trunk.") for _, norm in pairs] == ["norm", "block1.norm1", "block1.norm2"]
     for layer, norm in pairs:

@@ -1,0 +1,1 @@
+"""Statistical comparison of groups of runs over their seeds."""

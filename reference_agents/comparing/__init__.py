@@ -1,1 +1,0 @@
-"""Runs side by side: what they reached, and how sure that is."""

@@ -1,1 +1,0 @@
-"""What agents act in: environments, seen or felt, whose ground may change."""
