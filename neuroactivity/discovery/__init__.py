@@ -1,8 +1,8 @@
 """Find out what every neuron group feeds by probing a gradient function, without reading a graph."""
 
-from neuroactivity.discovery.find import Rule, SharedNeurons, discover_layout, groups_by_rule
+from neuroactivity.discovery.layouts import Rule, SharedNeurons, discover_layout, groups_by_rule
 from neuroactivity.discovery.merging import MergedAxes
-from neuroactivity.discovery.probes import GradientFunction
+from neuroactivity.discovery.prober import GradientFunction
 from neuroactivity.discovery.search import discover_outgoing
 from neuroactivity.discovery.verify import verify_layout
 

@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from neuroactivity.arrays import Array, namespace
+from neuroactivity.discovery.decoding import write_axis
 from neuroactivity.errors import LayoutError
 from neuroactivity.layout import Layout, NeuronGroup, ParamView
 from neuroactivity.layout.patterns import NEURON
@@ -43,12 +44,12 @@ class MergedAxes(NamedTuple):
         Raises:
             LayoutError: If that cannot be said.
         """
-        axes = [" ".join(names) for names in view.parsed.axes]
-        if axes[self.axis] not in self.names:
+        axes = [write_axis(names) for names in view.parsed.axes]
+        merged = " ".join(view.parsed.axes[self.axis])
+        if merged not in self.names:
             raise LayoutError(f"parameter {view.param!r}: {view.pattern!r} cannot be said of its own axes")
-        texts = [f"({text})" if " " in text else text for text in axes]
-        texts[self.axis] = self.names[axes[self.axis]]
-        return ParamView(view.param, " ".join(texts), view.sizes, view.index)
+        axes[self.axis] = self.names[merged]
+        return ParamView(view.param, " ".join(axes), view.sizes, view.index)
 
 
 def merge(array: Array, merged: MergedAxes | None) -> Array:

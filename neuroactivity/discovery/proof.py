@@ -2,11 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 
-from neuroactivity.arrays import namespace
-from neuroactivity.discovery.probes import Prober
+from neuroactivity.discovery.prober import Prober
 from neuroactivity.layout.groups import ParamView
 
-__all__ = ["pass_through", "prove"]
+__all__ = ["is_read_only_by", "prove"]
 
 _PROBES = 16
 
@@ -31,7 +30,7 @@ def prove(prober: Prober, units: Mapping[str, Sequence[str]], outgoing: Mapping[
         trial.cut_off(probe, {unit: _half(prober, unit, members[0], probe) for unit, members in units.items()})
     for unit, members in units.items():
         for draw in range(len(prober.live_by_draw(members[0]))):
-            rest = sorted(trial.untested(unit, draw))
+            rest = trial.untested(unit, draw)
             for part in (rest[::2], rest[1::2]):
                 if part:
                     trial.cut_off(draw, {unit: frozenset(part)}, alone=True)
@@ -69,12 +68,11 @@ class _Trial:
                     live = by_draw[probe % len(by_draw)]
                     self.tested[name].update(neuron for neuron in neurons if live[neuron])
 
-    def untested(self, unit: str, draw: int) -> frozenset[int]:
+    def untested(self, unit: str, draw: int) -> list[int]:
         """Return the neurons of a unit that have a gradient to lose in a draw and have not been seen to lose one."""
-        open_ = [name for name in self._units[unit] if name in self.open]
-        live = {name: self._prober.live_by_draw(name)[draw] for name in open_}
-        return frozenset(
-            [i for name in open_ for i in range(len(live[name])) if live[name][i] and i not in self.tested[name]]
+        live = {name: self._prober.live_by_draw(name)[draw] for name in self._units[unit] if name in self.open}
+        return sorted(
+            {i for name in live for i, alive in enumerate(live[name]) if alive and i not in self.tested[name]}
         )
 
 
@@ -84,10 +82,9 @@ def _half(prober: Prober, unit: str, name: str, probe: int) -> frozenset[int]:
     return frozenset(prober.generator("proof", probe, unit).sample(range(count), (count + probe % 2) // 2))
 
 
-def pass_through(prober: Prober, name: str, norms: Sequence[str], outgoing: Sequence[ParamView] = ()) -> bool:
-    """Whether a group is read by nothing but the given normalisations and views: without them it has no gradient."""
+def is_read_only_by(prober: Prober, name: str, norms: Sequence[str], outgoing: Sequence[ParamView] = ()) -> bool:
+    """Whether a group has no gradient without these normalisations and views, so that nothing else reads it."""
     params = prober.draw(0)
-    for view in [view for norm in norms for view in prober.layout[norm].incoming]:
-        params[view.param] = namespace(params[view.param]).zeros_like(params[view.param])
+    prober.zero(params, [view.param for norm in norms for view in prober.layout[norm].incoming])
     prober.cut(params, {name: frozenset(range(prober.neurons[name]))}, {name: outgoing})
     return not any(prober.live_neurons(prober.gradients(params), name))

@@ -1,4 +1,4 @@
-"""From the neuron groups that an adapter lists to a whole layout: redraw the parameters, discover, apply the policy."""
+"""From the neuron groups that an adapter lists to a whole layout: sample_params the parameters, discover, apply the policy."""
 
 import math
 import warnings
@@ -8,14 +8,14 @@ from typing import Any, Literal, TypeAlias
 
 from neuroactivity.arrays import Array, Arrays, namespace
 from neuroactivity.discovery.merging import MergedAxes, merge, split_views
-from neuroactivity.discovery.probes import GradientFunction, is_vector
+from neuroactivity.discovery.prober import GradientFunction, is_vector
 from neuroactivity.discovery.search import discover_outgoing
 from neuroactivity.errors import ActivityWarning, LayoutError, check_choice
 from neuroactivity.layout import Layout
 from neuroactivity.layout.groups import NeuronGroup
 from neuroactivity.wrapping import derive_key
 
-__all__ = ["Normal", "Rule", "SharedNeurons", "discover_layout", "groups_by_rule", "redraw"]
+__all__ = ["Normal", "Rule", "SharedNeurons", "discover_layout", "groups_by_rule", "sample_params"]
 
 SharedNeurons: TypeAlias = Literal["incoming", "skip"]
 """What a reset does to neurons that are read only together with other groups."""
@@ -75,7 +75,7 @@ def discover_layout(
         return {name: None if value is None else merge(value, merged.get(name)) for name, value in grads.items()}
 
     listed, seen = Layout(groups), {name: merge(value, merged.get(name)) for name, value in params.items()}
-    draws = [redraw(seen, listed, normal, number=number, seed=seed) for number in range(_DRAWS)]
+    draws = [sample_params(seen, listed, normal, number=number, seed=seed) for number in range(_DRAWS)]
     found = discover_outgoing(listed, merged_gradients if merged else grad_fn, draws, seed=seed)
     unreached = [name for name, group in found.items() if group.reason == "no gradient reaches it"]
     if unreached:
@@ -91,7 +91,7 @@ def discover_layout(
     return split_views(found, groups, merged) if merged else found
 
 
-def redraw(params: Arrays, layout: Layout, normal: Normal, *, number: int, seed: int) -> dict[str, Array]:
+def sample_params(params: Arrays, layout: Layout, normal: Normal, *, number: int, seed: int) -> dict[str, Array]:
     """Draw parameters with which few neurons are dead by chance.
 
     Weights are normal with a variance of one over the number of entries a neuron, biases and shifts near one, scales of

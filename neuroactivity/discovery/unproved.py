@@ -1,0 +1,25 @@
+"""Status ``unproved``: nothing could be claimed. No outgoing entry is guessed, and the group is not resettable."""
+
+from collections.abc import Iterator
+
+from neuroactivity.discovery.claims import Claim, Known
+from neuroactivity.discovery.prober import Prober
+
+__all__ = ["claim_unproved"]
+
+
+def claim_unproved(prober: Prober, known: Known) -> Iterator[Claim]:
+    """Say of each group that is left why, and withdraw claims that a view cannot express."""
+    for name in known.open():
+        if not any(prober.ever_live(name)):
+            reason = "no gradient reaches it"
+        elif name in known.ambiguous:
+            reason = "without biases what reads it cannot be told"
+        elif known.evidence[name].links:
+            reason = "feeds more than what was found"
+        else:
+            reason = "nothing was found that reads it"
+        yield Claim(prober.layout[name], "unproved", reason)
+    for group, _, _, outgoing in list(known.claims.values()):
+        if any(view.parsed.stacks != group.stacks for view in outgoing):
+            yield Claim(group, "unproved", "what it feeds reads several of its copies at once")
