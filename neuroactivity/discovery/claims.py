@@ -1,15 +1,12 @@
-"""What a search has found out so far: the evidence of each group, and the claims that have been made."""
+"""The words of a search: what the probes say of a group (:class:`Evidence`) and what is claimed of it."""
 
+from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple, TypeAlias
 
-from neuroactivity.discovery.decoding import Axis, AxisReaders
-from neuroactivity.discovery.links import Evidence
-from neuroactivity.layout import Layout
-from neuroactivity.layout.groups import NeuronGroup, ParamView
-
-__all__ = ["Claim", "Known", "Status", "name_some"]
+from neuroactivity.discovery.decoding import Axis, AxisReaders, Feeds
+from neuroactivity.layout import Layout, NeuronGroup, ParamView
 
 Status: TypeAlias = Literal["exclusive", "through_norm", "shared", "partner", "head", "unproved"]
 """How a group is read; :mod:`neuroactivity.discovery` says which file claims which status."""
@@ -24,9 +21,59 @@ class Claim(NamedTuple):
     outgoing: Iterable[ParamView] = ()
 
 
+Claims: TypeAlias = Iterable[Claim]
+"""What a stage returns; a stage that only probes returns none."""
+
+
+@dataclass(frozen=True)
+class Link:
+    """Neurons of a group feed positions along an axis of a parameter.
+
+    Attributes:
+        view: The parameter in the group that it belongs to.
+        axis: The axis.
+        feeds: Which neuron feeds which position.
+        undecided: Positions that could not be decided.
+        one_to_one_with: The group whose neurons lie along that axis, as in a depthwise convolution; else empty.
+    """
+
+    view: ParamView
+    axis: int
+    feeds: Feeds
+    undecided: frozenset[int]
+    one_to_one_with: str = ""
+
+    @property
+    def where(self) -> Axis:
+        """The parameter's name and the axis."""
+        return self.view.param, self.axis
+
+
+@dataclass
+class Evidence:
+    """What the probes say of a group.
+
+    Attributes:
+        links: What its neurons feed.
+        norms: The groups of scales that its neurons feed one to one.
+        gates: The groups that lose weights and biases alike when its neurons are silent.
+        complete: Whether everything that was read is written down above, and not too little to tell from chance.
+    """
+
+    links: list[Link] = field(default_factory=list)
+    norms: list[str] = field(default_factory=list)
+    gates: set[str] = field(default_factory=set)
+    complete: bool = True
+
+    @property
+    def one_to_one(self) -> list[str]:
+        """The groups that its neurons feed one to one."""
+        return [*self.norms, *[link.one_to_one_with for link in self.links if link.one_to_one_with]]
+
+
 @dataclass
 class Known:
-    """What is known so far: probing stages write the evidence, the others read it and make claims.
+    """What is known so far: stages that probe write the evidence, stages that claim read it.
 
     Attributes:
         layout: The groups as they were listed.
@@ -34,19 +81,19 @@ class Known:
         claims: The claims, by group.
         bias: The bias that silences neurons at present.
         readers: What each axis reads, from the last probes that silenced every group independently.
-        examined: The groups whose evidence the last probing stage has renewed.
+        examined: The groups whose evidence the last probes have renewed.
         ambiguous: Groups of which it cannot be told what reads them, for want of biases.
     """
 
     layout: Layout
-    evidence: dict[str, Evidence]
+    evidence: dict[str, Evidence] = field(default_factory=lambda: defaultdict(Evidence))
     claims: dict[str, Claim] = field(default_factory=dict)
     bias: float = 0.0
     readers: dict[Axis, AxisReaders] = field(default_factory=dict)
     examined: list[str] = field(default_factory=list)
     ambiguous: set[str] = field(default_factory=set)
 
-    def accept(self, claims: Iterable[Claim]) -> None:
+    def accept(self, claims: Claims) -> None:
         """Write claims down one by one, so that a stage knows of each when it makes the next."""
         for claim in claims:
             self.claims[claim.group.name] = claim
@@ -58,6 +105,10 @@ class Known:
     def status(self, name: str) -> Status | None:
         """Return the status that is claimed of a group, if any."""
         return self.claims[name].status if name in self.claims else None
+
+    def partners(self, name: str) -> set[str]:
+        """Return the groups that a group multiplies: each loses its weights and biases when the other is silent."""
+        return {gated for gated in self.evidence[name].gates if name in self.evidence[gated].gates}
 
 
 def name_some(names: Iterable[object], most: int = 4) -> str:

@@ -8,15 +8,19 @@ from itertools import compress
 from operator import and_
 from typing import TypeAlias
 
-from neuroactivity.layout.groups import ParamView
+from neuroactivity.layout import ParamView
 from neuroactivity.layout.patterns import NEURON, STACK, parse
-
-__all__ = ["Axis", "AxisReaders", "Candidates", "Feeds", "decode", "feeding_view", "fill_regular", "write_axis"]
 
 _TIMES_SILENCED = 8  # a neuron must have been silenced in so many probes, for its silence to mean anything
 
 Axis: TypeAlias = tuple[str, int]
 """A parameter's name and one of its axes."""
+
+Chosen: TypeAlias = Mapping[str, frozenset[int]]
+"""Neurons that are silenced or cut off, by unit: a group, or groups silenced together."""
+
+Live: TypeAlias = Mapping[Axis, Sequence[bool]]
+"""For each position along each axis whether it has a gradient."""
 
 Feeds: TypeAlias = dict[int, int]
 """For each position along an axis the neuron that feeds it."""
@@ -39,11 +43,7 @@ class AxisReaders:
 
 
 def decode(
-    silenced: Sequence[Mapping[str, frozenset[int]]],
-    live: Sequence[Mapping[Axis, Sequence[bool]]],
-    neurons: Mapping[str, int],
-    *,
-    least: int,
+    silenced: Sequence[Chosen], live: Sequence[Live], neurons: Mapping[str, int], *, least: int
 ) -> dict[Axis, AxisReaders]:
     """Find for each position the neurons that were active in every probe in which it had a gradient.
 
@@ -51,7 +51,7 @@ def decode(
     the one that does; of a position that reads something else, such as the input, none is.
 
     Args:
-        silenced: For each probe the neurons that were silenced, by unit: a group, or groups silenced together.
+        silenced: For each probe the neurons that were silenced.
         live: For each probe which positions had a gradient.
         neurons: Number of neurons of each unit.
         least: In how many probes a position must have had a gradient, to be decided.
@@ -78,7 +78,7 @@ def decode(
 def _decode_axis(
     live: Sequence[Sequence[bool]], active: Sequence[int], sources: Sequence[tuple[str, int]], least: int
 ) -> AxisReaders:
-    """Decode one axis; ``active`` has for each probe the set of neurons that were not silenced, as the bits of a number.
+    """Decode one axis; ``active`` has the neurons that were not silenced in each probe, as the bits of a number.
 
     Example:
         In the first probe neurons 0 and 2 were active, in the second 1 and 2.

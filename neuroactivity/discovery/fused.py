@@ -1,25 +1,21 @@
-"""Status ``exclusive`` for fused projections: a layer that computes several things at once, as fewer, coarser neurons."""
+"""Status ``exclusive`` for fused projections: a layer that computes several things at once has coarser neurons."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
-from neuroactivity.discovery.ambiguity import is_unambiguous
-from neuroactivity.discovery.claims import Claim, Known
+from neuroactivity.discovery.claims import Claim, Claims, Known, Link
 from neuroactivity.discovery.decoding import Axis, AxisReaders
-from neuroactivity.discovery.links import Link, drop_indirect, link_view
+from neuroactivity.discovery.links import drop_indirect, is_unambiguous, link_view
 from neuroactivity.discovery.prober import Prober
 from neuroactivity.discovery.proof import prove
-from neuroactivity.layout import Layout
-from neuroactivity.layout.groups import NeuronGroup, ParamView
+from neuroactivity.layout import Layout, NeuronGroup, ParamView, Pattern
 from neuroactivity.layout.patterns import NEURON
-
-__all__ = ["claim_fused_projections"]
 
 _CHUNKS = (2, 3, 4)
 _QKV = 3
 
 
-def claim_fused_projections(prober: Prober, known: Known) -> Iterator[Claim]:
+def claim(prober: Prober, known: Known) -> Claims:
     """Try groups that are left as coarser ones, each of whose neurons has a row in every part, finest first.
 
     Tried are ``(chunk neuron)`` and ``(neuron chunk)``, as in a gated linear unit, and, with three chunks, whole heads,
@@ -27,8 +23,7 @@ def claim_fused_projections(prober: Prober, known: Known) -> Iterator[Claim]:
     """
     for name in known.open():
         if name not in known.ambiguous and _can_be_fused(prober, known, name):
-            for axis, sizes, coarse in _coarser(prober.neurons[name]):
-                group = _rewrite(prober.layout[name], axis, sizes)
+            for group, coarse in _coarser(prober.layout[name], prober.neurons[name]):
                 outgoing = _prove_coarser(prober, known, group, coarse)
                 if outgoing:
                     rows = group.incoming[0].pattern.partition(")")[0]
@@ -39,14 +34,16 @@ def claim_fused_projections(prober: Prober, known: Known) -> Iterator[Claim]:
 def _can_be_fused(prober: Prober, known: Known, name: str) -> bool:
     """Whether the neuron axis can be split, and some neuron feeds nothing that it alone feeds."""
     group = prober.layout[name]
-    if group.stacked or any(
-        view.index is not None or view.parsed.neurons > 1 or len(view.parsed.names) != len(view.parsed.axes)
-        for view in group.incoming
-    ):
+    if group.stacked or not all(view.index is None and _is_one_axis(view.parsed) for view in group.incoming):
         return False
     params = {view.param for view in group.incoming + group.unscored}
     readers = [readers for (param, _), readers in known.readers.items() if param not in params]
     return len({neuron for reader in readers for neuron in reader.feeds(name).values()}) < prober.neurons[name]
+
+
+def _is_one_axis(pattern: Pattern) -> bool:
+    """Whether each axis has one name, and one axis counts neurons."""
+    return pattern.neurons == 1 and len(pattern.names) == len(pattern.axes)
 
 
 def _prove_coarser(prober: Prober, known: Known, group: NeuronGroup, coarse: list[int]) -> list[ParamView]:
@@ -60,35 +57,37 @@ def _prove_coarser(prober: Prober, known: Known, group: NeuronGroup, coarse: lis
     return outgoing if group.name in prove(trial, {group.name: [group.name]}, {group.name: outgoing}) else []
 
 
-def _coarser(count: int) -> Iterator[tuple[str, dict[str, int], list[int]]]:
-    """Yield ways to see neurons as fewer: the axis, its sizes, and which coarse neuron each fine one belongs to."""
-    for chunk in _CHUNKS:
-        if count % chunk:
-            continue
-        width = count // chunk
-        if width > 1:
-            yield f"(chunk {NEURON})", {"chunk": chunk}, [i % width for i in range(count)]
-            yield f"({NEURON} chunk)", {"chunk": chunk}, [i // chunk for i in range(count)]
-    width = count // _QKV if count % _QKV == 0 else 0
-    for heads in range(width // 2, 1, -1):
-        if width % heads == 0:
-            dim = width // heads
-            yield f"(chunk {NEURON} dim)", {"chunk": _QKV, NEURON: heads}, [i % width // dim for i in range(count)]
-            yield f"({NEURON} chunk dim)", {"chunk": _QKV, NEURON: heads}, [i // (_QKV * dim) for i in range(count)]
+def _coarser(group: NeuronGroup, count: int) -> Iterator[tuple[NeuronGroup, list[int]]]:
+    """Yield ways to see a group's neurons as fewer, with the coarse neuron that each fine one belongs to.
+
+    Example:
+        >>> ways = _coarser(NeuronGroup("glu", [("w", "neuron in")]), 4)
+        >>> [(group.incoming[0].pattern, coarse) for group, coarse in ways]
+        [('(chunk neuron) in', [0, 1, 0, 1]), ('(neuron chunk) in', [0, 0, 1, 1])]
+    """
+    for chunk, dim in [*[(chunk, 1) for chunk in _CHUNKS], *[(_QKV, dim) for dim in range(2, count)]]:
+        neurons = count // (chunk * dim)
+        if neurons > 1 and neurons * chunk * dim == count:
+            rest, sizes = (" dim", {"chunk": chunk, NEURON: neurons}) if dim > 1 else ("", {"chunk": chunk})
+            yield _rewrite(group, f"(chunk {NEURON}{rest})", sizes), [i // dim % neurons for i in range(count)]
+            yield _rewrite(group, f"({NEURON} chunk{rest})", sizes), [i // (chunk * dim) for i in range(count)]
 
 
 def _rewrite(group: NeuronGroup, axis: str, sizes: dict[str, int]) -> NeuronGroup:
-    """Put a composite axis in the place of the neuron axis of a group's own views."""
+    """Put a composite axis in the place of the neuron axis of the views that make a group.
+
+    Example:
+        >>> _rewrite(NeuronGroup("glu", [("w", "neuron in")]), "(chunk neuron)", {"chunk": 2}).incoming
+        (ParamView('w', '(chunk neuron) in', {'chunk': 2}),)
+    """
 
     def rewrite(view: ParamView) -> ParamView:
         pattern = " ".join(axis if part == NEURON else part for part in view.pattern.split())
         return ParamView(view.param, pattern, {**view.sizes, **sizes})
 
     incoming, unscored = tuple(map(rewrite, group.incoming)), tuple(map(rewrite, group.unscored))
-    coarser = replace(group, incoming=incoming, unscored=unscored)
-    if NEURON not in sizes:
-        return coarser
-    return replace(coarser, neurons=sizes[NEURON], activation=f"... ({NEURON} dim)")
+    coarser = replace(group, incoming=incoming, unscored=unscored, neurons=sizes.get(NEURON, group.neurons))
+    return replace(coarser, activation=f"... ({NEURON} dim)") if NEURON in sizes else coarser
 
 
 def _coarse_links(prober: Prober, name: str, coarse: list[int], axes: Mapping[Axis, AxisReaders]) -> list[Link]:

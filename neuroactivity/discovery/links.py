@@ -1,62 +1,15 @@
-"""What the decoded axes mean for a group: the parameters that read its neurons, the normalisations, the gates."""
+"""What the decoded axes mean: which parameters read a group's neurons, which of them directly, what cannot be told."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
+from neuroactivity.discovery.claims import Evidence, Known, Link
 from neuroactivity.discovery.decoding import Axis, AxisReaders, Feeds, feeding_view, fill_regular
 from neuroactivity.discovery.prober import Prober, is_vector
-from neuroactivity.layout.groups import ParamView
+from neuroactivity.layout import ParamView
 from neuroactivity.layout.patterns import NEURON
 
-__all__ = ["Evidence", "Link", "bias_free_hops", "drop_indirect", "interpret", "link_view", "outgoing_views"]
-
 _LEAST_PART = 4  # one neuron in four at least must feed an axis: fewer may be chance
-
-
-@dataclass(frozen=True)
-class Link:
-    """Neurons of a group feed positions along an axis of a parameter.
-
-    Attributes:
-        view: The parameter in the group that it belongs to.
-        axis: The axis.
-        feeds: Which neuron feeds which position.
-        undecided: Positions that could not be decided.
-        one_to_one_with: The group whose neurons lie along that axis, as in a depthwise convolution; else empty.
-    """
-
-    view: ParamView
-    axis: int
-    feeds: Feeds
-    undecided: frozenset[int]
-    one_to_one_with: str = ""
-
-    @property
-    def where(self) -> Axis:
-        """The parameter's name and the axis."""
-        return self.view.param, self.axis
-
-
-@dataclass
-class Evidence:
-    """What the probes say of a group.
-
-    Attributes:
-        links: What its neurons feed.
-        norms: The groups of scales that its neurons feed one to one.
-        gates: The groups that lose weights and biases alike when its neurons are silent.
-        complete: Whether everything that was read is written down above, and not too little to tell from chance.
-    """
-
-    links: list[Link] = field(default_factory=list)
-    norms: list[str] = field(default_factory=list)
-    gates: set[str] = field(default_factory=set)
-    complete: bool = True
-
-    @property
-    def one_to_one(self) -> list[str]:
-        """The groups that its neurons feed one to one."""
-        return [*self.norms, *[link.one_to_one_with for link in self.links if link.one_to_one_with]]
 
 
 def interpret(prober: Prober, unit: str, group: str, axes: Mapping[Axis, AxisReaders]) -> Evidence:
@@ -68,11 +21,11 @@ def interpret(prober: Prober, unit: str, group: str, axes: Mapping[Axis, AxisRea
         group: A group of the unit, to tell its number of neurons.
         axes: What each axis reads.
     """
-    evidence = Evidence()
+    evidence, neurons = Evidence(), prober.neurons[group]
     for (param, axis), readers in axes.items():
         feeds = readers.feeds(unit)
-        fed_by = len(set(feeds.values()))
-        if _LEAST_PART * fed_by < prober.neurons[group]:
+        feeding = len(set(feeds.values()))
+        if _LEAST_PART * feeding < neurons:
             evidence.complete = evidence.complete and not feeds
             continue
         for owner, view in prober.owners[param]:
@@ -83,15 +36,12 @@ def interpret(prober: Prober, unit: str, group: str, axes: Mapping[Axis, AxisRea
             if owner == group:
                 continue
             if _vanishes_whole(prober, owner, unit, axes):
-                if fed_by == len(feeds) and 2 * len(feeds) >= prober.neurons[owner] > 1:
+                if feeding == len(feeds) and 2 * feeding >= prober.neurons[owner] > 1:
                     evidence.gates.add(owner)
             elif is_vector(view):
-                if (
-                    fill_regular(feeds, readers.undecided, prober.neurons[group], prober.shapes[param][axis])[0]
-                    == NEURON
-                ):
+                if fill_regular(feeds, readers.undecided, neurons, prober.size(link.where))[0] == NEURON:
                     evidence.norms.append(owner)
-            elif fed_by > 1:  # else the parameter vanishes as a whole, which its other axes say as well
+            elif feeding > 1:  # else the parameter vanishes as a whole, which its other axes say as well
                 evidence.links.append(replace(link, one_to_one_with=owner))
     return evidence
 
@@ -114,7 +64,7 @@ def drop_indirect(prober: Prober, links: Sequence[Link], evidence: Mapping[str, 
     for link in links:
         feeds = dict(link.feeds)
         for step in [step for step in links if step is not link]:
-            for further, silencers in _behind(prober, step, evidence):
+            for further, silencers in _links_behind(prober, step, evidence):
                 if further.where == link.where:
                     indirect = {position: silencers.get(neuron) for position, neuron in further.feeds.items()}
                     feeds = {position: neuron for position, neuron in feeds.items() if indirect.get(position) != neuron}
@@ -123,11 +73,10 @@ def drop_indirect(prober: Prober, links: Sequence[Link], evidence: Mapping[str, 
     return direct
 
 
-def _behind(prober: Prober, step: Link, evidence: Mapping[str, Evidence]) -> Iterator[tuple[Link, Feeds]]:
+def _links_behind(prober: Prober, step: Link, evidence: Mapping[str, Evidence]) -> Iterator[tuple[Link, Feeds]]:
     """Yield the links of the groups that fall silent behind a link, with what silences each of their neurons."""
     for group, silencers in bias_free_hops(prober, step):
-        for further in evidence[group].links:
-            yield further, silencers
+        yield from [(further, silencers) for further in evidence[group].links]
 
 
 def bias_free_hops(prober: Prober, link: Link) -> list[tuple[str, Feeds]]:
@@ -138,29 +87,88 @@ def bias_free_hops(prober: Prober, link: Link) -> list[tuple[str, Feeds]]:
     if link.one_to_one_with:
         return [(link.one_to_one_with, link.feeds)]
     silencers = set(link.feeds.values())
-    if len(link.feeds) < prober.shapes[link.view.param][link.axis] or len(silencers) > 1:
+    if len(link.feeds) < prober.size(link.where) or len(silencers) > 1:
         return []
     (silencer,) = silencers
-    groups = [prober.layout[name] for name, _ in prober.owners[link.view.param]]
-    return [
-        (group.name, dict.fromkeys(range(prober.neurons[group.name]), silencer))
-        for group in groups
-        if not group.unscored and len(group.incoming) == 1
-    ]
+    owners = [prober.layout[name] for name, _ in prober.owners[link.view.param]]
+    names = [group.name for group in owners if not group.unscored and len(group.incoming) == 1]
+    return [(name, dict.fromkeys(range(prober.neurons[name]), silencer)) for name in names]
+
+
+def is_unambiguous(prober: Prober, links: Sequence[Link], known: Known) -> bool:
+    """Whether what is fed directly can be told from what lies behind a group through which silence goes on.
+
+    It cannot if not all is known of what such a group feeds, and the neuron that silences it feeds more than it.
+    """
+    for step in [link for link in links if not link.one_to_one_with]:
+        for group, silencers in bias_free_hops(prober, step):
+            silencing, behind = set(silencers.values()), known.evidence[group]
+            feeds_more = any(silencing & set(link.feeds.values()) for link in links if link is not step)
+            if feeds_more and not (behind.complete and behind.links) and known.status(group) != "head":
+                return False
+    return True
+
+
+def drop_ambiguous_links(prober: Prober, known: Known) -> None:
+    """Drop the links of groups whose direct readers cannot be told from what lies behind them."""
+    for name in known.examined:
+        if not is_unambiguous(prober, known.evidence[name].links, known):
+            known.evidence[name].links.clear()
+            known.ambiguous.add(name)
+
+
+def drop_mutual_links(prober: Prober, known: Known) -> None:
+    """Of two groups that make each other vanish one to one, only a bias tells which one reads the other."""
+    links = {name: known.evidence[name].links for name in known.examined}
+    mutual = []
+    for name, link in [(name, link) for name, found in links.items() for link in found if link.one_to_one_with]:
+        reader = link.one_to_one_with
+        if name in known.evidence[reader].one_to_one and not prober.layout[reader].unscored:
+            mutual.append((name, link))
+    for name, link in mutual:
+        links[name].remove(link)
+        known.ambiguous.add(name)
+    for name, left in links.items():
+        fed = {link.one_to_one_with for link in left}
+        if any(fed >= {first, link.one_to_one_with} for first, link in mutual):
+            left.clear()  # one of the two reads it, and which cannot be told
+            known.ambiguous.add(name)
+
+
+def drop_distant_norms(prober: Prober, known: Known) -> None:
+    """Untie scales that are only reached through others, or that one group may read and another multiply."""
+    evidence = known.evidence
+    distant = {name: _reached_through_others(known, name) for name in known.examined}
+    for name in distant:
+        evidence[name].norms = [norm for norm in evidence[name].norms if norm not in distant[name]]
+    for norm in [scale for scale in prober.scales if not prober.layout[scale].unscored]:
+        readers = [name for name in distant if norm in evidence[name].norms]
+        for name in readers if len(readers) > 1 else ():
+            evidence[name].norms.remove(norm)
+
+
+def _reached_through_others(known: Known, name: str) -> set[str]:
+    """Return the groups that are read one to one behind those that a group is read by."""
+    reached: set[str] = set()
+    waiting = [further for near in known.evidence[name].one_to_one for further in known.evidence[near].one_to_one]
+    while waiting:
+        group = waiting.pop()
+        if group not in reached and group != name:
+            reached.add(group)
+            waiting += known.evidence[group].one_to_one
+    return reached
 
 
 def outgoing_views(prober: Prober, group: str, links: Sequence[Link]) -> list[ParamView]:
     """Write links down as outgoing views, after those that the group was listed with."""
-    listed = prober.layout[group]
+    listed, neurons = prober.layout[group], prober.neurons[group]
     known = {view.param for view in listed.outgoing}
-    views = [
-        link_view(prober, link, prober.neurons[group], listed.stacks) for link in links if link.view.param not in known
-    ]
+    views = [link_view(prober, link, neurons, listed.stacks) for link in links if link.view.param not in known]
     return [*listed.outgoing, *views]
 
 
 def link_view(prober: Prober, link: Link, neurons: int, stacks: int) -> ParamView:
     """Write down what a number of neurons feed as an outgoing view."""
-    size = prober.shapes[link.view.param][link.axis]
+    size = prober.size(link.where)
     order, feeds = fill_regular(link.feeds, link.undecided, neurons, size)
     return feeding_view(link.view, link.axis, order, feeds, size, stacks=stacks)

@@ -11,8 +11,6 @@ from neuroactivity.errors import LayoutError
 from neuroactivity.layout import Layout, NeuronGroup, ParamView
 from neuroactivity.layout.patterns import NEURON
 
-__all__ = ["MergedAxes", "merge", "split_views"]
-
 
 class MergedAxes(NamedTuple):
     """How discovery sees a parameter: several of its axes as one.

@@ -1,21 +1,15 @@
-"""Status ``through_norm``: one normalisation alone reads the group, whose neurons take part in its statistics."""
+"""Status ``through_norm``: normalisations alone read the group, whose neurons take part in their statistics."""
 
-from collections.abc import Iterable, Iterator
-
-from neuroactivity.discovery.claims import Claim, Known, name_some
+from neuroactivity.discovery.claims import Claim, Claims, Known, name_some
 from neuroactivity.discovery.direct import claim_proved
-from neuroactivity.discovery.heads import head_behind_norms
 from neuroactivity.discovery.links import drop_indirect, interpret, outgoing_views
 from neuroactivity.discovery.prober import Prober, probe_zero_mean
 from neuroactivity.discovery.proof import is_read_only_by
-from neuroactivity.layout.groups import ParamView
-
-__all__ = ["claim_through_norm", "read_norms"]
 
 _FEWEST = 4  # neurons, of which two are silenced and two made opposite
 
 
-def read_norms(prober: Prober, known: Known) -> Iterable[Claim]:
+def read(prober: Prober, known: Known) -> Claims:
     """Tie each group that is left to the normalisations that read it; nothing is claimed yet."""
     skipped = known.ambiguous.union(prober.scales)
     names = [name for name in known.open() if prober.neurons[name] >= _FEWEST and name not in skipped]
@@ -28,26 +22,19 @@ def read_norms(prober: Prober, known: Known) -> Iterable[Claim]:
     return ()
 
 
-def claim_through_norm(prober: Prober, known: Known) -> Iterator[Claim]:
+def claim(prober: Prober, known: Known) -> Claims:
     """Claim what normalisations read: exclusive if they mix no neurons (BatchNorm), so that it can be proved."""
-    behind = {name: _fed_by_norms(known, name) for name in known.open(known.examined)}
-    direct = {
-        name: drop_indirect(prober, known.evidence[name].links, known.evidence) for name in behind if behind[name]
-    }
+    norms = {name: known.evidence[name].norms for name in known.open(known.examined)}
+    proved = {name: [norm for norm in norms[name] if known.status(norm) == "exclusive"] for name in norms}
+    behind = {name: [view for norm in proved[name] for view in known.claims[norm].outgoing] for name in norms}
+    direct = {n: drop_indirect(prober, known.evidence[n].links, known.evidence) for n in norms if behind[n]}
     views = {name: [*outgoing_views(prober, name, direct[name]), *behind[name]] for name in direct}
     yield from claim_proved(prober, views)
-    for name in known.open(behind):
-        norms = known.evidence[name].norms
-        if not norms or not is_read_only_by(prober, name, norms):
-            continue
-        if all(known.status(norm) == "head" for norm in norms):
-            yield head_behind_norms(prober, name, norms)
-        else:
-            reason = f"takes part in the statistics of {name_some(norms)}"
-            yield Claim(prober.layout[name], "through_norm", reason, behind[name])
-
-
-def _fed_by_norms(known: Known, name: str) -> list[ParamView]:
-    """Return what a group's normalisations feed, of those for which it is proved."""
-    proved = [norm for norm in known.evidence[name].norms if known.status(norm) == "exclusive"]
-    return [view for norm in proved for view in known.claims[norm].outgoing]
+    for name in known.open(norms):
+        if norms[name] and is_read_only_by(prober, name, norms[name]):
+            if all(known.status(norm) == "head" for norm in norms[name]):
+                reason = f"feeds the output through {name_some(norms[name])}"
+                yield Claim(prober.layout[name], "head", reason)
+            else:
+                reason = f"takes part in the statistics of {name_some(norms[name])}"
+                yield Claim(prober.layout[name], "through_norm", reason, behind[name])

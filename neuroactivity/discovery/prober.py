@@ -6,23 +6,11 @@ from itertools import permutations
 from typing import TypeAlias
 
 from neuroactivity.arrays import Array, Arrays, asarray_like, magnitude_sum, namespace, to_list
-from neuroactivity.discovery.decoding import Axis, AxisReaders, decode
+from neuroactivity.discovery.decoding import Axis, AxisReaders, Chosen, decode
 from neuroactivity.errors import LayoutError
-from neuroactivity.layout import Layout
-from neuroactivity.layout.groups import ParamView
-from neuroactivity.layout.patterns import NEURON, STACK, BoundPattern, expand_mask, neuron_sums
+from neuroactivity.layout import BoundPattern, Layout, ParamView, Role
+from neuroactivity.layout.patterns import NEURON, STACK, expand_mask, neuron_sums
 from neuroactivity.wrapping import derive_key
-
-__all__ = [
-    "ROUNDING",
-    "SILENCING_BIASES",
-    "GradientFunction",
-    "Prober",
-    "choose_zero_mean",
-    "is_vector",
-    "probe_independent",
-    "probe_zero_mean",
-]
 
 SILENCING_BIASES = (0.0, -1e4, 1e4)
 """The biases that silence a neuron: with relu or tanh, with sigmoid or softplus, with log-sigmoid."""
@@ -34,11 +22,20 @@ _PROBES, _LEAST = 128, 32  # one neuron in four is silenced; a chance match has 
 _ZERO_MEAN_PROBES, _ZERO_MEAN_LEAST = 64, 22  # one neuron in two is silenced; odds of (1/2)^22 = 2e-7
 _ORDERS_OF_FOUR = list(permutations(range(4)))
 
-GradientFunction: TypeAlias = Callable[[dict[str, Array]], Mapping[str, Array | None]]
+Params: TypeAlias = dict[str, Array]
+"""Parameters by name."""
+
+Grads: TypeAlias = Mapping[str, Array | None]
+"""Gradients by parameter name; ``None`` where there is none."""
+
+GradientFunction: TypeAlias = Callable[[Params], Grads]
 """From parameters by name to the gradients of some scalar of the model's outputs, by name."""
 
-Chosen: TypeAlias = Mapping[str, frozenset[int]]
-"""Neurons by group name."""
+Entries: TypeAlias = tuple[Role, ParamView, BoundPattern]
+"""The entries of a parameter that belong to a group: their role, the view, its pattern bound to the shape."""
+
+Units: TypeAlias = Mapping[str, Sequence[str]]
+"""Groups of equal width that are silenced or cut off together, by the name of the unit."""
 
 
 class Prober:
@@ -51,10 +48,12 @@ class Prober:
         seed: Seed of the choice of neurons.
 
     Attributes:
+        gradients: The gradient function.
         shapes: The shape of each parameter.
         bound: Each group bound to these shapes.
         neurons: The number of neurons of each group.
         scales: For each group that is a normalisation's scale, its parameter.
+        made_by: For each group its incoming and unscored views, with their roles and bound patterns.
         owners: For each parameter that groups own, the groups to which it is incoming, each with its view.
     """
 
@@ -63,25 +62,28 @@ class Prober:
             raise LayoutError("draws: expected at least one parameter mapping, got none")
         for draw in draws:
             layout.validate(draw)
-        self.layout, self._grad_fn, self._draws, self._seed = layout, grad_fn, draws, seed
-        self.shapes = {name: tuple(value.shape) for name, value in draws[0].items()}
+        self.layout, self.gradients, self._draws, self._seed = layout, grad_fn, draws, seed
+        self.shapes: dict[str, tuple[int, ...]] = {name: tuple(value.shape) for name, value in draws[0].items()}
         self.bound = {name: group.bind(self.shapes) for name, group in layout.items()}
         self.neurons = {name: bound.shape[-1] for name, bound in self.bound.items()}
-        first = {name: group.incoming[0] for name, group in layout.items()}
-        self.scales = {name: view.param for name, view in first.items() if is_vector(view)}
+        self.scales = {name: group.incoming[0].param for name, group in layout.items() if is_vector(group.incoming[0])}
+        self.made_by: dict[str, list[Entries]] = {}
         self.owners: dict[str, list[tuple[str, ParamView]]] = {}
-        for name, group in layout.items():
-            for view in group.incoming:
-                self.owners.setdefault(view.param, []).append((name, view))
-            for view in group.unscored:
-                self.owners.setdefault(view.param, [])
-        self._live: dict[str, list[list[bool]]] = {}
+        for name, bound in self.bound.items():
+            self.made_by[name] = [entry for entry in bound.views if entry[0] != "outgoing"]
+            for role, view, _ in self.made_by[name]:
+                self.owners.setdefault(view.param, []).extend([(name, view)] if role == "incoming" else [])
+        self._live: dict[str, list[set[int]]] = {}
 
     def with_layout(self, layout: Layout) -> "Prober":
         """Return a prober for other groups of the same model."""
-        return Prober(layout, self._grad_fn, self._draws, seed=self._seed)
+        return Prober(layout, self.gradients, self._draws, seed=self._seed)
 
-    def draw(self, probe: int) -> dict[str, Array]:
+    def size(self, where: Axis) -> int:
+        """Return the size of an axis."""
+        return self.shapes[where[0]][where[1]]
+
+    def draw(self, probe: int) -> Params:
         """Return the parameters of a probe."""
         return dict(self._draws[probe % len(self._draws)])
 
@@ -89,69 +91,52 @@ class Prober:
         """Return a generator that depends on the seed and the purpose alone."""
         return random.Random(derive_key(self._seed, 0, "/".join(map(str, purpose))))
 
-    def gradients(self, params: dict[str, Array]) -> Mapping[str, Array | None]:
-        """Evaluate the gradient function."""
-        return self._grad_fn(params)
-
-    def silence(self, params: dict[str, Array], chosen: Chosen, bias: float = 0.0) -> None:
+    def silence(self, params: Params, chosen: Chosen, bias: float = 0.0) -> None:
         """Set the chosen neurons' incoming parameters to zero and their unscored ones to ``bias``."""
         for name, neurons in chosen.items():
-            views = [(view, bound, role) for role, view, bound in self.bound[name].views if role != "outgoing"]
-            entries = [(view, bound, bias if role == "unscored" else 0.0) for view, bound, role in views]
-            self._fill(params, name, neurons, entries)
+            for entries in self.made_by[name]:
+                self._fill(params, name, neurons, entries, bias if entries[0] == "unscored" else 0.0)
 
-    def cut(self, params: dict[str, Array], chosen: Chosen, outgoing: Mapping[str, Sequence[ParamView]]) -> None:
-        """Set the entries that the chosen neurons feed to zero."""
-        for name, neurons in chosen.items():
-            group, count = self.layout[name], self.neurons[name]
-            views = [(view, group.bind_view(view, self.shapes[view.param], count)) for view in outgoing.get(name, ())]
-            self._fill(params, name, neurons, [(view, bound, 0.0) for view, bound in views])
+    def cut(self, params: Params, name: str, neurons: frozenset[int], outgoing: Iterable[ParamView]) -> None:
+        """Set the entries that the chosen neurons of a group feed to zero."""
+        for view in outgoing:
+            bound = self.layout[name].bind_view(view, self.shapes[view.param], self.neurons[name])
+            self._fill(params, name, neurons, ("outgoing", view, bound), 0.0)
 
-    def zero(self, params: dict[str, Array], names: Iterable[str]) -> None:
+    def zero(self, params: Params, names: Iterable[str]) -> None:
         """Set whole parameters to zero."""
         params |= {name: namespace(params[name]).zeros_like(params[name]) for name in names}
 
-    def _fill(
-        self,
-        params: dict[str, Array],
-        name: str,
-        neurons: frozenset[int],
-        entries: Sequence[tuple[ParamView, BoundPattern, float]],
-    ) -> None:
-        """Set the entries of the chosen neurons in each view to a value."""
-        if not neurons or not entries:
-            return
-        like = params[entries[0][0].param]
-        chosen = tuple([neuron in neurons for neuron in range(self.neurons[name])])
-        mask = asarray_like(chosen, like=like, dtype=namespace(like).bool)
-        for view, bound, value in entries:
+    def _fill(self, params: Params, name: str, neurons: frozenset[int], entries: Entries, value: float) -> None:
+        """Set those of a group's entries that belong to the chosen neurons to a value."""
+        if neurons:
+            _, view, bound = entries
             old = params[view.param]
-            where = expand_mask(mask, old.shape, bound, view.owners)
-            params[view.param] = namespace(old).where(where, asarray_like(value, like=old, dtype=old.dtype), old)
+            xp = namespace(old)
+            chosen = asarray_like(tuple([i in neurons for i in range(self.neurons[name])]), like=old, dtype=xp.bool)
+            mask = expand_mask(chosen, old.shape, bound, view.owners)
+            params[view.param] = xp.where(mask, asarray_like(value, like=old, dtype=old.dtype), old)
 
-    def oppose(self, params: dict[str, Array], name: str, pairs: Iterable[tuple[int, int]]) -> None:
+    def oppose(self, params: Params, name: str, pairs: Iterable[tuple[int, int]]) -> None:
         """Make the second neuron of each pair the opposite of the first, so that the two add up to zero.
 
         A scale multiplies what differs from neuron to neuron, so it is set to zero and leaves the opposite shifts.
         """
-        source, sign = list(range(self.neurons[name])), [1] * self.neurons[name]
-        for first, second in pairs:
-            source[second], sign[second] = first, -1
-        for role, view, bound in self.bound[name].views:
+        opposite = {second: first for first, second in pairs}
+        source = tuple([opposite.get(neuron, neuron) for neuron in range(self.neurons[name])])
+        negative = tuple([neuron in opposite for neuron in range(self.neurons[name])])
+        for role, view, bound in self.made_by[name]:
             if role == "incoming" and is_vector(view) and view.owners is None:
                 self.zero(params, [view.param])
-            elif role != "outgoing" and view.owners is None:
-                old, axis = params[view.param], bound.names.index(NEURON)
-                xp = namespace(old)
-                order = asarray_like(tuple(source), like=old, dtype=xp.int32)
-                signs = xp.astype(asarray_like(tuple(sign), like=old, dtype=xp.int32), old.dtype)
-                signs = xp.reshape(signs, tuple([-1 if i == axis else 1 for i in range(len(bound.sizes))]))
-                rows = xp.take(xp.reshape(old, bound.sizes), order, axis=axis)
-                params[view.param] = xp.reshape(rows * signs, tuple(old.shape))
+            elif view.owners is None:
+                old = params[view.param]
+                xp, shape = namespace(old), tuple(old.shape)
+                order = asarray_like(source, like=old, dtype=xp.int32)
+                rows = xp.take(xp.reshape(old, bound.sizes), order, axis=bound.names.index(NEURON))
+                mask = expand_mask(asarray_like(negative, like=old, dtype=xp.bool), shape, bound, None)
+                params[view.param] = xp.where(mask, -xp.reshape(rows, shape), xp.reshape(rows, shape))
 
-    def live_axes(
-        self, grads: Mapping[str, Array | None], params: Iterable[str], *, noise: float = 0.0
-    ) -> dict[Axis, list[bool]]:
+    def live_axes(self, grads: Grads, params: Iterable[str], *, noise: float = 0.0) -> dict[Axis, list[bool]]:
         """For each position along each axis: is any gradient there above ``noise`` times the parameter's largest?"""
         live: dict[Axis, list[bool]] = {}
         for param in params:
@@ -160,31 +145,29 @@ class Prober:
                 continue
             if noise:
                 xp = namespace(gradient)
-                gradient = xp.abs(gradient) > noise * xp.max(xp.abs(gradient))
-                gradient = xp.astype(gradient, xp.float32)
-            for axis in range(len(gradient.shape)):
-                rest = tuple(i for i in range(len(gradient.shape)) if i != axis)
+                gradient = xp.astype(xp.abs(gradient) > noise * xp.max(xp.abs(gradient)), xp.float32)
+            axes = range(len(gradient.shape))
+            for axis in axes:
+                rest = tuple(i for i in axes if i != axis)
                 live[param, axis] = to_list(magnitude_sum(gradient, rest) != 0)
         return live
 
-    def live_neurons(self, grads: Mapping[str, Array | None], name: str) -> list[bool]:
-        """For each neuron of a group: is any gradient of its incoming or unscored parameters nonzero?"""
-        views = [(view, bound) for role, view, bound in self.bound[name].views if role != "outgoing"]
-        live = [self.live_entries(grads, name, view, bound) for view, bound in views]
-        return [any(alive) for alive in zip(*live, strict=True)]
+    def live_neurons(self, grads: Grads, name: str) -> set[int]:
+        """Return the neurons of a group with a nonzero gradient in any incoming or unscored parameter."""
+        return set().union(*[self.live_entries(grads, name, entries) for entries in self.made_by[name]])
 
-    def live_entries(
-        self, grads: Mapping[str, Array | None], name: str, view: ParamView, bound: BoundPattern
-    ) -> list[bool]:
-        """For each neuron of a group: is any gradient of its entries in one view nonzero?"""
+    def live_entries(self, grads: Grads, name: str, entries: Entries) -> set[int]:
+        """Return the neurons of a group with a nonzero gradient in its entries of one parameter."""
+        _, view, bound = entries
         gradient = grads.get(view.param)
         if gradient is None:
-            return [False] * self.neurons[name]
+            return set()
         sums, _ = neuron_sums(gradient, bound, view.owners, self.neurons[name])
-        return to_list(sums > 0 if sums.ndim == 1 else namespace(sums).any(sums > 0, axis=0))
+        alive = to_list(sums > 0 if sums.ndim == 1 else namespace(sums).any(sums > 0, axis=0))
+        return {neuron for neuron, is_alive in enumerate(alive) if is_alive}
 
-    def live_by_draw(self, name: str) -> list[list[bool]]:
-        """For each draw and neuron of a group: is there a gradient when nothing is silenced or cut?"""
+    def live_by_draw(self, name: str) -> list[set[int]]:
+        """Return for each draw the neurons of a group that have a gradient when nothing is silenced or cut."""
         if not self._live:
             self._live = {group: [] for group in self.layout}
             for probe in range(len(self._draws)):
@@ -193,12 +176,12 @@ class Prober:
                     by_draw.append(self.live_neurons(grads, group))
         return self._live[name]
 
-    def ever_live(self, name: str) -> list[bool]:
-        """For each neuron of a group: has it a gradient in any draw, when nothing is silenced or cut?"""
-        return [any(draws) for draws in zip(*self.live_by_draw(name), strict=True)]
+    def ever_live(self, name: str) -> set[int]:
+        """Return the neurons of a group that have a gradient in any draw, when nothing is silenced or cut."""
+        return set().union(*self.live_by_draw(name))
 
 
-def probe_independent(prober: Prober, units: Mapping[str, Sequence[str]], bias: float) -> dict[Axis, AxisReaders]:
+def probe_independent(prober: Prober, units: Units, bias: float) -> dict[Axis, AxisReaders]:
     """Silence a random quarter of each unit, independently of the others, and decode what each axis reads.
 
     Args:
@@ -220,7 +203,7 @@ def probe_independent(prober: Prober, units: Mapping[str, Sequence[str]], bias: 
     return decode(silenced, live, _widths(prober, units), least=_LEAST)
 
 
-def probe_zero_mean(prober: Prober, units: Mapping[str, Sequence[str]]) -> dict[Axis, AxisReaders]:
+def probe_zero_mean(prober: Prober, units: Units) -> dict[Axis, AxisReaders]:
     """Silence half of each unit and make the rest opposite in pairs, and decode what the normalisations read.
 
     A normalisation subtracts the mean, so a silent neuron is not silent behind it, unless the mean is zero. In every
@@ -253,7 +236,7 @@ def choose_zero_mean(prober: Prober, count: int, *purpose: object) -> tuple[froz
     return frozenset(silent), pairs
 
 
-def _widths(prober: Prober, units: Mapping[str, Sequence[str]]) -> dict[str, int]:
+def _widths(prober: Prober, units: Units) -> dict[str, int]:
     return {unit: prober.neurons[names[0]] for unit, names in units.items()}
 
 

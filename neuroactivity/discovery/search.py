@@ -1,34 +1,17 @@
 """Find what every neuron group feeds: a loop over stages, from the plain cases to those that cannot be proved."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import TypeAlias
 
 from neuroactivity.arrays import Arrays
-from neuroactivity.discovery.claims import Claim, Known
-from neuroactivity.discovery.direct import claim_exclusive, read_independent
-from neuroactivity.discovery.fused import claim_fused_projections
-from neuroactivity.discovery.heads import claim_heads
-from neuroactivity.discovery.links import Evidence
-from neuroactivity.discovery.norms import claim_through_norm, read_norms
-from neuroactivity.discovery.partners import claim_partners, partners_of
+from neuroactivity.discovery import direct, fused, heads, norms, partners, residual, unproved
+from neuroactivity.discovery.claims import Known
 from neuroactivity.discovery.prober import SILENCING_BIASES, GradientFunction, Prober
-from neuroactivity.discovery.residual import claim_shared
-from neuroactivity.discovery.unproved import claim_unproved
-from neuroactivity.layout import Layout
+from neuroactivity.layout import Layout, NeuronGroup
 
-__all__ = ["discover_outgoing"]
-
-Stage: TypeAlias = Callable[[Prober, Known], Iterable[Claim]]
-"""From the prober and what is known so far to claims; a stage that reads evidence makes none."""
-
-_CONCLUDE: tuple[Stage, ...] = (claim_exclusive, claim_through_norm, claim_partners)
-_STAGES: tuple[Stage, ...] = (
-    *(read_independent, *_CONCLUDE),
-    claim_fused_projections,
-    *(read_norms, *_CONCLUDE),
-    claim_shared,
-)
+# A stage is a function from the prober and what is known so far to claims. ``read`` stages probe and write evidence.
+_CONCLUDE = (direct.claim, norms.claim, partners.claim)
+_STAGES = (direct.read, *_CONCLUDE, fused.claim, norms.read, *_CONCLUDE, residual.claim)
 
 
 def discover_outgoing(layout: Layout, grad_fn: GradientFunction, draws: Sequence[Arrays], *, seed: int = 0) -> Layout:
@@ -72,32 +55,19 @@ def discover_outgoing(layout: Layout, grad_fn: GradientFunction, draws: Sequence
         >>> na.discover_outgoing(na.Layout(groups), grad_fn, draws)["a"].status
         'exclusive'
     """
-    prober = Prober(layout, grad_fn, draws, seed=seed)
-    known = Known(layout, {name: Evidence() for name in layout})
-    known.accept(claim_heads(prober, known))
+    prober, known = Prober(layout, grad_fn, draws, seed=seed), Known(layout)
+    known.accept(heads.claim(prober, known))
     for bias in SILENCING_BIASES:
         known.bias = bias
         for stage in _STAGES:
             known.accept(stage(prober, known))
-    known.accept(claim_unproved(prober, known))
-    return _to_layout(known)
+    known.accept(unproved.claim(prober, known))
+    return Layout([_to_group(known, name) for name in layout])
 
 
-def _to_layout(known: Known) -> Layout:
-    """Write the claims into the groups."""
-    groups = []
-    for name in known.layout:
-        group, status, reason, outgoing = known.claims[name]
-        partners = tuple([partner for partner in known.layout if partner in partners_of(known, name)])
-        resettable = group.resettable and status not in ("head", "unproved")
-        groups.append(
-            replace(
-                group,
-                outgoing=tuple(outgoing),
-                partners=partners,
-                resettable=resettable,
-                status=status,
-                reason=reason,
-            )
-        )
-    return Layout(groups)
+def _to_group(known: Known, name: str) -> NeuronGroup:
+    """Write a claim into the group."""
+    group, status, reason, outgoing = known.claims[name]
+    partners = tuple([partner for partner in known.layout if partner in known.partners(name)])
+    group = replace(group, outgoing=tuple(outgoing), partners=partners, status=status, reason=reason)
+    return replace(group, resettable=group.resettable and status not in ("head", "unproved"))

@@ -1,18 +1,16 @@
 """Status ``unproved``: nothing could be claimed. No outgoing entry is guessed, and the group is not resettable."""
 
-from collections.abc import Iterator
-
-from neuroactivity.discovery.claims import Claim, Known
+from neuroactivity.discovery.claims import Claim, Claims, Known
 from neuroactivity.discovery.prober import Prober
 
-__all__ = ["claim_unproved"]
+NO_GRADIENT = "no gradient reaches it"
 
 
-def claim_unproved(prober: Prober, known: Known) -> Iterator[Claim]:
+def claim(prober: Prober, known: Known) -> Claims:
     """Say of each group that is left why, and withdraw claims that a view cannot express."""
     for name in known.open():
-        if not any(prober.ever_live(name)):
-            reason = "no gradient reaches it"
+        if not prober.ever_live(name):
+            reason = NO_GRADIENT
         elif name in known.ambiguous:
             reason = "without biases what reads it cannot be told"
         elif known.evidence[name].links:

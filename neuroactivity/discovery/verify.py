@@ -6,8 +6,6 @@ from neuroactivity.discovery.prober import SILENCING_BIASES, GradientFunction, P
 from neuroactivity.errors import LayoutError
 from neuroactivity.layout import Layout
 
-__all__ = ["verify_layout"]
-
 _PROBES = 8
 _NAMED = 6
 _NOT_CHECKED: tuple[Status, ...] = ("through_norm", "shared")
@@ -67,8 +65,8 @@ def _live_while_silent(prober: Prober, name: str, bias: float) -> dict[str, set[
         grads = prober.gradients(params)
         for role, view, bound in prober.bound[name].views:
             if role == "outgoing":
-                alive = prober.live_entries(grads, name, view, bound)
-                live.setdefault(view.param, set()).update(i for i in chosen if alive[i])
+                alive = prober.live_entries(grads, name, (role, view, bound))
+                live.setdefault(view.param, set()).update(chosen & alive)
     return {param: neurons for param, neurons in live.items() if neurons}
 
 
@@ -78,9 +76,8 @@ def _feeds_others(prober: Prober, name: str) -> list[str]:
     for probe in range(_PROBES):
         chosen = _half(prober, name, probe)
         params = prober.draw(probe)
-        prober.cut(params, {name: chosen}, {name: prober.layout[name].outgoing})
-        alive = prober.live_neurons(prober.gradients(params), name)
-        live |= {i for i in chosen if alive[i]}
+        prober.cut(params, name, chosen, prober.layout[name].outgoing)
+        live |= chosen & prober.live_neurons(prober.gradients(params), name)
     outgoing = ", ".join(repr(view.param) for view in prober.layout[name].outgoing)
     return [f"group {name!r}: neurons feed more than {outgoing}: {_name(live)}"] if live else []
 
