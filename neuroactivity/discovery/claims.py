@@ -1,7 +1,7 @@
 """The words of a search: what the probes say of a group (:class:`Evidence`) and what is claimed of it."""
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple, TypeAlias
 
@@ -18,7 +18,7 @@ class Claim(NamedTuple):
     group: NeuronGroup
     status: Status
     reason: str
-    outgoing: Iterable[ParamView] = ()
+    outgoing: Sequence[ParamView] = ()
 
 
 Claims: TypeAlias = Iterable[Claim]

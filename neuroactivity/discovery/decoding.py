@@ -66,11 +66,11 @@ def decode(
         AxisReaders(candidates={'a': {0: (1,)}}, undecided=frozenset({2}))
     """
     sources = [(unit, neuron) for unit, count in neurons.items() for neuron in range(count)]
-    number = {source: bit for bit, source in enumerate(sources)}
+    bit = {source: position for position, source in enumerate(sources)}
     silent = [[(unit, neuron) for unit, members in chosen.items() for neuron in members] for chosen in silenced]
     times = Counter(source for probe in silent for source in probe)
-    testable = sum(1 << number[source] for source in sources if times[source] >= _TIMES_SILENCED)
-    active = [testable & ~sum(1 << number[source] for source in probe) for probe in silent]
+    testable = sum(1 << bit[source] for source in sources if times[source] >= _TIMES_SILENCED)
+    active = [testable & ~sum(1 << bit[source] for source in probe) for probe in silent]
     axes = [axis for axis in live[0] if all(axis in probe for probe in live)]
     return {axis: _decode_axis([probe[axis] for probe in live], active, sources, least) for axis in axes}
 
@@ -78,10 +78,18 @@ def decode(
 def _decode_axis(
     live: Sequence[Sequence[bool]], active: Sequence[int], sources: Sequence[tuple[str, int]], least: int
 ) -> AxisReaders:
-    """Decode one axis; ``active`` has the neurons that were not silenced in each probe, as the bits of a number.
+    """Decode one axis.
+
+    Args:
+        live: For each probe which positions had a gradient.
+        active: For each probe the sources that were not silenced: bit ``i`` of a number stands for source ``i``, so
+            that sets of thousands of neurons intersect in one operation.
+        sources: The unit and the neuron that each bit stands for.
+        least: In how many probes a position must have had a gradient, to be decided.
 
     Example:
-        In the first probe neurons 0 and 2 were active, in the second 1 and 2.
+        In the first probe sources 0 and 2 were active, in the second 1 and 2. Position 0 was live in the first alone,
+        so sources 0 and 2 explain it; position 1 was live in both, which source 2 alone explains.
 
         >>> _decode_axis([[True, True], [False, True]], [0b101, 0b110], [("a", 0), ("a", 1), ("b", 0)], least=1)
         AxisReaders(candidates={'a': {0: (0,)}, 'b': {0: (0,), 1: (0,)}}, undecided=frozenset())
@@ -95,21 +103,21 @@ def _decode_axis(
         for bit in _bits(reduce(and_, compress(active, alive))):
             unit, neuron = sources[bit]
             candidates.setdefault(unit, {}).setdefault(position, []).append(neuron)
-    by_unit = {unit: {p: tuple(found) for p, found in positions.items()} for unit, positions in candidates.items()}
+    by_unit = {unit: {p: tuple(several) for p, several in positions.items()} for unit, positions in candidates.items()}
     return AxisReaders(by_unit, frozenset(undecided))
 
 
-def _bits(number: int) -> Iterator[int]:
-    """Yield the bits that are set.
+def _bits(members: int) -> Iterator[int]:
+    """Yield the bits that are set in a number.
 
     Example:
         >>> list(_bits(0b1010))
         [1, 3]
     """
-    while number:
-        lowest = number & -number
+    while members:
+        lowest = members & -members
         yield lowest.bit_length() - 1
-        number ^= lowest
+        members ^= lowest
 
 
 def fill_regular(feeds: Feeds, undecided: frozenset[int], neurons: int, size: int) -> tuple[str, Feeds]:
@@ -146,7 +154,7 @@ def _regular_maps(feeds: Feeds, neurons: int, size: int) -> Iterator[tuple[str, 
         yield "(hw neuron)", {p: p % neurons for p in range(size)}
     position, neuron = next(iter(feeds.items()))
     for step in (1, -1):
-        yield "", {position + step * (other - neuron): other for other in range(neurons)}
+        yield "", {position + step * (n - neuron): n for n in range(neurons)}
 
 
 def feeding_view(view: ParamView, axis: int, order: str, feeds: Feeds, size: int, *, stacks: int) -> ParamView:

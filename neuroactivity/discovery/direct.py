@@ -24,11 +24,15 @@ def read(prober: Prober, known: Known) -> Claims:
 
 
 def claim(prober: Prober, known: Known) -> Claims:
-    """Prove what was read: first that the neurons feed what they feed directly, then that they feed all of it."""
+    """Prove what was read.
+
+    At first without what may be fed only by way of a group that falls silent with the neurons, for want of a bias, then
+    with it. What cannot be proved stays open.
+    """
     links.drop_ambiguous_links(prober, known)
     read_by = {name: known.evidence[name].links for name in known.examined if known.evidence[name].links}
-    direct = {name: links.drop_indirect(prober, found, known.evidence) for name, found in read_by.items()}
-    narrow = {name: links.outgoing_views(prober, name, found) for name, found in direct.items() if found}
+    direct = {name: links.drop_indirect(prober, read_by[name], known.evidence) for name in read_by}
+    narrow = {name: links.outgoing_views(prober, name, direct[name]) for name in direct if direct[name]}
     yield from claim_proved(prober, narrow)
     rest = [name for name in known.open(read_by) if read_by[name] != direct[name]]
     yield from claim_proved(prober, {name: links.outgoing_views(prober, name, read_by[name]) for name in rest})

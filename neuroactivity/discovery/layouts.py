@@ -6,12 +6,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal, TypeAlias
 
-from neuroactivity.arrays import Array, Arrays, namespace
-from neuroactivity.discovery.merging import MergedAxes, merge, split_views
+from neuroactivity.arrays import Array, Arrays, check_like, namespace
+from neuroactivity.discovery.merging import MergedAxes, reshape, split_views
 from neuroactivity.discovery.prober import GradientFunction, is_vector
 from neuroactivity.discovery.search import discover_outgoing
 from neuroactivity.discovery.unproved import NO_GRADIENT
-from neuroactivity.errors import ActivityWarning, LayoutError, check_choice
+from neuroactivity.errors import ActivityWarning, check_choice
 from neuroactivity.layout import Layout, NeuronGroup
 from neuroactivity.wrapping import derive_key
 
@@ -66,26 +66,27 @@ def discover_layout(
         ValueError: If ``shared`` is neither of the two.
     """
     check_choice("shared", shared, ("incoming", "skip"))
-    merged, shapes = merged or {}, {name: tuple(value.shape) for name, value in params.items()}
+    listed, merged = Layout(groups), merged or {}
+    shapes = {name: tuple(value.shape) for name, value in params.items() if name in merged}
+    merged_shapes = {name: axes.shape for name, axes in merged.items()}
 
-    def merged_gradients(values: dict[str, Array]) -> Mapping[str, Array | None]:
-        grads = grad_fn({name: namespace(value).reshape(value, shapes[name]) for name, value in values.items()})
-        return {name: None if value is None else merge(value, merged.get(name)) for name, value in grads.items()}
+    def merged_gradients(values: dict[str, Array]) -> dict[str, Array | None]:
+        return reshape(grad_fn(reshape(values, shapes)), merged_shapes)
 
-    listed, seen = Layout(groups), {name: merge(value, merged.get(name)) for name, value in params.items()}
-    draws = [sample_params(seen, listed, normal, number=number, seed=seed) for number in range(_DRAWS)]
-    found = discover_outgoing(listed, merged_gradients if merged else grad_fn, draws, seed=seed)
-    unreached = ", ".join([name for name, group in found.items() if group.reason == NO_GRADIENT])
+    seen = reshape(params, merged_shapes)
+    draws = [sample_params(seen, listed, normal, draw=draw, seed=seed) for draw in range(_DRAWS)]
+    layout = discover_outgoing(listed, merged_gradients if merged else grad_fn, draws, seed=seed)
+    unreached = ", ".join([name for name, group in layout.items() if group.reason == NO_GRADIENT])
     if unreached:
         unknown = "if another method uses them, what they read is unknown, and the layout may be wrong"
         message = f"no gradient reaches {unreached} from what the model returns; {unknown}"
         warnings.warn(message, ActivityWarning, stacklevel=3)
     if shared == "skip":
-        found = Layout([replace(g, resettable=g.resettable and g.status != "shared") for g in found.values()])
-    return split_views(found, groups, merged) if merged else found
+        layout = Layout([replace(g, resettable=g.resettable and g.status != "shared") for g in layout.values()])
+    return split_views(layout, groups, merged) if merged else layout
 
 
-def sample_params(params: Arrays, layout: Layout, normal: Normal, *, number: int, seed: int) -> dict[str, Array]:
+def sample_params(params: Arrays, layout: Layout, normal: Normal, *, draw: int, seed: int) -> dict[str, Array]:
     """Draw parameters with which few neurons are dead by chance.
 
     Weights are normal with a variance of one over the number of entries a neuron, biases and shifts near one, scales of
@@ -94,9 +95,8 @@ def sample_params(params: Arrays, layout: Layout, normal: Normal, *, number: int
     drawn: dict[str, Array] = {}
     kinds = _kinds(params, layout)
     for name, old in params.items():
-        xp, noise = namespace(old), normal(old, derive_key(seed, number, name))
-        if noise.shape != old.shape or noise.dtype != old.dtype:
-            raise LayoutError(f"parameter {name!r}: expected noise like it, got {noise.dtype} of shape {noise.shape}")
+        xp, noise = namespace(old), normal(old, derive_key(seed, draw, name))
+        check_like(noise, old, f"noise for parameter {name!r}")
         match kinds.get(name):
             case "scale":
                 drawn[name] = xp.sign(noise) * (0.5 + 0.5 * xp.tanh(xp.abs(noise)))

@@ -121,7 +121,7 @@ def drop_mutual_links(prober: Prober, known: Known) -> None:
     """Of two groups that make each other vanish one to one, only a bias tells which one reads the other."""
     links = {name: known.evidence[name].links for name in known.examined}
     mutual = []
-    for name, link in [(name, link) for name, found in links.items() for link in found if link.one_to_one_with]:
+    for name, link in [(name, link) for name, of_group in links.items() for link in of_group if link.one_to_one_with]:
         reader = link.one_to_one_with
         if name in known.evidence[reader].one_to_one and not prober.layout[reader].unscored:
             mutual.append((name, link))

@@ -5,6 +5,7 @@ from neuroactivity.discovery.direct import claim_proved
 from neuroactivity.discovery.links import drop_indirect, interpret, outgoing_views
 from neuroactivity.discovery.prober import Prober, probe_zero_mean
 from neuroactivity.discovery.proof import is_read_only_by
+from neuroactivity.layout import ParamView
 
 _FEWEST = 4  # neurons, of which two are silenced and two made opposite
 
@@ -24,17 +25,23 @@ def read(prober: Prober, known: Known) -> Claims:
 
 def claim(prober: Prober, known: Known) -> Claims:
     """Claim what normalisations read: exclusive if they mix no neurons (BatchNorm), so that it can be proved."""
-    norms = {name: known.evidence[name].norms for name in known.open(known.examined)}
-    proved = {name: [norm for norm in norms[name] if known.status(norm) == "exclusive"] for name in norms}
-    behind = {name: [view for norm in proved[name] for view in known.claims[norm].outgoing] for name in norms}
-    direct = {n: drop_indirect(prober, known.evidence[n].links, known.evidence) for n in norms if behind[n]}
-    views = {name: [*outgoing_views(prober, name, direct[name]), *behind[name]] for name in direct}
+    behind = {name: _fed_by_norms(known, name) for name in known.open(known.examined)}
+    views = {}
+    for name in [name for name in behind if behind[name]]:
+        direct = drop_indirect(prober, known.evidence[name].links, known.evidence)
+        views[name] = [*outgoing_views(prober, name, direct), *behind[name]]
     yield from claim_proved(prober, views)
-    for name in known.open(norms):
-        if norms[name] and is_read_only_by(prober, name, norms[name]):
-            if all(known.status(norm) == "head" for norm in norms[name]):
-                reason = f"feeds the output through {name_some(norms[name])}"
-                yield Claim(prober.layout[name], "head", reason)
+    for name in known.open(behind):
+        norms = known.evidence[name].norms
+        if norms and is_read_only_by(prober, name, norms):
+            if all(known.status(norm) == "head" for norm in norms):
+                yield Claim(prober.layout[name], "head", f"feeds the output through {name_some(norms)}")
             else:
-                reason = f"takes part in the statistics of {name_some(norms[name])}"
+                reason = f"takes part in the statistics of {name_some(norms)}"
                 yield Claim(prober.layout[name], "through_norm", reason, behind[name])
+
+
+def _fed_by_norms(known: Known, name: str) -> list[ParamView]:
+    """Return what a group's normalisations feed, of those for which it is proved."""
+    proved = [norm for norm in known.evidence[name].norms if known.status(norm) == "exclusive"]
+    return [view for norm in proved for view in known.claims[norm].outgoing]

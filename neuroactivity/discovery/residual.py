@@ -10,7 +10,11 @@ from neuroactivity.discovery.proof import is_read_only_by, prove
 
 
 def claim(prober: Prober, known: Known) -> Claims:
-    """Silence the groups that are left jointly, by equal width, as long as that tells anything."""
+    """Silence the groups that are left jointly, by equal width, as long as that tells anything.
+
+    What reads one of several summands keeps its gradient when that one alone is silent, so only joint silence shows it.
+    The streams of one width are then told apart by the readers of each group.
+    """
     while units := _left_by_width(prober, known):
         before = known.open()
         independent = probe_independent(prober, units, known.bias)

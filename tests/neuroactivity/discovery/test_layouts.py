@@ -30,11 +30,11 @@ def test_a_rule_is_not_asked_for_parameters_that_it_has_taken():
     assert groups_by_rule(None, params) == []
 
 
-def test_sampled_parameters_keep_shape_and_dtype_and_differ_by_number_and_seed():
+def test_sampled_parameters_keep_shape_and_dtype_and_differ_by_draw_and_seed():
     params = draws(Chain.sizes, count=1)[0]
     first, again, second, seeded = (
-        sample_params(params, na.Layout(LISTED), normal, number=number, seed=seed)
-        for number, seed in ((0, 0), (0, 0), (1, 0), (0, 1))
+        sample_params(params, na.Layout(LISTED), normal, draw=draw, seed=seed)
+        for draw, seed in ((0, 0), (0, 0), (1, 0), (0, 1))
     )
     for name, old in params.items():
         assert (first[name].shape, first[name].dtype) == (old.shape, old.dtype)
@@ -51,7 +51,7 @@ def test_sampled_parameters_are_of_the_kind_of_their_group():
         "free": np.full(400, 7, "float32"),
     }
     groups = [na.dense("d", weight=("w", "neuron in"), bias="b"), na.norm("n", scale="scale")]
-    drawn = sample_params(params, na.Layout(groups), normal, number=0, seed=0)
+    drawn = sample_params(params, na.Layout(groups), normal, draw=0, seed=0)
     assert drawn["w"].std() == pytest.approx(1 / 5, rel=0.1)  # one over the root of its entries
     assert drawn["b"].mean() == pytest.approx(1, abs=0.02)
     assert np.all(np.abs(drawn["scale"]) >= 0.5)
@@ -62,8 +62,8 @@ def test_sampled_parameters_are_of_the_kind_of_their_group():
 
 def test_normal_numbers_that_are_not_like_the_parameter_are_refused():
     params = draws(Chain.sizes, count=1)[0]
-    with pytest.raises(na.LayoutError, match=r"parameter 'a\.weight': expected noise like it, got float64"):
-        sample_params(params, na.Layout(LISTED), lambda like, key: np.ones(like.shape), number=0, seed=0)
+    with pytest.raises(na.LayoutError, match=r"noise for parameter 'a\.weight': expected .* float32, got .* float64"):
+        sample_params(params, na.Layout(LISTED), lambda like, key: np.ones(like.shape), draw=0, seed=0)
 
 
 def test_an_unknown_policy_for_shared_groups_is_refused():
