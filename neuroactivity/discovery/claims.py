@@ -83,6 +83,15 @@ class Known:
         readers: What each axis reads, from the last probes that silenced every group independently.
         examined: The groups whose evidence the last probes have renewed.
         ambiguous: Groups of which it cannot be told what reads them, for want of biases.
+
+    Example:
+        >>> import neuroactivity as na
+        >>> known = Known(na.Layout([na.dense(name, weight=(f"{name}.weight", "neuron in")) for name in ("q", "k")]))
+        >>> known.evidence["q"].gates.add("k")
+        >>> known.evidence["k"].gates.add("q")
+        >>> known.accept([Claim(known.layout["q"], "partner", "multiplies k")])
+        >>> known.open(), known.status("q"), known.partners("q")
+        (['k'], 'partner', {'k'})
     """
 
     layout: Layout

@@ -1,4 +1,7 @@
-"""Status ``exclusive``: it is proved that the group's neurons feed the outgoing entries and nothing else."""
+"""Status ``exclusive``: it is proved that the group's neurons feed the outgoing entries and nothing else.
+
+For example ``fc1`` in ``fc2(relu(fc1(x)))``, which feeds the columns of ``fc2``.
+"""
 
 from collections.abc import Mapping, Sequence
 

@@ -1,4 +1,8 @@
-"""Status ``exclusive`` for fused projections: a layer that computes several things at once has coarser neurons."""
+"""Status ``exclusive`` for fused projections: a layer that computes several things at once has coarser neurons.
+
+For example the projection of a gated linear unit, whose second half gates the first: neuron ``i`` has the rows
+``i`` and ``width + i``.
+"""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace

@@ -10,7 +10,7 @@ _PROBES = 4
 
 
 def claim(prober: Prober, known: Known) -> Claims:
-    """With all weights zero, those of no group too, only what feeds the output still has a gradient."""
+    """Claim what keeps a gradient with all weights at zero, those of no group too: its biases feed the output."""
     weights = {view.param for group in prober.layout.values() for view in group.incoming}
     weights |= {name for name, shape in prober.shapes.items() if len(shape) > 1 and name not in prober.owners}
     for probe in range(_PROBES):

@@ -59,7 +59,11 @@ def _vanishes_whole(prober: Prober, owner: str, unit: str, axes: Mapping[Axis, A
 
 
 def drop_indirect(prober: Prober, links: Sequence[Link], evidence: Mapping[str, Evidence]) -> list[Link]:
-    """Leave out what is fed only by way of a group that falls silent with the neurons, for want of a bias."""
+    """Leave out what is fed only by way of a group that falls silent with the neurons, for want of a bias.
+
+    If a depthwise convolution without biases reads a group, and a dense layer reads the convolution, then silence makes
+    entries of both vanish, but the group feeds the convolution alone.
+    """
     direct = []
     for link in links:
         feeds = dict(link.feeds)

@@ -1,4 +1,9 @@
-"""Status ``through_norm``: normalisations alone read the group, whose neurons take part in their statistics."""
+"""Status ``through_norm``: normalisations alone read the group, whose neurons take part in their statistics.
+
+For example ``fc1`` in ``fc2(relu(norm(fc1(x))))`` with a LayerNorm. A reset of its neurons sets to zero the
+entries that the normalisation's neurons feed. With a BatchNorm, which mixes no neurons, it can be proved that they feed
+nothing else, so the group is ``exclusive``.
+"""
 
 from neuroactivity.discovery.claims import Claim, Claims, Known, name_some
 from neuroactivity.discovery.direct import claim_proved

@@ -1,4 +1,8 @@
-"""Status ``partner``: the neurons multiply those of another group and feed nothing else, as queries and keys."""
+"""Status ``partner``: the neurons multiply those of another group and feed nothing else.
+
+For example the query and the key of attention. A group that is gated and then read, as in ``fc2(fc1(x) * gate(x))``,
+is ``exclusive``; its partners are recorded beside.
+"""
 
 from neuroactivity.discovery.claims import Claim, Claims, Known, name_some
 from neuroactivity.discovery.prober import Prober

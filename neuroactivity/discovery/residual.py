@@ -1,4 +1,7 @@
-"""Status ``shared``: the group is read only together with others of its width, as in a residual stream."""
+"""Status ``shared``: the group is read only together with others of its width, as in a residual stream.
+
+For example ``embed`` and ``block`` in ``x = embed(obs)``, ``x = x + block(x)``, ``head(x)``.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace

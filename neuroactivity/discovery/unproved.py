@@ -1,4 +1,7 @@
-"""Status ``unproved``: nothing could be claimed. No outgoing entry is guessed, and the group is not resettable."""
+"""Status ``unproved``: nothing could be claimed. No outgoing entry is guessed, and the group is not resettable.
+
+For example a layer without a bias in front of a sigmoid, which no value of its weights silences.
+"""
 
 from neuroactivity.discovery.claims import Claim, Claims, Known
 from neuroactivity.discovery.prober import Prober
