@@ -1,8 +1,50 @@
-"""Find out what every neuron group feeds by probing a gradient function, without reading a graph."""
+"""Find out what every neuron group feeds, by probing the model's gradient function; no graph is read.
 
-from neuroactivity.discovery.find import Rule, SharedNeurons, discover_layout, groups_by_rule
+**The pipeline.** An adapter lists the groups; :mod:`.layouts` samples parameters and starts the search, :mod:`.search`,
+which is a loop over stages: functions from the prober and what is known so far to claims. A group that is claimed is
+left alone. Each status has its file:
+
+1. :mod:`.heads`: ``head``, feeds the output;
+2. for each silencing bias, with neurons silenced independently:
+   :mod:`.direct`: ``exclusive``, proved to feed its outgoing entries and nothing else,
+   :mod:`.norms`: ``through_norm``, read by normalisations alone, or ``head`` if these are heads,
+   :mod:`.partners`: ``partner``, multiplied with another group and read by nothing else,
+   :mod:`.fused`: ``exclusive`` in coarser neurons, as in a fused gate or a fused query, key and value,
+   the first three once more, with probes that a normalisation lets through, and jointly
+   :mod:`.residual`: ``shared``, read only together with other groups;
+3. :mod:`.unproved`: ``unproved``, the rest, with the reason.
+
+Below them: :mod:`.prober` (silence, cut, see which gradients vanish), :mod:`.decoding` (from series of probes to who
+feeds which position), :mod:`.links` (what that means for a group), :mod:`.proof`, :mod:`.claims` (what is known).
+Beside them: :mod:`.verify` (checks a layout that somebody wrote), :mod:`.merging` (several axes seen as one).
+
+**Glossary.** The words of these files:
+
+- *silence* neurons: zero their incoming parameters and set their biases, so that they output zero; what they feed has
+  no gradient then. *Silencing bias*: 0, or -1e4 or 1e4 for activations that are not zero at zero.
+- *cut* neurons off: zero the entries that they feed; they have no gradient then, if they feed nothing else.
+- *draw*: one mapping of sampled parameter values. *Probe*: one evaluation of the gradients on a draw.
+- *live*: has a nonzero gradient.
+- *unit*: a group, or several of equal width, whose neurons are silenced or cut off together.
+- *axis*, *position*: an axis of a parameter, an index along it.
+- *candidates* of a position: the neurons that were active whenever it was live. A single candidate *feeds* it.
+- *undecided*: a position that was live in too few probes.
+- *link*: neurons of a group feed positions along an axis of a parameter of another group.
+- *one to one*: the positions are the neurons of that group, as in a depthwise convolution or the scale of a norm.
+- *norms* of a group: the normalisations whose scales it feeds one to one.
+- *gates*: groups whose weights and biases vanish alike with the neurons: they are multiplied with them, not fed.
+- *evidence*: the links, norms and gates of a group. *Claim*: a status with its reason and outgoing views.
+- *open*: nothing is claimed yet. *Examined*: with evidence from the last probes.
+- *bias-free hop*: a group without biases falls silent with what it reads, and so what it feeds vanishes too.
+- *direct*, *indirect*: fed without such a hop, or only by way of one. *Ambiguous*: which of the two cannot be told.
+- *stream*: groups with a reader in common, as the writers of a residual stream.
+- *coarse* neuron: several rows of a fused layer that only together are a neuron.
+"""
+
+from neuroactivity.discovery.claims import Status
+from neuroactivity.discovery.layouts import Rule, SharedNeurons, discover_layout, groups_by_rule
 from neuroactivity.discovery.merging import MergedAxes
-from neuroactivity.discovery.probes import GradientFunction
+from neuroactivity.discovery.prober import GradientFunction
 from neuroactivity.discovery.search import discover_outgoing
 from neuroactivity.discovery.verify import verify_layout
 
@@ -11,6 +53,7 @@ __all__ = [
     "MergedAxes",
     "Rule",
     "SharedNeurons",
+    "Status",
     "discover_layout",
     "discover_outgoing",
     "groups_by_rule",

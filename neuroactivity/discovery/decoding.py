@@ -1,141 +1,208 @@
-"""Read which neuron feeds which position off a series of probes, and write it down as a view."""
+"""Read off a series of probes which neuron feeds which position, and write that down as a view."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from itertools import compress
+from operator import and_
 from typing import TypeAlias
 
-from neuroactivity.discovery.probes import Axis
-from neuroactivity.layout.groups import ParamView
+from neuroactivity.layout import ParamView
 from neuroactivity.layout.patterns import NEURON, STACK, parse
 
-__all__ = ["Feeds", "Reading", "Suspects", "complete", "decode", "feeding_view"]
+_TIMES_SILENCED = 8  # a neuron must have been silenced in so many probes, for its silence to mean anything
 
-_OFTEN = 8  # probes in which a neuron must have been silenced, for its silence to mean anything
+Axis: TypeAlias = tuple[str, int]
+"""A parameter's name and one of its axes."""
+
+Chosen: TypeAlias = Mapping[str, frozenset[int]]
+"""Neurons that are silenced or cut off, by unit: a group, or groups silenced together."""
+
+Live: TypeAlias = Mapping[Axis, Sequence[bool]]
+"""For each position along each axis whether it has a gradient."""
 
 Feeds: TypeAlias = dict[int, int]
 """For each position along an axis the neuron that feeds it."""
 
-Suspects: TypeAlias = dict[int, tuple[int, ...]]
-"""For each position along an axis the neurons of which each makes it vanish."""
+Candidates: TypeAlias = dict[int, tuple[int, ...]]
+"""For each position along an axis the neurons that may feed it: it had no gradient whenever one of them was silent."""
 
 
 @dataclass(frozen=True)
-class Reading:
-    """What one axis of a parameter reads: for each unit its suspects, and the positions that could not be decided."""
+class AxisReaders:
+    """What the positions along one axis read: the candidates of each unit, and the positions that are undecided."""
 
-    suspects: dict[str, Suspects]
+    candidates: dict[str, Candidates]
     undecided: frozenset[int]
 
     def feeds(self, unit: str) -> Feeds:
         """Return the positions that a single neuron of a unit feeds."""
-        return {place: neurons[0] for place, neurons in self.suspects.get(unit, {}).items() if len(neurons) == 1}
+        candidates = self.candidates.get(unit, {})
+        return {position: neurons[0] for position, neurons in candidates.items() if len(neurons) == 1}
 
 
 def decode(
-    silenced: Sequence[Mapping[str, frozenset[int]]],
-    live: Sequence[Mapping[Axis, Sequence[bool]]],
-    neurons: Mapping[str, int],
-    *,
-    least: int,
-) -> dict[Axis, Reading]:
-    """Find for each position the neuron whose silence always made its gradient vanish.
+    silenced: Sequence[Chosen], live: Sequence[Live], neurons: Mapping[str, int], *, least: int
+) -> dict[Axis, AxisReaders]:
+    """Find for each position the neurons that were active in every probe in which it had a gradient.
+
+    A neuron that was silent while the position had a gradient does not feed it. After enough probes one neuron is left,
+    the one that does; of a position that reads something else, such as the input, none is.
 
     Args:
-        silenced: For each probe the neurons that were silenced, by unit: a group, or groups silenced together.
+        silenced: For each probe the neurons that were silenced.
         live: For each probe which positions had a gradient.
         neurons: Number of neurons of each unit.
-        least: In how many probes a position must have had a gradient, for its absence to mean anything.
+        least: In how many probes a position must have had a gradient, to be decided.
 
-    Returns:
-        For each axis what it reads.
+    Example:
+        Of two neurons, one is silenced in each probe; position 0 has a gradient unless neuron 1 is silent, position 1
+        always, position 2 never.
+
+        >>> silenced = 8 * [{"a": frozenset([0])}, {"a": frozenset([1])}]
+        >>> live = 8 * [{("w", 1): [True, True, False]}, {("w", 1): [False, True, False]}]
+        >>> decode(silenced, live, {"a": 2}, least=4)[("w", 1)]
+        AxisReaders(candidates={'a': {0: (1,)}}, undecided=frozenset({2}))
     """
-    owner = [(unit, neuron) for unit, count in neurons.items() for neuron in range(count)]
-    number = {neuron: place for place, neuron in enumerate(owner)}
-    often = Counter((unit, neuron) for chosen in silenced for unit, members in chosen.items() for neuron in members)
-    testable = sum(1 << number[neuron] for neuron in owner if often[neuron] >= _OFTEN)
-    active = []
-    for chosen in silenced:
-        silent = sum(1 << number[unit, neuron] for unit, members in chosen.items() for neuron in members)
-        active.append(testable & ~silent)
+    sources = [(unit, neuron) for unit, count in neurons.items() for neuron in range(count)]
+    bit = {source: position for position, source in enumerate(sources)}
+    silent = [[(unit, neuron) for unit, members in chosen.items() for neuron in members] for chosen in silenced]
+    times = Counter(source for probe in silent for source in probe)
+    testable = sum(1 << bit[source] for source in sources if times[source] >= _TIMES_SILENCED)
+    active = [testable & ~sum(1 << bit[source] for source in probe) for probe in silent]
     axes = [axis for axis in live[0] if all(axis in probe for probe in live)]
-    return {axis: _decode_axis([probe[axis] for probe in live], active, owner, least) for axis in axes}
+    return {axis: _decode_axis([probe[axis] for probe in live], active, sources, least) for axis in axes}
 
 
 def _decode_axis(
-    live: Sequence[Sequence[bool]], active: Sequence[int], owner: Sequence[tuple[str, int]], least: int
-) -> Reading:
-    """Decode one axis: a neuron that was active whenever a position was alive explains that position."""
-    found: dict[str, dict[int, list[int]]] = {}
+    live: Sequence[Sequence[bool]], active: Sequence[int], sources: Sequence[tuple[str, int]], least: int
+) -> AxisReaders:
+    """Decode one axis.
+
+    Args:
+        live: For each probe which positions had a gradient.
+        active: For each probe the sources that were not silenced: bit ``i`` of a number stands for source ``i``, so
+            that sets of thousands of neurons intersect in one operation.
+        sources: The unit and the neuron that each bit stands for.
+        least: In how many probes a position must have had a gradient, to be decided.
+
+    Example:
+        In the first probe sources 0 and 2 were active, in the second 1 and 2. Position 0 was live in the first alone,
+        so sources 0 and 2 explain it; position 1 was live in both, which source 2 alone explains.
+
+        >>> _decode_axis([[True, True], [False, True]], [0b101, 0b110], [("a", 0), ("a", 1), ("b", 0)], least=1)
+        AxisReaders(candidates={'a': {0: (0,)}, 'b': {0: (0,), 1: (0,)}}, undecided=frozenset())
+    """
     undecided = set()
+    candidates: dict[str, dict[int, list[int]]] = {}
     for position, alive in enumerate(zip(*live, strict=True)):
         if sum(alive) < least:
             undecided.add(position)
             continue
-        suspects = -1
-        for remaining in compress(active, alive):
-            suspects &= remaining
-            if not suspects:
-                break
-        while suspects:
-            lowest = suspects & -suspects
-            unit, neuron = owner[lowest.bit_length() - 1]
-            found.setdefault(unit, {}).setdefault(position, []).append(neuron)
-            suspects ^= lowest
-    suspected = {unit: {place: tuple(several) for place, several in places.items()} for unit, places in found.items()}
-    return Reading(suspected, frozenset(undecided))
+        for bit in _bits(reduce(and_, compress(active, alive))):
+            unit, neuron = sources[bit]
+            candidates.setdefault(unit, {}).setdefault(position, []).append(neuron)
+    by_unit = {unit: {p: tuple(several) for p, several in positions.items()} for unit, positions in candidates.items()}
+    return AxisReaders(by_unit, frozenset(undecided))
 
 
-def complete(feeds: Feeds, undecided: frozenset[int], neurons: int, size: int) -> tuple[str, Feeds]:
-    """Name an axis that is read in a regular way, and fill the gaps of a regular map.
+def _bits(members: int) -> Iterator[int]:
+    """Yield the bits that are set in a number.
+
+    Example:
+        >>> list(_bits(0b1010))
+        [1, 3]
+    """
+    while members:
+        lowest = members & -members
+        yield lowest.bit_length() - 1
+        members ^= lowest
+
+
+def fill_regular(feeds: Feeds, undecided: frozenset[int], neurons: int, size: int) -> tuple[str, Feeds]:
+    """Name an axis that is read in a regular order, and fill the gaps of a map that is regular but for them.
 
     A gap is one of few positions that could not be decided; what is filled in is left to the proof.
 
     Returns:
         ``neuron``, ``(neuron hw)`` or ``(hw neuron)`` if the whole axis is read in that order, else an empty name, and
         the map.
+
+    Example:
+        Two neurons with two pixels each, of which position 1 could not be decided, and three neurons behind an offset
+        of 4.
+
+        >>> fill_regular({0: 0, 2: 1, 3: 1}, frozenset([1]), neurons=2, size=4)
+        ('(neuron hw)', {0: 0, 1: 0, 2: 1, 3: 1})
+        >>> fill_regular({4: 0, 6: 2}, frozenset([5]), neurons=3, size=8)
+        ('', {4: 0, 5: 1, 6: 2})
     """
-    candidates = []
-    if size % neurons == 0:
-        width = size // neurons
-        candidates.append(("neuron" if width == 1 else "(neuron hw)", {p: p // width for p in range(size)}))
-        candidates.append(("(hw neuron)", {p: p % neurons for p in range(size)}))
-    for step in (1, -1):
-        first_position, first_neuron = next(iter(feeds.items()))
-        offset = first_position - step * first_neuron
-        candidates.append(("", {offset + step * neuron: neuron for neuron in range(neurons)}))
-    for name, form in candidates:
-        filled = form.keys() - feeds.keys()
-        if (
-            all(form.get(p) == neuron for p, neuron in feeds.items())
-            and filled <= undecided
-            and 2 * len(filled) <= len(feeds)
-        ):
-            return name, form
+    for name, regular in _regular_maps(feeds, neurons, size):
+        gaps = regular.keys() - feeds.keys()
+        agrees = all(regular.get(position) == neuron for position, neuron in feeds.items())
+        if agrees and gaps <= undecided and 2 * len(gaps) <= len(feeds):
+            return name, regular
     return "", feeds
 
 
-def feeding_view(own: ParamView, axis: int, name: str, feeds: Feeds, size: int, *, stacks: int) -> ParamView:
+def _regular_maps(feeds: Feeds, neurons: int, size: int) -> Iterator[tuple[str, Feeds]]:
+    """Yield the whole axis in each order that fits its size, then ascending and descending neurons at an offset."""
+    if size % neurons == 0:
+        width = size // neurons
+        yield "neuron" if width == 1 else "(neuron hw)", {p: p // width for p in range(size)}
+        yield "(hw neuron)", {p: p % neurons for p in range(size)}
+    position, neuron = next(iter(feeds.items()))
+    for step in (1, -1):
+        yield "", {position + step * (n - neuron): n for n in range(neurons)}
+
+
+def feeding_view(view: ParamView, axis: int, order: str, feeds: Feeds, size: int, *, stacks: int) -> ParamView:
     """Write down that a group's neurons feed positions along one axis of a parameter.
 
     Args:
-        own: The view of the parameter in its own group, whose names for the other axes are kept.
+        view: The parameter in the group that it belongs to; its names for the other axes are kept.
         axis: The axis.
-        name: How the whole axis is read, from :func:`complete`; empty if by an index.
+        order: In which order the whole axis is read, from :func:`fill_regular`; empty if by an index.
         feeds: Which neuron feeds which position.
         size: Size of the axis.
         stacks: Along how many of the parameter's ``stack`` axes, from the first, the neurons have independent copies.
-            The neurons are the same for all copies along the others.
+            The neurons are the same for all copies along the rest.
+
+    Example:
+        >>> kernel = ParamView("conv.weight", "neuron in h w")
+        >>> feeding_view(kernel, 1, "neuron", {0: 0, 1: 1}, 2, stacks=0)
+        ParamView('conv.weight', 'out neuron h w')
+        >>> feeding_view(kernel, 1, "", {1: 0}, 3, stacks=0)
+        ParamView('conv.weight', 'out neuron h w', index=(-1, 0, -1))
     """
-    copies = [STACK if number < stacks else f"copies{number - stacks or ''}" for number in range(own.parsed.stacks)]
-    renamed = {NEURON: "out", STACK: copies[0] if copies else STACK}
-    words = {STACK: iter(copies), NEURON: iter([f"out{number or ''}" for number in range(own.parsed.neurons)])}
-    axes = [" ".join(next(words[part]) if part in words else part for part in names) for names in own.parsed.axes]
-    texts = [f"({text})" if " " in text else text for text in axes]
-    texts[axis] = name or NEURON
-    pattern = " ".join(texts)
-    present = parse(pattern).names
-    sizes = {renamed.get(part, part): count for part, count in own.sizes.items()}
-    index = None if name else tuple(feeds.get(position, -1) for position in range(size))
-    return ParamView(own.param, pattern, {part: count for part, count in sizes.items() if part in present}, index)
+    axes = [write_axis(names) for names in _rename_owner_axes(view, stacks)]
+    axes[axis] = order or NEURON
+    pattern = " ".join(axes)
+    renamed = {NEURON: "out", STACK: STACK if stacks else "copies"}
+    sizes = {renamed.get(name, name): count for name, count in view.sizes.items()}
+    kept = {name: count for name, count in sizes.items() if name in parse(pattern).names}
+    return ParamView(view.param, pattern, kept, None if order else tuple([feeds.get(p, -1) for p in range(size)]))
+
+
+def _rename_owner_axes(view: ParamView, stacks: int) -> list[list[str]]:
+    """Rename the axes that count the neurons and the copies of the group that a parameter belongs to.
+
+    Example:
+        >>> _rename_owner_axes(ParamView("lstm.weight", "stack (gate neuron) in", {"gate": 4}), stacks=0)
+        [['copies'], ['gate', 'out'], ['in']]
+    """
+    copies = [STACK] * stacks + [f"copies{number or ''}" for number in range(view.parsed.stacks)]
+    names = {STACK: iter(copies), NEURON: iter([f"out{number or ''}" for number in range(view.parsed.neurons)])}
+    return [[next(names[part]) if part in names else part for part in axis] for axis in view.parsed.axes]
+
+
+def write_axis(names: Iterable[str]) -> str:
+    """Write the names that share an axis as a pattern does.
+
+    Example:
+        >>> write_axis(["gate", "out"]), write_axis(["in"])
+        ('(gate out)', 'in')
+    """
+    text = " ".join(names)
+    return f"({text})" if " " in text else text

@@ -1,117 +1,109 @@
-"""Try a layer that computes several things at once as fewer neurons, each with a row in every part."""
+"""Status ``exclusive`` for fused projections: a layer that computes several things at once has coarser neurons.
 
-from collections.abc import Iterator, Mapping, Sequence
+For example the projection of a gated linear unit, whose second half gates the first: neuron ``i`` has the rows
+``i`` and ``width + i``.
+"""
+
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
-from neuroactivity.discovery.decoding import Reading, complete, feeding_view
-from neuroactivity.discovery.findings import Finding, Link, directly, is_telling
-from neuroactivity.discovery.probes import Axis, Prober
+from neuroactivity.discovery.claims import Claim, Claims, Known, Link
+from neuroactivity.discovery.decoding import Axis, AxisReaders
+from neuroactivity.discovery.links import drop_indirect, is_unambiguous, link_view
+from neuroactivity.discovery.prober import Prober
 from neuroactivity.discovery.proof import prove
-from neuroactivity.layout import Layout
-from neuroactivity.layout.groups import NeuronGroup, ParamView
+from neuroactivity.layout import Layout, NeuronGroup, ParamView, Pattern
 from neuroactivity.layout.patterns import NEURON
 
-__all__ = ["regroup"]
-
 _CHUNKS = (2, 3, 4)
+_QKV = 3
 
 
-def regroup(
-    prober: Prober, names: Sequence[str], readings: Mapping[Axis, Reading], findings: Mapping[str, Finding]
-) -> dict[str, NeuronGroup]:
-    """Find for each named group a coarser one whose outgoing entries can be proved.
+def claim(prober: Prober, known: Known) -> Claims:
+    """Try groups that are left as coarser ones, each of whose neurons has a row in every part, finest first.
 
     Tried are ``(chunk neuron)`` and ``(neuron chunk)``, as in a gated linear unit, and, with three chunks, whole heads,
-    ``(chunk neuron dim)`` and ``(neuron chunk dim)``, as in a fused projection to query, key and value, finest first.
-
-    Args:
-        prober: The model.
-        names: Groups that could not be explained neuron by neuron.
-        readings: What was read when they were silenced neuron by neuron.
-        findings: What is known of all groups.
-
-    Returns:
-        The coarser groups by name, with their outgoing views.
+    ``(chunk neuron dim)`` and ``(neuron chunk dim)``, as in a fused projection to query, key and value.
     """
-    found: dict[str, NeuronGroup] = {}
-    for name in names:
-        group = prober.layout[name]
-        if group.stacked or any(
-            view.index is not None or view.parsed.neurons > 1 or len(view.parsed.names) != len(view.parsed.axes)
-            for view in group.incoming
-        ):
-            continue
-        own = {view.param for view in group.incoming + group.unscored}
-        others = [reading for (param, _), reading in readings.items() if param not in own]
-        feeding = {neuron for reading in others for neuron in reading.feeds(name).values()}
-        if len(feeding) == prober.neurons[name]:
-            continue  # each neuron feeds something of its own
-        for pattern, sizes, owner in _coarser(prober.neurons[name]):
-            candidate = _rewrite(group, pattern, sizes)
-            links = _links(prober, name, owner, readings)
-            if not links or not is_telling(prober, links, findings):
-                continue
-            direct = directly(prober, links, findings)
-            outgoing = [_view(prober, link, max(owner) + 1) for link in direct]
-            trial = prober.replace(Layout([g if g.name != name else candidate for g in prober.layout.values()]))
-            if name in prove(trial, {name: [name]}, {name: outgoing}):
-                found[name] = replace(candidate, outgoing=tuple(outgoing))
-                break
-    return found
+    for name in known.open():
+        if name not in known.ambiguous and _can_be_fused(prober, known, name):
+            for group, coarse in _coarser(prober.layout[name], prober.neurons[name]):
+                outgoing = _prove_coarser(prober, known, group, coarse)
+                if outgoing:
+                    rows = group.incoming[0].pattern.partition(")")[0]
+                    yield Claim(group, "exclusive", f"proved for {rows}) as one neuron", outgoing)
+                    break
 
 
-def _coarser(count: int) -> Iterator[tuple[str, dict[str, int], list[int]]]:
-    """Yield ways to see neurons as fewer: the axis, its sizes, and which coarse neuron each fine one belongs to."""
-    for chunk in _CHUNKS:
-        if count % chunk:
-            continue
-        width = count // chunk
-        if width > 1:
-            yield f"(chunk {NEURON})", {"chunk": chunk}, [i % width for i in range(count)]
-            yield f"({NEURON} chunk)", {"chunk": chunk}, [i // chunk for i in range(count)]
-    if count % 3:
-        return
-    width = count // 3
-    for heads in range(width // 2, 1, -1):
-        if width % heads == 0:
-            dim = width // heads
-            yield f"(chunk {NEURON} dim)", {"chunk": 3, NEURON: heads}, [i % width // dim for i in range(count)]
-            yield f"({NEURON} chunk dim)", {"chunk": 3, NEURON: heads}, [i // (3 * dim) for i in range(count)]
+def _can_be_fused(prober: Prober, known: Known, name: str) -> bool:
+    """Whether the neuron axis can be split, and some neuron feeds nothing that it alone feeds."""
+    group = prober.layout[name]
+    if group.stacked or not all(view.index is None and _is_one_axis(view.parsed) for view in group.incoming):
+        return False
+    params = {view.param for view in group.incoming + group.unscored}
+    readers = [readers for (param, _), readers in known.readers.items() if param not in params]
+    return len({neuron for reader in readers for neuron in reader.feeds(name).values()}) < prober.neurons[name]
+
+
+def _is_one_axis(pattern: Pattern) -> bool:
+    """Whether each axis has one name, and one axis counts neurons."""
+    return pattern.neurons == 1 and len(pattern.names) == len(pattern.axes)
+
+
+def _prove_coarser(prober: Prober, known: Known, group: NeuronGroup, coarse: list[int]) -> list[ParamView]:
+    """Return what the neurons of a coarser group feed, if that can be proved."""
+    links = _coarse_links(prober, group.name, coarse, known.readers)
+    if not links or not is_unambiguous(prober, links, known):
+        return []
+    direct = drop_indirect(prober, links, known.evidence)
+    outgoing = [link_view(prober, link, max(coarse) + 1, 0) for link in direct]
+    trial = prober.with_layout(Layout([group if old.name == group.name else old for old in prober.layout.values()]))
+    return outgoing if group.name in prove(trial, {group.name: [group.name]}, {group.name: outgoing}) else []
+
+
+def _coarser(group: NeuronGroup, count: int) -> Iterator[tuple[NeuronGroup, list[int]]]:
+    """Yield ways to see a group's neurons as fewer, with the coarse neuron that each fine one belongs to.
+
+    Example:
+        >>> ways = _coarser(NeuronGroup("glu", [("w", "neuron in")]), 4)
+        >>> [(group.incoming[0].pattern, coarse) for group, coarse in ways]
+        [('(chunk neuron) in', [0, 1, 0, 1]), ('(neuron chunk) in', [0, 0, 1, 1])]
+    """
+    for chunk, dim in [*[(chunk, 1) for chunk in _CHUNKS], *[(_QKV, dim) for dim in range(2, count)]]:
+        neurons = count // (chunk * dim)
+        if neurons > 1 and neurons * chunk * dim == count:
+            rest, sizes = (" dim", {"chunk": chunk, NEURON: neurons}) if dim > 1 else ("", {"chunk": chunk})
+            yield _rewrite(group, f"(chunk {NEURON}{rest})", sizes), [i // dim % neurons for i in range(count)]
+            yield _rewrite(group, f"({NEURON} chunk{rest})", sizes), [i // (chunk * dim) for i in range(count)]
 
 
 def _rewrite(group: NeuronGroup, axis: str, sizes: dict[str, int]) -> NeuronGroup:
-    """Put a composite axis in the place of the neuron axis of a group's own views."""
+    """Put a composite axis in the place of the neuron axis of the views that make a group.
+
+    Example:
+        >>> _rewrite(NeuronGroup("glu", [("w", "neuron in")]), "(chunk neuron)", {"chunk": 2}).incoming
+        (ParamView('w', '(chunk neuron) in', {'chunk': 2}),)
+    """
 
     def rewrite(view: ParamView) -> ParamView:
         pattern = " ".join(axis if part == NEURON else part for part in view.pattern.split())
         return ParamView(view.param, pattern, {**view.sizes, **sizes})
 
     incoming, unscored = tuple(map(rewrite, group.incoming)), tuple(map(rewrite, group.unscored))
-    coarser = replace(group, incoming=incoming, unscored=unscored)
-    if NEURON not in sizes:
-        return coarser
-    return replace(coarser, neurons=sizes[NEURON], activation=f"... ({NEURON} dim)")
+    coarser = replace(group, incoming=incoming, unscored=unscored, neurons=sizes.get(NEURON, group.neurons))
+    return replace(coarser, activation=f"... ({NEURON} dim)") if NEURON in sizes else coarser
 
 
-def _links(prober: Prober, name: str, owner: list[int], readings: Mapping[Axis, Reading]) -> list[Link]:
+def _coarse_links(prober: Prober, name: str, coarse: list[int], axes: Mapping[Axis, AxisReaders]) -> list[Link]:
     """Say what the coarse neurons feed; nothing if a position was fed by fine neurons of several coarse ones."""
     links = []
-    for (param, axis), reading in readings.items():
-        suspects = reading.suspects.get(name, {})
-        coarse = {place: {owner[neuron] for neuron in neurons} for place, neurons in suspects.items()}
-        if any(len(neurons) > 1 for neurons in coarse.values()):
+    for (param, axis), readers in axes.items():
+        candidates = readers.candidates.get(name, {})
+        feeds = {position: {coarse[neuron] for neuron in neurons} for position, neurons in candidates.items()}
+        if any(len(neurons) > 1 for neurons in feeds.values()):
             return []
-        feeds = {place: next(iter(neurons)) for place, neurons in coarse.items()}
-        for other, view, _ in prober.owners[param] if feeds else ():
-            if other == name or view not in prober.layout[other].incoming or NEURON in view.parsed.axes[axis]:
-                continue
-            links.append(Link(view, axis, feeds, reading.undecided))
-            break
+        owners = [(owner, view) for owner, view in prober.owners[param] if owner != name]
+        views = [view for _, view in owners if NEURON not in view.parsed.axes[axis]]
+        if feeds and views:
+            links.append(Link(views[0], axis, {p: neuron for p, (neuron,) in feeds.items()}, readers.undecided))
     return links
-
-
-def _view(prober: Prober, link: Link, neurons: int) -> ParamView:
-    """Write a link of coarse neurons down as an outgoing view."""
-    size = prober.shapes[link.view.param][link.axis]
-    how, feeds = complete(link.feeds, link.undecided, neurons, size)
-    return feeding_view(link.view, link.axis, how, feeds, size, stacks=0)

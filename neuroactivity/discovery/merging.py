@@ -5,12 +5,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
-from neuroactivity.arrays import Array, namespace
+from neuroactivity.arrays import Array, Arrays, namespace
+from neuroactivity.discovery.decoding import write_axis
 from neuroactivity.errors import LayoutError
 from neuroactivity.layout import Layout, NeuronGroup, ParamView
 from neuroactivity.layout.patterns import NEURON
-
-__all__ = ["MergedAxes", "merge", "split_views"]
 
 
 class MergedAxes(NamedTuple):
@@ -43,31 +42,32 @@ class MergedAxes(NamedTuple):
         Raises:
             LayoutError: If that cannot be said.
         """
-        axes = [" ".join(names) for names in view.parsed.axes]
-        if axes[self.axis] not in self.names:
+        axes = [write_axis(names) for names in view.parsed.axes]
+        merged = " ".join(view.parsed.axes[self.axis])
+        if merged not in self.names:
             raise LayoutError(f"parameter {view.param!r}: {view.pattern!r} cannot be said of its own axes")
-        texts = [f"({text})" if " " in text else text for text in axes]
-        texts[self.axis] = self.names[axes[self.axis]]
-        return ParamView(view.param, " ".join(texts), view.sizes, view.index)
+        axes[self.axis] = self.names[merged]
+        return ParamView(view.param, " ".join(axes), view.sizes, view.index)
 
 
-def merge(array: Array, merged: MergedAxes | None) -> Array:
-    """Bring an array into the shape that discovery sees."""
-    return array if merged is None else namespace(array).reshape(array, merged.shape)
+def reshape(arrays: Arrays, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Array]:
+    """Bring those arrays whose new shapes are named into them; ``None`` stays ``None``."""
+    changed = [name for name in shapes if arrays.get(name) is not None]
+    return {**arrays, **{name: namespace(arrays[name]).reshape(arrays[name], shapes[name]) for name in changed}}
 
 
-def split_views(found: Layout, listed: Sequence[NeuronGroup], merged: Mapping[str, MergedAxes]) -> Layout:
+def split_views(discovered: Layout, listed: Sequence[NeuronGroup], merged: Mapping[str, MergedAxes]) -> Layout:
     """Translate discovered views back to the parameters' own axes; a group for which that fails is unproved.
 
     Args:
-        found: What discovery found.
+        discovered: The groups as discovery describes them.
         listed: The groups as they were listed for it.
         merged: The parameters that discovery saw in another shape.
     """
     groups = []
     for group in listed:
         try:
-            groups.append(_split(found[group.name], merged))
+            groups.append(_split(discovered[group.name], merged))
         except LayoutError:
             reason = "what it feeds was found, but cannot be written down"
             groups.append(replace(_split(group, merged), resettable=False, status="unproved", reason=reason))
@@ -75,10 +75,10 @@ def split_views(found: Layout, listed: Sequence[NeuronGroup], merged: Mapping[st
 
 
 def _split(group: NeuronGroup, merged: Mapping[str, MergedAxes]) -> NeuronGroup:
-    def own(views: Iterable[ParamView]) -> tuple[ParamView, ...]:
+    def split_all(views: Iterable[ParamView]) -> tuple[ParamView, ...]:
         return tuple([merged[view.param].split(view) if view.param in merged else view for view in views])
 
-    incoming, unscored, outgoing = own(group.incoming), own(group.unscored), own(group.outgoing)
+    incoming, unscored, outgoing = map(split_all, (group.incoming, group.unscored, group.outgoing))
     split = replace(group, incoming=incoming, unscored=unscored, outgoing=outgoing)
     several = split.incoming[0].parsed.neurons
     return replace(split, activation=f"...{several * f' {NEURON}'}") if several > 1 else split

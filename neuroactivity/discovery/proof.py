@@ -2,16 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 
-from neuroactivity.arrays import namespace
-from neuroactivity.discovery.probes import Prober
-from neuroactivity.layout.groups import ParamView
-
-__all__ = ["pass_through", "prove"]
+from neuroactivity.discovery.prober import Prober, Units
+from neuroactivity.layout import ParamView
 
 _PROBES = 16
 
 
-def prove(prober: Prober, units: Mapping[str, Sequence[str]], outgoing: Mapping[str, Sequence[ParamView]]) -> set[str]:
+def prove(prober: Prober, units: Units, outgoing: Mapping[str, Sequence[ParamView]]) -> set[str]:
     """Return the groups whose neurons lose all gradients exactly when their outgoing entries are zero.
 
     A random half of each unit is cut off at a time, in all units at once. A neuron that is cut off must lose its
@@ -26,56 +23,47 @@ def prove(prober: Prober, units: Mapping[str, Sequence[str]], outgoing: Mapping[
     """
     trial = _Trial(prober, units, outgoing)
     for probe in range(_PROBES):
-        if not trial.open:
-            return set()
-        trial.cut_off(probe, {unit: _half(prober, unit, members[0], probe) for unit, members in units.items()})
+        if trial.open:
+            trial.cut_off(probe, {unit: _half(prober, unit, members[0], probe) for unit, members in units.items()})
     for unit, members in units.items():
         for draw in range(len(prober.live_by_draw(members[0]))):
-            rest = sorted(trial.untested(unit, draw))
+            rest = trial.untested(unit, draw)
             for part in (rest[::2], rest[1::2]):
                 if part:
                     trial.cut_off(draw, {unit: frozenset(part)}, alone=True)
-    return {name for name in trial.open if trial.kept[name] and len(trial.tested[name]) == prober.neurons[name]}
+    return {name for name in trial.open & trial.kept if len(trial.tested[name]) == prober.neurons[name]}
 
 
 class _Trial:
     """What has come out so far: which groups are not refuted, and which of their neurons have been tested."""
 
-    def __init__(
-        self, prober: Prober, units: Mapping[str, Sequence[str]], outgoing: Mapping[str, Sequence[ParamView]]
-    ) -> None:
+    def __init__(self, prober: Prober, units: Units, outgoing: Mapping[str, Sequence[ParamView]]) -> None:
         self._prober, self._units, self._outgoing = prober, units, outgoing
         names = [name for members in units.values() for name in members]
-        self.open = {name for name in names if all(prober.ever_live(name))}
+        self.open = {name for name in names if len(prober.ever_live(name)) == prober.neurons[name]}
         self.tested: dict[str, set[int]] = {name: set() for name in names}
-        self.kept = dict.fromkeys(names, False)
+        self.kept: set[str] = set()
 
     def cut_off(self, probe: int, cut: Mapping[str, frozenset[int]], *, alone: bool = False) -> None:
         """Cut neurons off, and see which lose their gradients; ``alone`` if it is one unit, which no other disturbs."""
         prober, params = self._prober, self._prober.draw(probe)
         for unit, neurons in cut.items():
-            first = self._units[unit][0]
-            prober.cut(params, {first: neurons}, {first: self._outgoing[unit]})
+            prober.cut(params, self._units[unit][0], neurons, self._outgoing[unit])
         grads = prober.gradients(params)
         for unit, neurons in cut.items():
             for name in self._units[unit]:
-                by_draw = prober.live_by_draw(name)
-                left = {neuron for neuron, alive in enumerate(prober.live_neurons(grads, name)) if alive}
-                if left & neurons:
+                live, by_draw = prober.live_neurons(grads, name), prober.live_by_draw(name)
+                if live & neurons:
                     self.open.discard(name)
-                if left - neurons:
-                    self.kept[name] = True
-                if alone or left - neurons:
-                    live = by_draw[probe % len(by_draw)]
-                    self.tested[name].update(neuron for neuron in neurons if live[neuron])
+                if live - neurons:
+                    self.kept.add(name)
+                if alone or live - neurons:
+                    self.tested[name] |= neurons & by_draw[probe % len(by_draw)]
 
-    def untested(self, unit: str, draw: int) -> frozenset[int]:
+    def untested(self, unit: str, draw: int) -> list[int]:
         """Return the neurons of a unit that have a gradient to lose in a draw and have not been seen to lose one."""
-        open_ = [name for name in self._units[unit] if name in self.open]
-        live = {name: self._prober.live_by_draw(name)[draw] for name in open_}
-        return frozenset(
-            [i for name in open_ for i in range(len(live[name])) if live[name][i] and i not in self.tested[name]]
-        )
+        names = [name for name in self._units[unit] if name in self.open]
+        return sorted(set().union(*[self._prober.live_by_draw(name)[draw] - self.tested[name] for name in names]))
 
 
 def _half(prober: Prober, unit: str, name: str, probe: int) -> frozenset[int]:
@@ -84,10 +72,9 @@ def _half(prober: Prober, unit: str, name: str, probe: int) -> frozenset[int]:
     return frozenset(prober.generator("proof", probe, unit).sample(range(count), (count + probe % 2) // 2))
 
 
-def pass_through(prober: Prober, name: str, norms: Sequence[str], outgoing: Sequence[ParamView] = ()) -> bool:
-    """Whether a group is read by nothing but the given normalisations and views: without them it has no gradient."""
+def is_read_only_by(prober: Prober, name: str, norms: Sequence[str], outgoing: Sequence[ParamView] = ()) -> bool:
+    """Whether a group has no gradient without these normalisations and views, so that nothing else reads it."""
     params = prober.draw(0)
-    for view in [view for norm in norms for view in prober.layout[norm].incoming]:
-        params[view.param] = namespace(params[view.param]).zeros_like(params[view.param])
-    prober.cut(params, {name: frozenset(range(prober.neurons[name]))}, {name: outgoing})
-    return not any(prober.live_neurons(prober.gradients(params), name))
+    prober.zero(params, [view.param for norm in norms for view in prober.layout[norm].incoming])
+    prober.cut(params, name, frozenset(range(prober.neurons[name])), outgoing)
+    return not prober.live_neurons(prober.gradients(params), name)

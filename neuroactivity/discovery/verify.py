@@ -1,16 +1,14 @@
 """Check a layout that somebody wrote against the model's gradients."""
 
-from collections.abc import Sequence
-
-from neuroactivity.arrays import Arrays, namespace, to_list
-from neuroactivity.discovery.probes import LEVELS, GradientFunction, Prober
+from neuroactivity.arrays import Arrays
+from neuroactivity.discovery.claims import Status, name_some
+from neuroactivity.discovery.prober import SILENCING_BIASES, GradientFunction, Prober
 from neuroactivity.errors import LayoutError
 from neuroactivity.layout import Layout
-from neuroactivity.layout.patterns import neuron_sums
-
-__all__ = ["verify_layout"]
 
 _PROBES = 8
+_NAMED = 6
+_NOT_CHECKED: tuple[Status, ...] = ("through_norm", "shared")
 
 
 def verify_layout(layout: Layout, params: Arrays, grad_fn: GradientFunction, *, seed: int = 0) -> None:
@@ -41,35 +39,35 @@ def verify_layout(layout: Layout, params: Arrays, grad_fn: GradientFunction, *, 
     prober = Prober(layout, grad_fn, [params], seed=seed)
     wrong = []
     for name, group in layout.items():
-        if group.outgoing and group.status not in ("through_norm", "shared"):
+        if group.outgoing and group.status not in _NOT_CHECKED:
             wrong += _fed_by_others(prober, name) + _feeds_others(prober, name)
     if wrong:
         raise LayoutError("the gradients contradict the layout: " + "; ".join(wrong))
 
 
 def _fed_by_others(prober: Prober, name: str) -> list[str]:
-    """Say which outgoing entries keep a gradient when their neurons are silenced, at whatever level does most."""
-    outcomes = []
-    for level in LEVELS:
-        live: dict[str, set[int]] = {}
-        for probe in range(_PROBES):
-            chosen = _half(prober, name, probe)
-            params = prober.draw(probe)
-            prober.silence(params, {name: chosen}, level)
-            grads = prober.gradients(params)
-            for role, view, bound in prober.fits[name].views:
-                gradient = grads.get(view.param)
-                if role != "outgoing" or gradient is None:
-                    continue
-                sums, _ = neuron_sums(gradient, bound, view.owners, prober.neurons[name])
-                alive = to_list(sums > 0 if sums.ndim == 1 else namespace(sums).any(sums > 0, axis=0))
-                live.setdefault(view.param, set()).update(i for i in chosen if alive[i])
-        outcomes.append({param: neurons for param, neurons in live.items() if neurons})
+    """Say which outgoing entries keep a gradient when their neurons are silenced, by whatever bias does most."""
+    outcomes = [_live_while_silent(prober, name, bias) for bias in SILENCING_BIASES]
     least = min(outcomes, key=lambda outcome: sum(map(len, outcome.values())))
     return [
-        f"group {name!r}: entries of {param!r} have gradients while their neurons are silent: {_some(neurons)}"
+        f"group {name!r}: entries of {param!r} have gradients while their neurons are silent: {_name(neurons)}"
         for param, neurons in least.items()
     ]
+
+
+def _live_while_silent(prober: Prober, name: str, bias: float) -> dict[str, set[int]]:
+    """Return the neurons whose outgoing entries keep a gradient when they are silenced, by parameter."""
+    live: dict[str, set[int]] = {}
+    for probe in range(_PROBES):
+        chosen = _half(prober, name, probe)
+        params = prober.draw(probe)
+        prober.silence(params, {name: chosen}, bias)
+        grads = prober.gradients(params)
+        for role, view, bound in prober.bound[name].views:
+            if role == "outgoing":
+                alive = prober.live_entries(grads, name, (role, view, bound))
+                live.setdefault(view.param, set()).update(chosen & alive)
+    return {param: neurons for param, neurons in live.items() if neurons}
 
 
 def _feeds_others(prober: Prober, name: str) -> list[str]:
@@ -78,11 +76,10 @@ def _feeds_others(prober: Prober, name: str) -> list[str]:
     for probe in range(_PROBES):
         chosen = _half(prober, name, probe)
         params = prober.draw(probe)
-        prober.cut(params, {name: chosen}, {name: prober.layout[name].outgoing})
-        alive = prober.live_neurons(prober.gradients(params), name)
-        live |= {i for i in chosen if alive[i]}
+        prober.cut(params, name, chosen, prober.layout[name].outgoing)
+        live |= chosen & prober.live_neurons(prober.gradients(params), name)
     outgoing = ", ".join(repr(view.param) for view in prober.layout[name].outgoing)
-    return [f"group {name!r}: neurons feed more than {outgoing}: {_some(live)}"] if live else []
+    return [f"group {name!r}: neurons feed more than {outgoing}: {_name(live)}"] if live else []
 
 
 def _half(prober: Prober, name: str, probe: int) -> frozenset[int]:
@@ -90,7 +87,5 @@ def _half(prober: Prober, name: str, probe: int) -> frozenset[int]:
     return frozenset(prober.generator("verify", probe, name).sample(range(count), (count + 1) // 2))
 
 
-def _some(neurons: Sequence[int] | set[int]) -> str:
-    """Name the first few of several neurons."""
-    ordered = sorted(neurons)
-    return ", ".join(map(str, ordered[:6])) + (f" and {len(ordered) - 6} more" if len(ordered) > 6 else "")
+def _name(neurons: set[int]) -> str:
+    return name_some(sorted(neurons), most=_NAMED)

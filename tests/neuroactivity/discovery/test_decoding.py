@@ -3,7 +3,7 @@
 import pytest
 
 import neuroactivity as na
-from neuroactivity.discovery.decoding import complete, decode, feeding_view
+from neuroactivity.discovery.decoding import decode, feeding_view, fill_regular
 
 AXIS = ("w", 1)
 OFTEN = 10
@@ -15,25 +15,25 @@ OFTEN = 10
 def test_a_position_is_fed_by_the_neuron_that_was_active_whenever_it_was_live():
     silenced = OFTEN * [{"u": frozenset(members)} for members in ([0], [1], [0, 1], [])]
     live = OFTEN * [{AXIS: row} for row in ([True, False], [False, True], [False, False], [True, True])]
-    reading = decode(silenced, live, {"u": 2}, least=2)[AXIS]
-    assert reading.feeds("u") == {0: 1, 1: 0}
-    assert reading.undecided == frozenset()
+    readers = decode(silenced, live, {"u": 2}, least=2)[AXIS]
+    assert readers.feeds("u") == {0: 1, 1: 0}
+    assert readers.undecided == frozenset()
 
 
 def test_a_position_that_is_rarely_live_is_undecided():
     silenced = OFTEN * [{"u": frozenset([0])}, {"u": frozenset([1])}, {"u": frozenset()}]
     live = OFTEN * [{AXIS: [True, False]}, {AXIS: [True, False]}, {AXIS: [True, True]}]
-    reading = decode(silenced, live, {"u": 2}, least=OFTEN + 1)[AXIS]
-    assert reading.feeds("u") == {}
-    assert reading.undecided == {1}
+    readers = decode(silenced, live, {"u": 2}, least=OFTEN + 1)[AXIS]
+    assert readers.feeds("u") == {}
+    assert readers.undecided == {1}
 
 
-def test_a_position_with_several_suspects_is_fed_by_none_alone():
+def test_a_position_with_several_candidates_is_fed_by_none_alone():
     silenced = OFTEN * [{"u": frozenset([0, 1])}, {"u": frozenset([2])}]
     live = OFTEN * [{AXIS: [False]}, {AXIS: [True]}]
-    reading = decode(silenced, live, {"u": 3}, least=1)[AXIS]
-    assert reading.suspects["u"] == {0: (0, 1)}
-    assert reading.feeds("u") == {}
+    readers = decode(silenced, live, {"u": 3}, least=1)[AXIS]
+    assert readers.candidates["u"] == {0: (0, 1)}
+    assert readers.feeds("u") == {}
 
 
 def test_a_neuron_that_was_never_silenced_feeds_nothing():
@@ -43,7 +43,7 @@ def test_a_neuron_that_was_never_silenced_feeds_nothing():
     assert decode(silenced, live, {"one": 1, "u": 2}, least=2)[AXIS].feeds("one") == {}
 
 
-# complete: regular forms
+# fill_regular: regular forms
 
 
 @pytest.mark.parametrize(
@@ -57,30 +57,30 @@ def test_a_neuron_that_was_never_silenced_feeds_nothing():
 def test_a_whole_axis_is_named_and_its_gaps_filled_only_where_nothing_was_decided(name, form):
     size = len(form)
     neurons = max(form.values()) + 1
-    assert complete(form, frozenset(), neurons, size) == (name, form)
+    assert fill_regular(form, frozenset(), neurons, size) == (name, form)
     lacking = {p: neuron for p, neuron in form.items() if p != 2}
-    assert complete(lacking, frozenset([2]), neurons, size) == (name, form)
-    assert complete(lacking, frozenset(), neurons, size) == ("", lacking)
+    assert fill_regular(lacking, frozenset([2]), neurons, size) == (name, form)
+    assert fill_regular(lacking, frozenset(), neurons, size) == ("", lacking)
 
 
 @pytest.mark.parametrize("form", [{13 + i: i for i in range(10)}, {22 - i: i for i in range(10)}])
 def test_an_offset_and_a_flip_are_completed(form):
-    assert complete(form, frozenset(), 10, 25) == ("", form)
+    assert fill_regular(form, frozenset(), 10, 25) == ("", form)
     lacking = {p: neuron for p, neuron in form.items() if neuron != 3}
     (gap,) = form.keys() - lacking.keys()
-    assert complete(lacking, frozenset([gap, 24]), 10, 25) == ("", form)
-    assert complete(lacking, frozenset([24]), 10, 25) == ("", lacking)
+    assert fill_regular(lacking, frozenset([gap, 24]), 10, 25) == ("", form)
+    assert fill_regular(lacking, frozenset([24]), 10, 25) == ("", lacking)
 
 
 def test_an_irregular_map_is_left_as_it_is():
     form = {0: 2, 1: 0, 2: 1}
-    assert complete(form, frozenset([3]), 4, 4) == ("", form)
+    assert fill_regular(form, frozenset([3]), 4, 4) == ("", form)
 
 
 def test_more_is_not_filled_in_than_is_needed():
     """Neurons beside inputs that are always zero feed their own positions, not the other ones too."""
     form = {p: p for p in range(8)}
-    assert complete(form, frozenset(range(8, 16)), 8, 16) == ("", form)
+    assert fill_regular(form, frozenset(range(8, 16)), 8, 16) == ("", form)
 
 
 # feeding_view: the map as a view

@@ -1,4 +1,4 @@
-"""From the neuron groups that an adapter lists to a whole layout: redraw the parameters, discover, apply the policy."""
+"""From the neuron groups that an adapter lists to a whole layout: sample parameters, discover, apply the policy."""
 
 import math
 import warnings
@@ -6,16 +6,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal, TypeAlias
 
-from neuroactivity.arrays import Array, Arrays, namespace
-from neuroactivity.discovery.merging import MergedAxes, merge, split_views
-from neuroactivity.discovery.probes import GradientFunction, is_vector
+from neuroactivity.arrays import Array, Arrays, check_like, namespace
+from neuroactivity.discovery.merging import MergedAxes, reshape, split_views
+from neuroactivity.discovery.prober import GradientFunction, is_vector
 from neuroactivity.discovery.search import discover_outgoing
-from neuroactivity.errors import ActivityWarning, LayoutError, check_choice
-from neuroactivity.layout import Layout
-from neuroactivity.layout.groups import NeuronGroup
+from neuroactivity.discovery.unproved import NO_GRADIENT
+from neuroactivity.errors import ActivityWarning, check_choice
+from neuroactivity.layout import Layout, NeuronGroup
 from neuroactivity.wrapping import derive_key
-
-__all__ = ["Normal", "Rule", "SharedNeurons", "discover_layout", "groups_by_rule", "redraw"]
 
 SharedNeurons: TypeAlias = Literal["incoming", "skip"]
 """What a reset does to neurons that are read only together with other groups."""
@@ -27,14 +25,15 @@ Rule: TypeAlias = Callable[[str, Any], NeuronGroup | None]
 """From the name and the value of a parameter to its group, or ``None`` to leave it to what is known of layers."""
 
 _DRAWS = 16
+_SMALL = 0.1  # deviation of biases and shifts from 1, and of parameters of no group from what they are
 
 
 def groups_by_rule(rule: Rule | None, params: Mapping[str, Any]) -> list[NeuronGroup]:
-    """List the groups that a user's rule makes, which is asked first: of every parameter that it has not taken yet."""
+    """List the groups that a user's rule makes; it is asked for every parameter that is in none of them yet."""
     groups: list[NeuronGroup] = []
     taken: set[str] = set()
-    for name, value in params.items() if rule is not None else ():
-        group = None if name in taken or rule is None else rule(name, value)
+    for name, value in params.items() if rule else ():
+        group = rule(name, value) if rule and name not in taken else None
         if group is not None:
             groups.append(group)
             taken |= {view.param for view in group.incoming + group.unscored}
@@ -67,31 +66,27 @@ def discover_layout(
         ValueError: If ``shared`` is neither of the two.
     """
     check_choice("shared", shared, ("incoming", "skip"))
-    merged, shapes = merged or {}, {name: tuple(value.shape) for name, value in params.items()}
+    listed, merged = Layout(groups), merged or {}
+    shapes = {name: tuple(value.shape) for name, value in params.items() if name in merged}
+    merged_shapes = {name: axes.shape for name, axes in merged.items()}
 
-    def merged_gradients(values: dict[str, Array]) -> Mapping[str, Array | None]:
-        own = {name: namespace(value).reshape(value, shapes[name]) for name, value in values.items()}
-        grads = grad_fn(own)
-        return {name: None if value is None else merge(value, merged.get(name)) for name, value in grads.items()}
+    def merged_gradients(values: dict[str, Array]) -> dict[str, Array | None]:
+        return reshape(grad_fn(reshape(values, shapes)), merged_shapes)
 
-    listed, seen = Layout(groups), {name: merge(value, merged.get(name)) for name, value in params.items()}
-    draws = [redraw(seen, listed, normal, number=number, seed=seed) for number in range(_DRAWS)]
-    found = discover_outgoing(listed, merged_gradients if merged else grad_fn, draws, seed=seed)
-    unreached = [name for name, group in found.items() if group.reason == "no gradient reaches it"]
+    seen = reshape(params, merged_shapes)
+    draws = [sample_params(seen, listed, normal, draw=draw, seed=seed) for draw in range(_DRAWS)]
+    layout = discover_outgoing(listed, merged_gradients if merged else grad_fn, draws, seed=seed)
+    unreached = ", ".join([name for name, group in layout.items() if group.reason == NO_GRADIENT])
     if unreached:
-        warnings.warn(
-            f"no gradient reaches {', '.join(unreached)} from what the model returns; if another method uses them, "
-            "what they read is unknown, and the layout may be wrong",
-            ActivityWarning,
-            stacklevel=3,
-        )
+        unknown = "if another method uses them, what they read is unknown, and the layout may be wrong"
+        message = f"no gradient reaches {unreached} from what the model returns; {unknown}"
+        warnings.warn(message, ActivityWarning, stacklevel=3)
     if shared == "skip":
-        skipped = {name for name, group in found.items() if group.status == "shared"}
-        found = Layout([replace(g, resettable=g.resettable and g.name not in skipped) for g in found.values()])
-    return split_views(found, groups, merged) if merged else found
+        layout = Layout([replace(g, resettable=g.resettable and g.status != "shared") for g in layout.values()])
+    return split_views(layout, groups, merged) if merged else layout
 
 
-def redraw(params: Arrays, layout: Layout, normal: Normal, *, number: int, seed: int) -> dict[str, Array]:
+def sample_params(params: Arrays, layout: Layout, normal: Normal, *, draw: int, seed: int) -> dict[str, Array]:
     """Draw parameters with which few neurons are dead by chance.
 
     Weights are normal with a variance of one over the number of entries a neuron, biases and shifts near one, scales of
@@ -100,18 +95,17 @@ def redraw(params: Arrays, layout: Layout, normal: Normal, *, number: int, seed:
     drawn: dict[str, Array] = {}
     kinds = _kinds(params, layout)
     for name, old in params.items():
-        xp, noise = namespace(old), normal(old, derive_key(seed, number, name))
-        if noise.shape != old.shape or noise.dtype != old.dtype:
-            raise LayoutError(f"parameter {name!r}: expected noise like it, got {noise.dtype} of shape {noise.shape}")
+        xp, noise = namespace(old), normal(old, derive_key(seed, draw, name))
+        check_like(noise, old, f"noise for parameter {name!r}")
         match kinds.get(name):
             case "scale":
                 drawn[name] = xp.sign(noise) * (0.5 + 0.5 * xp.tanh(xp.abs(noise)))
             case "shift":
-                drawn[name] = 1 + 0.1 * noise
+                drawn[name] = 1 + _SMALL * noise
             case int(entries):
                 drawn[name] = noise / math.sqrt(entries)
             case _:
-                drawn[name] = old + 0.1 * noise
+                drawn[name] = old + _SMALL * noise
     return drawn
 
 
@@ -119,10 +113,10 @@ def _kinds(params: Arrays, layout: Layout) -> dict[str, str | int]:
     """Say of each parameter in a group whether it is a scale, a shift, or a weight of so many entries a neuron."""
     kinds: dict[str, str | int] = {}
     for group in layout.values():
-        fit = group.bind({name: tuple(value.shape) for name, value in params.items()})
-        for role, view, bound in fit.views:
+        bound_group = group.bind({name: tuple(value.shape) for name, value in params.items()})
+        for role, view, bound in bound_group.views:
             if role == "incoming":
-                owned = math.prod(fit.shape) if view.owners is None else len(view.owners.index)
+                owned = math.prod(bound_group.shape) if view.owners is None else len(view.owners.index)
                 kinds[view.param] = "scale" if is_vector(view) else max(1, math.prod(bound.sizes) // owned)
             elif role == "unscored":
                 kinds.setdefault(view.param, "shift")

@@ -1,0 +1,178 @@
+"""What the decoded axes mean: which parameters read a group's neurons, which of them directly, what cannot be told."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+
+from neuroactivity.discovery.claims import Evidence, Known, Link
+from neuroactivity.discovery.decoding import Axis, AxisReaders, Feeds, feeding_view, fill_regular
+from neuroactivity.discovery.prober import Prober, is_vector
+from neuroactivity.layout import ParamView
+from neuroactivity.layout.patterns import NEURON
+
+_LEAST_PART = 4  # one neuron in four at least must feed an axis: fewer may be chance
+
+
+def interpret(prober: Prober, unit: str, group: str, axes: Mapping[Axis, AxisReaders]) -> Evidence:
+    """Say what it means that a unit's neurons made positions vanish along axes of parameters.
+
+    Args:
+        prober: The model.
+        unit: The unit, a group or several that were silenced together.
+        group: A group of the unit, to tell its number of neurons.
+        axes: What each axis reads.
+    """
+    evidence, neurons = Evidence(), prober.neurons[group]
+    for (param, axis), readers in axes.items():
+        feeds = readers.feeds(unit)
+        feeding = len(set(feeds.values()))
+        if _LEAST_PART * feeding < neurons:
+            evidence.complete = evidence.complete and not feeds
+            continue
+        for owner, view in prober.owners[param]:
+            link = Link(view, axis, feeds, readers.undecided)
+            if NEURON not in view.parsed.axes[axis]:
+                evidence.links.append(link)
+                break  # a parameter of several groups is read once
+            if owner == group:
+                continue
+            if _vanishes_whole(prober, owner, unit, axes):
+                if feeding == len(feeds) and 2 * feeding >= prober.neurons[owner] > 1:
+                    evidence.gates.add(owner)
+            elif is_vector(view):
+                if fill_regular(feeds, readers.undecided, neurons, prober.size(link.where))[0] == NEURON:
+                    evidence.norms.append(owner)
+            elif feeding > 1:  # else the parameter vanishes as a whole, which its other axes say as well
+                evidence.links.append(replace(link, one_to_one_with=owner))
+    return evidence
+
+
+def _vanishes_whole(prober: Prober, owner: str, unit: str, axes: Mapping[Axis, AxisReaders]) -> bool:
+    """Whether a group's weights and biases vanish alike, so that its neurons are multiplied and do not read.
+
+    Without a bias, scales and weights with an axis called ``one`` are taken to read, all others to be multiplied.
+    """
+    biases = [view for view in prober.layout[owner].unscored if (view.param, 0) in axes]
+    if biases:
+        return any(axes[bias.param, len(bias.parsed.axes) - 1].feeds(unit) for bias in biases)
+    view = prober.layout[owner].incoming[0]
+    return not is_vector(view) and "one" not in view.parsed.names
+
+
+def drop_indirect(prober: Prober, links: Sequence[Link], evidence: Mapping[str, Evidence]) -> list[Link]:
+    """Leave out what is fed only by way of a group that falls silent with the neurons, for want of a bias.
+
+    If a depthwise convolution without biases reads a group, and a dense layer reads the convolution, then silence makes
+    entries of both vanish, but the group feeds the convolution alone.
+    """
+    direct = []
+    for link in links:
+        feeds = dict(link.feeds)
+        for step in [step for step in links if step is not link]:
+            for further, silencers in _links_behind(prober, step, evidence):
+                if further.where == link.where:
+                    indirect = {position: silencers.get(neuron) for position, neuron in further.feeds.items()}
+                    feeds = {position: neuron for position, neuron in feeds.items() if indirect.get(position) != neuron}
+        if feeds:
+            direct.append(replace(link, feeds=feeds))
+    return direct
+
+
+def _links_behind(prober: Prober, step: Link, evidence: Mapping[str, Evidence]) -> Iterator[tuple[Link, Feeds]]:
+    """Yield the links of the groups that fall silent behind a link, with what silences each of their neurons."""
+    for group, silencers in bias_free_hops(prober, step):
+        yield from [(further, silencers) for further in evidence[group].links]
+
+
+def bias_free_hops(prober: Prober, link: Link) -> list[tuple[str, Feeds]]:
+    """Return the groups that fall silent behind a link for want of a bias, with what silences each of their neurons.
+
+    Such a group is read one to one, or reads a single neuron and nothing else, so that it falls silent as a whole.
+    """
+    if link.one_to_one_with:
+        return [(link.one_to_one_with, link.feeds)]
+    silencers = set(link.feeds.values())
+    if len(link.feeds) < prober.size(link.where) or len(silencers) > 1:
+        return []
+    (silencer,) = silencers
+    owners = [prober.layout[name] for name, _ in prober.owners[link.view.param]]
+    names = [group.name for group in owners if not group.unscored and len(group.incoming) == 1]
+    return [(name, dict.fromkeys(range(prober.neurons[name]), silencer)) for name in names]
+
+
+def is_unambiguous(prober: Prober, links: Sequence[Link], known: Known) -> bool:
+    """Whether what is fed directly can be told from what lies behind a group through which silence goes on.
+
+    It cannot if not all is known of what such a group feeds, and the neuron that silences it feeds more than it.
+    """
+    for step in [link for link in links if not link.one_to_one_with]:
+        for group, silencers in bias_free_hops(prober, step):
+            silencing, behind = set(silencers.values()), known.evidence[group]
+            feeds_more = any(silencing & set(link.feeds.values()) for link in links if link is not step)
+            if feeds_more and not (behind.complete and behind.links) and known.status(group) != "head":
+                return False
+    return True
+
+
+def drop_ambiguous_links(prober: Prober, known: Known) -> None:
+    """Drop the links of groups whose direct readers cannot be told from what lies behind them."""
+    for name in known.examined:
+        if not is_unambiguous(prober, known.evidence[name].links, known):
+            known.evidence[name].links.clear()
+            known.ambiguous.add(name)
+
+
+def drop_mutual_links(prober: Prober, known: Known) -> None:
+    """Of two groups that make each other vanish one to one, only a bias tells which one reads the other."""
+    links = {name: known.evidence[name].links for name in known.examined}
+    mutual = []
+    for name, link in [(name, link) for name, of_group in links.items() for link in of_group if link.one_to_one_with]:
+        reader = link.one_to_one_with
+        if name in known.evidence[reader].one_to_one and not prober.layout[reader].unscored:
+            mutual.append((name, link))
+    for name, link in mutual:
+        links[name].remove(link)
+        known.ambiguous.add(name)
+    for name, left in links.items():
+        fed = {link.one_to_one_with for link in left}
+        if any(fed >= {first, link.one_to_one_with} for first, link in mutual):
+            left.clear()  # one of the two reads it, and which cannot be told
+            known.ambiguous.add(name)
+
+
+def drop_distant_norms(prober: Prober, known: Known) -> None:
+    """Untie scales that are only reached through others, or that one group may read and another multiply."""
+    evidence = known.evidence
+    distant = {name: _reached_through_others(known, name) for name in known.examined}
+    for name in distant:
+        evidence[name].norms = [norm for norm in evidence[name].norms if norm not in distant[name]]
+    for norm in [scale for scale in prober.scales if not prober.layout[scale].unscored]:
+        readers = [name for name in distant if norm in evidence[name].norms]
+        for name in readers if len(readers) > 1 else ():
+            evidence[name].norms.remove(norm)
+
+
+def _reached_through_others(known: Known, name: str) -> set[str]:
+    """Return the groups that are read one to one behind those that a group is read by."""
+    reached: set[str] = set()
+    waiting = [further for near in known.evidence[name].one_to_one for further in known.evidence[near].one_to_one]
+    while waiting:
+        group = waiting.pop()
+        if group not in reached and group != name:
+            reached.add(group)
+            waiting += known.evidence[group].one_to_one
+    return reached
+
+
+def outgoing_views(prober: Prober, group: str, links: Sequence[Link]) -> list[ParamView]:
+    """Write links down as outgoing views, after those that the group was listed with."""
+    listed, neurons = prober.layout[group], prober.neurons[group]
+    known = {view.param for view in listed.outgoing}
+    views = [link_view(prober, link, neurons, listed.stacks) for link in links if link.view.param not in known]
+    return [*listed.outgoing, *views]
+
+
+def link_view(prober: Prober, link: Link, neurons: int, stacks: int) -> ParamView:
+    """Write down what a number of neurons feed as an outgoing view."""
+    size = prober.size(link.where)
+    order, feeds = fill_regular(link.feeds, link.undecided, neurons, size)
+    return feeding_view(link.view, link.axis, order, feeds, size, stacks=stacks)

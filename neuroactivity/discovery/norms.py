@@ -1,0 +1,52 @@
+"""Status ``through_norm``: normalisations alone read the group, whose neurons take part in their statistics.
+
+For example ``fc1`` in ``fc2(relu(norm(fc1(x))))`` with a LayerNorm. A reset of its neurons sets to zero the
+entries that the normalisation's neurons feed. With a BatchNorm, which mixes no neurons, it can be proved that they feed
+nothing else, so the group is ``exclusive``.
+"""
+
+from neuroactivity.discovery.claims import Claim, Claims, Known, name_some
+from neuroactivity.discovery.direct import claim_proved
+from neuroactivity.discovery.links import drop_indirect, interpret, outgoing_views
+from neuroactivity.discovery.prober import Prober, probe_zero_mean
+from neuroactivity.discovery.proof import is_read_only_by
+from neuroactivity.layout import ParamView
+
+_FEWEST = 4  # neurons, of which two are silenced and two made opposite
+
+
+def read(prober: Prober, known: Known) -> Claims:
+    """Tie each group that is left to the normalisations that read it; nothing is claimed yet."""
+    skipped = known.ambiguous.union(prober.scales)
+    names = [name for name in known.open() if prober.neurons[name] >= _FEWEST and name not in skipped]
+    known.examined = []
+    if names and prober.scales:
+        axes = probe_zero_mean(prober, {name: [name] for name in names})
+        for name in names:
+            known.evidence[name].norms = interpret(prober, name, name, axes).norms
+        known.examined = [name for name in names if known.evidence[name].norms]
+    return ()
+
+
+def claim(prober: Prober, known: Known) -> Claims:
+    """Claim what normalisations read: exclusive if they mix no neurons (BatchNorm), so that it can be proved."""
+    behind = {name: _fed_by_norms(known, name) for name in known.open(known.examined)}
+    views = {}
+    for name in [name for name in behind if behind[name]]:
+        direct = drop_indirect(prober, known.evidence[name].links, known.evidence)
+        views[name] = [*outgoing_views(prober, name, direct), *behind[name]]
+    yield from claim_proved(prober, views)
+    for name in known.open(behind):
+        norms = known.evidence[name].norms
+        if norms and is_read_only_by(prober, name, norms):
+            if all(known.status(norm) == "head" for norm in norms):
+                yield Claim(prober.layout[name], "head", f"feeds the output through {name_some(norms)}")
+            else:
+                reason = f"takes part in the statistics of {name_some(norms)}"
+                yield Claim(prober.layout[name], "through_norm", reason, behind[name])
+
+
+def _fed_by_norms(known: Known, name: str) -> list[ParamView]:
+    """Return what a group's normalisations feed, of those for which it is proved."""
+    proved = [norm for norm in known.evidence[name].norms if known.status(norm) == "exclusive"]
+    return [view for norm in proved for view in known.claims[norm].outgoing]
