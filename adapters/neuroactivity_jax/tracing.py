@@ -140,9 +140,8 @@ def _moved(
     if name == "transpose":
         places = list(options["permutation"])
     elif name == "broadcast_in_dim":
-        places = [None] * len(after)
-        for axis, place in enumerate(options["broadcast_dimensions"]):
-            places[place] = axis
+        kept = list(options["broadcast_dimensions"])
+        places = [kept.index(axis) if axis in kept else None for axis in range(len(after))]
     elif name == "reshape":
         places = _inserted(before, after)
     if not places:
