@@ -46,16 +46,16 @@ def activations(params: PyTree, apply: Apply, *, layout: na.Layout | None = None
     """
     layout = layout_of(params, apply) if layout is None else layout
     arrays = parameters(params)
-    found = trace(arrays, lambda values: apply(replace(params, values)))
+    record = trace(arrays, lambda values: apply(replace(params, values)))
     shapes = shapes_of(arrays)
-    return {name: _outputs(group, found, shapes) for name, group in layout.items()}
+    return {name: _outputs(group, record, shapes) for name, group in layout.items()}
 
 
-def _outputs(group: NeuronGroup, found: Trace, shapes: dict[str, tuple[int, ...]]) -> Array | None:
+def _outputs(group: NeuronGroup, record: Trace, shapes: dict[str, tuple[int, ...]]) -> Array | None:
     """Return a group's outputs, in the form that its activation pattern names."""
     made_by, neurons = {view.param for view in group.incoming}, group.count(shapes)
     readers = [view for view in group.outgoing if view.param not in made_by]
-    seen = [(view, found.read.get(view.param, [])) for view in readers] if readers else _made(group, found)
+    seen = [(view, record.read.get(view.param, [])) for view in readers] if readers else _made(group, record)
     for view, values in seen:
         outputs = [output for value in values if (output := _neurons_last(value, view, neurons)) is not None]
         if outputs:
@@ -63,7 +63,7 @@ def _outputs(group: NeuronGroup, found: Trace, shapes: dict[str, tuple[int, ...]
     return None
 
 
-def _made(group: NeuronGroup, found: Trace) -> list[tuple[ParamView, list[Value]]]:
+def _made(group: NeuronGroup, record: Trace) -> list[tuple[ParamView, list[Value]]]:
     """Return where a group is seen that no parameter reads: at the sum with its bias, or at its weight's product."""
     if len(group.incoming) > 1 or len(group.unscored) > 1:
         return []
@@ -72,7 +72,7 @@ def _made(group: NeuronGroup, found: Trace) -> list[tuple[ParamView, list[Value]
     if any(NEURON in names and len(names) > 1 for names in view.parsed.axes):  # gates, or heads as neurons
         return []
     bias = view.param if group.unscored else None
-    return [(view, [made.value for made in found.made if (made.weight, made.bias) == (weight.param, bias)])]
+    return [(view, [made.value for made in record.made if (made.weight, made.bias) == (weight.param, bias)])]
 
 
 def _axes(view: ParamView, name: str, ndim: int) -> list[int]:

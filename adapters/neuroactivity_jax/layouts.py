@@ -117,8 +117,8 @@ def _project_outputs(output: Any, seed: int) -> Any:
     """Reduce a model's outputs to one number by fixed random weights."""
     leaves = list(_arrays(output))
     if not leaves:
-        what = f"expected a floating-point output, got {type(output).__name__}"
-        raise na.LayoutError(f"the model cannot be probed: {what}")
+        expected = "expected a floating-point output"
+        raise na.LayoutError(f"the model cannot be probed: {expected}, got {type(output).__name__}")
     total = jnp.zeros(())
     for number, leaf in enumerate(leaves):
         weights = np.random.default_rng(derive_key(seed, number, "projection")).standard_normal(leaf.shape)

@@ -67,15 +67,12 @@ def gradients(tree: PyTree) -> dict[str, Array | None]:
         >>> gradients({"w": jnp.ones(2), "frozen": None})
         {'frozen': None, 'w': Array([1., 1.], dtype=float32)}
     """
-    found: dict[str, Array | None] = {}
-    for path, leaf in path_leaves(tree):
-        if leaf is not None and not is_float(leaf):
-            continue
-        name = "/".join(path)
-        if name in found:
+    named: dict[str, Array | None] = {}
+    for name, leaf in [("/".join(path), leaf) for path, leaf in path_leaves(tree) if leaf is None or is_float(leaf)]:
+        if name in named:
             raise LayoutError(f"two arrays of the tree are called {name!r}")
-        found[name] = leaf
-    return found
+        named[name] = leaf
+    return named
 
 
 def write(tree: PyTree, params: Mapping[str, Array]) -> PyTree:
@@ -103,8 +100,7 @@ def write(tree: PyTree, params: Mapping[str, Array]) -> PyTree:
 def replace(tree: PyTree, values: Mapping[str, Any]) -> PyTree:
     """Replace the leaves of these names, unchecked."""
     leaves, structure = jax.tree.flatten(tree)
-    paths = [path for path, leaf in path_leaves(tree) if leaf is not None]
-    names = ["/".join(path) for path in paths]
+    names = ["/".join(path) for path, leaf in path_leaves(tree) if leaf is not None]
     new = [values.get(name, leaf) if is_float(leaf) else leaf for name, leaf in zip(names, leaves, strict=True)]
     return jax.tree.unflatten(structure, new)
 

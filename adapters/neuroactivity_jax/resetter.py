@@ -141,25 +141,20 @@ class Resetter:
     def _measure(self, due: Array, signal: Any, before: _CondCarry, state: ActivityState, params: PyTree) -> _CondCarry:
         """Score the neurons, and reset those that are inactive, of each run that is due."""
         layout = self._trained_groups(params)
-        if self.by_activations:
-            scores = na.tau_dormant(_as_jax(signal() if callable(signal) else signal), layout)
-        else:
-            scores = na.grama(signal, layout)
+        score = na.tau_dormant if self.by_activations else na.grama
+        scores = score(_as_jax(signal() if callable(signal) else signal), layout)
         masks = {name: mask & due for name, mask in self.options.masks(scores).items()}
         if self.options.on_report is not None:
             jax.debug.callback(self._report, due, scores, masks)
         counts = [jnp.sum(mask, dtype=jnp.int32) for name, mask in masks.items() if layout[name].resettable]
         marked = sum(counts, jnp.int32(0))
-        updates, inner_state = before.updates, before.inner_state
         if self.options.writes:
-            updates, inner_state = self._reset(masks, before, state, params, layout)
+            before = self._reset(masks, before, state, params, layout)
 
         def latest(new: Mapping[str, Array], old: Mapping[str, Array]) -> dict[str, Array]:
             return {name: jnp.where(due, new.get(name, was), was).astype(was.dtype) for name, was in old.items()}
 
-        return _CondCarry(
-            updates=updates,
-            inner_state=inner_state,
+        return before._replace(
             measurements=before.measurements + due,
             resets=before.resets + (marked > 0),
             neurons_reset=before.neurons_reset + marked,
@@ -169,7 +164,7 @@ class Resetter:
 
     def _reset(
         self, masks: Mapping[str, Array], before: _CondCarry, state: ActivityState, params: PyTree, layout: na.Layout
-    ) -> tuple[PyTree, PyTree]:
+    ) -> _CondCarry:
         """Make the updates lead to fresh values and zeros, and the optimizer's state match them."""
         old, moves = _as_jax(parameters(params)), parameters(before.updates)
         written = written_mask(old, masks, layout)
@@ -184,14 +179,13 @@ class Resetter:
         leaps = {name: new[name].astype(moves[name].dtype) - old[name] for name in written}
         updates = {name: jnp.where(where, leaps[name], moves[name]) for name, where in written.items()}
         inner_state = reinit_state(self.inner, before.inner_state, replace(params, new), written)
-        return replace(before.updates, updates), inner_state
+        return before._replace(updates=replace(before.updates, updates), inner_state=inner_state)
 
     def _report(self, due: Any, scores: Mapping[str, Any], masks: Mapping[str, Any]) -> None:
         """Call the user's function on the host, for a run that is due."""
         if due and self.options.on_report is not None:
-            measured = {name: np.asarray(score) for name, score in scores.items()}
-            marked = {name: np.asarray(mask) for name, mask in masks.items()}
-            self.options.on_report(build_report(measured, self.layout, self.options.tau, masks=marked))
+            scores, masks = jax.tree.map(np.asarray, (scores, masks))
+            self.options.on_report(build_report(scores, self.layout, self.options.tau, masks=masks))
 
     def _arrays(self, tree: PyTree) -> dict[str, Array | None]:
         """Return a tree's arrays by name, with ``None`` for parameters of which a whole branch is ``None``."""
@@ -223,9 +217,7 @@ def _as_jax(arrays: Mapping[str, Any]) -> dict[str, Any]:
 def _widened(updates: PyTree, params: PyTree) -> PyTree:
     """Make the updates of parameters of low precision float32, so that a reset is rounded once."""
     old, moves = parameters(params), parameters(updates)
-    wide = {
-        name: jnp.promote_types(jnp.promote_types(old[name].dtype, jnp.float32), moves[name].dtype) for name in moves
-    }
+    wide = {name: jnp.result_type(jnp.float32, old[name].dtype, move.dtype) for name, move in moves.items()}
     return replace(updates, {name: jnp.asarray(move, wide[name]) for name, move in moves.items()})
 
 

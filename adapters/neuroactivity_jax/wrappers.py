@@ -128,11 +128,6 @@ def _wrap(
     seed: int | Array = 0,
     **options: Any,
 ) -> optax.GradientTransformationExtraArgs:
-    resetter = Resetter(
-        inner=optax.with_extra_args_support(inner),
-        layout=layout,
-        options=ResetOptions(**options),
-        fresh=FreshValues(initializer, seed),
-        by_activations=by_activations,
-    )
+    inner, fresh = optax.with_extra_args_support(inner), FreshValues(initializer, seed)
+    resetter = Resetter(inner, layout, ResetOptions(**options), fresh, by_activations=by_activations)
     return optax.GradientTransformationExtraArgs(resetter.init, resetter.update)

@@ -32,7 +32,8 @@ def list_attention(
     listed: list[Listed] = []
     for parent in dict.fromkeys(layer.parent for layer in layers):
         prefix = f"{parent}/" if parent else ""
-        projections = [named[prefix + part] for part in _PARTS if _has_heads(named.get(prefix + part))]
+        parts = [named[prefix + part] for part in _PARTS if prefix + part in named]
+        projections = [part for part in parts if _has_heads(part)]
         if len(projections) == len(_PARTS):
             several = attention == "heads" or len(projections[0].shapes["kernel"]) > 3
             describe = _whole_heads if several else _channels
@@ -42,9 +43,7 @@ def list_attention(
     return listed
 
 
-def _has_heads(layer: LayerArrays | None) -> bool:
-    if layer is None:
-        return False
+def _has_heads(layer: LayerArrays) -> bool:
     kernel, bias = layer.shapes.get("kernel", ()), layer.shapes.get("bias")
     return len(kernel) >= 3 and (bias is None or bias == (*kernel[:-3], *kernel[-2:]))
 

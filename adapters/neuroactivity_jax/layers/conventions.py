@@ -1,7 +1,7 @@
 """Which axis of an array counts neurons: the conventions of Flax, Haiku and Equinox, told by names and shapes."""
 
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any, NamedTuple, TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import neuroactivity as na
 from neuroactivity import LayoutError
@@ -47,9 +47,8 @@ def read_stacked(stacked: Stacked, layers: Sequence[LayerArrays]) -> Copies:
     Raises:
         ValueError: If ``stacked`` has none of its forms, or one of its paths leads to no layer.
     """
-    copies: Any = stacked
-    if isinstance(stacked, Collection) and not isinstance(stacked, str | bytes | Mapping):
-        copies = dict.fromkeys(stacked, 1)
+    listed = isinstance(stacked, Collection) and not isinstance(stacked, str | bytes | Mapping)
+    copies: Copies = dict.fromkeys(stacked, 1) if listed else stacked  # type: ignore[arg-type, assignment]
     numbers = copies.values() if isinstance(copies, Mapping) else [0 if copies is None else copies]
     if not all(isinstance(number, int) and number >= 0 for number in numbers):
         expected = "True, False, a number, paths or a mapping of paths to numbers"
@@ -60,8 +59,7 @@ def read_stacked(stacked: Stacked, layers: Sequence[LayerArrays]) -> Copies:
             raise ValueError(
                 f"stacked: expected paths of layers or of what holds them, got {path!r}; there are {names}"
             )
-    checked: Copies = copies
-    return checked
+    return copies
 
 
 def _is_below(name: str, path: str) -> bool:

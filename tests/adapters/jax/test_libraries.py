@@ -1,4 +1,4 @@
-"""One line in a training loop of each library, ReDo's activations, and what an import loads."""
+"""One line in a training loop of each library, with a layout that was discovered too, and what an import loads."""
 
 import subprocess
 import sys
