@@ -35,7 +35,7 @@ def activations(params: PyTree, apply: Apply, *, layout: na.Layout | None = None
         shift or a group with several weights.
 
     Raises:
-        LayoutError: If the outputs do not fit the group's activation pattern.
+        LayoutError: If what was read does not have the group's neurons, or does not fit its activation pattern.
 
     Example:
         >>> params = {"a": {"w": jnp.ones((3, 4)), "b": jnp.zeros(4)}, "out": {"w": jnp.ones((4, 2))}}
@@ -56,10 +56,13 @@ def _outputs(group: NeuronGroup, record: Trace, shapes: dict[str, tuple[int, ...
     made_by, neurons = {view.param for view in group.incoming}, group.count(shapes)
     readers = [view for view in group.outgoing if view.param not in made_by]
     seen = [(view, record.read.get(view.param, [])) for view in readers] if readers else _made(group, record)
-    for view, values in seen:
-        outputs = [output for value in values if (output := _neurons_last(value, view, neurons)) is not None]
-        if outputs:
-            return _arrange(jnp.concatenate(outputs, axis=-2), group, shapes)
+    try:
+        for view, values in seen:
+            outputs = [output for value in values if (output := _neurons_last(value, view, neurons)) is not None]
+            if outputs:
+                return _arrange(jnp.concatenate(outputs, axis=-2), group, shapes)
+    except na.LayoutError as error:
+        raise na.LayoutError(f"group {group.name!r}, activation {group.activation!r}: {error}") from None
     return None
 
 
@@ -84,17 +87,18 @@ def _axes(view: ParamView, name: str, ndim: int) -> list[int]:
 
 
 def _neurons_last(seen: Value, view: ParamView, neurons: int) -> Array | None:
-    """Take a group's neurons out of a value that a parameter lies along: shape ``(*stack, samples, neurons)``."""
-    stacks, own = _axes(view, STACK, len(seen.axes)), _axes(view, NEURON, len(seen.axes))
-    axes = [axis for axis in [seen.axes[axis] for axis in (*stacks, *own)] if axis is not None]
-    if len(set(axes)) < len(stacks) + len(own):
+    """Take a group's neurons out of a value that a parameter lies along: shape ``(*stack, samples, neurons)``.
+
+    Nothing is returned where an axis is missing, or the parameter does not read all neurons equally often.
+    """
+    stacks, counted = _axes(view, STACK, len(seen.axes)), _axes(view, NEURON, len(seen.axes))
+    axes = [axis for axis in [seen.axes[axis] for axis in (*stacks, *counted)] if axis is not None]
+    uneven = view.owners is not None and len(set(view.owners.counts(neurons))) > 1
+    if uneven or len(set(axes)) < len(stacks) + len(counted):
         return None
-    values: Array = jnp.moveaxis(seen.value, axes, [*range(len(stacks)), *range(-len(own), 0)])
-    values = values.reshape(*values.shape[: values.ndim - len(own)], -1)
-    try:
-        values = take_neurons(values, view, neurons, values.ndim - 1)
-    except na.LayoutError:  # neurons that are not all read equally often
-        return None
+    values: Array = jnp.moveaxis(seen.value, axes, [*range(len(stacks)), *range(-len(counted), 0)])
+    values = values.reshape(*values.shape[: values.ndim - len(counted)], -1)
+    values = take_neurons(values, view, neurons, values.ndim - 1)
     return values.reshape(*values.shape[: len(stacks)], -1, neurons)
 
 
@@ -103,10 +107,7 @@ def _arrange(values: Array, group: NeuronGroup, shapes: dict[str, tuple[int, ...
     pattern, first = parse(group.activation), group.incoming[0]
     shape = shapes[first.param]
     sizes = [shape[axis] for axis in _axes(first, NEURON, len(shape))] if pattern.neurons > 1 else []
-    try:
-        if sizes and len(sizes) != pattern.neurons:
-            raise na.LayoutError(f"expected {len(sizes)} axes called 'neuron', as in {first.param!r}")
-        arranged: Array = arrange_outputs(values, pattern, neurons=sizes)
-    except na.LayoutError as error:
-        raise na.LayoutError(f"group {group.name!r}, activation {group.activation!r}: {error}") from None
+    if sizes and len(sizes) != pattern.neurons:
+        raise na.LayoutError(f"expected {len(sizes)} axes called 'neuron', as in {first.param!r}")
+    arranged: Array = arrange_outputs(values, pattern, neurons=sizes)
     return arranged

@@ -49,7 +49,7 @@ class FreshValues:
         raise TypeError(f"seed: expected a whole number or one key of jax.random, got {seed!r}")
 
     def snapshot(self, params: Mapping[str, Array], views: DrawnViews) -> dict[str, Array]:
-        """Return the values that rows are drawn from, none if the user has a function; check what it returns.
+        """Return the values that rows are drawn from, none for a function, of which only the results are checked.
 
         Raises:
             ValueError: If the initializer is neither of the two, or a value is missing or does not fit its parameter.
@@ -68,7 +68,10 @@ class FreshValues:
             key_data: Numbers of the key that all draws derive from, as the optimizer's state holds them.
             event: Number of the reset, counted from 1.
             snapshot: What :meth:`snapshot` returned.
-            views: The parameters to draw, and how the neurons lie in each.
+            views: The parameters to draw, and the views of the neurons in each.
+
+        Raises:
+            ValueError: If the snapshot lacks a parameter.
         """
         key = self._key(key_data, event)
         if callable(self.initializer):
@@ -86,7 +89,7 @@ class FreshValues:
         return hasattr(self.seed, "dtype") and bool(jnp.issubdtype(self.seed.dtype, jax.dtypes.prng_key))
 
     def _key(self, data: Array, event: Array | int) -> Array:
-        """Return the key of one reset, of the kind of the user's."""
+        """Return the key of one reset, of the same kind as the seed."""
         impl = jax.random.key_impl(self.seed) if self._is_typed_key() else None
         return jax.random.fold_in(jax.random.wrap_key_data(data, impl=impl), event)
 

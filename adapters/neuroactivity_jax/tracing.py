@@ -96,8 +96,8 @@ def _evaluate(
         return (atom.val, _UNKNOWN) if isinstance(atom, Literal) else (values[atom], known.get(atom, _UNKNOWN))
 
     for equation in program.jaxpr.eqns:
-        given = [read(atom) for atom in equation.invars]
-        results, sources = _apply(equation, [value for value, _ in given], [origin for _, origin in given], record)
+        operands = [read(atom) for atom in equation.invars]
+        results, sources = _apply(equation, [value for value, _ in operands], [where for _, where in operands], record)
         values.update(zip(equation.outvars, results, strict=True))
         known.update(zip(equation.outvars, sources, strict=True))
     ends = [read(atom) for atom in program.jaxpr.outvars]

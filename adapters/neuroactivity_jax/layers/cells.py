@@ -51,8 +51,8 @@ def _of_arrays(layer: LayerArrays) -> NeuronGroup | None:
     if {"w_i", "w_h"} <= names:  # Haiku GRU
         return _all_gates(name, (layer, "w_i"), (layer, "w_h"), layer.params("b"), neuron_last=True)
     if {"weight_ih", "weight_hh"} <= names:  # Equinox
-        biases, own = layer.params("bias"), layer.params("bias_n")
-        return _all_gates(name, (layer, "weight_ih"), (layer, "weight_hh"), biases, own, neuron_last=False)
+        biases, extra = layer.params("bias"), layer.params("bias_n")
+        return _all_gates(name, (layer, "weight_ih"), (layer, "weight_hh"), biases, extra, neuron_last=False)
     if layer.last == "linear" and layer.parent.rpartition("/")[2].startswith("lstm") and "w" in names:
         return _haiku_lstm(layer)
     return None

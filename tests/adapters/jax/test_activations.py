@@ -190,3 +190,24 @@ def test_a_pattern_without_samples_is_refused():
     params = {"a": jnp.ones((3, 4)), "b": jnp.ones((4, 2))}
     with pytest.raises(na.LayoutError, match="group 'a', activation 'neuron': expected an axis for the samples in the"):
         activations(params, lambda params: jnp.ones((2, 3)) @ params["a"] @ params["b"], layout=na.Layout([group]))
+
+
+def test_readers_that_do_not_read_all_neurons_equally_often_are_passed_over():
+    params = {"a": jnp.ones((3, 4)), "b": jnp.ones((4, 2)), "c": jnp.ones((4, 2))}
+    x = jnp.arange(6.0).reshape(2, 3)
+    apply = lambda params: jnp.tanh(x @ params["a"]) @ params["b"] + (x @ params["a"]) @ params["c"]  # noqa: E731
+    partial = na.ParamView("b", "neuron out", index=(0, 1, 2, -1))
+    for views, expected in (([partial], None), ([partial, ("c", "neuron out")], x @ params["a"])):
+        layout = na.Layout([na.NeuronGroup("a", [("a", "in neuron")], [], views)])
+        found = activations(params, apply, layout=layout)["a"]
+        assert (found is None) if expected is None else np.allclose(found, expected)
+
+
+def test_a_reader_that_does_not_fit_is_named_with_its_group():
+    params = {"a": jnp.ones((3, 4)), "b": jnp.ones((4, 2))}
+    views = [("a", "in neuron")], [], [("b", "(neuron hw) out", {"hw": 3})]
+    layout = na.Layout([na.NeuronGroup("a", *views)])
+    with pytest.raises(
+        na.LayoutError, match=r"group 'a', activation '\.\.\. neuron': expected 12 features along axis 1"
+    ):
+        activations(params, lambda params: jnp.ones((2, 3)) @ params["a"] @ params["b"], layout=layout)
