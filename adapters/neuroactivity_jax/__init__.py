@@ -1,17 +1,18 @@
-"""neuroactivity for JAX: measure and reset the neurons of a pytree of parameters, of any library.
+"""neuroactivity for JAX: measure and reset the neurons of any pytree of parameters.
 
-:func:`regrama` and :func:`redo` wrap an optax optimizer and leave the training loop as it is; :func:`report` reads what
-they measured out of the optimizer's state. For a loop of one's own there are :func:`parameters`, :func:`gradients`,
-:func:`activations` and :func:`write`, between which the pure functions of :mod:`neuroactivity` do the rest;
-:func:`clear_moments` brings the optimizer's state along. :func:`layout_of` finds the neuron groups of a model and what
-they feed.
+:func:`regrama` and :func:`redo` wrap an optax optimizer and leave the training loop as it is; :func:`report` reads the
+last measurement from the optimizer's state. :func:`layout_of` discovers a model's neuron groups and what they feed.
+
+For custom training loops, :func:`parameters`, :func:`gradients` and :func:`activations` give the arrays that the pure
+functions of :mod:`neuroactivity` take, :func:`write` puts new values into the tree, and :func:`clear_moments` resets
+the optimizer's state to match.
 """
 
 from neuroactivity_jax.activations import activations
 from neuroactivity_jax.layouts import gradient_function, layout_of
 from neuroactivity_jax.optimizers import clear_moments
+from neuroactivity_jax.parameters import gradients, parameters, write
 from neuroactivity_jax.state import ActivityState, report
-from neuroactivity_jax.trees import gradients, parameters, write
 from neuroactivity_jax.wrappers import redo, regrama
 
 __all__ = [

@@ -1,37 +1,41 @@
-"""Neuron outputs, read where their consumers read them."""
+"""Neuron outputs, as the parameters that read them see them."""
 
 import jax.numpy as jnp
-import numpy as np
 from jax import Array
 
 import neuroactivity as na
 from neuroactivity import NeuronGroup, ParamView
-from neuroactivity.layout.patterns import ANY, NEURON, STACK, Pattern, parse
+from neuroactivity.layout.patterns import ANY, NEURON, STACK, parse
+from neuroactivity.wrapping import arrange_outputs, take_neurons
 from neuroactivity_jax.layouts import Apply, layout_of
+from neuroactivity_jax.parameters import PyTree, parameters, replace, shapes_of
 from neuroactivity_jax.tracing import Trace, Value, trace
-from neuroactivity_jax.trees import PyTree, parameters, replace, shapes_of
 
 __all__ = ["activations"]
 
 
 def activations(params: PyTree, apply: Apply, *, layout: na.Layout | None = None) -> dict[str, Array | None]:
-    """Run a model and return its neurons' outputs as the layers behind read them, after the activation function.
+    """Run a model and return its neurons' outputs as the next layers read them, after the activation function.
 
-    The model runs operation by operation, and what its weights are multiplied with is noted; it needs no hooks and no
-    names. Within ``jit`` it is compiled like any other function.
+    The model runs operation by operation, and what its weights are multiplied with is recorded; no hooks or names are
+    needed. Inside ``jit`` it is compiled like any other function.
 
     Args:
         params: The parameters.
-        apply: From parameters to what the model returns for the inputs to judge the neurons on.
-        layout: The neuron groups, by default those that ``layout_of`` finds. A group is read where the first parameter
-            that it feeds is multiplied with it. A head, or a writer of a residual stream, which no parameter reads
-            alone, is seen where its bias is added, or without one where its weight is multiplied: in front of an
+        apply: From parameters to what the model returns for the inputs that the neurons are judged on.
+        layout: The neuron groups, by default those that ``layout_of`` discovers. A group is read where the first
+            parameter that it feeds is multiplied with it. A head, or a layer that writes to a residual stream, is not
+            read alone; it is seen where its bias is added, or without a bias where its weight is multiplied: before an
             activation function that may follow.
 
     Returns:
-        Outputs by group name, for :func:`neuroactivity.tau_dormant`, with all samples (and places of an image) in one
-        axis; ``None`` for a group that is not seen: one that is read or made only inside a loop, an embedding, a
-        normalisation without shift or neurons made by several weights that no parameter reads alone.
+        Outputs by group name, in the form of the group's activation pattern, for :func:`neuroactivity.tau_dormant`,
+        with all samples (and positions of an image) in one axis; ``None`` for a group that is not seen: one that is
+        read or made only inside a loop, an embedding, and, where no parameter reads it alone, a normalisation without
+        shift or a group with several weights.
+
+    Raises:
+        LayoutError: If what was read does not have the group's neurons, or does not fit its activation pattern.
 
     Example:
         >>> params = {"a": {"w": jnp.ones((3, 4)), "b": jnp.zeros(4)}, "out": {"w": jnp.ones((4, 2))}}
@@ -42,33 +46,27 @@ def activations(params: PyTree, apply: Apply, *, layout: na.Layout | None = None
     """
     layout = layout_of(params, apply) if layout is None else layout
     arrays = parameters(params)
-    found = trace(arrays, lambda values: apply(replace(params, values)))
+    record = trace(arrays, lambda values: apply(replace(params, values)))
     shapes = shapes_of(arrays)
-    return {name: _outputs(group, found, shapes) for name, group in layout.items()}
+    return {name: _outputs(group, record, shapes) for name, group in layout.items()}
 
 
-def _outputs(group: NeuronGroup, found: Trace, shapes: dict[str, tuple[int, ...]]) -> Array | None:
+def _outputs(group: NeuronGroup, record: Trace, shapes: dict[str, tuple[int, ...]]) -> Array | None:
     """Return a group's outputs, in the form that its activation pattern names."""
-    own, neurons = {view.param for view in group.incoming}, group.count(shapes)
-    readers = [view for view in group.outgoing if view.param not in own]
-    places = [(view, found.read.get(view.param, [])) for view in readers] if readers else _made(group, found)
-    for view, values in places:
-        lying = [_along_neurons(value, view, neurons) for value in values]
-        outputs = [value for value in lying if value is not None]
-        if outputs:
-            joined, pattern = jnp.concatenate(outputs, axis=-2), parse(group.activation)
-            if pattern.neurons > 1:
-                first = group.incoming[0]
-                sizes = [shapes[first.param][axis] for axis in _axes(first, NEURON, len(shapes[first.param]))]
-                if len(sizes) != pattern.neurons:
-                    expected = f"expected {len(sizes)} axes called 'neuron', as in {first.param!r}"
-                    raise na.LayoutError(f"group {group.name!r}, activation {group.activation!r}: {expected}")
-                joined = joined.reshape(*joined.shape[:-1], *sizes)
-            return _arrange(joined, pattern)
+    made_by, neurons = {view.param for view in group.incoming}, group.count(shapes)
+    readers = [view for view in group.outgoing if view.param not in made_by]
+    seen = [(view, record.read.get(view.param, [])) for view in readers] if readers else _made(group, record)
+    try:
+        for view, values in seen:
+            outputs = [output for value in values if (output := _neurons_last(value, view, neurons)) is not None]
+            if outputs:
+                return _arrange(jnp.concatenate(outputs, axis=-2), group, shapes)
+    except na.LayoutError as error:
+        raise na.LayoutError(f"group {group.name!r}, activation {group.activation!r}: {error}") from None
     return None
 
 
-def _made(group: NeuronGroup, found: Trace) -> list[tuple[ParamView, list[Value]]]:
+def _made(group: NeuronGroup, record: Trace) -> list[tuple[ParamView, list[Value]]]:
     """Return where a group is seen that no parameter reads: at the sum with its bias, or at its weight's product."""
     if len(group.incoming) > 1 or len(group.unscored) > 1:
         return []
@@ -77,7 +75,7 @@ def _made(group: NeuronGroup, found: Trace) -> list[tuple[ParamView, list[Value]
     if any(NEURON in names and len(names) > 1 for names in view.parsed.axes):  # gates, or heads as neurons
         return []
     bias = view.param if group.unscored else None
-    return [(view, [made.value for made in found.made if (made.weight, made.bias) == (weight.param, bias)])]
+    return [(view, [made.value for made in record.made if (made.weight, made.bias) == (weight.param, bias)])]
 
 
 def _axes(view: ParamView, name: str, ndim: int) -> list[int]:
@@ -88,38 +86,28 @@ def _axes(view: ParamView, name: str, ndim: int) -> list[int]:
     return [axis for axis, names in enumerate(axes) if name in names]
 
 
-def _along_neurons(found: Value, view: ParamView, neurons: int) -> Array | None:
-    """Take a group's neurons out of a value that a parameter lies along: shape ``(*stack, samples, neurons)``."""
-    ndim = len(found.axes)
-    own, stacks = _axes(view, NEURON, ndim), _axes(view, STACK, ndim)
-    axes = [place for place in (found.axes[axis] for axis in (*stacks, *own)) if place is not None]
-    if len(set(axes)) < len(stacks) + len(own):
+def _neurons_last(seen: Value, view: ParamView, neurons: int) -> Array | None:
+    """Take a group's neurons out of a value that a parameter lies along: shape ``(*stack, samples, neurons)``.
+
+    Nothing is returned where an axis is missing, or the parameter does not read all neurons equally often.
+    """
+    stacks, counted = _axes(view, STACK, len(seen.axes)), _axes(view, NEURON, len(seen.axes))
+    axes = [axis for axis in [seen.axes[axis] for axis in (*stacks, *counted)] if axis is not None]
+    uneven = view.owners is not None and len(set(view.owners.counts(neurons))) > 1
+    if uneven or len(set(axes)) < len(stacks) + len(counted):
         return None
-    values = jnp.moveaxis(found.value, axes, [*range(len(stacks)), *range(-len(own), 0)])
-    values = values.reshape(*values.shape[: values.ndim - len(own)], -1)
-    if view.owners is not None:
-        owned = [positions for positions in view.owners.positions if positions]
-        if len(owned) != neurons or len(set(map(len, owned))) > 1:
-            return None
-        values = jnp.moveaxis(values[..., np.array(owned)], -1, -2)
-    else:
-        names = next(names for names in view.parsed.axes if NEURON in names)
-        sizes = [neurons if name == NEURON else view.sizes.get(name, -1) for name in names]
-        values = jnp.moveaxis(values.reshape(*values.shape[:-1], *sizes), names.index(NEURON) - len(names), -1)
+    values: Array = jnp.moveaxis(seen.value, axes, [*range(len(stacks)), *range(-len(counted), 0)])
+    values = values.reshape(*values.shape[: values.ndim - len(counted)], -1)
+    values = take_neurons(values, view, neurons, values.ndim - 1)
     return values.reshape(*values.shape[: len(stacks)], -1, neurons)
 
 
-def _arrange(values: Array, pattern: Pattern) -> Array:
-    """Bring outputs of shape ``(*stack, samples, *neurons)`` into the order of axes that a pattern names."""
-    stacks, samples = iter(range(pattern.stacks)), pattern.stacks
-    neurons = iter(range(samples + 1, values.ndim))
-    order: list[int | None] = []
-    for names in pattern.axes:
-        if NEURON in names or STACK in names:
-            order.append(next(neurons if NEURON in names else stacks))
-        elif samples not in order:
-            order.append(samples)
-        elif names != ("...",):
-            order.append(None)
-    values = jnp.transpose(values, [axis for axis in order if axis is not None])
-    return jnp.expand_dims(values, [place for place, axis in enumerate(order) if axis is None])
+def _arrange(values: Array, group: NeuronGroup, shapes: dict[str, tuple[int, ...]]) -> Array:
+    """Bring outputs of shape ``(*stack, samples, neurons)`` into the form that a group's activation pattern names."""
+    pattern, first = parse(group.activation), group.incoming[0]
+    shape = shapes[first.param]
+    sizes = [shape[axis] for axis in _axes(first, NEURON, len(shape))] if pattern.neurons > 1 else []
+    if sizes and len(sizes) != pattern.neurons:
+        raise na.LayoutError(f"expected {len(sizes)} axes called 'neuron', as in {first.param!r}")
+    arranged: Array = arrange_outputs(values, pattern, neurons=sizes)
+    return arranged

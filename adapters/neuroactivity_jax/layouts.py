@@ -1,4 +1,4 @@
-"""Find the layout of any tree of parameters: its groups by names and shapes, what they feed by probing gradients."""
+"""Discover a tree's layout: its groups by names and shapes of parameters, what they feed by probing gradients."""
 
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeAlias
@@ -10,11 +10,8 @@ import numpy as np
 import neuroactivity as na
 from neuroactivity.discovery import GradientFunction, SharedNeurons, discover_layout
 from neuroactivity.wrapping import derive_key
-from neuroactivity_jax.attention import AttentionNeurons
-from neuroactivity_jax.conventions import Convention, Stacked
-from neuroactivity_jax.layers import Rule, list_groups
-from neuroactivity_jax.listing import Fold, unfold
-from neuroactivity_jax.trees import PyTree, is_float, parameters, replace
+from neuroactivity_jax.layers import AttentionNeurons, Convention, Rule, Stacked, list_groups
+from neuroactivity_jax.parameters import PyTree, is_float, parameters, replace
 
 __all__ = ["Apply", "gradient_function", "layout_of"]
 
@@ -33,7 +30,7 @@ def layout_of(
     stacked: Stacked = None,
     seed: int = 0,
 ) -> na.Layout:
-    """Find the neuron groups of a model and what they feed.
+    """Discover the neuron groups of a model and what they feed.
 
     The groups are listed by the names and shapes of the parameters. Their outgoing connections are found by
     :func:`neuroactivity.discover_outgoing`, which probes the model's gradients some hundred times and proves what it
@@ -42,16 +39,16 @@ def layout_of(
     Args:
         params: The parameters: a dictionary of Flax or Haiku, a state or module of Flax NNX, a module of Equinox, or
             any pytree with arrays of such names.
-        apply: From parameters to what the model returns, for a batch of a few samples that differ, deterministic:
-            ``lambda params: model.apply(params, x)``. Everything that it returns in floating point counts as output.
-        shared: A reset of neurons that are read only together with other groups, as in a residual stream, draws fresh
-            incoming parameters (``"incoming"``, as the paper's own code does) or passes over them (``"skip"``).
+        apply: From parameters to what the model returns, deterministically, for a batch of a few different samples:
+            ``lambda params: model.apply(params, x)``. All floating-point arrays that it returns count as outputs.
+        shared: Whether a reset of neurons that are read only together with other groups, as in a residual stream, draws
+            fresh incoming parameters (``"incoming"``, as the paper's code does) or skips them (``"skip"``).
         attention: Whether a neuron of an attention layer is a channel of a projection or a whole head.
-        rule: Asked first for every parameter: from its name and value to its group, or ``None`` to leave it to what is
-            known here.
+        rule: Asked first about every parameter: from its name and value to its group, or ``None`` for the layers that
+            are known.
         convention: The order of axes, ``"flax"``, ``"haiku"`` or ``"equinox"``, if names do not tell it.
         stacked: Which parameters have a leading axis of independent copies, if shapes do not tell it: ``True`` for all,
-            ``False`` for none, or paths such as ``["params/critics"]``. For several such axes (members, seeds) their
+            ``False`` for none, or paths such as ``["params/critics"]``. For several such axes (members, seeds), their
             number instead of ``True``, or a mapping of paths to numbers, of which the longest path counts.
         seed: Seed of the probes.
 
@@ -60,6 +57,7 @@ def layout_of(
 
     Raises:
         LayoutError: If there are no neuron groups, a shape can be read in several ways, or the output has no gradient.
+        ValueError: If an option has none of its values, or a path in ``stacked`` leads to no layer.
 
     Example:
         >>> key = jax.random.key(0)
@@ -74,28 +72,26 @@ def layout_of(
         >>> layout["hidden"].outgoing, layout["hidden"].status, layout["out"].status
         ((ParamView('out/w', 'neuron out'),), 'exclusive', 'head')
     """
-    listed = list_groups(params, attention=attention, rule=rule, convention=convention, stacked=stacked)
-    if not listed:
-        names = ", ".join(list(parameters(params))[:8]) or "no floating-point arrays"
+    groups, merged = list_groups(params, attention=attention, rule=rule, convention=convention, stacked=stacked)
+    arrays = parameters(params)
+    if not groups:
+        names = ", ".join(list(arrays)[:8]) or "no floating-point arrays"
         raise na.LayoutError(f"found no layer with neurons among {names}; give rule=, or write the layout by hand")
-    groups = [entry.group for entry in listed]
-    folds = {param: fold for entry in listed for param, fold in entry.folds.items()}
-    grad_fn = gradient_function(params, apply, seed=seed)
-    found = discover_layout(
+    return discover_layout(
         groups,
-        _folded(grad_fn, params, folds),
-        {name: _reshape(np.asarray(value), folds.get(name)) for name, value in parameters(params).items()},
-        normal=_normal,
+        gradient_function(params, apply, seed=seed),
+        {name: np.asarray(value) for name, value in arrays.items()},
+        normal=_standard_normal,
+        merged=merged,
         shared=shared,
         seed=seed,
     )
-    return unfold(found, groups, folds)
 
 
 def gradient_function(params: PyTree, apply: Apply, *, seed: int = 0) -> GradientFunction:
     """Make the gradient function that discovery and :func:`neuroactivity.verify_layout` probe.
 
-    All floating-point outputs are reduced by a fixed random projection.
+    All floating-point outputs are reduced to one number by a fixed random projection.
 
     Args:
         params: The parameters.
@@ -109,7 +105,7 @@ def gradient_function(params: PyTree, apply: Apply, *, seed: int = 0) -> Gradien
     @jax.jit
     @jax.grad
     def gradients(values: dict[str, Any]) -> Any:
-        return _project(apply(replace(params, values)), seed)
+        return _project_outputs(apply(replace(params, values)), seed)
 
     def grad_fn(values: dict[str, Any]) -> Mapping[str, Any]:
         return {name: np.asarray(value) for name, value in gradients(dict(values)).items()}
@@ -117,12 +113,12 @@ def gradient_function(params: PyTree, apply: Apply, *, seed: int = 0) -> Gradien
     return grad_fn
 
 
-def _project(output: Any, seed: int) -> Any:
+def _project_outputs(output: Any, seed: int) -> Any:
     """Reduce a model's outputs to one number by fixed random weights."""
     leaves = list(_arrays(output))
     if not leaves:
-        what = f"expected a floating-point output, got {type(output).__name__}"
-        raise na.LayoutError(f"the model cannot be probed: {what}")
+        expected = "expected a floating-point output"
+        raise na.LayoutError(f"the model cannot be probed: {expected}, got {type(output).__name__}")
     total = jnp.zeros(())
     for number, leaf in enumerate(leaves):
         weights = np.random.default_rng(derive_key(seed, number, "projection")).standard_normal(leaf.shape)
@@ -139,21 +135,6 @@ def _arrays(output: Any, depth: int = 4) -> Iterator[Any]:
             yield from _arrays(list(vars(leaf).values()), depth - 1)
 
 
-def _folded(grad_fn: GradientFunction, params: PyTree, folds: Mapping[str, Fold]) -> GradientFunction:
-    """Let discovery see some parameters in other shapes."""
-    shapes = {name: value.shape for name, value in parameters(params).items()}
-
-    def folded(values: dict[str, Any]) -> Mapping[str, Any]:
-        grads = grad_fn({name: value.reshape(shapes[name]) for name, value in values.items()})
-        return {name: _reshape(gradient, folds.get(name)) for name, gradient in grads.items()}
-
-    return folded
-
-
-def _reshape(value: Any, fold: Fold | None) -> Any:
-    return value if fold is None else value.reshape(fold.shape)
-
-
-def _normal(like: Any, key: int) -> Any:
+def _standard_normal(like: Any, key: int) -> Any:
     """Draw standard normal numbers of an array's shape and dtype."""
     return np.random.default_rng(key).standard_normal(like.shape).astype(like.dtype)

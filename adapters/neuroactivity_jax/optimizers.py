@@ -1,12 +1,11 @@
-"""What an optimizer's state remembers of each parameter entry, and how to make it forget reset ones.
+"""The arrays in an optimizer's state: which parameter each belongs to, and how a reset starts their entries anew.
 
-An array of the state belongs to the parameter whose path its own path ends in and whose shape it has. What it starts
-with is what the optimizer's ``init`` gives for the new parameters. An array that fits no parameter is refused, not
-guessed.
+An array of the state belongs to the parameter that has its shape and whose path its path ends in. Where a reset writes,
+it becomes what the optimizer's ``init`` gives for the new parameters. An array that fits no parameter is refused.
 """
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -14,11 +13,13 @@ import optax
 from jax import Array
 
 import neuroactivity as na
-from neuroactivity_jax.listing import Shape
+from neuroactivity.wrapping import written_params
+from neuroactivity_jax.parameters import Path, PyTree, is_float, parameters, path_leaves
 from neuroactivity_jax.state import ActivityState
-from neuroactivity_jax.trees import Path, PyTree, is_float, parameters, path_leaves, shapes_of
 
-__all__ = ["check_state", "clear_moments", "cleared", "written_entries"]
+__all__ = ["check_state", "clear_moments", "reinit_state", "written_mask"]
+
+_Shapes: TypeAlias = Mapping[Path, tuple[int, ...]]
 
 _TABLES = {"ns_coeffs"}  # muon's polynomial
 
@@ -32,7 +33,7 @@ def clear_moments(
 ) -> PyTree:
     """Clear an optimizer's moments at every entry that :func:`neuroactivity.reset` writes.
 
-    For a loop of one's own; :func:`regrama` and :func:`redo` do it themselves. Each moment becomes what the optimizer
+    For custom training loops; :func:`regrama` and :func:`redo` do it themselves. Each moment becomes what the optimizer
     starts with for the new parameter; step counts stay, since healthy neurons share them.
 
     Args:
@@ -57,20 +58,20 @@ def clear_moments(
         [0.1, 0.0, 0.1]
     """
     check_state(state, params)
-    return cleared(inner, state, params, written_entries(parameters(params), masks, layout))
+    return reinit_state(inner, state, params, written_mask(parameters(params), masks, layout))
 
 
-def written_entries(params: Mapping[str, Array], masks: Mapping[str, Array], layout: na.Layout) -> dict[str, Array]:
-    """Say of each parameter that a reset writes to which of its entries it writes."""
-    shapes = shapes_of(params)
-    groups = [layout[name] for name in masks if name in layout and layout[name].resettable]
-    names = {view.param for group in groups for _, view in group.views}
-    nowhere = {name: jnp.zeros(shapes[name], bool) for name in sorted(names)}
-    everywhere = {name: jnp.ones(shapes[name], bool) for name in nowhere}
+def written_mask(params: Mapping[str, Array], masks: Mapping[str, Array], layout: na.Layout) -> dict[str, Array]:
+    """Return for each parameter that a reset writes a mask of the entries that it writes."""
+    names = sorted(written_params([name for name in masks if name in layout], layout))
+    nowhere = {name: jnp.zeros(params[name].shape, bool) for name in names}
+    everywhere = {name: jnp.ones(params[name].shape, bool) for name in names}
     return na.reset_moments(nowhere, {name: jnp.asarray(mask) for name, mask in masks.items()}, layout, everywhere)
 
 
-def cleared(inner: optax.GradientTransformation, state: PyTree, params: PyTree, written: Mapping[str, Array]) -> PyTree:
+def reinit_state(
+    inner: optax.GradientTransformation, state: PyTree, params: PyTree, written: Mapping[str, Array]
+) -> PyTree:
     """Take the optimizer's initial state for the new parameters where a reset has written."""
     initial, expected = jax.tree.flatten(inner.init(params))
     leaves, structure = jax.tree.flatten(state)
@@ -78,29 +79,28 @@ def cleared(inner: optax.GradientTransformation, state: PyTree, params: PyTree, 
         raise ValueError(f"the optimizer's state is not of the form that its init gives: {structure}")
     new = [
         leaf if name is None or name not in written else jnp.where(written[name], jnp.asarray(start, leaf.dtype), leaf)
-        for name, leaf, start in zip(_owners(state, params), leaves, initial, strict=True)
+        for name, leaf, start in zip(check_state(state, params), leaves, initial, strict=True)
     ]
     return jax.tree.unflatten(structure, new)
 
 
-def check_state(state: PyTree, params: PyTree) -> None:
-    """Raise a ``ValueError`` if a state holds arrays that belong to no parameter."""
-    _owners(state, params)
+def check_state(state: PyTree, params: PyTree) -> list[str | None]:
+    """Name the parameter that each leaf of a state belongs to; ``None`` for counts, rates and keys.
 
-
-def _owners(state: PyTree, params: PyTree) -> list[str | None]:
-    """Name the parameter to which each leaf of a state belongs; ``None`` for counts, rates and keys."""
-    arrays = {path: leaf.shape for path, leaf in path_leaves(params) if leaf is not None and is_float(leaf)}
+    Raises:
+        ValueError: If an array of the state belongs to no parameter.
+    """
+    arrays = {path: leaf.shape for path, leaf in path_leaves(params) if is_float(leaf)}
     leaves = [(path, leaf) for path, leaf in path_leaves(_without_records(state)) if leaf is not None]
     shapes = {path: jnp.shape(leaf) for path, leaf in leaves}
     owners: list[str | None] = []
     for path, leaf in leaves:
-        near = [own for own in _endings(path) if own in arrays]
-        fitting = [own for own in near if arrays[own] == shapes[path]]
+        near = [ending for ending in (path[start:] for start in range(len(path) + 1)) if ending in arrays]
+        fitting = [ending for ending in near if arrays[ending] == shapes[path]]
         if len(fitting) > 1:
             fitting = _most_complete(path, fitting, arrays, shapes)
         if len(fitting) != 1 and not _is_shared(path, leaf):
-            candidates = [f"{'/'.join(own)!r} of shape {arrays[own]}" for own in fitting or near]
+            candidates = [f"{'/'.join(ending)!r} of shape {arrays[ending]}" for ending in fitting or near]
             expected = f"to belong to parameter {' or '.join(candidates)}" if candidates else "to belong to a parameter"
             raise ValueError(
                 f"state {'/'.join(path)!r} of the optimizer: expected it {expected}, got shape {shapes[path]}; what it "
@@ -111,35 +111,26 @@ def _owners(state: PyTree, params: PyTree) -> list[str | None]:
 
 
 def _without_records(state: PyTree) -> PyTree:
-    """Put a number for each array that a wrapper further inside keeps for itself, which belongs to no parameter."""
-
-    def is_wrapper(node: Any) -> bool:
-        return isinstance(node, ActivityState)
+    """Replace by numbers the arrays that a nested wrapper keeps for itself, which belong to no parameter."""
 
     def bare(node: Any) -> Any:
-        if not is_wrapper(node):
+        if not isinstance(node, ActivityState):
             return node
-        own = {name: jax.tree.map(lambda _: 0, getattr(node, name)) for name in ("scores", "masks", "key", "snapshot")}
-        return node._replace(inner_state=_without_records(node.inner_state), **own)
+        records = {name: getattr(node, name) for name in ("scores", "masks", "key", "snapshot")}
+        inner_state = _without_records(node.inner_state)
+        return node._replace(inner_state=inner_state, **jax.tree.map(lambda _: 0, records))
 
-    return jax.tree.map(bare, state, is_leaf=is_wrapper)
-
-
-def _endings(path: Path) -> list[Path]:
-    return [path[start:] for start in range(len(path) + 1)]
+    return jax.tree.map(bare, state, is_leaf=lambda node: isinstance(node, ActivityState))
 
 
-def _most_complete(
-    path: Path, fitting: list[Path], arrays: Mapping[Path, Shape], shapes: Mapping[Path, Shape]
-) -> list[Path]:
-    """Of several endings keep that before which the state holds most of the parameters."""
+def _most_complete(path: Path, fitting: Sequence[Path], arrays: _Shapes, shapes: _Shapes) -> list[Path]:
+    """Of several endings of a path keep those before which the state holds the most parameters."""
 
-    def found(own: Path) -> int:
-        before = path[: len(path) - len(own)]
-        return sum(shapes.get((*before, *other)) == shape for other, shape in arrays.items())
+    def count(ending: Path) -> int:
+        before = path[: len(path) - len(ending)]
+        return sum(shapes.get((*before, *param)) == shape for param, shape in arrays.items())
 
-    counts = [found(own) for own in fitting]
-    return [own for own, count in zip(fitting, counts, strict=True) if count == max(counts)]
+    return [ending for ending in fitting if count(ending) == max(map(count, fitting))]
 
 
 def _is_shared(path: Path, leaf: Any) -> bool:

@@ -1,4 +1,4 @@
-"""The state of regrama and redo, and the report that it turns into."""
+"""The state of regrama and redo, and the report made from it."""
 
 from typing import NamedTuple
 
@@ -7,7 +7,7 @@ import numpy as np
 from jax import Array
 
 import neuroactivity as na
-from neuroactivity_jax.trees import PyTree, unwrapped
+from neuroactivity_jax.parameters import PyTree, unwrapped
 
 __all__ = ["NOT_MEASURED", "ActivityState", "report"]
 
@@ -16,23 +16,23 @@ NOT_MEASURED = -1.0
 
 
 class ActivityState(NamedTuple):
-    """The state of :func:`regrama` and :func:`redo`, which :func:`report` turns into a report.
+    """The state of :func:`regrama` and :func:`redo`; :func:`report` makes a report from it.
 
     Attributes:
         inner_state: State of the wrapped optimizer.
-        step: Updates so far.
+        steps: Updates so far.
         measurements: Measurements so far.
         resets: Measurements that reset at least one neuron.
         neurons_reset: Neurons reset so far.
         tau: Threshold on the score.
-        scores: Scores at the last measurement by group name; -1 where there was none.
-        masks: Masks made of them by group name, all False where ``max_fraction`` is 0.
-        key: Numbers of the key from which every draw derives.
-        snapshot: Parameters at the start by name, with ``initializer="snapshot"``.
+        scores: Scores at the last measurement by group name; -1 before the first.
+        masks: The masks made from them by group name, all False where ``max_fraction`` is 0.
+        key: Numbers of the key that all draws derive from.
+        snapshot: The initial parameters by name, with ``initializer="snapshot"``.
     """
 
     inner_state: PyTree
-    step: Array
+    steps: Array
     measurements: Array
     resets: Array
     neurons_reset: Array
@@ -44,13 +44,13 @@ class ActivityState(NamedTuple):
 
 
 def report(state: PyTree, layout: na.Layout) -> na.ActivityReport | None:
-    """Return what the last measurement found.
+    """Return the report of the last measurement.
 
     This copies the scores to the host, and warns of groups that are silent or not finite.
 
     Args:
-        state: The state of an optimizer made by :func:`regrama` or :func:`redo`, or anything that holds one such state:
-            a chain's state, a train state of Flax.
+        state: The state of an optimizer made by :func:`regrama` or :func:`redo`, or anything that contains exactly one
+            such state: the state of a chain, a ``TrainState`` of Flax.
         layout: The layout that the optimizer was made with.
 
     Returns:
@@ -70,22 +70,22 @@ def report(state: PyTree, layout: na.Layout) -> na.ActivityReport | None:
         1
     """
     leaves = jax.tree.leaves(state, is_leaf=lambda node: isinstance(node, ActivityState))
-    found = [unwrapped(leaf) for leaf in leaves if isinstance(leaf, ActivityState)]
-    if len(found) != 1:
-        raise ValueError(f"state: expected one state of regrama or redo in it, found {len(found)}")
-    (own,) = found
-    if unknown := [name for name in own.scores if name not in layout]:
+    states = [unwrapped(leaf) for leaf in leaves if isinstance(leaf, ActivityState)]
+    if len(states) != 1:
+        raise ValueError(f"state: expected one state of regrama or redo in it, found {len(states)}")
+    (state,) = states
+    if unknown := [name for name in state.scores if name not in layout]:
         raise ValueError(
             f"layout: expected that of the optimizer, with a group {unknown[0]!r}, got {', '.join(layout)}"
         )
-    if own.step.ndim:
+    if state.steps.ndim:
         raise ValueError(
-            f"state: expected that of one run, got that of {own.step.shape} runs; take one: "
+            f"state: expected that of one run, got that of {state.steps.shape} runs; take one: "
             "jax.tree.map(lambda x: x[0], state)"
         )
-    if not own.measurements:
+    if not state.measurements:
         return None
-    scores = {name: np.asarray(score) for name, score in own.scores.items()}
+    scores = {name: np.asarray(score) for name, score in state.scores.items()}
     scores = {name: score for name, score in scores.items() if not (score == NOT_MEASURED).any()}
-    masks = {name: np.asarray(own.masks[name]) for name in scores}
-    return na.summarize(scores, layout, float(str(np.asarray(own.tau))), masks=masks)
+    masks = {name: np.asarray(state.masks[name]) for name in scores}
+    return na.summarize(scores, layout, float(str(np.asarray(state.tau))), masks=masks)

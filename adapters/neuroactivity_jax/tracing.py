@@ -1,4 +1,4 @@
-"""Run a model and note what its weights are multiplied with and what they make, whatever library it is written in."""
+"""Run a model and record what its weights are multiplied with, and what comes of it, whatever library it uses."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeAlias
@@ -14,11 +14,11 @@ _KEEPING = {"convert_element_type", "copy", "stop_gradient", "reduce_precision"}
 
 
 class Value(NamedTuple):
-    """An array, and how a parameter lies along it.
+    """An array, and how the axes of a parameter correspond to its axes.
 
     Attributes:
         value: The array.
-        axes: For each axis of the parameter that axis of the array which runs along with it; ``None`` where none does.
+        axes: For each axis of the parameter the axis of the array that corresponds to it; ``None`` where none does.
     """
 
     value: Array
@@ -26,12 +26,12 @@ class Value(NamedTuple):
 
 
 class Made(NamedTuple):
-    """What came of a weight.
+    """What a weight made.
 
     Attributes:
         weight: Name of the weight or scale that something was multiplied with.
         bias: Name of the bias that was then added; ``None`` for the product alone.
-        value: The product or sum, along which the weight lies, or the bias.
+        value: The product, with the axes of the weight, or the sum, with those of the bias.
     """
 
     weight: str
@@ -40,11 +40,11 @@ class Made(NamedTuple):
 
 
 class Trace(NamedTuple):
-    """What happened to parameters, each time that they were used.
+    """What happened to the parameters, each time that they were used.
 
     Attributes:
-        read: By a weight's name: what it was multiplied with in matrix products and convolutions.
-        made: What came of those, and of scales to which a shift was added.
+        read: By a weight's name what it was multiplied with in matrix products and convolutions.
+        made: The products, and the sums of products, or of what a scale made, with a bias.
     """
 
     read: dict[str, list[Value]]
@@ -55,10 +55,10 @@ class _Origin(NamedTuple):
     """Where a value comes from.
 
     Attributes:
-        param: The parameter that it is, moved at most; ``""`` if it is none.
-        axes: For each axis of the value that of the parameter, ``None`` where it has none.
+        param: Name of the parameter that it is, with axes moved at most; ``""`` if it is none.
+        axes: For each axis of the value the axis of the parameter; ``None`` where it has none.
         shape: The parameter's shape.
-        weight: The weight or scale that made it, with nothing but moves and scales since; ``""`` if none did.
+        weight: Name of the weight or scale that made it, only moved or scaled since; ``""`` if none did.
     """
 
     param: str = ""
@@ -72,20 +72,20 @@ _Origins: TypeAlias = Sequence[_Origin]
 
 
 def trace(params: Mapping[str, Array], function: Callable[[dict[str, Array]], Any]) -> Trace:
-    """Run a function of parameters, and note what they are multiplied with and added to, and what comes of it.
+    """Run a function of parameters, and record what they are multiplied with and added to, and what comes of it.
 
-    The insides of loops and branches are not looked into.
+    Loops and branches are not looked into.
     """
     names = sorted(params)  # the order in which JAX takes a dictionary apart
     program = jax.make_jaxpr(function)(dict(params))
     origins = [_Origin(name, tuple(range(params[name].ndim)), params[name].shape) for name in names]
-    found = Trace({}, [])
-    _evaluate(program, [params[name] for name in names], origins, found)
-    return found
+    record = Trace({}, [])
+    _evaluate(program, [params[name] for name in names], origins, record)
+    return record
 
 
 def _evaluate(
-    program: ClosedJaxpr, inputs: Sequence[Any], origins: _Origins, found: Trace
+    program: ClosedJaxpr, inputs: Sequence[Any], origins: _Origins, record: Trace
 ) -> tuple[list[Any], list[_Origin]]:
     """Evaluate a program operation by operation; return its results and where they come from."""
     values: dict[Any, Any] = dict(zip(program.jaxpr.constvars, program.consts, strict=True))
@@ -96,8 +96,8 @@ def _evaluate(
         return (atom.val, _UNKNOWN) if isinstance(atom, Literal) else (values[atom], known.get(atom, _UNKNOWN))
 
     for equation in program.jaxpr.eqns:
-        given = [read(atom) for atom in equation.invars]
-        results, sources = _apply(equation, [value for value, _ in given], [origin for _, origin in given], found)
+        operands = [read(atom) for atom in equation.invars]
+        results, sources = _apply(equation, [value for value, _ in operands], [where for _, where in operands], record)
         values.update(zip(equation.outvars, results, strict=True))
         known.update(zip(equation.outvars, sources, strict=True))
     ends = [read(atom) for atom in program.jaxpr.outvars]
@@ -105,26 +105,26 @@ def _evaluate(
 
 
 def _apply(
-    equation: Any, inputs: Sequence[Any], origins: _Origins, found: Trace
+    equation: Any, inputs: Sequence[Any], origins: _Origins, record: Trace
 ) -> tuple[Sequence[Any], Sequence[_Origin]]:
-    """Evaluate one operation, and note what it does with parameters."""
+    """Evaluate one operation, and record what it does with parameters."""
     primitive, options = equation.primitive, equation.params
     inner = [part for part in options.values() if isinstance(part, ClosedJaxpr | Jaxpr)]
     if primitive.name in _INLINED and inner:
         program = inner[0] if isinstance(inner[0], ClosedJaxpr) else ClosedJaxpr(inner[0], ())
-        return _evaluate(program, inputs, origins, found)
+        return _evaluate(program, inputs, origins, record)
     results = primitive.bind(*inputs, **options)
     if primitive.multiple_results:
         return results, [_UNKNOWN] * len(results)
     origin = _UNKNOWN
     if primitive.name == "dot_general":
-        origin = _note_product(options["dimension_numbers"], inputs, results, origins, found)
+        origin = _record_product(options["dimension_numbers"], inputs, results, origins, record)
     elif primitive.name == "conv_general_dilated":
-        origin = _note_convolution(options, inputs, results, origins, found)
+        origin = _record_convolution(options, inputs, results, origins, record)
     elif primitive.name == "mul":  # by a scale, or by what a scale has multiplied
         origin = _Origin(weight=next((o.param or o.weight for o in origins if o.param or o.weight), ""))
     elif primitive.name == "add":
-        _note_sum(results, origins, found)
+        _record_sum(results, origins, record)
     elif origins and origins[0] != _UNKNOWN:
         origin = _moved(primitive.name, options, origins[0], inputs[0].shape, results.shape)
     return [results], [origin]
@@ -133,84 +133,82 @@ def _apply(
 def _moved(
     name: str, options: Mapping[str, Any], origin: _Origin, before: tuple[int, ...], after: tuple[int, ...]
 ) -> _Origin:
-    """Say where a value comes from after an operation, which is known if that only moves entries."""
+    """Return where a value comes from after an operation, which is known if that only moves entries."""
     if name in _KEEPING:
         return origin
-    places: list[int | None] = []
+    sources: list[int | None] = []
     if name == "transpose":
-        places = list(options["permutation"])
+        sources = list(options["permutation"])
     elif name == "broadcast_in_dim":
-        places = [None] * len(after)
-        for axis, place in enumerate(options["broadcast_dimensions"]):
-            places[place] = axis
+        kept = list(options["broadcast_dimensions"])
+        sources = [kept.index(axis) if axis in kept else None for axis in range(len(after))]
     elif name == "reshape":
-        places = _inserted(before, after)
-    if not places:
+        sources = _inserted(before, after)
+    if not sources:
         return _UNKNOWN
-    return origin._replace(
-        axes=tuple(None if place is None else origin.axes[place] for place in places if origin.param)
-    )
+    axes = [None if source is None else origin.axes[source] for source in sources if origin.param]
+    return origin._replace(axes=tuple(axes))
 
 
 def _inserted(before: tuple[int, ...], after: tuple[int, ...]) -> list[int | None]:
-    """Match the axes of a shape to those of one with further axes of size 1; nothing if it is not that."""
-    places: list[int | None] = []
+    """Match the axes of a shape to those of one with additional axes of size 1; nothing if it is none."""
+    sources: list[int | None] = []
     left = len(before) - 1
     for size in reversed(after):  # from the last axis on, as broadcasting does
         matches = left >= 0 and size == before[left]
         if not matches and size != 1:
             return []
-        places.append(left if matches else None)
+        sources.append(left if matches else None)
         left -= matches
-    return places[::-1] if left < 0 else []
+    return sources[::-1] if left < 0 else []
 
 
-def _note_product(numbers: Any, inputs: Sequence[Any], result: Any, origins: _Origins, found: Trace) -> _Origin:
-    """Note the parameters among the two factors of a matrix product."""
+def _record_product(numbers: Any, inputs: Sequence[Any], result: Any, origins: _Origins, record: Trace) -> _Origin:
+    """Record the parameters among the two factors of a matrix product."""
     contracted, batched = numbers
     free = [[i for i in range(inputs[side].ndim) if i not in (*contracted[side], *batched[side])] for side in (0, 1)]
     weight = ""
     for side, origin in enumerate(origins):
         if origin.param:
-            along = {own: other for pairs in numbers for own, other in zip(pairs[side], pairs[1 - side], strict=True)}
-            made = {own: place for place, own in enumerate(batched[side])}
-            made |= {own: len(batched[0]) + side * len(free[0]) + place for place, own in enumerate(free[side])}
-            weight = _note(origin, _lying(origin, inputs[1 - side], along), _lying(origin, result, made), found)
+            along = {axis: twin for pairs in numbers for axis, twin in zip(pairs[side], pairs[1 - side], strict=True)}
+            made = {axis: number for number, axis in enumerate(batched[side])}
+            made |= {axis: len(batched[0]) + side * len(free[0]) + number for number, axis in enumerate(free[side])}
+            weight = _record(origin, _aligned(origin, inputs[1 - side], along), _aligned(origin, result, made), record)
     return _Origin(weight=weight)
 
 
-def _note_convolution(
-    options: Mapping[str, Any], inputs: Sequence[Any], result: Any, origins: _Origins, found: Trace
+def _record_convolution(
+    options: Mapping[str, Any], inputs: Sequence[Any], result: Any, origins: _Origins, record: Trace
 ) -> _Origin:
-    """Note the kernel of a convolution without groups."""
+    """Record the kernel of a convolution without groups."""
     numbers, kernel = options["dimension_numbers"], origins[1]
     if not kernel.param or options["feature_group_count"] != 1 or options["batch_group_count"] != 1:
         return _UNKNOWN
-    read = _lying(kernel, inputs[0], {numbers.rhs_spec[1]: numbers.lhs_spec[1]})
-    made = _lying(kernel, result, {numbers.rhs_spec[0]: numbers.out_spec[1]})
-    return _Origin(weight=_note(kernel, read, made, found))
+    read = _aligned(kernel, inputs[0], {numbers.rhs_spec[1]: numbers.lhs_spec[1]})
+    made = _aligned(kernel, result, {numbers.rhs_spec[0]: numbers.out_spec[1]})
+    return _Origin(weight=_record(kernel, read, made, record))
 
 
-def _note(weight: _Origin, read: Value, made: Value, found: Trace) -> str:
-    """Note what a weight was multiplied with, and the product; return its name."""
-    found.read.setdefault(weight.param, []).append(read)
-    found.made.append(Made(weight.param, None, made))
+def _record(weight: _Origin, read: Value, made: Value, record: Trace) -> str:
+    """Record what a weight was multiplied with, and the product; return its name."""
+    record.read.setdefault(weight.param, []).append(read)
+    record.made.append(Made(weight.param, None, made))
     return weight.param
 
 
-def _note_sum(result: Any, origins: _Origins, found: Trace) -> None:
-    """Note a bias that is added to what a weight made."""
+def _record_sum(result: Any, origins: _Origins, record: Trace) -> None:
+    """Record a bias that is added to what a weight made."""
     for bias, other in (origins, origins[::-1]):
         if bias.param and other.weight:
-            value = _lying(bias, result, {axis: axis for axis in range(result.ndim)})
-            found.made.append(Made(other.weight, bias.param, value))
+            value = _aligned(bias, result, {axis: axis for axis in range(result.ndim)})
+            record.made.append(Made(other.weight, bias.param, value))
 
 
-def _lying(origin: _Origin, value: Any, along: Mapping[int, int]) -> Value:
-    """Say how a parameter lies along a value, by the value's axes for those of the moved parameter."""
-    places: dict[int, int | None] = {}
-    for axis, own in enumerate(origin.axes):
-        place = along.get(axis)
-        if own is not None and place is not None and value.shape[place] == origin.shape[own]:
-            places[own] = place
-    return Value(value, tuple(places.get(own) for own in range(len(origin.shape))))
+def _aligned(origin: _Origin, value: Any, along: Mapping[int, int]) -> Value:
+    """Return how a parameter corresponds to a value, from the value's axes for those of the moved parameter."""
+    axes: dict[int, int | None] = {}
+    for moved, axis in enumerate(origin.axes):
+        target = along.get(moved)
+        if axis is not None and target is not None and value.shape[target] == origin.shape[axis]:
+            axes[axis] = target
+    return Value(value, tuple(axes.get(axis) for axis in range(len(origin.shape))))

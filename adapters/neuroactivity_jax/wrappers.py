@@ -1,13 +1,14 @@
-"""regrama and redo: around an optax optimizer, they measure and reset a model while it trains."""
+"""regrama and redo: wrapped around an optax optimizer, they measure and reset a model while it trains."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Unpack
 
 import optax
 from jax import Array
 
 import neuroactivity as na
-from neuroactivity_jax.initializers import Initializer
+from neuroactivity.wrapping import Options, ResetOptions
+from neuroactivity_jax.initializers import FreshValues, Initializer
 from neuroactivity_jax.resetter import Resetter
 
 __all__ = ["redo", "regrama"]
@@ -25,17 +26,17 @@ def regrama(
     seed: int | Array = 0,
     on_report: Callable[[na.ActivityReport], None] | None = None,
 ) -> optax.GradientTransformationExtraArgs:
-    """Wrap an optimizer so that it resets the neurons whose gradients have died, while the model trains.
+    """Wrap an optimizer so that it resets the neurons whose gradients have vanished, while the model trains.
 
-    At every ``every``-th update the gradients that it is given are scored (:func:`neuroactivity.grama`), and neurons
-    with a score of at most ``tau`` are reset: fresh incoming parameters, zero outgoing ones, moments as the optimizer
-    starts with. The reset is part of the update, so the training loop does not change; everything works inside ``jit``,
+    At every ``every``-th update the gradients of this update are scored (:func:`neuroactivity.grama`), and neurons with
+    a score of at most ``tau`` are reset: fresh incoming parameters, zero outgoing ones, moments as the optimizer starts
+    with. The reset is part of the update, so the training loop does not change; everything works inside ``jit``,
     ``scan`` and ``vmap``.
 
     Args:
-        inner: The optimizer: a chain, a schedule, ``inject_hyperparams``, ``multi_transform`` and so on. What stands
-            outside of the wrapper must not change its updates.
-        layout: The neuron groups, as :func:`layout_of` finds them. Groups of which the optimizer trains nothing,
+        inner: The optimizer: a chain, a schedule, ``inject_hyperparams``, ``multi_transform`` and so on. Keep the
+            wrapper outermost: transformations outside of it must not change its updates.
+        layout: The neuron groups, as :func:`layout_of` discovers them. Groups of which the optimizer trains nothing,
             because their parameters are ``None`` or masked out, are left alone.
         initializer: Where fresh values come from: a function from a key to freshly initialised parameters, such as
             ``lambda key: model.init(key, x)``, or ``"snapshot"`` (rows of the values at ``init``, which are kept in the
@@ -45,18 +46,18 @@ def regrama(
         max_fraction: At most this part of a group is reset at once; with 0 the wrapper only measures.
         reset_silent: Whether a group without any gradient is reset as a whole.
         seed: Seed of all draws, a whole number or a key, which may be traced: ``init`` writes it into the state, and
-            draws derive from that. Give networks with equal parameter names, and runs that are mapped over, different
-            ones.
-        on_report: Called with each report, on the host, by way of ``jax.debug.callback``.
+            draws derive from that. Give networks with equal parameter names different seeds, and runs under ``vmap``
+            too.
+        on_report: Called with each report on the host, by ``jax.debug.callback``.
 
     Returns:
-        An optimizer; its state is an :class:`ActivityState`, which :func:`report` turns into a report. ``update`` needs
+        An optimizer; its state is an :class:`ActivityState`, from which :func:`report` makes a report. ``update`` needs
         the parameters. Its updates of parameters in bfloat16 or float16 are float32, so that a reset is rounded once.
 
     Raises:
-        LayoutError: When ``init`` is given a tree that the layout does not fit.
-        ValueError: If an option is out of range; from ``init``, if the optimizer's state is not known to belong to the
-            parameters, a fresh value is missing, or a reset would write what the optimizer does not train.
+        LayoutError: From ``init``, if the layout does not fit the parameters.
+        ValueError: If an option is out of range; from ``init``, if an array of the optimizer's state belongs to no
+            parameter, a fresh value is missing, or a reset would write a parameter that the optimizer does not train.
 
     Example:
         >>> import jax, jax.numpy as jnp
@@ -76,13 +77,12 @@ def regrama(
         NeurIPS 2025, arXiv:2505.24061, Algorithm 1.
 
     Notes:
-        A reset entry lands on its fresh value to one rounding of the larger of the old and the fresh one, and an
-        outgoing one exactly on zero, when the updates are applied by ``optax.apply_updates``. An update cannot lead
-        away from NaN.
+        Applied by ``optax.apply_updates``, an update brings a reset entry to its fresh value up to one rounding of the
+        larger of the old and the fresh value, and an outgoing entry exactly to zero. No update leads away from NaN.
     """
     return _wrap(
         inner,
-        layout=layout,
+        layout,
         by_activations=False,
         initializer=initializer,
         tau=tau,
@@ -95,54 +95,39 @@ def regrama(
 
 
 def redo(
-    inner: optax.GradientTransformation,
-    layout: na.Layout,
-    *,
-    initializer: Initializer = "snapshot",
-    tau: float = 0.02,
-    every: int = 1000,
-    max_fraction: float | None = None,
-    reset_silent: bool = False,
-    seed: int | Array = 0,
-    on_report: Callable[[na.ActivityReport], None] | None = None,
+    inner: optax.GradientTransformation, layout: na.Layout, *, tau: float = 0.02, **options: Unpack[Options]
 ) -> optax.GradientTransformationExtraArgs:
-    """Wrap an optimizer so that it resets the neurons whose activations have died, while the model trains.
+    """Wrap an optimizer so that it resets the neurons whose activations have vanished, while the model trains.
 
-    As :func:`regrama`, but scored by :func:`neuroactivity.tau_dormant` on what ``update(grads, state, params,
-    activations=...)`` is given: neuron outputs by group name, or a function that computes them, such as ``lambda:
-    activations(params, apply, layout=layout)``, which runs only when a measurement is due.
+    Like :func:`regrama`, but neurons are scored by :func:`neuroactivity.tau_dormant` on the activations that ``update``
+    gets, ``update(grads, state, params, activations=...)``: neuron outputs by group name, or a function that computes
+    them, such as ``lambda: activations(params, apply, layout=layout)``, called only when a measurement is due.
 
     Args:
         inner: The optimizer.
         layout: The neuron groups.
-        initializer: Where fresh values come from, as for :func:`regrama`.
         tau: Threshold on the score.
-        every: Updates between two measurements.
-        max_fraction: At most this part of a group is reset at once; with 0 the wrapper only measures.
-        reset_silent: Whether a group without any activation is reset as a whole.
-        seed: Seed of all draws, as for :func:`regrama`.
-        on_report: Called with each report.
+        options: ``initializer``, ``every``, ``max_fraction``, ``reset_silent``, ``seed`` and ``on_report``, as for
+            :func:`regrama` and with the same defaults.
 
     Returns:
-        An optimizer, as :func:`regrama` does.
+        An optimizer, as from :func:`regrama`.
 
     References:
         Sokar et al., "The dormant neuron phenomenon in deep reinforcement learning", ICML 2023, arXiv:2302.12902.
     """
-    return _wrap(
-        inner,
-        layout=layout,
-        by_activations=True,
-        initializer=initializer,
-        tau=tau,
-        every=every,
-        max_fraction=max_fraction,
-        reset_silent=reset_silent,
-        seed=seed,
-        on_report=on_report,
-    )
+    return _wrap(inner, layout, by_activations=True, tau=tau, **options)
 
 
-def _wrap(inner: optax.GradientTransformation, **options: Any) -> optax.GradientTransformationExtraArgs:
-    resetter = Resetter(optax.with_extra_args_support(inner), **options)
+def _wrap(
+    inner: optax.GradientTransformation,
+    layout: na.Layout,
+    *,
+    by_activations: bool,
+    initializer: Initializer = "snapshot",
+    seed: int | Array = 0,
+    **options: Any,
+) -> optax.GradientTransformationExtraArgs:
+    inner, fresh = optax.with_extra_args_support(inner), FreshValues(initializer, seed)
+    resetter = Resetter(inner, layout, ResetOptions(**options), fresh, by_activations=by_activations)
     return optax.GradientTransformationExtraArgs(resetter.init, resetter.update)

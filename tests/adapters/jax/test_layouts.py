@@ -1,4 +1,4 @@
-"""Layouts that find themselves, in every library, against the truth written down by hand."""
+"""Layouts that are discovered in every library, against the truth written down by hand."""
 
 import copy
 

@@ -22,7 +22,7 @@ def test_the_state_may_be_donated_and_the_users_key_stays_theirs(seed):
         _, state = step(PARAMS, state)
     assert int(state.neurons_reset) > 0
     _, again = step(PARAMS, tx.init(PARAMS))
-    assert int(again.step) == 1
+    assert int(again.steps) == 1
 
 
 def test_a_traced_key_draws_what_the_same_key_draws_outside():
@@ -111,7 +111,7 @@ def test_optax_finds_the_parameters_in_the_state(initializer):
     state = tx.init(PARAMS)
     marked = optax.tree_utils.tree_map_params(tx, lambda leaf: "of a parameter", state)
     assert jax.tree.leaves(marked.inner_state[0].mu) == ["of a parameter"] * 3
-    assert marked.step is state.step
+    assert marked.steps is state.steps
     np.testing.assert_array_equal(marked.scores["a"], state.scores["a"])
 
 

@@ -1,6 +1,7 @@
-"""regrama and redo around an optimizer's updates."""
+"""regrama and redo around an optimizer's updates, and what they refuse."""
 
 import copy
+import dataclasses
 import pickle
 
 import jax
@@ -10,7 +11,9 @@ import optax
 import pytest
 
 import neuroactivity as na
+from neuroactivity.wrapping import ResetOptions
 from neuroactivity_jax import ActivityState, parameters, redo, regrama, report
+from neuroactivity_jax.initializers import FreshValues
 from tests.adapters.jax.optimizers import LAYOUT, PARAMS, at, compiled, initial, member, run, stacked
 
 ADAM = optax.adam(0.1)
@@ -33,7 +36,7 @@ def test_measurements_fall_on_every_nth_update():
         _, state = update(at(0), state, PARAMS)
         due += [step] * (int(state.measurements) - before)
     assert due == [3, 6, 9]
-    assert int(state.step) == 10
+    assert int(state.steps) == 10
 
 
 def test_outside_of_jit_it_does_the_same():
@@ -74,7 +77,7 @@ def test_of_runs_that_are_mapped_over_only_those_that_are_due_change_and_report(
     told = []
     tx = regrama(ADAM, LAYOUT, tau=0.05, every=2, on_report=told.append)
     start = tx.init(PARAMS)
-    both = stacked(start, start._replace(step=jnp.int32(1)))
+    both = stacked(start, start._replace(steps=jnp.int32(1)))
     updates, both = jax.jit(jax.vmap(tx.update, (None, 0, None)))(at(0), both, PARAMS)
     jax.effects_barrier()
     assert [one["a"].reset for one in told] == [2]
@@ -110,20 +113,6 @@ def test_interrupted_and_resumed_equals_uninterrupted(initializer):
     jax.tree.map(np.testing.assert_array_equal, whole, resumed)
 
 
-def test_equal_seeds_write_equal_values_and_others_do_not():
-    step = compiled(regrama(ADAM, LAYOUT, initializer=initial, tau=0.05, every=1))
-
-    def kernel(seed):
-        start = regrama(ADAM, LAYOUT, initializer=initial, tau=0.05, every=1, seed=seed).init(PARAMS)
-        return run(step, start, [0])[0]["a"]["kernel"]
-
-    key = jax.random.key(4)
-    np.testing.assert_array_equal(kernel(4), kernel(key))
-    np.testing.assert_array_equal(kernel(4), kernel(jax.random.key_data(key)))
-    np.testing.assert_array_equal(kernel(4), kernel(np.int64(4)))
-    assert (kernel(4)[:, 1] != kernel(5)[:, 1]).all()
-
-
 def test_measuring_changes_nothing():
     tx = regrama(ADAM, LAYOUT, tau=0.9, every=1, max_fraction=0.0)
     updates, state = jax.jit(tx.update)(at(0), tx.init(PARAMS), PARAMS)
@@ -145,7 +134,7 @@ def test_groups_that_the_optimizer_does_not_train_are_left_alone():
     ):
         tx.init(half)
     nothing = jax.tree.map(lambda value: None, PARAMS)
-    with pytest.raises(ValueError, match="the optimizer trains none of the layout's neuron groups"):
+    with pytest.raises(ValueError, match="the optimizer trains none of the model's neuron groups"):
         tx.init(nothing)
 
 
@@ -188,3 +177,82 @@ def test_redo_scores_activations_and_computes_them_only_when_due():
     given = {"a": jnp.ones((5, 7)), "out": jnp.ones((5, 2))}
     _, given = run(compiled(tx, activations=given), tx.init(PARAMS), range(3))
     assert (int(given.measurements), int(given.resets)) == (1, 0)
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"every": 0}, ValueError, "every: expected a whole number of steps of 1 or more, got 0"),
+        ({"tau": -1.0}, ValueError, "tau: expected a finite number of 0 or more, got -1.0"),
+        ({"max_fraction": 1.5}, ValueError, r"max_fraction: expected a number in \[0, 1\] or None, got 1.5"),
+        ({"seed": "zero"}, TypeError, "seed: expected a whole number or one key of jax.random, got 'zero'"),
+        ({"seed": jax.random.split(jax.random.key(0))}, TypeError, "seed: expected a whole number or one key of jax"),
+        ({"seed": 0.5}, TypeError, "seed: expected a whole number or one key of jax.random, got 0.5"),
+        ({"layout": {}}, TypeError, "layout: expected a neuroactivity.Layout, got {}"),
+    ],
+)
+def test_bad_options_are_refused(options, error, message):
+    with pytest.raises(error, match=message):
+        regrama(ADAM, options.pop("layout", LAYOUT), **options)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"initializer": "orthogonal"}, "initializer: expected 'snapshot' or a function from a key, got 'orthogonal'"),
+        (
+            {"initializer": lambda key: {"a": {"kernel": jnp.ones((3, 7))}}},
+            "initializer: expected a fresh value for parameter 'a/bias', got a/kernel",
+        ),
+        (
+            {"initializer": lambda key: jax.tree.map(lambda x: x.T, initial(key))},
+            r"initializer, parameter 'a/kernel': expected shape \(3, 7\) and dtype float32, got \(7, 3\)",
+        ),
+        (
+            {"layout": na.Layout([na.dense("a", weight=("nope", "in neuron"))])},
+            "group 'a': parameter 'nope' is missing; there are a/bias, a/kernel, out/kernel",
+        ),
+        (
+            {"layout": na.Layout([na.dense("a", weight=("a/bias", "in neuron"))])},
+            r"group 'a', parameter 'a/bias', pattern 'in neuron': expected 2 axes, got shape \(7,\)",
+        ),
+    ],
+)
+def test_what_does_not_fit_the_parameters_is_refused_at_the_start(options, message):
+    tx = regrama(ADAM, options.pop("layout", LAYOUT), **options)
+    with pytest.raises(ValueError, match=message):
+        tx.init(PARAMS)
+
+
+def test_an_update_needs_the_parameters():
+    tx = regrama(ADAM, LAYOUT)
+    with pytest.raises(ValueError, match=r"params: a reset needs the parameters; call update\(grads, state, params\)"):
+        tx.update(at(0), tx.init(PARAMS))
+
+
+def test_redo_without_activations_says_so():
+    tx = redo(ADAM, LAYOUT)
+    with pytest.raises(
+        ValueError, match=r"activations: redo needs them; call update\(grads, state, params, activations"
+    ):
+        tx.update(at(0), tx.init(PARAMS), PARAMS)
+    missing = redo(ADAM, LAYOUT, every=1)
+    with pytest.raises(na.LayoutError, match="group 'out' is missing; there are a"):
+        jax.eval_shape(lambda: missing.update(at(0), tx.init(PARAMS), PARAMS, activations={"a": jnp.ones((5, 7))}))
+
+
+@pytest.mark.parametrize("wrap", [regrama, redo])
+def test_an_unknown_option_is_named(wrap):
+    with pytest.raises(TypeError, match="unexpected keyword argument 'evry'"):
+        wrap(ADAM, LAYOUT, evry=10)
+
+
+def test_both_wrappers_have_the_same_options_and_defaults():
+    default = {wrap: wrap(ADAM, LAYOUT).init.__self__ for wrap in (regrama, redo)}
+    assert (default[regrama].options.tau, default[redo].options.tau) == (0.01, 0.02)
+    assert dataclasses.replace(default[redo].options, tau=0.01) == default[regrama].options
+    assert default[redo].fresh == default[regrama].fresh
+    options = {"tau": 0.3, "every": np.int64(7), "max_fraction": 0.2, "reset_silent": True, "on_report": print}
+    chosen = [wrap(ADAM, LAYOUT, seed=3, initializer=initial, **options).init.__self__ for wrap in (regrama, redo)]
+    assert chosen[0].options == chosen[1].options == ResetOptions(**options)
+    assert chosen[0].fresh == chosen[1].fresh == FreshValues(initial, 3)

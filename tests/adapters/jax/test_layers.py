@@ -1,5 +1,7 @@
 """Which axis counts neurons: by names and shapes, without probing."""
 
+import re
+
 import equinox as eqx
 import flax.linen as nn
 import haiku as hk
@@ -10,9 +12,11 @@ import pytest
 from flax import nnx
 
 import neuroactivity as na
-from neuroactivity_jax import gradients, layout_of, parameters, write
+from neuroactivity_jax import gradients, layout_of, parameters
 from neuroactivity_jax.layers import list_groups
-from tests.adapters.jax.models import KEY, SEQUENCES, TOKENS, LinenRecurrent, LinenTwins, NNXModel, X, haiku_sequence
+from tests.adapters.jax.models import KEY, SEQUENCES, TOKENS, LinenRecurrent, LinenTwins, X, haiku_sequence
+
+STACKED = "expected True, False, a number, paths or a mapping of paths to numbers"
 
 
 def tree(**shapes):
@@ -30,8 +34,8 @@ def tree(**shapes):
 def patterns(params, **options):
     """Own patterns by group, in the shapes that discovery sees."""
     return {
-        entry.group.name: [view.pattern for view in entry.group.incoming + entry.group.unscored]
-        for entry in list_groups(params, **options)
+        group.name: [view.pattern for view in group.incoming + group.unscored]
+        for group in list_groups(params, **options)[0]
     }
 
 
@@ -131,7 +135,7 @@ def test_a_rule_comes_first():
 )
 def test_recurrent_cells_of_linen(cell, views):
     params = jax.eval_shape(LinenRecurrent(cell).init, KEY, SEQUENCES)
-    (group,) = [entry.group for entry in list_groups(params) if entry.group.name == "params/cell"]
+    (group,) = [group for group in list_groups(params)[0] if group.name == "params/cell"]
     assert len(group.incoming + group.unscored) == views
     assert {view.pattern for view in group.outgoing} == {"neuron other"}
     assert list(patterns(params)) == ["params/Dense_0", "params/Dense_1", "params/cell"]
@@ -140,9 +144,9 @@ def test_recurrent_cells_of_linen(cell, views):
 @pytest.mark.parametrize("cell", [nnx.LSTMCell, nnx.OptimizedLSTMCell, nnx.GRUCell, nnx.SimpleCell])
 def test_recurrent_cells_of_nnx(cell):
     model = nnx.eval_shape(lambda: nnx.Dict(cell=cell(3, 6, rngs=nnx.Rngs(0))))
-    (entry,) = list_groups(model)
-    entry.group.bind({name: value.shape for name, value in parameters(model).items()})
-    assert entry.group.name == "cell"
+    ((group,), _) = list_groups(model)
+    group.bind({name: value.shape for name, value in parameters(model).items()})
+    assert group.name == "cell"
 
 
 @pytest.mark.parametrize("cell", [hk.GRU, hk.LSTM, hk.VanillaRNN])
@@ -151,14 +155,14 @@ def test_recurrent_cells_of_haiku(cell):
     names = {hk.GRU: "gru", hk.LSTM: "lstm", hk.VanillaRNN: "vanilla_rnn"}
     assert set(patterns(params)) == {"embed", "linear", names[cell]}
     both = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((2, *leaf.shape), leaf.dtype), params)
-    assert all(entry.group.stacked for entry in list_groups(both))
+    assert all(group.stacked for group in list_groups(both)[0])
 
 
 @pytest.mark.parametrize(("cell", "views"), [(eqx.nn.GRUCell, 4), (eqx.nn.LSTMCell, 3)])
 def test_recurrent_cells_of_equinox(cell, views):
-    (entry,) = list_groups({"cell": eqx.filter_eval_shape(cell, 3, 6, key=KEY)})
-    assert len(entry.group.incoming + entry.group.unscored) == views
-    assert entry.group.outgoing[0].pattern == "(gate other) neuron"
+    ((group,), _) = list_groups({"cell": eqx.filter_eval_shape(cell, 3, 6, key=KEY)})
+    assert len(group.incoming + group.unscored) == views
+    assert group.outgoing[0].pattern == "(gate other) neuron"
 
 
 def test_equinox_says_what_its_layers_are():
@@ -199,7 +203,7 @@ def test_two_axes_of_copies_are_told_by_the_layer_or_by_all_arrays():
     assert list(patterns(beside)) == ["bare", "other"]
     assert patterns(tree(d__kernel=(5, 2, 3, 4), d__bias=(5, 2, 4))) == {}
     cell = jax.eval_shape(hk.transform(haiku_sequence(hk.GRU)).init, KEY, TOKENS)
-    assert {entry.group.stacks for entry in list_groups(twice(cell))} == {2}
+    assert {group.stacks for group in list_groups(twice(cell))[0]} == {2}
 
 
 def test_a_number_of_axes_of_copies_can_be_said():
@@ -220,6 +224,40 @@ def test_a_number_of_axes_of_copies_can_be_said():
         patterns(beside, stacked=2)
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"attention": "head"}, "attention: expected 'channels' or 'heads', got 'head'"),
+        ({"convention": "pytorch"}, "convention: expected 'flax', 'haiku', 'equinox' or None, got 'pytorch'"),
+        ({"convention": "Equinox"}, "convention: expected 'flax', 'haiku', 'equinox' or None, got 'Equinox'"),
+        ({"stacked": "critics"}, f"stacked: {STACKED}, got 'critics'"),
+        ({"stacked": ""}, f"stacked: {STACKED}, got ''"),
+        ({"stacked": 1.5}, f"stacked: {STACKED}, got 1.5"),
+        ({"stacked": -1}, f"stacked: {STACKED}, got -1"),
+        ({"stacked": {"critics": True, "other": "2"}}, f"stacked: {STACKED}, got {{'critics': True, 'other': '2'}}"),
+        (
+            {"stacked": ["critic"]},
+            "expected paths of layers or of what holds them, got 'critic'; there are critics/a, other",
+        ),
+        ({"stacked": {"critics": 1, "actor": 0}}, "got 'actor'; there are critics/a, other"),
+        ({"stacked": ["critics/a/kernel"]}, "got 'critics/a/kernel'; there are critics/a, other"),
+    ],
+)
+def test_an_option_that_is_a_typo_is_refused_before_anything_runs(options, message):
+    params, calls = tree(critics__a__kernel=(2, 3, 8), other__kernel=(3, 3)), []
+    with pytest.raises(ValueError, match=re.escape(message)):
+        layout_of(params, calls.append, rule=lambda *_: calls.append(None), **options)
+    assert calls == []
+
+
+def test_paths_of_copies_lead_to_layers_or_to_what_holds_them():
+    params = tree(critics__a__kernel=(2, 3, 8), other__kernel=(3, 3))
+    expected = {"critics/a": ["stack in neuron"], "other": ["in neuron"]}
+    assert patterns(params, stacked=["critics"]) == patterns(params, stacked={"critics/a": True}) == expected
+    assert patterns(params, stacked=("critics", "critics/a")) == expected
+    assert patterns(tree(a__kernel=(2, 3)), stacked=[]) == {"a": ["in neuron"]}
+
+
 def test_attention_in_a_stack_is_one_of_heads():
     part = tree(kernel=(5, 8, 2, 4), bias=(5, 2, 4))
     params = {"attn": {"query": part, "key": part, "value": part, "out": tree(kernel=(5, 2, 4, 8), bias=(5, 8))}}
@@ -229,50 +267,11 @@ def test_attention_in_a_stack_is_one_of_heads():
     }
 
 
-def test_names_are_paths_and_wrappers_have_none():
-    model = nnx.eval_shape(NNXModel)
-    state = nnx.state(model, nnx.Param)
-    names = list(parameters(state))
-    assert names[:3] == ["attn/key/bias", "attn/key/kernel", "attn/out/bias"]
-    assert "layers/0/kernel" in names
-    assert set(parameters(model)) == set(parameters(nnx.as_pure(state))) == set(names)
-    boxed = jax.eval_shape(
-        nn.Dense(2, kernel_init=nn.with_partitioning(nn.initializers.ones, (None, None))).init, KEY, X
-    )
-    assert list(parameters(boxed)) == ["params/bias", "params/kernel"]
-    assert list(patterns(boxed)) == ["params"]
-    assert list(parameters(eqx.nn.MLP(2, 2, 4, 1, key=KEY))) == [
-        f"layers/{i}/{leaf}" for i in (0, 1) for leaf in ("weight", "bias")
-    ]
-    assert list(patterns({"kernel": np.zeros((2, 3))})) == ["kernel"]
-    with pytest.raises(na.LayoutError, match="two arrays of the tree are called 'a/b'"):
-        parameters({"a/b": jnp.ones(1), "a": {"b": jnp.ones(1)}})
-
-
 def test_layouts_do_not_depend_on_what_is_not_floating_point():
     params = jax.eval_shape(LinenTwins().init, KEY, X)
     more = {**params, "steps": jnp.zeros((), int), "key": KEY, "name": "critic", "nothing": None}
     assert patterns(more) == patterns(params)
     assert gradients(more)["nothing"] is None
-
-
-def test_write_replaces_arrays_by_name():
-    for params in (
-        tree(a__kernel=(2, 3), a__bias=(3,)),
-        nnx.Linear(2, 3, rngs=nnx.Rngs(0)),
-        eqx.nn.Linear(2, 3, key=KEY),
-    ):
-        name, value = next(iter(parameters(params).items()))
-        written = write(params, {name: value + 1})
-        assert type(written) is type(params)
-        np.testing.assert_array_equal(parameters(written)[name], value + 1)
-        np.testing.assert_array_equal(parameters(params)[name], value)
-        others = [other for other in parameters(params) if other != name]
-        assert all(parameters(written)[other] is parameters(params)[other] for other in others)
-        with pytest.raises(na.LayoutError, match="parameter 'nope' is not in the tree; there are"):
-            write(params, {"nope": value})
-        with pytest.raises(na.LayoutError, match=rf"parameter '{name}': expected shape .* and dtype float32, got"):
-            write(params, {name: value[..., None]})
 
 
 def test_the_order_of_axes_is_asked_for_where_nothing_tells_it():

@@ -9,7 +9,7 @@ import optax
 import pytest
 
 import neuroactivity as na
-from neuroactivity_jax import regrama, report
+from neuroactivity_jax import regrama, report, write
 from tests.adapters.jax.optimizers import LAYOUT, PARAMS, at, compiled, initial, run
 
 ADAM = optax.adam(0.1)
@@ -21,39 +21,6 @@ def unoptimized():
     jax.config.update("jax_disable_most_optimizations", True)
     yield
     jax.config.update("jax_disable_most_optimizations", False)
-
-
-def test_every_reset_draws_anew():
-    tx = regrama(optax.sgd(0.0), LAYOUT, initializer=initial, tau=0.05, every=1)
-    step, params, state, drawn = compiled(tx), PARAMS, tx.init(PARAMS), []
-    for number in range(3):
-        params, state = run(step, state, [number], params)
-        drawn.append(str(params["a"]["kernel"][:, 1]))
-    assert len(set(drawn)) == 3
-
-
-def test_a_snapshot_is_drawn_from_by_neuron():
-    tx = regrama(optax.sgd(0.0), LAYOUT, tau=0.05, every=1)
-    params, state = run(compiled(tx), tx.init(PARAMS), [0])
-    assert set(state.snapshot) == {"a/kernel", "a/bias"}
-    for neuron in (1, 4):
-        column = params["a"]["kernel"][:, neuron]
-        assert any(np.allclose(column, PARAMS["a"]["kernel"][:, other], atol=1e-6) for other in range(7))
-    assert not np.allclose(params["a"]["kernel"][:, [1, 4]], PARAMS["a"]["kernel"][:, [1, 4]])
-
-
-def test_a_snapshot_of_an_array_that_groups_share_keeps_to_their_places():
-    index = (-1, 0, 0, 1, 1)
-    group = na.NeuronGroup("second", [na.ParamView("w", "neuron in", index=index)])
-    params = {"w": jnp.arange(10.0).reshape(5, 2)}
-    tx = regrama(optax.sgd(0.0), na.Layout([group]), every=1, tau=10.0, seed=1)
-    step = compiled(tx)
-    for event in range(4):
-        new, _ = step({"w": jnp.ones((5, 2))}, tx.init(params)._replace(resets=jnp.int32(event)), params)
-        rows = params["w"].tolist()
-        drawn = [rows.index(row) for row in np.round(new["w"]).tolist()]
-        assert drawn[0] == 0
-        assert {tuple(drawn[1:3]), tuple(drawn[3:])} <= {(1, 2), (3, 4)}
 
 
 @pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
@@ -123,3 +90,16 @@ def test_stack_members_are_scored_and_reset_apart():
     assert state.masks["a"].tolist() == [[False] * 4, [False, False, True, False]]
     assert (new["b"]["kernel"][..., 0] == jnp.array([[1, 1, 1, 1], [1, 1, 0, 1]])).all()
     assert report(state, layout)["a"].reset == 1
+
+
+def test_float64_stays_float64():
+    layout = na.Layout([na.dense("first", weight=("w", "in neuron"), bias="b", outgoing=[("r", "neuron out")])])
+    params = {"w": np.ones((3, 4)), "b": np.ones(4), "r": np.ones((4, 2))}
+    with jax.enable_x64(True):
+        params = jax.tree.map(jnp.asarray, params)
+        tx = regrama(optax.adam(0.1), layout, every=1, tau=0.5)
+        grads = write(params, {"w": params["w"].at[:, 1].set(0.0)})
+        updates, state = jax.jit(tx.update)(grads, tx.init(params), params)
+        assert {value.dtype for value in jax.tree.leaves((updates, state.scores))} == {jnp.dtype("float64")}
+        assert state.neurons_reset.dtype == jnp.int32
+        assert int(state.neurons_reset) == 1

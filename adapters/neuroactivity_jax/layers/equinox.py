@@ -1,17 +1,17 @@
-"""What Equinox's layers say of their arrays beyond names and shapes."""
+"""What the classes of Equinox's layers tell of their arrays beyond names and shapes."""
 
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 import jax
 
-from neuroactivity_jax.trees import PyTree, name_of
+from neuroactivity_jax.parameters import PyTree, name_of
 
 __all__ = ["Hint", "Kind", "equinox_heads", "equinox_hints"]
 
 Kind: TypeAlias = Literal["weight", "embedding", "scale"]
 """What a layer's first array is."""
 
-_WEIGHTED = {"Linear": 2, "Embedding": 2, "Conv": 2, "ConvTranspose": 2}
+_WEIGHTED = ("Linear", "Embedding", "Conv", "ConvTranspose")
 _NORMS = ("LayerNorm", "RMSNorm", "GroupNorm", "BatchNorm")
 
 
@@ -28,7 +28,7 @@ class Hint(NamedTuple):
 
 
 def equinox_hints(tree: PyTree) -> dict[str, Hint]:
-    """Return what Equinox's layers in a tree are, by path."""
+    """Return what the Equinox layers in a tree are, by path."""
     found = {}
     for name, node in _nodes(tree, (*_WEIGHTED, *_NORMS)):
         kinds = _kinds(node)
@@ -42,7 +42,7 @@ def equinox_hints(tree: PyTree) -> dict[str, Hint]:
 
 
 def equinox_heads(tree: PyTree) -> dict[str, int]:
-    """Return the numbers of heads of Equinox's attention layers in a tree, by path."""
+    """Return the number of heads of each Equinox attention layer in a tree, by path."""
     return {name: node.num_heads for name, node in _nodes(tree, ("MultiheadAttention",))}
 
 

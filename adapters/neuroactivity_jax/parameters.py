@@ -1,4 +1,4 @@
-"""From any pytree of arrays to arrays by name, and back."""
+"""The arrays of any pytree by name, and back."""
 
 import sys
 from collections.abc import Iterable, Iterator, Mapping
@@ -11,11 +11,11 @@ from jax import Array
 from jax.tree_util import DictKey, FlattenedIndexKey, GetAttrKey, SequenceKey
 
 from neuroactivity import LayoutError
+from neuroactivity.arrays import check_like
 
 __all__ = [
     "Path",
     "PyTree",
-    "check_like",
     "gradients",
     "is_float",
     "name_of",
@@ -39,9 +39,9 @@ _WRAPPERS = (("flax.nnx", "Variable"), ("flax.core.meta", "AxisMetadata"))
 def parameters(tree: PyTree) -> dict[str, Array]:
     """Return the floating-point arrays of a tree by name: their path, joined by ``/``.
 
-    A key of a dictionary stands for itself, an attribute for its name, a place in a list for its number. Flax's
-    wrappers around an array (the variables of NNX, the boxes of ``with_partitioning``) have no name. Leaves that are
-    no floating-point arrays are left out.
+    A path has the keys of dictionaries, the names of attributes, and the positions in lists. Flax's wrappers around an
+    array (the variables of NNX, the boxes of ``with_partitioning``) have no name. Leaves that are not floating-point
+    arrays are left out.
 
     Args:
         tree: A parameter dictionary of Flax or Haiku, a state or module of Flax NNX, a module of Equinox, or any other
@@ -61,32 +61,29 @@ def parameters(tree: PyTree) -> dict[str, Array]:
 def gradients(tree: PyTree) -> dict[str, Array | None]:
     """Return a tree of gradients by name, as :func:`parameters` does; ``None`` where the tree has ``None``.
 
-    What optax has masked out is ``None`` as well.
+    What optax has masked out is ``None`` too.
 
     Example:
         >>> gradients({"w": jnp.ones(2), "frozen": None})
         {'frozen': None, 'w': Array([1., 1.], dtype=float32)}
     """
-    found: dict[str, Array | None] = {}
-    for path, leaf in path_leaves(tree):
-        if leaf is not None and not is_float(leaf):
-            continue
-        name = "/".join(path)
-        if name in found:
+    named: dict[str, Array | None] = {}
+    for name, leaf in [("/".join(path), leaf) for path, leaf in path_leaves(tree) if leaf is None or is_float(leaf)]:
+        if name in named:
             raise LayoutError(f"two arrays of the tree are called {name!r}")
-        found[name] = leaf
-    return found
+        named[name] = leaf
+    return named
 
 
 def write(tree: PyTree, params: Mapping[str, Array]) -> PyTree:
-    """Return a tree with new values in the place of some of its arrays.
+    """Return a tree in which some arrays are replaced.
 
     Args:
         tree: The tree; it is not changed.
         params: Values by name, of the shapes and dtypes of those they replace.
 
     Raises:
-        LayoutError: If a name is unknown, or a value has another shape or dtype than what it replaces.
+        LayoutError: If a name is unknown, or a value differs in shape or dtype from what it replaces.
 
     Example:
         >>> write({"w": jnp.zeros(2), "b": jnp.zeros(1)}, {"b": jnp.ones(1)})
@@ -101,10 +98,9 @@ def write(tree: PyTree, params: Mapping[str, Array]) -> PyTree:
 
 
 def replace(tree: PyTree, values: Mapping[str, Any]) -> PyTree:
-    """Put values in the place of the leaves of these names, unchecked."""
+    """Replace the leaves of these names, unchecked."""
     leaves, structure = jax.tree.flatten(tree)
-    paths = [path for path, leaf in path_leaves(tree) if leaf is not None]
-    names = ["/".join(path) for path in paths]
+    names = ["/".join(path) for path, leaf in path_leaves(tree) if leaf is not None]
     new = [values.get(name, leaf) if is_float(leaf) else leaf for name, leaf in zip(names, leaves, strict=True)]
     return jax.tree.unflatten(structure, new)
 
@@ -133,13 +129,6 @@ def is_float(leaf: Any) -> bool:
     return hasattr(leaf, "shape") and hasattr(leaf, "dtype") and bool(jnp.issubdtype(leaf.dtype, jnp.floating))
 
 
-def check_like(value: Any, old: Any, where: str) -> None:
-    """Raise unless a value has the shape and dtype of what it replaces."""
-    if tuple(value.shape) != tuple(old.shape) or value.dtype != old.dtype:
-        expected = f"shape {tuple(old.shape)} and dtype {old.dtype}"
-        raise LayoutError(f"{where}: expected {expected}, got {tuple(value.shape)} and {value.dtype}")
-
-
 def unwrapped(tree: PyTree) -> PyTree:
     """Take the arrays out of Flax's wrappers."""
 
@@ -156,11 +145,8 @@ def _ends(node: Any) -> bool:
 
 def _is_wrapper(node: Any) -> bool:
     """Whether a node is one of Flax's wrappers around an array; Flax is not imported for it."""
-    for module, name in _WRAPPERS:
-        kind = getattr(sys.modules.get(module), name, None)
-        if kind is not None and isinstance(node, kind):
-            return True
-    return False
+    kinds = [getattr(sys.modules.get(module), name, None) for module, name in _WRAPPERS]
+    return isinstance(node, tuple(kind for kind in kinds if kind is not None))
 
 
 def name_of(keys: Iterable[Any]) -> str:
@@ -170,11 +156,7 @@ def name_of(keys: Iterable[Any]) -> str:
 
 def _name(key: Any) -> str:
     match key:
-        case DictKey(key=name) | FlattenedIndexKey(key=name):
+        case DictKey(key=name) | FlattenedIndexKey(key=name) | GetAttrKey(name=name) | SequenceKey(idx=name):
             return str(name)
-        case GetAttrKey(name=name):
-            return str(name)
-        case SequenceKey(idx=place):
-            return str(place)
         case _:
             return str(key)

@@ -1,0 +1,79 @@
+"""Fresh values: what they are drawn from, and that every draw is its own."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import neuroactivity as na
+from neuroactivity_jax import regrama
+from tests.adapters.jax.optimizers import LAYOUT, PARAMS, compiled, initial, run
+
+ADAM = optax.adam(0.1)
+
+
+@pytest.fixture(autouse=True)
+def unoptimized():
+    """Compile sooner: nothing here is about speed."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
+
+
+def test_every_reset_draws_anew():
+    tx = regrama(optax.sgd(0.0), LAYOUT, initializer=initial, tau=0.05, every=1)
+    step, params, state, drawn = compiled(tx), PARAMS, tx.init(PARAMS), []
+    for number in range(3):
+        params, state = run(step, state, [number], params)
+        drawn.append(str(params["a"]["kernel"][:, 1]))
+    assert len(set(drawn)) == 3
+
+
+def test_a_snapshot_is_drawn_from_by_neuron():
+    tx = regrama(optax.sgd(0.0), LAYOUT, tau=0.05, every=1)
+    params, state = run(compiled(tx), tx.init(PARAMS), [0])
+    assert set(state.snapshot) == {"a/kernel", "a/bias"}
+    for neuron in (1, 4):
+        column = params["a"]["kernel"][:, neuron]
+        assert any(np.allclose(column, PARAMS["a"]["kernel"][:, other], atol=1e-6) for other in range(7))
+    assert not np.allclose(params["a"]["kernel"][:, [1, 4]], PARAMS["a"]["kernel"][:, [1, 4]])
+
+
+def test_a_snapshot_of_an_array_that_groups_share_keeps_to_their_places():
+    index = (-1, 0, 0, 1, 1)
+    group = na.NeuronGroup("second", [na.ParamView("w", "neuron in", index=index)])
+    params = {"w": jnp.arange(10.0).reshape(5, 2)}
+    tx = regrama(optax.sgd(0.0), na.Layout([group]), every=1, tau=10.0, seed=1)
+    step = compiled(tx)
+    for event in range(4):
+        new, _ = step({"w": jnp.ones((5, 2))}, tx.init(params)._replace(resets=jnp.int32(event)), params)
+        rows = params["w"].tolist()
+        drawn = [rows.index(row) for row in np.round(new["w"]).tolist()]
+        assert drawn[0] == 0
+        assert {tuple(drawn[1:3]), tuple(drawn[3:])} <= {(1, 2), (3, 4)}
+
+
+def test_parameters_of_one_shape_draw_different_values():
+    """Published fault 13."""
+    group = na.NeuronGroup("g", [("first", "in neuron"), ("second", "in neuron")])
+    values = jnp.arange(64.0).reshape(1, 64)
+    params = {"first": values, "second": values}
+    tx = regrama(optax.sgd(0.0), na.Layout([group]), every=1, tau=10.0)
+    updates, _ = jax.jit(tx.update)(params, tx.init(params), params)
+    new = optax.apply_updates(params, updates)
+    assert (new["first"] != new["second"]).sum() > 32
+
+
+def test_equal_seeds_write_equal_values_and_others_do_not():
+    step = compiled(regrama(ADAM, LAYOUT, initializer=initial, tau=0.05, every=1))
+
+    def kernel(seed):
+        start = regrama(ADAM, LAYOUT, initializer=initial, tau=0.05, every=1, seed=seed).init(PARAMS)
+        return run(step, start, [0])[0]["a"]["kernel"]
+
+    key = jax.random.key(4)
+    np.testing.assert_array_equal(kernel(4), kernel(key))
+    np.testing.assert_array_equal(kernel(4), kernel(jax.random.key_data(key)))
+    np.testing.assert_array_equal(kernel(4), kernel(np.int64(4)))
+    assert (kernel(4)[:, 1] != kernel(5)[:, 1]).all()
