@@ -12,7 +12,7 @@ from keras.optimizers import SGD
 import neuroactivity as na
 from neuroactivity_tensorflow import ReGraMa, layout_of, parameters
 from neuroactivity_tensorflow.initializers import FreshValues, RebuiltLayer
-from neuroactivity_tensorflow.models import owner_of, variables_of
+from neuroactivity_tensorflow.parameters import owner_of, variables_of
 from tests.adapters.tensorflow.models import built, equal, fit, mlp, mlp_layout, step, values
 
 
