@@ -1,6 +1,6 @@
 """Neuron outputs, read where their consumers read them."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -46,14 +46,16 @@ def activations(model: Any, *inputs: Any, layout: na.Layout | None = None) -> di
         raise na.LayoutError("activations are read at the layers of a Keras model, got a mapping of variables")
     layout = layout_of(model, *inputs) if layout is None else layout
     holders = _holders(model)
+    readers = {name: _reader(group, holders) for name, group in layout.items()}
     seen: dict[str, list[Any]] = {name: [] for name in layout}
     with ExitStack() as stack:
-        for name, group in layout.items():
-            _listen(stack, holders, group, seen[name])
+        for name, (layer, view) in readers.items():
+            if layer is not None:
+                stack.enter_context(_listening(layer, seen[name], output=view is None))
         with keras.StatelessScope():
             call(model, inputs)
     shapes = {name: tuple(variable.shape) for name, variable in variables_of(model).items()}
-    return {name: _outputs(layout[name], values, shapes, holders) for name, values in seen.items()}
+    return {name: _outputs(group, seen[name], shapes, *readers[name]) for name, group in layout.items()}
 
 
 def _holders(model: Any) -> dict[str, Any]:
@@ -67,33 +69,27 @@ def _holders(model: Any) -> dict[str, Any]:
     return holders
 
 
-def _reader(group: NeuronGroup, holders: Mapping[str, Any]) -> ParamView | None:
-    """Return the first outgoing view in another layer than the group's."""
+def _reader(group: NeuronGroup, holders: Mapping[str, Any]) -> tuple[Any, ParamView | None]:
+    """Return where a group is read: another layer and its view of the neurons, or its own layer, or ``None``."""
     layer = holders[group.incoming[0].param]
-    return next((view for view in group.outgoing if holders[view.param] is not layer), None)
-
-
-def _listen(stack: ExitStack, holders: Mapping[str, Any], group: NeuronGroup, seen: list[Any]) -> None:
-    """Listen at the layer where a group is read."""
-    reader = _reader(group, holders)
-    if reader is not None:
-        stack.enter_context(_listening(holders[reader.param], lambda inputs, output: seen.append(inputs)))
-        return
-    layer = holders[group.incoming[0].param]
+    view = next((view for view in group.outgoing if holders[view.param] is not layer), None)
+    if view is not None:
+        return holders[view.param], view
     held = {view.param for view in group.incoming + group.unscored if view.index is None}
-    if all(param in held for param, holder in holders.items() if holder is layer):
-        stack.enter_context(_listening(layer, lambda inputs, output: seen.append(keras.tree.flatten(output)[0])))
+    alone = all(param in held for param, holder in holders.items() if holder is layer)
+    return layer if alone else None, None
 
 
 @contextmanager
-def _listening(layer: Any, listener: Callable[[Any, Any], None]) -> Iterator[None]:
-    """Pass the first argument and the output of each call of a layer to a listener."""
+def _listening(layer: Any, seen: list[Any], *, output: bool) -> Iterator[None]:
+    """Add the first argument of each call of a layer to what was seen, or its output."""
     replaced, function = "call" in vars(layer), layer.call
 
     def listening(*args: Any, **options: Any) -> Any:
-        output = function(*args, **options)
-        listener(args[0] if args else next(iter(options.values())), output)
-        return output
+        result = function(*args, **options)
+        inputs = args[0] if args else next(iter(options.values()))
+        seen.append(keras.tree.flatten(result)[0] if output else inputs)
+        return result
 
     object.__setattr__(layer, "call", listening)
     try:
@@ -106,22 +102,21 @@ def _listening(layer: Any, listener: Callable[[Any, Any], None]) -> Iterator[Non
 
 
 def _outputs(
-    group: NeuronGroup, seen: list[Any], shapes: Mapping[str, tuple[int, ...]], holders: Mapping[str, Any]
+    group: NeuronGroup, seen: list[Any], shapes: Mapping[str, tuple[int, ...]], layer: Any, view: ParamView | None
 ) -> Any:
     """Bring what was seen into the form that the group's activation pattern names."""
     if not seen:
         return None
-    reader, neurons, pattern = _reader(group, holders), group.count(shapes), parse(group.activation)
+    neurons, pattern, first = group.count(shapes), parse(group.activation), group.incoming[0]
     try:
         values = tf.convert_to_tensor(seen[0]) if len(seen) == 1 else tf.concat(seen, axis=0)
-        if reader is not None:
-            values = _read(values, holders[reader.param], reader, neurons)
-            first = group.incoming[0]
+        if view is not None:
+            values = _read(values, layer, view, neurons)
             sizes = [n for n, names in zip(shapes[first.param], first.parsed.axes, strict=True) if names == (NEURON,)]
             values = arrange_outputs(values, pattern, neurons=sizes if pattern.neurons > 1 else ())
         bind(pattern, tuple(values.shape), {NEURON: neurons})
     except (na.LayoutError, ValueError, tf.errors.InvalidArgumentError) as error:
-        where = f", read at the input of {reader.param!r}" if reader is not None else ""
+        where = f", read at the input of {view.param!r}" if view is not None else ""
         raise na.LayoutError(f"group {group.name!r}, activation {group.activation!r}{where}: {error}") from None
     return values
 

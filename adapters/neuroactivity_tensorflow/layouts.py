@@ -1,8 +1,7 @@
 """Find the layout of a Keras model: its groups by layer type, what they feed by probing its gradients."""
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from itertools import count
+from contextlib import contextmanager, nullcontext
 from typing import Any, TypeAlias
 
 import keras
@@ -102,8 +101,7 @@ def gradient_function(
     inputs = _noisy_inputs(example_inputs, seed)
     _build(model, inputs, apply)
     variables = variables_of(model)
-    evaluate = _of_variables if isinstance(model, Mapping) else _of_layers
-    gradients = tf.function(evaluate(model, variables, inputs, apply, seed), autograph=False)
+    gradients = tf.function(_gradients(model, variables, inputs, apply, seed), autograph=False)
 
     def grad_fn(params: dict[str, Any]) -> Mapping[str, Any]:
         values = {name: tf.convert_to_tensor(params[name]) for name in variables}
@@ -116,40 +114,27 @@ def gradient_function(
     return grad_fn
 
 
-def _of_layers(
+def _gradients(
     model: Model, variables: Mapping[str, Any], inputs: Inputs, apply: Apply | None, seed: int
 ) -> GradientFunction:
-    """Make the gradient function of a Keras model, which reads other values instead of its variables."""
-    norms = [layer for layer in layers_of(model).values() if isinstance(layer, keras.layers.BatchNormalization)]
+    """Make the gradient function, where a Keras model reads values in place of its variables; bare ones hold them."""
+    bare = isinstance(model, Mapping)
+    layers = [] if bare else layers_of(model).values()
+    norms = [layer for layer in layers if isinstance(layer, keras.layers.BatchNormalization)]
     standard = [(norm.moving_mean, tf.zeros_like(norm.moving_mean)) for norm in norms]
     standard += [(norm.moving_variance, tf.ones_like(norm.moving_variance)) for norm in norms]
 
     def gradients(values: dict[str, Any]) -> dict[str, Any]:
+        watched = dict(variables) if bare else values
+        replaced = [] if bare else [*standard, *((variables[name], value) for name, value in values.items())]
         with tf.GradientTape(watch_accessed_variables=False) as tape:
-            tape.watch(values)
-            with keras.StatelessScope([*standard, *((variables[name], value) for name, value in values.items())]):
+            tape.watch(watched)
+            with nullcontext() if bare else keras.StatelessScope(replaced):
                 scalar = _project_outputs(call(model, inputs, apply), seed)
-        return _present(tape.gradient(scalar, values), variables)
+        grads = tape.gradient(scalar, watched)
+        return {name: dense_gradient(grad, variables[name]) for name, grad in grads.items() if grad is not None}
 
     return gradients
-
-
-def _of_variables(
-    model: Model, variables: Mapping[str, Any], inputs: Inputs, apply: Apply | None, seed: int
-) -> GradientFunction:
-    """Make the gradient function of bare variables, which hold the values while it runs."""
-
-    def gradients(values: dict[str, Any]) -> dict[str, Any]:
-        with tf.GradientTape() as tape:
-            scalar = _project_outputs(call(model, inputs, apply), seed)
-        return _present(tape.gradient(scalar, dict(variables)), variables)
-
-    return gradients
-
-
-def _present(gradients: Mapping[str, Any], variables: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the gradients that there are, as dense tensors."""
-    return {name: dense_gradient(grad, variables[name]) for name, grad in gradients.items() if grad is not None}
 
 
 @contextmanager
@@ -222,15 +207,11 @@ def _tensors(output: Any, depth: int = 4) -> Iterator[Any]:
 
 def _noisy_inputs(inputs: Inputs, seed: int) -> Inputs:
     """Replace floating-point inputs by noise, so that neurons differ."""
-    numbers = count()
-
-    def noise(leaf: Any) -> Any:
-        key = derive_key(seed, next(numbers), "inputs")
+    leaves = keras.tree.flatten(inputs)
+    for i, leaf in enumerate(leaves):
         if hasattr(leaf, "dtype") and tf.as_dtype(leaf.dtype).is_floating:
-            return tf.constant(_standard_normal(leaf, key))
-        return leaf
-
-    noisy: Inputs = keras.tree.map_structure(noise, inputs)
+            leaves[i] = tf.constant(_standard_normal(leaf, derive_key(seed, i, "inputs")))
+    noisy: Inputs = keras.tree.pack_sequence_as(inputs, leaves)
     return noisy
 
 

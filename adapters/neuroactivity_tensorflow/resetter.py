@@ -6,7 +6,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any, SupportsIndex
+from typing import Any
 
 import keras
 import numpy as np
@@ -14,15 +14,7 @@ import tensorflow as tf
 
 import neuroactivity as na
 from neuroactivity.report import build_report, describe_alerts
-from neuroactivity.wrapping import (
-    ResetOptions,
-    as_inputs,
-    check_every,
-    check_initializer,
-    is_due,
-    trained_groups,
-    written_params,
-)
+from neuroactivity.wrapping import ResetOptions, as_inputs, check_initializer, is_due, trained_groups, written_params
 from neuroactivity_tensorflow.graphs import merge_replicas, on_host
 from neuroactivity_tensorflow.initializers import FreshValues, Initializer
 from neuroactivity_tensorflow.layouts import layout_of
@@ -64,7 +56,7 @@ class Resetter(OptimizerWrapper):
         example_inputs: tuple[Any, ...] | Any = (),
         layout: na.Layout | None = None,
         tau: float = 0.01,
-        every: SupportsIndex = 1000,
+        every: int = 1000,
         max_fraction: float | None = None,
         reset_silent: bool = False,
         initializer: Initializer = "layer",
@@ -74,7 +66,7 @@ class Resetter(OptimizerWrapper):
         name: str | None = None,
     ) -> None:
         options = ResetOptions(
-            tau=tau, every=check_every(every), max_fraction=max_fraction, reset_silent=reset_silent, on_report=on_report
+            tau=tau, every=every, max_fraction=max_fraction, reset_silent=reset_silent, on_report=on_report
         )
         check_initializer(initializer, "layer", "snapshot")
         seed = _check_seed(seed)

@@ -1,7 +1,8 @@
-"""ReGraMa around a Keras optimizer: what it measures, what it resets, what it leaves alone."""
+"""The engine around a Keras optimizer: when it measures, what it resets, what it leaves alone."""
 
 import math
 import random
+from dataclasses import replace
 
 import keras
 import numpy as np
@@ -10,13 +11,11 @@ import tensorflow as tf
 from keras.optimizers import SGD, Adam
 
 import neuroactivity as na
-from neuroactivity_tensorflow import ReGraMa, gradients, layout_of
+from neuroactivity_tensorflow import ReGraMa
 from tests.adapters.tensorflow.models import (
-    IMAGES,
     TwoHeaded,
     X,
     built,
-    convnet,
     equal,
     fit,
     kill,
@@ -25,24 +24,6 @@ from tests.adapters.tensorflow.models import (
     step,
     values,
 )
-
-
-def test_dead_neurons_are_found_and_reset_and_the_others_left_alone():
-    model, plain = mlp(), mlp()
-    for network in (model, plain):
-        kill(network.layers[0], [2, 9])
-    regrama = ReGraMa(Adam(0.01), model, example_inputs=X, tau=0.0, every=2)
-    fit(model, regrama, jit_compile=False)
-    fit(plain, Adam(0.01), jit_compile=False)
-    new, old = values(model), values(plain)
-    assert (regrama.steps, regrama.measurements, regrama.resets) == (2, 1, 1)
-    assert regrama.neurons_reset == regrama.last_report["0"].reset + regrama.last_report["2"].reset
-    dead = (old["0/kernel"] != new["0/kernel"]).any(axis=0)
-    assert dead[[2, 9]].all()
-    assert dead.sum() == regrama.last_report["0"].reset < 16
-    assert (new["2/kernel"][dead] == 0).all()
-    assert np.array_equal(new["4/bias"], old["4/bias"])
-    assert (regrama.inner_optimizer._momentums[0].numpy()[:, dead] == 0).all()
 
 
 def test_equal_seeds_write_equal_values_whatever_the_global_generators_do():
@@ -54,34 +35,6 @@ def test_equal_seeds_write_equal_values_whatever_the_global_generators_do():
         weights.append(values(model)["0/kernel"])
     assert np.array_equal(weights[0], weights[1])
     assert not np.array_equal(weights[0], weights[2])
-
-
-@pytest.mark.parametrize(
-    ("make", "x", "keeps"),
-    [
-        (mlp, X, {"0": lambda m: m.layers[1], "2": lambda m: m.layers[3]}),
-        (convnet, IMAGES, {"conv": lambda m: m.get_layer("keep1"), "fc": lambda m: m.get_layer("keep2")}),
-        (TwoHeaded, X, {"trunk/0": lambda m: m.trunk[1], "trunk/2": lambda m: m.trunk[3]}),
-    ],
-    ids=["mlp", "convnet", "actor"],
-)
-def test_a_reset_computes_what_ablation_computes(make, x, keeps):
-    """Neurons that feed a plain next layer: the network after a reset is the network with those neurons silenced."""
-    keras.config.set_dtype_policy("float64")
-    try:
-        model, ablated, x = built(make(), x), built(make(), x), x.astype("float64")
-        layout = layout_of(model, x)
-        grads = step(ablated, SGD(0.01), x)
-        masks = na.reset_masks(na.grama(gradients(ablated, grads), layout), tau=0.8)
-        for group, keep in keeps.items():
-            keep(ablated).keep.assign(np.where(masks[group], 0.0, 1.0))
-        regrama = ReGraMa(SGD(0.01), model, layout=layout, tau=0.8, every=1)
-        step(model, regrama, x)
-        assert regrama.neurons_reset == sum(int(np.sum(masks[group])) for group in keeps) > 5
-        assert regrama._scores.dtype == model(x).dtype.name == "float64"
-        np.testing.assert_allclose(model(x), ablated(x), rtol=1e-13, atol=1e-14)
-    finally:
-        keras.config.set_dtype_policy("float32")
 
 
 def test_measurements_fall_on_every_nth_step_and_reports_are_passed_on():
@@ -137,7 +90,14 @@ def test_another_models_optimizer_is_refused():
         ({"tau": -1.0}, "tau: expected a finite number of 0 or more, got -1.0"),
         ({"tau": math.nan}, "tau: expected a finite number"),
         ({"max_fraction": 1.5}, r"max_fraction: expected a number in \[0, 1\] or None, got 1.5"),
-        ({"initializer": "orthogonal"}, "initializer: expected 'layer', 'snapshot' or a function, got 'orthogonal'"),
+        (
+            {"initializer": "orthogonal"},
+            "initializer: expected 'layer', 'snapshot' or a function from a key, got",
+        ),
+        ({"reset_silent": "no"}, "reset_silent: expected True or False, got 'no'"),
+        ({"on_report": "print"}, "on_report: expected a function of a report or None, got 'print'"),
+        ({"seed": 1.5}, "seed: expected a whole number, got 1.5"),
+        ({"seed": None}, "seed: expected a whole number, got None"),
         (
             {"layout": na.Layout([na.dense("a", weight=("nope", "in neuron"))])},
             "group 'a': parameter 'nope' is missing",
@@ -151,17 +111,56 @@ def test_bad_options_are_refused(options, message):
         ReGraMa(Adam(), mlp(), **{"layout": mlp_layout(), "example_inputs": (), **options})
 
 
-def test_gradients_are_measured_as_the_step_uses_them():
-    """Clipped one by one, all entries count alike; the scale of the loss is taken off before."""
+def test_options_are_attributes_that_can_be_changed_and_are_checked():
+    model, reports = mlp(), []
+    regrama = ReGraMa(SGD(0.1), model, layout=mlp_layout(), tau=0.7, every=np.int64(5), seed=np.int64(3))
+    assert (regrama.tau, regrama.every, regrama.max_fraction, regrama.reset_silent) == (0.7, 5, None, False)
+    assert (regrama.seed, regrama.initializer, regrama.layout) == (3, "layer", mlp_layout())
+    regrama.every, regrama.max_fraction, regrama.on_report = 1, 0.2, reports.append
+    step(model, regrama)
+    assert reports == [regrama.last_report]
+    assert [reports[0][name].reset for name in ("0", "2")] == [3, 3]
+    with pytest.raises(ValueError, match="every: expected a whole number of steps of 1 or more, got 0"):
+        regrama.every = 0
+    assert regrama.every == 1
+
+
+@pytest.mark.parametrize("graph", [False, True])
+def test_exactly_one_neuron_is_reset(graph):
     model = mlp()
-    clipped = SGD(0.0, clipvalue=1.0, loss_scale_factor=8.0)
-    regrama = ReGraMa(clipped, model, layout=mlp_layout(), every=1, max_fraction=0.0)
-    grads = [np.full(variable.shape, 800.0, "float32") for variable in model.trainable_variables]
-    grads[0][:, 0] = 4.0
-    regrama.apply([tf.constant(gradient) for gradient in grads], model.trainable_variables)
-    report = regrama.last_report["0"]
-    assert report.lowest == pytest.approx(0.5 / (15.5 / 16))
-    assert report.highest == report.median == pytest.approx(1.0 / (15.5 / 16))
+    kill(model.layers[0], [7])
+    regrama = ReGraMa(SGD(0.0), model, layout=na.Layout([mlp_layout()["0"]]), tau=0.0, every=1)
+    before = values(model)
+    (tf.function(step) if graph else step)(model, regrama)
+    assert (regrama.measurements, regrama.resets, regrama.neurons_reset) == (1, 1, 1)
+    changed = (values(model)["0/kernel"] != before["0/kernel"]).any(axis=0)
+    assert np.flatnonzero(changed).tolist() == [7]
+    assert (values(model)["2/kernel"] == 0).all(axis=1).nonzero()[0].tolist() == [7]
+
+
+def partners(*names):
+    """The layout with its hidden groups as partners, which in such a network stand for any two."""
+    layout = mlp_layout()
+    pairs = {"0": "2", "2": "0"}
+    return na.Layout([replace(g, partners=(pairs[g.name],) if g.name in names else ()) for g in layout.values()])
+
+
+def test_partners_that_the_optimizer_trains_are_kept_and_others_are_dropped():
+    """When a layer is frozen before the build, or after it."""
+    model, layout = mlp(), partners("0", "2")
+    regrama = ReGraMa(SGD(0.0), model, layout=layout, every=1, max_fraction=0.0)
+    regrama.build(model.trainable_variables)
+    assert regrama._state.trained == layout
+    model.layers[0].trainable = False
+    step(model, regrama)
+    left = regrama._groups_of_step(model.trainable_variables)
+    assert {name: group.partners for name, group in left.items()} == {"2": (), "4": ()}
+    assert regrama.last_report.absent == ("0",)
+    frozen = ReGraMa(SGD(0.0), model, layout=layout, every=1, max_fraction=0.0)
+    frozen.build(model.trainable_variables)
+    assert frozen._state.trained == left
+    step(model, frozen)
+    assert frozen.last_report.absent == ("0",)
 
 
 def test_at_most_a_fraction_is_reset():

@@ -1,14 +1,86 @@
-"""ReDo around a Keras optimizer: judged on the activations of a probe."""
+"""ReGraMa and ReDo: judged on the gradients of the step, or on the activations of a probe."""
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 from keras.optimizers import SGD, Adam
 
 import neuroactivity as na
-from neuroactivity_tensorflow import ReDo, ReGraMa, activations
+from neuroactivity_tensorflow import ReDo, ReGraMa, activations, gradients, layout_of
 from tests.adapters.tensorflow.architectures import found
-from tests.adapters.tensorflow.models import X, fit, kill, mlp, mlp_layout, step, values
+from tests.adapters.tensorflow.models import (
+    IMAGES,
+    TwoHeaded,
+    X,
+    built,
+    convnet,
+    fit,
+    kill,
+    mlp,
+    mlp_layout,
+    step,
+    values,
+)
+
+
+def test_dead_neurons_are_found_and_reset_and_the_others_left_alone():
+    model, plain = mlp(), mlp()
+    for network in (model, plain):
+        kill(network.layers[0], [2, 9])
+    regrama = ReGraMa(Adam(0.01), model, example_inputs=X, tau=0.0, every=2)
+    fit(model, regrama, jit_compile=False)
+    fit(plain, Adam(0.01), jit_compile=False)
+    new, old = values(model), values(plain)
+    assert (regrama.steps, regrama.measurements, regrama.resets) == (2, 1, 1)
+    assert regrama.neurons_reset == regrama.last_report["0"].reset + regrama.last_report["2"].reset
+    dead = (old["0/kernel"] != new["0/kernel"]).any(axis=0)
+    assert dead[[2, 9]].all()
+    assert dead.sum() == regrama.last_report["0"].reset < 16
+    assert (new["2/kernel"][dead] == 0).all()
+    assert np.array_equal(new["4/bias"], old["4/bias"])
+    assert (regrama.inner_optimizer._momentums[0].numpy()[:, dead] == 0).all()
+
+
+@pytest.mark.parametrize(
+    ("make", "x", "keeps"),
+    [
+        (mlp, X, {"0": lambda m: m.layers[1], "2": lambda m: m.layers[3]}),
+        (convnet, IMAGES, {"conv": lambda m: m.get_layer("keep1"), "fc": lambda m: m.get_layer("keep2")}),
+        (TwoHeaded, X, {"trunk/0": lambda m: m.trunk[1], "trunk/2": lambda m: m.trunk[3]}),
+    ],
+    ids=["mlp", "convnet", "actor"],
+)
+def test_a_reset_computes_what_ablation_computes(make, x, keeps):
+    """Neurons that feed a plain next layer: the network after a reset is the network with those neurons silenced."""
+    keras.config.set_dtype_policy("float64")
+    try:
+        model, ablated, x = built(make(), x), built(make(), x), x.astype("float64")
+        layout = layout_of(model, x)
+        grads = step(ablated, SGD(0.01), x)
+        masks = na.reset_masks(na.grama(gradients(ablated, grads), layout), tau=0.8)
+        for group, keep in keeps.items():
+            keep(ablated).keep.assign(np.where(masks[group], 0.0, 1.0))
+        regrama = ReGraMa(SGD(0.01), model, layout=layout, tau=0.8, every=1)
+        step(model, regrama, x)
+        assert regrama.neurons_reset == sum(int(np.sum(masks[group])) for group in keeps) > 5
+        assert regrama._scores.dtype == model(x).dtype.name == "float64"
+        np.testing.assert_allclose(model(x), ablated(x), rtol=1e-13, atol=1e-14)
+    finally:
+        keras.config.set_dtype_policy("float32")
+
+
+def test_gradients_are_measured_as_the_step_uses_them():
+    """Clipped one by one, all entries count alike; the scale of the loss is taken off before."""
+    model = mlp()
+    clipped = SGD(0.0, clipvalue=1.0, loss_scale_factor=8.0)
+    regrama = ReGraMa(clipped, model, layout=mlp_layout(), every=1, max_fraction=0.0)
+    grads = [np.full(variable.shape, 800.0, "float32") for variable in model.trainable_variables]
+    grads[0][:, 0] = 4.0
+    regrama.apply([tf.constant(gradient) for gradient in grads], model.trainable_variables)
+    report = regrama.last_report["0"]
+    assert report.lowest == pytest.approx(0.5 / (15.5 / 16))
+    assert report.highest == report.median == pytest.approx(1.0 / (15.5 / 16))
 
 
 @pytest.mark.parametrize("graph", [False, True])
@@ -93,3 +165,17 @@ def test_variables_without_layers_are_refused():
     layout = na.Layout([na.dense("w", weight=("w", "in neuron"))])
     with pytest.raises(ValueError, match="model: expected a Keras model, whose activations can be read"):
         ReDo(SGD(0.1), {"w": tf.Variable(tf.ones((2, 3)))}, layout=layout, probe=lambda: tf.ones((4, 2)))
+
+
+@pytest.mark.parametrize("wrapper", [ReGraMa, ReDo])
+def test_an_option_that_is_not_known_is_named(wrapper):
+    probe = {"probe": lambda: X} if wrapper is ReDo else {}
+    with pytest.raises(TypeError, match="max_frac"):
+        wrapper(SGD(0.1), mlp(), layout=mlp_layout(), max_frac=0.1, **probe)
+
+
+def test_redo_takes_the_options_of_regrama():
+    options = {"every": 3, "max_fraction": 0.5, "reset_silent": True, "initializer": "snapshot", "seed": 4}
+    redo = ReDo(SGD(0.1), mlp(), probe=lambda: X, layout=mlp_layout(), on_report=print, name="mine", **options)
+    assert {name: getattr(redo, name) for name in options} == options
+    assert (redo.tau, redo.on_report, redo.name) == (0.02, print, "mine")
