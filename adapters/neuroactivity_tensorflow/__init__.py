@@ -1,10 +1,9 @@
 """neuroactivity for TensorFlow: measure and reset the neurons of a Keras model.
 
-:class:`ReGraMa` and :class:`ReDo` are Keras optimizers around an optimizer and leave the training as it is,
-``model.fit`` or a loop of one's own. For a reset of one's own there are :func:`parameters`, :func:`gradients`,
-:func:`activations` and :func:`write`, between which the pure functions of :mod:`neuroactivity` do the rest;
-:func:`clear_moments` brings the optimizer along. :func:`layout_of` finds the neuron groups of a model and what they
-feed.
+:class:`ReGraMa` and :class:`ReDo` are Keras optimizers around an optimizer; the training loop, ``model.fit`` or a
+custom one, stays as it is. To write a reset yourself, use :func:`parameters`, :func:`gradients`, :func:`activations`
+and :func:`write` with the pure functions of :mod:`neuroactivity`, and :func:`clear_moments` for the optimizer.
+:func:`layout_of` finds the neuron groups of a model and what they feed.
 """
 
 import keras
@@ -17,8 +16,8 @@ if keras.backend.backend() != "tensorflow":
 
 from neuroactivity_tensorflow.activations import activations
 from neuroactivity_tensorflow.layouts import gradient_function, layout_of
-from neuroactivity_tensorflow.models import gradients, parameters, write
 from neuroactivity_tensorflow.optimizers import clear_moments
+from neuroactivity_tensorflow.parameters import gradients, parameters, write
 from neuroactivity_tensorflow.wrappers import ReDo, ReGraMa
 
 __all__ = [

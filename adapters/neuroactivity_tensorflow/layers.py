@@ -1,25 +1,24 @@
 """The neuron groups of Keras's layers: which parameters, which axis. What they feed is found elsewhere."""
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Literal, TypeAlias
 
 from keras import layers
 
 import neuroactivity as na
-from neuroactivity import NeuronGroup, ParamView
-from neuroactivity_tensorflow.models import Model, layers_of, variables_of
+from neuroactivity import NeuronGroup
+from neuroactivity.discovery import MergedAxes, Rule, groups_by_rule
+from neuroactivity.errors import check_choice
+from neuroactivity_tensorflow.parameters import Model, layers_of, variables_of
 
-__all__ = ["HEADS", "AttentionNeurons", "Rule", "einsum_letters", "groups_of"]
+__all__ = ["AttentionNeurons", "Listed", "einsum_letters", "list_groups"]
 
 AttentionNeurons: TypeAlias = Literal["channels", "heads"]
 """What a neuron of ``MultiHeadAttention`` is."""
 
-Rule: TypeAlias = Callable[[str, Any], NeuronGroup | None]
-"""From the name and the variable of a parameter that no known layer holds to its group, or ``None``."""
-
-HEADS = "head"
-"""The axis of attention's heads, while its channels are looked for."""
+Listed: TypeAlias = tuple[NeuronGroup, Mapping[str, MergedAxes]]
+"""A group as discovery is to see it, and the parameters that discovery sees in another shape."""
 
 _KERNELS = {1: "k", 2: "h w", 3: "d h w"}
 _TRANSPOSED = (layers.Conv1DTranspose, layers.Conv2DTranspose, layers.Conv3DTranspose)
@@ -28,58 +27,52 @@ _SEPARABLE = (layers.SeparableConv1D, layers.SeparableConv2D)
 _CONVOLUTIONS = (layers.Conv1D, layers.Conv2D, layers.Conv3D, *_TRANSPOSED, *_DEPTHWISE, *_SEPARABLE)
 _NORMS = (layers.BatchNormalization, layers.GroupNormalization, layers.LayerNormalization)
 _CELLS = {layers.SimpleRNNCell: 1, layers.GRUCell: 3, layers.LSTMCell: 4}
+_PARTS = ("query", "key", "value")
 _LETTER = r"\.\.\.|\w"
 
 
-def groups_of(model: Model, *, attention: AttentionNeurons = "channels", rule: Rule | None = None) -> list[NeuronGroup]:
-    """List the neuron groups of a model by the types of its layers, in the order of its layers.
+def list_groups(model: Model, *, attention: AttentionNeurons = "channels", rule: Rule | None = None) -> list[Listed]:
+    """List the neuron groups of a model: those of the user's rule, then those of its layers by type, in their order.
 
     Known are ``Dense``, ``EinsumDense`` with one new axis, ``Conv1D`` to ``Conv3D`` and their transposes, depthwise and
     separable convolutions, ``Embedding``, the normalisations, ``MultiHeadAttention``, ``SimpleRNN``, ``GRU``, ``LSTM``
-    and their cells. A layer at two places in a model is listed at the first. Layers under ``SpectralNormalization`` are
-    left out, since their weights are not what multiplies.
+    and their cells. A layer that a model uses twice is listed once. Layers under ``SpectralNormalization`` are left
+    out, since their weights are not what multiplies.
 
     Args:
         model: A Keras layer or model, or a mapping of names to ``tf.Variable``, of which only the rule knows anything.
         attention: Whether a neuron of ``MultiHeadAttention`` is a channel of a projection or a whole head.
-        rule: Says for any other parameter what group it makes.
+        rule: Asked first for every parameter.
 
     Raises:
         LayoutError: If a rule's group contradicts itself.
         ValueError: If ``attention`` is neither of the two.
     """
-    if attention not in ("channels", "heads"):
-        raise ValueError(f"attention: expected 'channels' or 'heads', got {attention!r}")
+    check_choice("attention", attention, ("channels", "heads"))
     named = variables_of(model)
-    groups: list[NeuronGroup] = []
+    listed: list[Listed] = [(group, {}) for group in groups_by_rule(rule, named)]
+    taken = {view.param for group, _ in listed for view in group.incoming + group.unscored}
     for path, layer in ({} if isinstance(model, Mapping) else _listed_layers(model)).items():
-        groups += [
-            group
-            for group in _layer_groups(path, layer, attention)
-            if all(view.param in named for view in group.incoming + group.unscored)
-        ]
-    if rule is not None:
-        taken = {view.param for group in groups for view in group.incoming + group.unscored}
-        for name, variable in named.items():
-            group = rule(name, variable) if name not in taken else None
-            if group is not None:
-                groups.append(group)
-                taken |= {view.param for view in group.incoming + group.unscored}
-    return groups
+        merged = _merged_heads(f"{path}/" if path else "", layer) if attention == "channels" else {}
+        kept = {param: axes for param, axes in merged.items() if param not in taken}
+        for group in _layer_groups(path, layer, attention):
+            if {view.param for view in group.incoming + group.unscored} <= named.keys() - taken:
+                listed.append((group, kept))
+    return listed
 
 
 def _listed_layers(model: Any) -> dict[str, Any]:
-    """Return the layers of a model but for those that another layer describes or whose weights it changes."""
-    found = layers_of(model)
-    hidden = {id(layer.layer) for layer in found.values() if isinstance(layer, layers.SpectralNormalization)}
-    for layer in found.values():
+    """Return the layers of a model without those that a layer around them describes, or whose weights it changes."""
+    by_path = layers_of(model)
+    hidden = {id(layer.layer) for layer in by_path.values() if isinstance(layer, layers.SpectralNormalization)}
+    for layer in by_path.values():
         if isinstance(layer, layers.MultiHeadAttention):
-            hidden |= {id(part) for part in _projections(layer).values()}
-    return {path: layer for path, layer in found.items() if id(layer) not in hidden}
+            hidden |= {id(getattr(layer, f"_{part}_dense")) for part in (*_PARTS, "output")}
+    return {path: layer for path, layer in by_path.items() if id(layer) not in hidden}
 
 
 def _layer_groups(path: str, layer: Any, attention: AttentionNeurons) -> Iterator[NeuronGroup]:
-    """List the groups of one layer, without those of the layers below it."""
+    """List the groups of one layer, without those of its sublayers."""
     prefix = f"{path}/" if path else ""
     name = path or layer.name
     bias = f"{prefix}bias" if getattr(layer, "bias", None) is not None else None
@@ -104,18 +97,18 @@ def _layer_groups(path: str, layer: Any, attention: AttentionNeurons) -> Iterato
 
 
 def _features(scale: Any) -> str:
-    """Name the axes of a scale; the last is that of the channels."""
+    """Name the axes of a scale; the last one counts channels."""
     return " ".join([*(f"axis{i}" for i in range(1, len(scale.shape))), "neuron"])
 
 
 def _channels(layer: Any) -> str | None:
-    """Say where a layer's output has its channels, if not last."""
+    """Return the pattern of a layer's output if its channels are not last."""
     first = getattr(layer, "data_format", None) == "channels_first" or getattr(layer, "axis", -1) == 1
     return "batch neuron ..." if first else None
 
 
 def _convolution(prefix: str, name: str, layer: Any, bias: str | None) -> Iterator[NeuronGroup]:
-    """Describe a convolution, a depthwise one with the axis ``one``, or ``copy`` where channels are multiplied."""
+    """Describe a convolution; the last axis of a depthwise kernel is ``one``, or ``copy`` with a depth multiplier."""
     kernel = _KERNELS[layer.rank]
     activation = _channels(layer) or "... neuron"
     if isinstance(layer, _DEPTHWISE + _SEPARABLE):
@@ -137,14 +130,14 @@ def einsum_letters(layer: Any) -> tuple[list[str], list[str], list[str]]:
     return re.findall(_LETTER, inputs), re.findall(_LETTER, kernel), re.findall(_LETTER, outputs)
 
 
-def _einsum(prefix: str, name: str, layer: Any, known: Mapping[str, str] | None = None) -> Iterator[NeuronGroup]:
-    """Describe an ``EinsumDense`` layer with one axis that only its output has, and at most one that it keeps."""
+def _einsum(prefix: str, name: str, layer: Any) -> Iterator[NeuronGroup]:
+    """Describe an ``EinsumDense`` layer with one new axis in its output, and at most one that the kernel keeps."""
     inputs, kernel, outputs = einsum_letters(layer)
     new = [letter for letter in kernel if letter in outputs and letter not in inputs]
     kept = [letter for letter in kernel if letter in outputs and letter in inputs]
     if len(new) != 1 or len(kept) > 1 or not {*new, *kept} <= set(layer.bias_axes or kernel):
         return
-    names = {letter: f"axis_{letter}" for letter in (*inputs, *outputs)} | dict(known or {})
+    names = {letter: f"axis_{letter}" for letter in (*inputs, *outputs)}
     names |= {new[0]: "neuron", "...": "..."} | dict.fromkeys(kept, "stack")
     unscored = []
     if layer.bias is not None:
@@ -155,30 +148,35 @@ def _einsum(prefix: str, name: str, layer: Any, known: Mapping[str, str] | None 
     yield NeuronGroup(name, [weight], unscored, activation=activation)
 
 
-def _projections(layer: Any) -> dict[str, Any]:
-    """Return the four projections of attention."""
-    return {part: getattr(layer, f"_{part}_dense") for part in ("query", "key", "value", "output")}
-
-
 def _attention(prefix: str, name: str, layer: Any, attention: AttentionNeurons) -> Iterator[NeuronGroup]:
-    """Describe attention: its heads or the channels of its projections, and the output projection."""
-    projections = _projections(layer)
-    output = projections.pop("output")
+    """Describe attention: its heads, or the channels of its projections as discovery sees them; and its output."""
+    kernels = {part: f"{prefix}{part}_dense/kernel" for part in (*_PARTS, "output")}
+    biases = {part: f"{prefix}{part}_dense/bias" if layer.use_bias else None for part in kernels}
     if attention == "heads":
-        views = [ParamView(f"{prefix}{part}_dense/kernel", "in neuron dim") for part in projections]
-        biases = [ParamView(f"{prefix}{part}_dense/bias", "neuron dim") for part in projections]
-        yield NeuronGroup(
-            name, views, biases if layer.use_bias else [], activation="... neuron dim", neurons=layer.num_heads
-        )
+        incoming = [(kernels[part], "in neuron dim") for part in _PARTS]
+        unscored = [(f"{prefix}{part}_dense/bias", "neuron dim") for part in _PARTS] if layer.use_bias else []
+        yield NeuronGroup(name, incoming, unscored, activation="... neuron dim", neurons=layer.num_heads)
     else:
-        for part in projections:
-            views = [ParamView(f"{prefix}{part}_dense/kernel", f"in {HEADS} neuron")]
-            biases = [ParamView(f"{prefix}{part}_dense/bias", f"{HEADS} neuron")]
-            yield NeuronGroup(
-                f"{prefix}{part}", views, biases if layer.use_bias else [], activation=f"... {HEADS} neuron"
-            )
-    axes = dict(zip(einsum_letters(output)[0][-2:], (HEADS, "dim"), strict=True))
-    yield from _einsum(f"{prefix}output_dense/", f"{prefix}output_dense", output, axes)
+        for part in _PARTS:
+            yield na.dense(f"{prefix}{part}", weight=(kernels[part], "in neuron"), bias=biases[part])
+    if len(layer._output_dense.kernel.shape) == 3:
+        pattern = "head dim neuron" if attention == "heads" else "in neuron"
+        yield na.dense(f"{prefix}output_dense", weight=(kernels["output"], pattern), bias=biases["output"])
+
+
+def _merged_heads(prefix: str, layer: Any) -> dict[str, MergedAxes]:
+    """Let discovery see the heads of attention and the channels of each as one axis."""
+    merged: dict[str, MergedAxes] = {}
+    if isinstance(layer, layers.MultiHeadAttention):
+        output = layer._output_dense.kernel.shape
+        names = {"in": "head dim", "neuron": "neuron neuron"}
+        merged[f"{prefix}output_dense/kernel"] = MergedAxes.of(output, slice(0, 2), **names)
+        for part in _PARTS:
+            kernel = getattr(layer, f"_{part}_dense").kernel.shape
+            names = {"neuron": "neuron neuron", "out": "head out"}
+            merged[f"{prefix}{part}_dense/kernel"] = MergedAxes.of(kernel, slice(1, 3), **names)
+            merged[f"{prefix}{part}_dense/bias"] = MergedAxes.of(kernel[1:], slice(0, 2), **names)
+    return merged
 
 
 def _recurrent(prefix: str, name: str, cell: Any) -> NeuronGroup:

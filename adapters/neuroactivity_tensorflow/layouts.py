@@ -1,9 +1,7 @@
-"""Find the layout of any Keras model: its groups by layer type, what they feed by probing its gradients."""
+"""Find the layout of a Keras model: its groups by layer type, what they feed by probing its gradients."""
 
-import re
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from itertools import count
+from contextlib import contextmanager, nullcontext
 from typing import Any, TypeAlias
 
 import keras
@@ -11,10 +9,10 @@ import numpy as np
 import tensorflow as tf
 
 import neuroactivity as na
-from neuroactivity.discovery import GradientFunction, SharedNeurons, discover_layout
+from neuroactivity.discovery import GradientFunction, Rule, SharedNeurons, discover_layout
 from neuroactivity.wrapping import derive_key
-from neuroactivity_tensorflow.layers import HEADS, AttentionNeurons, Rule, groups_of
-from neuroactivity_tensorflow.models import Model, dense_gradient, layers_of, raw, variables_of
+from neuroactivity_tensorflow.layers import AttentionNeurons, list_groups
+from neuroactivity_tensorflow.parameters import Model, dense_gradient, layers_of, tf_variable, variables_of
 
 __all__ = ["call", "gradient_function", "layout_of"]
 
@@ -35,23 +33,24 @@ def layout_of(
 
     The groups are listed by layer type. Their outgoing connections are found by
     :func:`neuroactivity.discover_outgoing`, which probes the model's gradients some hundred times and proves what it
-    finds; the model is left exactly as it was. Print ``layout.describe()`` to check it at a glance.
+    finds; the model is left exactly as it was. Print ``layout.describe()`` to check the result at a glance.
 
     Args:
         model: A functional, sequential or subclassed Keras model or a layer; or a mapping of names to ``tf.Variable``,
             with ``apply`` and ``rule``.
-        example_inputs: What the model is called with. A batch of a few samples; floating-point values are replaced by
-            noise. The several inputs of a functional model may be given one by one or as one list.
+        example_inputs: Inputs of the model, a batch of a few samples; floating-point values are replaced by noise. The
+            inputs of a functional model may be passed one by one or as one list.
         apply: For a mapping of variables: the function that computes with them, from inputs to outputs. For a Keras
-            model what is called instead of it, for example another method.
-        shared: A reset of neurons that are read only together with other groups, as in a residual stream, draws fresh
-            incoming parameters (``"incoming"``, as the paper's own code does) or passes over them (``"skip"``).
+            model: what is called instead of it, for example another method.
+        shared: What a reset does to neurons that are read only together with other groups, as in a residual stream:
+            draw fresh incoming parameters (``"incoming"``, as the paper's own code does) or skip them (``"skip"``).
         attention: Whether a neuron of ``MultiHeadAttention`` is a channel of a projection or a whole head.
-        rule: For a parameter that no known layer holds: from its name and variable to its group, or ``None``.
+        rule: Asked first for every parameter: from its name and value to its group, or None to leave it to what is
+            known here.
         seed: Seed of the probes.
 
     Returns:
-        The layout. A group is named by its layer's place in the model, a parameter as :func:`parameters` names it.
+        The layout. A group is named by its layer's path in the model, a parameter as :func:`parameters` names it.
 
     Raises:
         LayoutError: If there are no example inputs or no neuron groups, or the model fails or its output has no
@@ -69,15 +68,16 @@ def layout_of(
         )
     with _explained(example_inputs):
         _build(model, example_inputs, apply)
-    groups = groups_of(model, attention=attention, rule=rule)
-    if not groups:
+    listed = list_groups(model, attention=attention, rule=rule)
+    if not listed:
         raise na.LayoutError(f"{type(model).__name__}: found no layer with neurons; give rule= or layout=")
     grad_fn = gradient_function(model, *example_inputs, apply=apply, seed=seed)
-    params = {name: raw(variable).numpy() for name, variable in variables_of(model).items()}
+    params = {name: tf_variable(variable).numpy() for name, variable in variables_of(model).items()}
     with _explained(example_inputs):
         grad_fn(params)
-    found = discover_layout(groups, grad_fn, params, normal=_normal, shared=shared, seed=seed)
-    return na.Layout([_of_all_heads(group) for group in found.values()])
+    groups = [group for group, _ in listed]
+    merged = {param: axes for _, merged_axes in listed for param, axes in merged_axes.items()}
+    return discover_layout(groups, grad_fn, params, normal=_standard_normal, merged=merged, shared=shared, seed=seed)
 
 
 def gradient_function(
@@ -85,75 +85,61 @@ def gradient_function(
 ) -> GradientFunction:
     """Make the gradient function that discovery and :func:`neuroactivity.verify_layout` probe.
 
-    All outputs are reduced by a fixed random projection. The model is called in inference mode and without touching its
-    variables. Batch normalisations work with a mean of zero and a variance of one, so that a silent neuron is silent
-    behind them.
+    All outputs are reduced by a fixed random projection. The model is called in inference mode, and its variables are
+    not touched. Batch normalisations use a mean of zero and a variance of one, so that a silent neuron is silent behind
+    them.
 
     Args:
         model: The model, or a mapping of names to ``tf.Variable``.
-        example_inputs: What it is called with.
+        example_inputs: Its inputs.
         apply: As for :func:`layout_of`.
         seed: Seed of inputs and projection.
 
     Returns:
         A function from parameters by name, NumPy arrays or tensors, to gradients by name, NumPy arrays.
     """
-    inputs = _noisy(example_inputs, seed)
+    inputs = _noisy_inputs(example_inputs, seed)
     _build(model, inputs, apply)
     variables = variables_of(model)
-    evaluate = _of_variables if isinstance(model, Mapping) else _of_layers
-    gradients = tf.function(evaluate(model, variables, inputs, apply, seed), autograph=False)
+    gradients = tf.function(_gradients(model, variables, inputs, apply, seed), autograph=False)
 
     def grad_fn(params: dict[str, Any]) -> Mapping[str, Any]:
         values = {name: tf.convert_to_tensor(params[name]) for name in variables}
         with _swapped(model, values):
-            found = gradients(values)
-        if not found:
+            grads = gradients(values)
+        if not grads:
             raise na.LayoutError("the model cannot be probed: expected an output with a gradient; give layout=")
-        return {name: found[name].numpy() if name in found else None for name in variables}
+        return {name: grads[name].numpy() if name in grads else None for name in variables}
 
     return grad_fn
 
 
-def _of_layers(
+def _gradients(
     model: Model, variables: Mapping[str, Any], inputs: Inputs, apply: Apply | None, seed: int
 ) -> GradientFunction:
-    """Make the gradient function of a Keras model, which reads given values in place of its variables."""
-    norms = [layer for layer in layers_of(model).values() if isinstance(layer, keras.layers.BatchNormalization)]
+    """Make the gradient function, where a Keras model reads values in place of its variables; bare ones hold them."""
+    bare = isinstance(model, Mapping)
+    layers = [] if bare else layers_of(model).values()
+    norms = [layer for layer in layers if isinstance(layer, keras.layers.BatchNormalization)]
     standard = [(norm.moving_mean, tf.zeros_like(norm.moving_mean)) for norm in norms]
     standard += [(norm.moving_variance, tf.ones_like(norm.moving_variance)) for norm in norms]
 
     def gradients(values: dict[str, Any]) -> dict[str, Any]:
+        watched = dict(variables) if bare else values
+        replaced = [] if bare else [*standard, *((variables[name], value) for name, value in values.items())]
         with tf.GradientTape(watch_accessed_variables=False) as tape:
-            tape.watch(values)
-            with keras.StatelessScope([*standard, *((variables[name], value) for name, value in values.items())]):
-                scalar = _project(call(model, inputs, apply), seed)
-        return _present(tape.gradient(scalar, values), variables)
+            tape.watch(watched)
+            with nullcontext() if bare else keras.StatelessScope(replaced):
+                scalar = _project_outputs(call(model, inputs, apply), seed)
+        grads = tape.gradient(scalar, watched)
+        return {name: dense_gradient(grad, variables[name]) for name, grad in grads.items() if grad is not None}
 
     return gradients
-
-
-def _of_variables(
-    model: Model, variables: Mapping[str, Any], inputs: Inputs, apply: Apply | None, seed: int
-) -> GradientFunction:
-    """Make the gradient function of bare variables, which hold the values while it runs."""
-
-    def gradients(values: dict[str, Any]) -> dict[str, Any]:
-        with tf.GradientTape() as tape:
-            scalar = _project(call(model, inputs, apply), seed)
-        return _present(tape.gradient(scalar, dict(variables)), variables)
-
-    return gradients
-
-
-def _present(gradients: Mapping[str, Any], variables: Mapping[str, Any]) -> dict[str, Any]:
-    found = {name: gradient for name, gradient in gradients.items() if gradient is not None}
-    return {name: dense_gradient(gradient, variables[name]) for name, gradient in found.items()}
 
 
 @contextmanager
 def _swapped(model: Model, values: Mapping[str, Any]) -> Iterator[None]:
-    """Let bare variables hold other values for a while."""
+    """Let bare variables hold other values inside a ``with`` block."""
     kept = {name: tf.identity(variable) for name, variable in model.items()} if isinstance(model, Mapping) else {}
     try:
         for name in kept:
@@ -165,7 +151,7 @@ def _swapped(model: Model, values: Mapping[str, Any]) -> Iterator[None]:
 
 
 def call(model: Model, inputs: Inputs, apply: Apply | None = None) -> Any:
-    """Call a model in inference mode; the several inputs of a functional model may be given one by one."""
+    """Call a model in inference mode; the inputs of a functional model may be passed one by one."""
     if apply is not None:
         return apply(*inputs)
     if len(inputs) > 1 and len(getattr(model, "inputs", None) or ()) == len(inputs):
@@ -174,7 +160,7 @@ def call(model: Model, inputs: Inputs, apply: Apply | None = None) -> Any:
 
 
 def _build(model: Model, inputs: Inputs, apply: Apply | None) -> None:
-    """Call a model once if it has layers without variables yet; an error says what it was called with."""
+    """Call a model once if it has layers that are not built yet."""
     for name, value in model.items() if isinstance(model, Mapping) else ():
         if not hasattr(value, "assign"):
             raise na.LayoutError(f"{name!r}: expected a tf.Variable, got {type(value).__name__}")
@@ -182,7 +168,7 @@ def _build(model: Model, inputs: Inputs, apply: Apply | None) -> None:
         raise na.LayoutError("apply: the function that computes with these variables is needed to find their layout")
     if isinstance(model, Mapping) or all(layer.built for layer in layers_of(model).values()):
         return
-    kept = [(variable, tf.identity(raw(variable))) for variable in model.variables]
+    kept = [(variable, tf.identity(tf_variable(variable))) for variable in model.variables]
     call(model, inputs, apply)
     for variable, value in kept:
         variable.assign(value)
@@ -190,7 +176,7 @@ def _build(model: Model, inputs: Inputs, apply: Apply | None) -> None:
 
 @contextmanager
 def _explained(inputs: Inputs) -> Iterator[None]:
-    """Say what a model was called with when it fails."""
+    """If a model fails, say in the error what it was called with."""
     try:
         yield
     except na.LayoutError:
@@ -200,17 +186,17 @@ def _explained(inputs: Inputs) -> Iterator[None]:
         raise na.LayoutError(f"example_inputs: the model fails with inputs like these ({shapes}): {error}") from error
 
 
-def _project(output: Any, seed: int) -> Any:
+def _project_outputs(output: Any, seed: int) -> Any:
     """Reduce a model's outputs to one number by fixed random weights."""
     total = tf.zeros((), tf.float64)
-    for number, leaf in enumerate(_tensors(output)):
+    for i, leaf in enumerate(_tensors(output)):
         wide = tf.cast(leaf, tf.float64)
-        total += tf.reduce_sum(wide * _normal(wide, derive_key(seed, number, "projection")))
+        total += tf.reduce_sum(wide * _standard_normal(wide, derive_key(seed, i, "projection")))
     return total
 
 
 def _tensors(output: Any, depth: int = 4) -> Iterator[Any]:
-    """Yield the floating-point tensors of an output: in containers, and in objects such as distributions."""
+    """Yield the floating-point tensors of an output, in containers and in objects such as distributions."""
     for leaf in keras.tree.flatten(output):
         if isinstance(leaf, tf.Tensor):
             if leaf.dtype.is_floating:
@@ -219,36 +205,17 @@ def _tensors(output: Any, depth: int = 4) -> Iterator[Any]:
             yield from _tensors(list(vars(leaf).values()), depth - 1)
 
 
-def _noisy(inputs: Inputs, seed: int) -> Inputs:
+def _noisy_inputs(inputs: Inputs, seed: int) -> Inputs:
     """Replace floating-point inputs by noise, so that neurons differ."""
-    numbers = count()
-
-    def noise(leaf: Any) -> Any:
-        key = derive_key(seed, next(numbers), "inputs")
+    leaves = keras.tree.flatten(inputs)
+    for i, leaf in enumerate(leaves):
         if hasattr(leaf, "dtype") and tf.as_dtype(leaf.dtype).is_floating:
-            return tf.constant(_normal(leaf, key))
-        return leaf
-
-    noisy: Inputs = keras.tree.map_structure(noise, inputs)
+            leaves[i] = tf.constant(_standard_normal(leaf, derive_key(seed, i, "inputs")))
+    noisy: Inputs = keras.tree.pack_sequence_as(inputs, leaves)
     return noisy
 
 
-def _normal(like: Any, key: int) -> Any:
-    """Draw standard normal numbers."""
+def _standard_normal(like: Any, key: int) -> Any:
+    """Draw standard normal numbers of an array's shape and dtype."""
     dtype = tf.as_dtype(like.dtype).as_numpy_dtype
     return np.random.default_rng(key).standard_normal(tuple(like.shape)).astype(dtype)
-
-
-def _of_all_heads(group: na.NeuronGroup) -> na.NeuronGroup:
-    """Say of the channels of attention, found in all heads at once, that those of all heads are neurons."""
-    if HEADS not in group.activation.split() or not all(HEADS in view.parsed.names for _, view in group.views):
-        return group
-
-    def counted(text: str) -> str:
-        return re.sub(rf"\b{HEADS}\b", "neuron", text)
-
-    roles = {
-        role: [na.ParamView(view.param, counted(view.pattern), view.sizes, view.index) for view in getattr(group, role)]
-        for role in ("incoming", "unscored", "outgoing")
-    }
-    return na.NeuronGroup(**{**vars(group), **roles, "activation": counted(group.activation)})

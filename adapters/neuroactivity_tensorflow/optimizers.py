@@ -1,26 +1,96 @@
-"""What a Keras optimizer remembers of a variable, and how to make it forget reset entries.
+"""Keras optimizers: one that wraps another, and the slots (moments) that a reset clears.
 
-Which slot belongs to which variable is learnt from the optimizer itself: a twin of the same configuration is built on
-the same variables, and its ``add_variable_from_reference`` says for whom each slot is. What each optimizer starts with
-is written down here, optimizer by optimizer; one that is not is refused, not guessed.
+Which slot belongs to which variable is read from the optimizer itself: a twin with the same configuration is built on
+the same variables, and the calls of its ``add_variable_from_reference`` are recorded. The initial values of the slots
+are listed here for each optimizer; an optimizer that is not listed is refused, not guessed.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import tensorflow as tf
 from keras import optimizers
 
 import neuroactivity as na
-from neuroactivity_tensorflow.models import Model, parameters, raw, variables_of
+from neuroactivity.wrapping import written_params
+from neuroactivity_tensorflow.parameters import Model, parameters, tf_variable, variables_of
 
-__all__ = ["Moment", "Slots", "as_used", "clear_moments", "cleared_moments", "moments_of", "slots_of", "written"]
+__all__ = [
+    "Moment",
+    "OptimizerWrapper",
+    "Slots",
+    "clear_moments",
+    "cleared_moments",
+    "innermost",
+    "moments_of",
+    "slots_of",
+    "unscale_and_clip",
+]
 
 Moment: TypeAlias = Callable[[Any, Any], Any]
-"""From a parameter's value and the optimizer to what the optimizer starts with for it."""
+"""From a parameter's value and the optimizer to the initial value of a slot."""
 
 Slots: TypeAlias = Mapping[str, Mapping[int, Any]]
-"""By name of the slot, by identity of the ``tf.Variable`` that it is for, the optimizer's variable."""
+"""The optimizer's variables, by name of the slot and by ``id`` of the ``tf.Variable`` that the slot belongs to."""
+
+
+class OptimizerWrapper(optimizers.Optimizer):  # type: ignore[misc]
+    """A Keras optimizer around another one, to which it delegates, as ``LossScaleOptimizer`` does.
+
+    Args:
+        optimizer: The optimizer that makes the steps.
+        name: Name of the wrapper.
+    """
+
+    def __init__(self, optimizer: Any, *, name: str | None = None) -> None:
+        super().__init__(learning_rate=0.0, name=name)
+        self.inner_optimizer = optimizer
+
+    @property
+    def variables(self) -> list[Any]:
+        """The wrapper's variables, then those of the inner optimizer."""
+        return [*self._variables, *self.inner_optimizer.variables]
+
+    @property
+    def learning_rate(self) -> Any:
+        """The inner optimizer's learning rate."""
+        return self.inner_optimizer.learning_rate
+
+    @learning_rate.setter
+    def learning_rate(self, learning_rate: Any) -> None:
+        self.inner_optimizer.learning_rate = learning_rate
+
+    @property
+    def iterations(self) -> Any:
+        """The inner optimizer's count of iterations."""
+        return self.inner_optimizer.iterations
+
+    @property
+    def loss_scale_factor(self) -> Any:
+        """The inner optimizer's loss scale."""
+        return self.inner_optimizer.loss_scale_factor
+
+    @loss_scale_factor.setter
+    def loss_scale_factor(self, factor: Any) -> None:
+        if hasattr(self, "inner_optimizer"):  # Keras's constructor sets it before there is one
+            self.inner_optimizer.loss_scale_factor = factor
+
+    def scale_loss(self, loss: Any) -> Any:
+        """Scale a loss as the inner optimizer does."""
+        return self.inner_optimizer.scale_loss(loss)
+
+    def finalize_variable_values(self, var_list: Any) -> None:
+        """Let the inner optimizer set final values, such as averages."""
+        self.inner_optimizer.finalize_variable_values(var_list)
+
+    def exclude_from_weight_decay(self, var_list: Any = None, var_names: Any = None) -> None:
+        """Exclude variables from the inner optimizer's weight decay."""
+        self.inner_optimizer.exclude_from_weight_decay(var_list, var_names)
+
+
+def innermost(optimizer: Any) -> Any:
+    """Return the optimizer that makes the steps, inside all wrappers of this library."""
+    return innermost(optimizer.inner_optimizer) if isinstance(optimizer, OptimizerWrapper) else optimizer
 
 
 def _zero(parameter: Any, optimizer: Any) -> Any:
@@ -62,14 +132,14 @@ _REFUSED = {
 
 
 def moments_of(optimizer: Any, moments: Mapping[str, Moment] | None = None) -> Mapping[str, Moment]:
-    """Return what an optimizer's slots start with, by the slot's name.
+    """Return the initial values of an optimizer's slots, by the slot's name.
 
     Args:
         optimizer: The optimizer.
-        moments: The answer for an optimizer that is not known here.
+        moments: The initial values, for an optimizer that is not listed here.
 
     Raises:
-        ValueError: If the optimizer is not known and ``moments`` is not given, or it accumulates gradients.
+        ValueError: If the optimizer is not listed and ``moments`` is not given, or it accumulates gradients.
     """
     name = type(optimizer).__name__
     if optimizer.gradient_accumulation_steps:
@@ -90,46 +160,46 @@ def moments_of(optimizer: Any, moments: Mapping[str, Moment] | None = None) -> M
     return {**_AVERAGE, **_KNOWN[type(optimizer)]}
 
 
-def as_used(optimizer: Any, grads: Mapping[str, Any]) -> dict[str, Any]:
-    """Return gradients as an optimizer uses them, scaled back and clipped; a global norm changes no score."""
-    names, scale = list(grads), optimizer.loss_scale_factor
+def unscale_and_clip(optimizer: Any, grads: Mapping[str, Any]) -> dict[str, Any]:
+    """Return gradients as an optimizer uses them. Scaling and clipping by the global norm change no score."""
+    scale = optimizer.loss_scale_factor
     if not optimizer.clipnorm and not optimizer.clipvalue:
         return dict(grads)
-    back = [grads[name] if scale is None or grads[name] is None else grads[name] / scale for name in names]
-    return dict(zip(names, optimizer._clip_gradients(back), strict=True))
+    unscaled = [gradient if scale is None or gradient is None else gradient / scale for gradient in grads.values()]
+    return dict(zip(grads, optimizer._clip_gradients(unscaled), strict=True))
 
 
 def slots_of(optimizer: Any, rules: Mapping[str, Moment]) -> Slots:
-    """Find out which variables of a built optimizer belong to which variable of the model.
+    """Find which variables of a built optimizer belong to which variable of the model.
 
     Raises:
-        ValueError: If the optimizer has a slot that no rule speaks of.
+        ValueError: If there is no rule for one of the optimizer's slots.
     """
-    variables, found = optimizer._trainable_variables, dict[str, dict[int, Any]]()
+    slots: dict[str, dict[int, Any]] = {}
     twin = _twin(optimizer)
     add, made = twin.add_variable_from_reference, {}
 
     def recording(reference_variable: Any, name: str | None = None, **options: Any) -> Any:
         slot = add(reference_variable, name=name, **options)
-        made[id(slot)] = (name or "var", id(raw(reference_variable)))
+        made[id(slot)] = (name or "var", id(tf_variable(reference_variable)))
         return slot
 
     object.__setattr__(twin, "add_variable_from_reference", recording)
-    twin.build(variables)
-    for own, slot in zip(optimizer.variables, twin.variables, strict=True):
-        if id(slot) in made:
-            name, variable = made[id(slot)]
+    twin.build(optimizer._trainable_variables)
+    for slot, copy in zip(optimizer.variables, twin.variables, strict=True):
+        if id(copy) in made:
+            name, variable = made[id(copy)]
             if name not in rules:
                 expected = ", ".join(rules)
                 raise ValueError(f"optimizer {type(optimizer).__name__}, slot {name!r}: expected one of {expected}")
-            found.setdefault(name, {})[variable] = own
-    return found
+            slots.setdefault(name, {})[variable] = slot
+    return slots
 
 
 def _twin(optimizer: Any) -> Any:
-    """Build an optimizer of the same configuration; a learning rate that is a function or a schedule is left out.
+    """Make an optimizer with the same configuration, but for a learning rate that is a function or a schedule.
 
-    The slots do not depend on it, and it need not have a configuration, or be one that Keras can read again.
+    The slots do not depend on it, and Keras may not be able to write its configuration or to read it again.
     """
     if not callable(optimizer._learning_rate):
         return type(optimizer).from_config(optimizer.get_config())
@@ -151,26 +221,26 @@ def clear_moments(
 ) -> None:
     """Clear an optimizer's slots at every entry that :func:`neuroactivity.reset` writes.
 
-    For a loop of one's own; :class:`ReGraMa` and :class:`ReDo` do it themselves. Call it after :func:`write`. Each slot
-    becomes what the optimizer starts with for the new parameter; the count of iterations stays, since healthy neurons
+    For custom training loops, after :func:`write`; :class:`ReGraMa` and :class:`ReDo` do it themselves. Each slot is
+    set to the optimizer's initial value for the new parameter; the count of iterations stays, since healthy neurons
     share it.
 
     Args:
-        optimizer: A built optimizer of ``keras.optimizers`` that steps the model's parameters: SGD, Adam, AdamW, Nadam,
-            Adamax, Adagrad, Adadelta, RMSprop, Lion, Lamb, Muon or ScheduleFreeAdamW.
+        optimizer: A built optimizer of ``keras.optimizers`` that trains the model: SGD, Adam, AdamW, Nadam, Adamax,
+            Adagrad, Adadelta, RMSprop, Lion, Lamb, Muon or ScheduleFreeAdamW.
         model: The model.
         masks: Masks by group name.
         layout: The neuron groups.
-        moments: For any other optimizer: by name of the slot (``add_variable_from_reference(..., name=)``) a function
-            from a parameter's value and the optimizer to the start value.
+        moments: For any other optimizer: for each slot, by the name given to ``add_variable_from_reference``, a
+            function from a parameter's value and the optimizer to the slot's initial value.
 
     Raises:
-        ValueError: If the optimizer, or one of its slots, is not known; nothing is written.
+        ValueError: If the optimizer or one of its slots is not known; nothing is written.
     """
     rules = moments_of(optimizer, moments)
     with tf.init_scope():
         slots = slots_of(optimizer, rules)
-    named = {name: raw(variable) for name, variable in variables_of(model).items()}
+    named = {name: tf_variable(variable) for name, variable in variables_of(model).items()}
     for slot, value in cleared_moments(optimizer, rules, slots, named, parameters(model), masks, layout):
         slot.assign(value)
 
@@ -184,32 +254,23 @@ def cleared_moments(
     masks: Mapping[str, Any],
     layout: na.Layout,
 ) -> Sequence[tuple[Any, Any]]:
-    """Build the cleared slots without writing any.
+    """Return pairs of an optimizer's ``tf.Variable`` and its cleared value; nothing is written.
 
     Args:
         optimizer: The optimizer.
-        rules: What its slots start with.
+        rules: The initial values of its slots.
         slots: Its slots, from :func:`slots_of`.
         variables: The parameters' ``tf.Variable`` by name.
         new: The parameters' new values.
         masks: Masks by group name.
         layout: The neuron groups.
-
-    Returns:
-        Pairs of an optimizer's ``tf.Variable`` and its new value.
     """
     pairs: list[tuple[Any, Any]] = []
-    names = written(masks, layout)
-    for slot, owned in slots.items():
-        own = {name: raw(owned[id(variables[name])]) for name in names if id(variables[name]) in owned}
-        old = {name: tf.convert_to_tensor(own[name]) if name in own else None for name in names}
-        fresh = {name: tf.cast(rules[slot](new[name], optimizer), variable.dtype) for name, variable in own.items()}
+    names = written_params(masks, layout)
+    for slot, by_id in slots.items():
+        held = {name: tf_variable(by_id[id(variables[name])]) for name in names if id(variables[name]) in by_id}
+        old = {name: tf.convert_to_tensor(held[name]) if name in held else None for name in names}
+        fresh = {name: tf.cast(rules[slot](new[name], optimizer), variable.dtype) for name, variable in held.items()}
         cleared = na.reset_moments(old, masks, layout, fresh)
-        pairs += [(variable, cleared[name]) for name, variable in own.items()]
+        pairs += [(variable, cleared[name]) for name, variable in held.items()]
     return pairs
-
-
-def written(masks: Iterable[str], layout: na.Layout) -> list[str]:
-    """Name the parameters that a reset of these groups writes."""
-    groups = [layout[name] for name in masks if layout[name].resettable]
-    return list(dict.fromkeys(view.param for group in groups for _, view in group.views))

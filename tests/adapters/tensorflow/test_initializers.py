@@ -12,7 +12,7 @@ from keras.optimizers import SGD
 import neuroactivity as na
 from neuroactivity_tensorflow import ReGraMa, layout_of, parameters
 from neuroactivity_tensorflow.initializers import FreshValues, RebuiltLayer
-from neuroactivity_tensorflow.models import owner_of, variables_of
+from neuroactivity_tensorflow.parameters import owner_of, tf_variable, variables_of
 from tests.adapters.tensorflow.models import built, equal, fit, mlp, mlp_layout, step, values
 
 
@@ -26,7 +26,8 @@ def resettable(model) -> na.Layout:
 def drawn(model, events, *, seed: int = 0):
     """Fresh values of all parameters, once for each event."""
     layers = {name.rpartition("/")[0]: RebuiltLayer.of(owner_of(model, name)) for name in parameters(model)}
-    fresh = FreshValues(variables_of(model), resettable(model), "layer", layers=layers, snapshot={}, seed=seed)
+    variables = {name: tf_variable(variable) for name, variable in variables_of(model).items()}
+    fresh = FreshValues(variables, resettable(model), "layer", layers=layers, snapshot={}, seed=seed)
     return [{n: np.array(v) for n, v in fresh.draw(event, parameters(model)).items()} for event in events]
 
 
@@ -223,10 +224,10 @@ def test_a_failing_function_leaves_everything_as_the_step_left_it():
 @pytest.mark.parametrize(
     ("returned", "message"),
     [
-        ({}, r"initializer: expected a fresh value for parameter '0/kernel', got \[\]"),
+        ({}, r"initializer: expected a fresh value for parameter '0/kernel', got nothing"),
         (
             {"0/kernel": tf.zeros((16, 5))},
-            r"parameter '0/kernel', fresh value: expected shape \(5, 16\) and dtype float32, got \(16, 5\) and float32",
+            r"initializer, parameter '0/kernel': expected shape \(5, 16\) and dtype float32, got \(16, 5\) and float32",
         ),
     ],
 )

@@ -138,25 +138,6 @@ def test_another_method_is_probed_in_place_of_the_call():
     assert described(layout)["trunk/2"] == exclusive(mean__kernel="neuron out")
 
 
-def test_a_layer_of_an_unknown_type_makes_a_group_by_rule():
-    class Scaled(keras.Layer):
-        def build(self, shape):
-            self.table = self.add_weight(shape=(shape[-1], 12))
-
-        def call(self, x):
-            return tf.nn.tanh(x @ self.table)
-
-    model = keras.Sequential([Scaled(name="own"), L.Dense(2, name="b")])
-    rule = {"own/table": na.dense("own", weight=("own/table", "in neuron"))}
-    assert set(layout_of(model, X)) == {"b"}
-    assert layout_of(model, X, rule=lambda name, variable: rule.get(name))["own"].outgoing[0].param == "b/kernel"
-
-
-def test_layers_under_spectral_normalization_are_left_out():
-    model = keras.Sequential([L.SpectralNormalization(L.Dense(8, "relu"), name="s"), L.Dense(2, name="b")])
-    assert set(layout_of(model, X)) == {"b"}
-
-
 @dataclass
 class Output:
     policy: tf.Tensor

@@ -1,7 +1,4 @@
-"""ReGraMa around a Keras optimizer: what it measures, what it resets, what it leaves alone."""
-
-import math
-import random
+"""ReGraMa and ReDo: judged on the gradients of the step, or on the activations of a probe."""
 
 import keras
 import numpy as np
@@ -10,14 +7,14 @@ import tensorflow as tf
 from keras.optimizers import SGD, Adam
 
 import neuroactivity as na
-from neuroactivity_tensorflow import ReGraMa, gradients, layout_of
+from neuroactivity_tensorflow import ReDo, ReGraMa, activations, gradients, layout_of
+from tests.adapters.tensorflow.architectures import found
 from tests.adapters.tensorflow.models import (
     IMAGES,
     TwoHeaded,
     X,
     built,
     convnet,
-    equal,
     fit,
     kill,
     mlp,
@@ -43,17 +40,6 @@ def test_dead_neurons_are_found_and_reset_and_the_others_left_alone():
     assert (new["2/kernel"][dead] == 0).all()
     assert np.array_equal(new["4/bias"], old["4/bias"])
     assert (regrama.inner_optimizer._momentums[0].numpy()[:, dead] == 0).all()
-
-
-def test_equal_seeds_write_equal_values_whatever_the_global_generators_do():
-    weights = []
-    for seed, noise in ((4, 1), (4, 2), (5, 1)):
-        model = mlp()
-        keras.utils.set_random_seed(noise)
-        step(model, ReGraMa(SGD(0.0), model, layout=mlp_layout(), tau=0.7, every=1, seed=seed))
-        weights.append(values(model)["0/kernel"])
-    assert np.array_equal(weights[0], weights[1])
-    assert not np.array_equal(weights[0], weights[2])
 
 
 @pytest.mark.parametrize(
@@ -84,73 +70,6 @@ def test_a_reset_computes_what_ablation_computes(make, x, keeps):
         keras.config.set_dtype_policy("float32")
 
 
-def test_measurements_fall_on_every_nth_step_and_reports_are_passed_on():
-    model, due = mlp(), []
-    regrama = ReGraMa(
-        SGD(0.1),
-        model,
-        layout=mlp_layout(),
-        every=3,
-        max_fraction=0.0,
-        on_report=lambda report: due.append((regrama.steps, report["0"].neurons)),
-    )
-    fit(model, regrama, 5, jit_compile=False)
-    assert due == [(3, 16), (6, 16), (9, 16)]
-    assert regrama.neurons_reset == 0
-
-
-def test_heads_and_groups_of_other_optimizers_are_left_alone():
-    model = built(TwoHeaded())
-    regrama = ReGraMa(Adam(), model, layout=model.layout(), tau=100.0, every=1)
-    trained = [*model.trunk[2].variables, *model.mean.variables, *model.log_std.variables]
-    before = values(model)
-    with tf.GradientTape() as tape:
-        loss = tf.reduce_mean(model(X) ** 2)
-    regrama.apply_gradients(zip(tape.gradient(loss, trained), trained, strict=True))
-    after = values(model)
-    assert regrama.last_report.absent == ("trunk/0",)
-    assert np.array_equal(after["trunk/0/kernel"], before["trunk/0/kernel"])
-    assert regrama.last_report["mean"].reset == 0
-    assert regrama.last_report["trunk/2"].reset == 12
-    assert (after["mean/kernel"] == 0).all()
-    assert (after["mean/bias"] != 0).any()
-
-
-def test_a_reset_that_would_write_into_another_optimizers_parameter_is_refused():
-    model = built(TwoHeaded())
-    regrama = ReGraMa(Adam(), model, layout=model.layout())
-    message = "group 'trunk/2': a reset would write parameter 'log_std/kernel', which this optimizer does not train"
-    with pytest.raises(ValueError, match=message):
-        regrama.build([v for layer in (model.trunk[0], model.trunk[2], model.mean) for v in layer.variables])
-
-
-def test_another_models_optimizer_is_refused():
-    regrama = ReGraMa(Adam(), mlp(), layout=mlp_layout())
-    with pytest.raises(ValueError, match="the optimizer trains none of the model's neuron groups"):
-        regrama.build(mlp().trainable_variables)
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"every": 0}, "every: expected a whole number of steps of 1 or more, got 0"),
-        ({"tau": -1.0}, "tau: expected a finite number of 0 or more, got -1.0"),
-        ({"tau": math.nan}, "tau: expected a finite number"),
-        ({"max_fraction": 1.5}, r"max_fraction: expected a number in \[0, 1\] or None, got 1.5"),
-        ({"initializer": "orthogonal"}, "initializer: expected 'layer', 'snapshot' or a function, got 'orthogonal'"),
-        (
-            {"layout": na.Layout([na.dense("a", weight=("nope", "in neuron"))])},
-            "group 'a': parameter 'nope' is missing",
-        ),
-        ({"layout": na.Layout([na.dense("a", weight=("0/bias", "in neuron"))])}, "expected 2 axes, got shape"),
-        ({"layout": None}, "example_inputs: what the model is called with is needed"),
-    ],
-)
-def test_bad_options_are_refused(options, message):
-    with pytest.raises(ValueError, match=message):
-        ReGraMa(Adam(), mlp(), **{"layout": mlp_layout(), "example_inputs": (), **options})
-
-
 def test_gradients_are_measured_as_the_step_uses_them():
     """Clipped one by one, all entries count alike; the scale of the loss is taken off before."""
     model = mlp()
@@ -164,116 +83,99 @@ def test_gradients_are_measured_as_the_step_uses_them():
     assert report.highest == report.median == pytest.approx(1.0 / (15.5 / 16))
 
 
-def test_at_most_a_fraction_is_reset():
-    model = mlp()
-    regrama = ReGraMa(Adam(), model, layout=mlp_layout(), tau=0.9, max_fraction=0.2, every=1)
-    step(model, regrama)
-    assert regrama.last_report["0"].inactive > 3
-    assert [regrama.last_report[name].reset for name in ("0", "2", "4")] == [3, 3, 0]
+@pytest.mark.parametrize("graph", [False, True])
+def test_planted_dormant_neurons_are_found_and_the_probe_is_called_only_when_due(graph):
+    model, probes = mlp(), []
+    kill(model.layers[0], [3, 5])
+
+    def probe():
+        probes.append(redo.steps)
+        return X
+
+    redo = ReDo(SGD(0.0), model, layout=mlp_layout(), tau=0.0, every=2, probe=probe)
+    train = tf.function(lambda: step(model, redo), autograph=False) if graph else lambda: step(model, redo)
+    train()
+    train()
+    assert redo.neurons_reset >= 2
+    assert (values(model)["2/kernel"][[3, 5]] == 0).all()
+    reset = redo.neurons_reset
+    for _ in range(3):
+        train()
+    assert probes == [2, 4]
+    assert redo.last_report["0"].reset == 0, "they were reset at the first measurement"
+    assert redo.neurons_reset == reset
 
 
-def test_a_frozen_layer_is_left_out():
+def test_it_is_judged_on_the_model_as_the_step_left_it():
+    """The probe runs after the step has written its values, in a compiled function too."""
     model = mlp()
+    redo = ReDo(Adam(0.1), model, layout=mlp_layout(), every=1, max_fraction=0.0, probe=lambda: (X,))
+    train = tf.function(lambda: step(model, redo), autograph=False)
+    for _ in range(4):
+        train()
+        scores = na.tau_dormant(activations(model, X, layout=mlp_layout()), mlp_layout())
+        for name, group in {name: redo.last_report[name] for name in mlp_layout()}.items():
+            assert group.highest == pytest.approx(float(np.max(scores[name])), rel=1e-6)
+
+
+def test_redo_is_blind_where_gradients_have_died_behind_a_saturated_tanh():
+    model = mlp(activation="tanh")
+    kernel, bias = model.layers[0].kernel.numpy(), model.layers[0].bias.numpy()
+    kernel[:, :4], bias[:4] = 0.0, 50.0  # output 1, derivative 0
+    model.layers[0].kernel.assign(kernel), model.layers[0].bias.assign(bias)
+    regrama = ReGraMa(SGD(0.0), model, layout=mlp_layout(), tau=0.0, every=1, max_fraction=0.0)
+    redo = ReDo(regrama, model, layout=mlp_layout(), tau=0.02, every=1, max_fraction=0.0, probe=lambda: X)
+    step(model, redo)
+    assert regrama.last_report["0"].inactive == 4
+    assert redo.last_report["0"].inactive == 0
+
+
+def test_what_no_layer_shows_is_absent_and_never_reset():
+    model, inputs, layout = found("depthwise, separable, transposed")
+    redo = ReDo(SGD(0.0), model, layout=layout, tau=100.0, every=1, reset_silent=True, probe=lambda: inputs)
+    step(model, redo, *inputs)
+    assert redo.last_report.absent == ("s/depthwise",)
+    assert redo.last_report["c"].reset == 8
+
+
+def test_a_layer_frozen_after_the_build_is_left_out():
+    model = mlp()
+    redo = ReDo(SGD(0.01), model, layout=mlp_layout(), tau=0.9, every=2, probe=lambda: X)
+    step(model, redo)
     model.layers[0].trainable = False
     before = values(model)
-    regrama = ReGraMa(Adam(), model, layout=mlp_layout(), tau=100.0, every=1)
-    step(model, regrama)
-    assert regrama.last_report.absent == ("0",)
+    step(model, redo)
+    assert redo.last_report.absent == ("0",)
+    assert redo.neurons_reset == redo.last_report["2"].reset > 0
     assert np.array_equal(values(model)["0/kernel"], before["0/kernel"])
 
 
-@pytest.mark.parametrize("eagerly", [False, True])
-def test_a_layer_frozen_after_the_build_is_left_out(eagerly):
+def test_a_probe_inside_xla_and_a_missing_probe_are_refused():
     model = mlp()
-    regrama = ReGraMa(Adam(), model, layout=mlp_layout(), tau=0.6, every=2)
-    for frozen in (False, True, False):
-        model.layers[0].trainable = not frozen
-        before, reset = values(model), regrama.neurons_reset
-        fit(model, regrama, run_eagerly=eagerly, jit_compile=False)
-        after, report = values(model), regrama.last_report
-        assert report.absent == (("0",) if frozen else ())
-        assert regrama.neurons_reset - reset == report["2"].reset + (0 if frozen else report["0"].reset) > 0
-        assert np.array_equal(after["0/kernel"], before["0/kernel"]) == frozen
+    redo = ReDo(SGD(0.1), model, layout=mlp_layout(), every=1, probe=lambda: X)
+    with pytest.raises(
+        ValueError, match="probe is a Python function, which code compiled by XLA cannot call; give jit_co"
+    ):
+        fit(model, redo, jit_compile=True)
+    with pytest.raises(ValueError, match="probe: expected a function that returns the model's inputs, got None"):
+        ReDo(SGD(0.1), model, layout=mlp_layout(), probe=None)
 
 
-@pytest.mark.parametrize("graph", [False, True])
-def test_a_reset_into_a_layer_frozen_after_the_build_is_refused(graph):
-    """Whether or not a measurement is due, and before anything is written."""
-    model = mlp()
-    regrama = ReGraMa(Adam(), model, layout=mlp_layout(), tau=100.0, every=3)
-    step(model, regrama)
-    model.layers[2].trainable = False
-    before = values(model)
-    train = tf.function(step) if graph else step
-    message = "group '0': a reset would write parameter '2/kernel', which this step does not train; mark the group"
-    with pytest.raises(ValueError, match=message):
-        train(model, regrama)
-    assert equal(values(model), before)
-    measuring = ReGraMa(Adam(), model, layout=mlp_layout(), max_fraction=0.0, every=1)
-    measuring.build([variable for layer in model.layers[::2] for variable in layer.variables])
-    train(model, measuring)
-    assert measuring.last_report.absent == ("2",)
+def test_variables_without_layers_are_refused():
+    layout = na.Layout([na.dense("w", weight=("w", "in neuron"))])
+    with pytest.raises(ValueError, match="model: expected a Keras model, whose activations can be read"):
+        ReDo(SGD(0.1), {"w": tf.Variable(tf.ones((2, 3)))}, layout=layout, probe=lambda: tf.ones((4, 2)))
 
 
-def test_a_variable_without_a_gradient_is_not_a_frozen_one():
-    model = mlp()
-    regrama = ReGraMa(SGD(0.1), model, layout=mlp_layout(), tau=100.0, every=1)
-    grads = [tf.ones(variable.shape) for variable in model.trainable_variables]
-    with pytest.warns(UserWarning, match="Gradients do not exist for variables"):
-        regrama.apply([*grads[:2], None, None, *grads[4:]], model.trainable_variables)
-    assert regrama.last_report["0"].reset == 16
-    assert (values(model)["2/kernel"] == 0).all()
+@pytest.mark.parametrize("wrapper", [ReGraMa, ReDo])
+def test_an_option_that_is_not_known_is_named(wrapper):
+    probe = {"probe": lambda: X} if wrapper is ReDo else {}
+    with pytest.raises(TypeError, match="max_frac"):
+        wrapper(SGD(0.1), mlp(), layout=mlp_layout(), max_frac=0.1, **probe)
 
 
-def test_nan_gradients_reset_nothing_and_warn_once():
-    """Published fault 1, and one warning however often the report is read."""
-    model = mlp()
-    regrama = ReGraMa(SGD(0.0), model, layout=mlp_layout(), tau=0.5, every=1)
-    grads = [np.ones(variable.shape, "float32") for variable in model.trainable_variables]
-    grads[0][1, 1] = math.nan
-    before = values(model)
-    regrama.apply([tf.constant(gradient) for gradient in grads], model.trainable_variables)
-    with pytest.warns(na.ActivityWarning, match=r"0 \(not finite: NaN or Inf\)"):
-        report = regrama.last_report
-    assert report["0"].reset == 0
-    assert regrama.last_report == report  # a second warning would be an error
-    assert np.array_equal(values(model)["0/kernel"][:, 2], before["0/kernel"][:, 2])
-
-
-def test_a_silent_group_is_reset_only_if_asked():
-    for asked in (False, True):
-        model = mlp()
-        regrama = ReGraMa(SGD(0.0), model, layout=mlp_layout(), every=1, reset_silent=asked)
-        grads = [tf.zeros(variable.shape) for variable in model.trainable_variables]
-        regrama.apply(grads, model.trainable_variables)
-        assert regrama.neurons_reset == (32 if asked else 0)
-
-
-def test_a_measurement_leaves_no_trace():
-    """Published fault 9."""
-    model = mlp()
-    regrama = ReGraMa(SGD(0.0), model, layout=mlp_layout(), tau=0.7, every=1)
-    state = random.getstate(), np.random.get_state()[1].tobytes()
-    step(model, regrama)
-    assert regrama.neurons_reset > 0
-    assert (random.getstate(), np.random.get_state()[1].tobytes()) == state
-    assert not any("call" in vars(layer) for layer in model.layers)
-    assert all(variable.trainable for variable in model.layers[0].variables)
-
-
-def test_it_passes_on_what_it_is_asked_about_the_inner_optimizer():
-    inner = Adam(0.01, loss_scale_factor=8.0, use_ema=True, weight_decay=0.1)
-    model = mlp()
-    regrama = ReGraMa(inner, model, layout=mlp_layout())
-    regrama.exclude_from_weight_decay(var_names=["bias"])
-    regrama.learning_rate = 0.25
-    assert float(regrama.learning_rate) == float(inner.learning_rate) == 0.25
-    assert float(regrama.scale_loss(tf.constant(1.0))) == 8.0
-    fit(model, regrama, run_eagerly=True)
-    assert not inner._use_weight_decay(model.layers[0].bias)
-    assert np.array_equal(
-        model.layers[0].kernel, inner._model_variables_moving_average[0]
-    )  # fit ends with the averages
-    assert int(regrama.iterations) == 2
-    assert [id(variable) for variable in inner.variables] == [id(v) for v in regrama.variables][-len(inner.variables) :]
-    assert "adam" in ReGraMa("adam", model, layout=mlp_layout()).inner_optimizer.name
+def test_redo_takes_the_options_of_regrama():
+    options = {"every": 3, "max_fraction": 0.5, "reset_silent": True, "initializer": "snapshot", "seed": 4}
+    redo = ReDo(SGD(0.1), mlp(), probe=lambda: X, layout=mlp_layout(), on_report=print, name="mine", **options)
+    assert {name: getattr(redo, name) for name in options} == options
+    assert (redo.tau, redo.on_report, redo.name) == (0.02, print, "mine")

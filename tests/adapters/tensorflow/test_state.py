@@ -116,9 +116,62 @@ def test_the_configuration_holds_options_layout_and_inner_optimizer_and_no_weigh
     assert json.dumps(again.get_config()) == config
     assert (again.name, again.tau, again.every, again.max_fraction, again.reset_silent) == ("mine", 0.6, 2, 0.25, True)
     assert isinstance(again.inner_optimizer, Adam)
-    assert again._bound.subject.model is None
+    assert again._state.record.model is None
     cloned = keras.optimizers.deserialize(keras.optimizers.serialize(optimizer))
     assert isinstance(cloned, ReGraMa)
+
+
+LAYERS = {
+    "0": {
+        "module": "keras.layers", "class_name": "Dense", "registered_name": None,
+        "config": {"name": "dense", "trainable": True, "units": 4, "activation": "relu", "use_bias": True},
+        "build_config": {"input_shape": [None, 3]},
+    }
+}  # fmt: skip
+EARLIER = {
+    "name": "mine",
+    "optimizer": {
+        "module": "keras.optimizers", "class_name": "Adam", "registered_name": None, "config": {"learning_rate": 0.01},
+    },
+    "layout": {
+        "groups": [
+            {
+                "name": "0", "incoming": [{"param": "0/kernel", "pattern": "in neuron"}],
+                "restored": [{"param": "0/bias", "pattern": "neuron"}],
+                "outgoing": [{"param": "1/kernel", "pattern": "neuron out"}],
+                "status": "exclusive", "reason": "proved: feeds nothing else",
+            },
+            {
+                "name": "1", "incoming": [{"param": "1/kernel", "pattern": "in neuron"}],
+                "restored": [{"param": "1/bias", "pattern": "neuron"}],
+                "resettable": False, "status": "head", "reason": "feeds the output",
+            },
+        ]
+    },
+    "tau": 0.25, "every": 2, "max_fraction": 0.5, "reset_silent": False, "seed": 3, "initializer": "layer",
+    "subject": {
+        "parameters": [
+            ["0/kernel", [3, 4], "dense/kernel"], ["0/bias", [4], "dense/bias"],
+            ["1/kernel", [4, 2], "dense/kernel"], ["1/bias", [2], "dense/bias"],
+        ],
+        "layers": LAYERS,
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", ["ReGraMa", "ReDo"])
+def test_a_configuration_that_an_earlier_version_wrote_is_read(kind):
+    record = {"module": None, "class_name": kind, "registered_name": f"neuroactivity>{kind}", "config": EARLIER}
+    again = keras.optimizers.deserialize(json.loads(json.dumps(record)))
+    assert isinstance(again, {"ReGraMa": ReGraMa, "ReDo": ReDo}[kind])
+    assert (again.name, again.tau, again.every, again.max_fraction, again.seed) == ("mine", 0.25, 2, 0.5, 3)
+    assert again.layout["0"].unscored == (na.ParamView("0/bias", "neuron"),)
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(4, "relu"), keras.layers.Dense(2)])
+    again.build(model.trainable_variables)
+    assert list(again._state.variables) == ["0/kernel", "0/bias", "1/kernel", "1/bias"]
+    now = again.get_config()
+    assert "subject" not in now
+    assert type(again).from_config(now).get_config() == now
 
 
 def test_a_restored_optimizer_refuses_other_variables():

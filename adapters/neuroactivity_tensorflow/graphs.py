@@ -1,4 +1,4 @@
-"""Run the user's Python functions at run time, inside ``tf.function`` through ``tf.py_function``."""
+"""What a training step needs besides TensorFlow's operations: Python on the host, replicas, random generators."""
 
 import random
 from collections.abc import Callable, Iterator, Sequence
@@ -9,19 +9,19 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.python.ops.control_flow_util import GraphOrParentsInXlaContext
 
-__all__ = ["in_one_place", "kept_generators", "on_host"]
+__all__ = ["kept_generators", "merge_replicas", "on_host"]
 
 
 def on_host(
     function: Callable[..., Sequence[Any]], inputs: Sequence[Any], specs: Sequence[tf.TensorSpec], *, what: str
 ) -> list[Any]:
-    """Call a Python function with the values of tensors, each time that this place of a program is reached.
+    """Call a Python function at run time, inside ``tf.function`` through ``tf.py_function``.
 
     Args:
-        function: From tensors with values to a tensor for each of ``specs``.
-        inputs: What it is called with; it runs after these have been computed.
-        specs: Shapes and dtypes of what it returns.
-        what: The user's name for it.
+        function: Maps eager tensors to one tensor for each of ``specs``.
+        inputs: The tensors that it is called with; it runs after they have been computed.
+        specs: Shapes and dtypes of the results.
+        what: The name of the user's option, for the error.
 
     Raises:
         ValueError: Inside a function that XLA compiles, which cannot call Python.
@@ -39,11 +39,11 @@ def on_host(
     return list(results) if specs else []
 
 
-def in_one_place(function: Callable[[Any, Callable[[Any], Any]], None], values: Any) -> None:
-    """Call a function once for all replicas of a distribution strategy, where what it assigns reaches each of them.
+def merge_replicas(function: Callable[[Any, Callable[[Any], Any]], None], values: Any) -> None:
+    """Call a function once for all replicas of a distribution strategy; its assignments reach every replica.
 
     Args:
-        function: Called with the values and with a function that adds up what the replicas have of one of them.
+        function: Called with the values and with a function that sums one of them over the replicas.
         values: Tensors by name, ``None`` where there is none.
     """
     context = tf.distribute.get_replica_context()
@@ -54,19 +54,19 @@ def in_one_place(function: Callable[[Any, Callable[[Any], Any]], None], values: 
     else:
 
         def merged(strategy: Any, values: Any) -> None:
-            def gathered(value: Any) -> Any:
+            def summed(value: Any) -> Any:
                 return None if value is None else strategy.reduce(tf.distribute.ReduceOp.SUM, value, axis=None)
 
-            function(values, gathered)
+            function(values, summed)
 
         context.merge_call(merged, args=(values,))
 
 
 @contextmanager
 def kept_generators(key: int | None = None) -> Iterator[None]:
-    """Put Python's and NumPy's global generators back as they were, and seed them in between if a key is given.
+    """Restore Python's and NumPy's global generators afterwards, and seed them inside if a key is given.
 
-    Keras takes the seeds of initialisers and generators that have none from Python's.
+    Keras takes the seeds of unseeded initialisers and generators from Python's.
     """
     python, numpy = random.getstate(), np.random.get_state()
     try:

@@ -1,0 +1,277 @@
+"""The engine of ReGraMa and ReDo: an optimizer that delegates every step, counts, measures and resets."""
+
+import operator
+import warnings
+from abc import abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+import neuroactivity as na
+from neuroactivity.report import build_report, describe_alerts
+from neuroactivity.wrapping import ResetOptions, as_inputs, check_initializer, is_due, trained_groups, written_params
+from neuroactivity_tensorflow.graphs import merge_replicas, on_host
+from neuroactivity_tensorflow.initializers import FreshValues, Initializer
+from neuroactivity_tensorflow.layouts import layout_of
+from neuroactivity_tensorflow.optimizers import (
+    Moment,
+    OptimizerWrapper,
+    cleared_moments,
+    innermost,
+    moments_of,
+    slots_of,
+    unscale_and_clip,
+)
+from neuroactivity_tensorflow.parameters import Model, dense_gradient, tf_variable
+from neuroactivity_tensorflow.state import BuildState, ModelRecord
+
+__all__ = ["Resetter"]
+
+
+def _option(name: str) -> Any:
+    """Make an attribute of an option: to read it, and to change it, which checks it again."""
+
+    def change(self: "Resetter", value: Any) -> None:
+        self.options = replace(self.options, **{name: value})
+
+    return property(lambda self: getattr(self.options, name), change)
+
+
+class Resetter(OptimizerWrapper):
+    """Measures and resets a model's neurons after every ``every``-th step of the optimizer that it wraps."""
+
+    tau, every, max_fraction = _option("tau"), _option("every"), _option("max_fraction")
+    reset_silent, on_report = _option("reset_silent"), _option("on_report")
+
+    def __init__(
+        self,
+        optimizer: Any,
+        model: Model | ModelRecord,
+        *,
+        example_inputs: tuple[Any, ...] | Any = (),
+        layout: na.Layout | None = None,
+        tau: float = 0.01,
+        every: int = 1000,
+        max_fraction: float | None = None,
+        reset_silent: bool = False,
+        initializer: Initializer = "layer",
+        moments: Mapping[str, Moment] | None = None,
+        seed: int = 0,
+        on_report: Callable[[na.ActivityReport], None] | None = None,
+        name: str | None = None,
+    ) -> None:
+        options = ResetOptions(
+            tau=tau, every=every, max_fraction=max_fraction, reset_silent=reset_silent, on_report=on_report
+        )
+        check_initializer(initializer, "layer", "snapshot")
+        seed = _check_seed(seed)
+        optimizer = keras.optimizers.get(optimizer)
+        rules = moments_of(innermost(optimizer), moments) if options.writes else {}
+        layout = layout_of(model, *as_inputs(example_inputs)) if layout is None else layout
+        if not isinstance(model, ModelRecord):
+            model = ModelRecord.of(model, layout, initializer if options.writes else "snapshot")
+        super().__init__(optimizer, name=name)
+        self.layout, self.options, self.initializer, self.seed = layout, options, initializer, seed
+        self._state = BuildState(model, rules)
+
+    @abstractmethod
+    def _measure(self, grads: Mapping[str, Any], trained: na.Layout) -> tuple[dict[str, Any], Any]:
+        """Score the groups that this step trains; say of all groups whether there was anything to score."""
+
+    def build(self, variables: Sequence[Any]) -> None:
+        """Build the inner optimizer and the wrapper's variables, and find the model's parameters in ``variables``."""
+        if self.built:
+            return
+        with tf.init_scope():
+            state = self._state
+            state.variables = {name: tf_variable(v) for name, v in state.record.bind(variables).items()}
+            state.trained = trained_groups(self.layout, state.variables, writes=self.options.writes)
+            shapes = {name: tuple(variable.shape) for name, variable in state.variables.items()}
+            state.shapes = {name: group.bind(shapes).shape for name, group in state.trained.items()}
+            reset = state.trained if self.options.writes else na.Layout([])
+            self.inner_optimizer.build(variables)
+            state.slots = slots_of(innermost(self.inner_optimizer), state.rules) if reset else {}
+            self._add_variables(reset)
+            layers, snapshot = state.record.layers, state.snapshot
+            state.fresh = FreshValues(
+                state.variables, reset, self.initializer, layers=layers, snapshot=snapshot, seed=self.seed
+            )
+            super().build(list(variables))
+
+    def _add_variables(self, reset: na.Layout) -> None:
+        """Make the variables that are saved with the optimizer: counts, the last measurement, the snapshot."""
+        state = self._state
+        size = sum(int(np.prod(shape)) for shape in state.shapes.values())
+        wide = any(variable.dtype == tf.float64 for variable in state.variables.values())
+        self._counts = self.add_variable((3,), dtype="int64", name="counts")
+        self._scores = self.add_variable((size,), dtype="float64" if wide else "float32", name="scores")
+        self._masks = self.add_variable((size,), dtype="bool", name="masks")
+        self._present = self.add_variable((len(state.trained),), dtype="bool", name="present")
+        groups = [group for group in reset.values() if group.resettable] if self.initializer == "snapshot" else []
+        names = list(dict.fromkeys(view.param for group in groups for view in group.incoming + group.unscored))
+        self._snapshot = []
+        for name in names:
+            variable, label = state.variables[name], f"{name.replace('/', '_')}_snapshot"
+            start = keras.initializers.Constant(variable.numpy())
+            self._snapshot.append(self.add_variable(variable.shape, start, variable.dtype.name, name=label))
+        state.snapshot = {name: tf_variable(copy) for name, copy in zip(names, self._snapshot, strict=True)}
+
+    def apply(self, grads: Sequence[Any], trainable_variables: Sequence[Any] | None = None) -> None:
+        """Let the inner optimizer make the step, count it, and measure and reset when that is due."""
+        grads = list(grads)
+        if trainable_variables is not None:
+            trainable_variables = list(trainable_variables)
+            self.build(trainable_variables)
+        variables = trainable_variables or self._trainable_variables
+        trained = self._groups_of_step(variables)
+        if grads and self._state.snapshot:
+            merge_replicas(self._take_snapshot, {})
+        self.inner_optimizer.apply(grads, trainable_variables)
+        if not grads:
+            return
+        self._iterations.assign_add(1)
+        by_id = {id(tf_variable(variable)): gradient for variable, gradient in zip(variables, grads, strict=True)}
+        named = {name: by_id.get(id(variable)) for name, variable in self._state.variables.items()}
+        merge_replicas(partial(self._measure_when_due, trained), named)
+
+    def _groups_of_step(self, variables: Sequence[Any]) -> na.Layout:
+        """Return the groups that a step trains: layers may have been frozen since the build."""
+        state, ids = self._state, {id(tf_variable(variable)) for variable in variables}
+        names = [name for name, variable in state.variables.items() if id(variable) in ids]
+        if len(names) == len(state.variables):
+            return state.trained
+        return trained_groups(self.layout, names, writes=self.options.writes, by="step")
+
+    def _take_snapshot(self, grads: Mapping[str, Any], summed: Callable[[Any], Any]) -> None:
+        """Take the snapshot before the first step: weights may have been loaded since the build."""
+
+        def take() -> None:
+            for name, copy in self._state.snapshot.items():
+                copy.assign(tf.convert_to_tensor(self._state.variables[name]))
+
+        tf.cond(tf.equal(tf_variable(self._iterations), 0), take, lambda: None)
+
+    def _measure_when_due(self, trained: na.Layout, grads: Mapping[str, Any], summed: Callable[[Any], Any]) -> None:
+        """Measure and reset if a measurement is due, with the gradients of all replicas."""
+
+        def measure_and_reset() -> None:
+            variables = self._state.variables
+            dense = {name: dense_gradient(summed(gradient), variables[name]) for name, gradient in grads.items()}
+            self._measure_and_reset(unscale_and_clip(innermost(self.inner_optimizer), dense), trained)
+
+        tf.cond(is_due(tf_variable(self._iterations), every=self.options.every), measure_and_reset, lambda: None)
+
+    def _measure_and_reset(self, grads: Mapping[str, Any], trained: na.Layout) -> None:
+        """Measure, reset inactive neurons, and keep the outcome for the report."""
+        state = self._state
+        scores, present = self._measure(grads, trained)
+        masks = self.options.masks(scores)
+        resettable = {name: mask for name, mask in masks.items() if trained[name].resettable}
+        count = tf.math.count_nonzero(state.join(resettable, tf.bool))
+        if resettable and self.options.writes:
+            tf.cond(count > 0, lambda: self._reset(resettable, trained), lambda: None)
+        self._counts.assign_add(tf.stack([1, tf.cast(count > 0, tf.int64), count]))
+        self._scores.assign(state.join(scores, tf_variable(self._scores).dtype))
+        self._masks.assign(state.join(masks, tf.bool))
+        self._present.assign(present)
+        if self.on_report is not None:
+            kept = (self._iterations, self._counts, self._scores, self._masks, self._present)
+            on_host(self._report, [tf.convert_to_tensor(tf_variable(v)) for v in kept], [], what="on_report")
+
+    def _reset(self, masks: Mapping[str, Any], trained: na.Layout) -> None:
+        """Reset the masked neurons: every new value is computed before the first is written."""
+        state = self._state
+        assert state.fresh is not None
+        names = written_params(masks, trained)
+        params = {name: tf.convert_to_tensor(state.variables[name]) for name in names}
+        fresh = state.fresh.draw(tf_variable(self._counts)[1] + 1, sorted(names))
+        new = na.reset(params, fresh, masks, trained)
+        inner = innermost(self.inner_optimizer)
+        pairs = [(state.variables[name], value) for name, value in new.items()]
+        pairs += cleared_moments(inner, state.rules, state.slots, state.variables, new, masks, trained)
+        for variable, value in pairs:
+            variable.assign(value)
+
+    def _report(self, *kept: Any) -> list[Any]:
+        self.options.on_report(self.last_report)  # type: ignore[misc]
+        return []
+
+    @property
+    def last_report(self) -> na.ActivityReport | None:
+        """The latest report, read from the optimizer's variables; ``None`` before the first measurement.
+
+        It warns of each group that cannot be judged, once.
+        """
+        if not self.measurements:
+            return None
+        state = self._state
+        present = dict(zip(state.trained, self._present.numpy(), strict=True))
+        scores = {name: value for name, value in state.split(self._scores.numpy()).items() if present[name]}
+        report = build_report(scores, self.layout, self.options.tau, masks=state.split(self._masks.numpy()))
+        alerts = {name: alert for name, alert in report.alerts.items() if name not in state.warned}
+        state.warned |= set(alerts)
+        if alerts:
+            warnings.warn(describe_alerts(alerts), na.ActivityWarning, stacklevel=2)
+        return report
+
+    @property
+    def steps(self) -> int:
+        """Steps so far."""
+        return int(self._iterations.numpy())
+
+    @property
+    def measurements(self) -> int:
+        """Measurements so far."""
+        return self._count(0)
+
+    @property
+    def resets(self) -> int:
+        """Measurements that reset at least one neuron."""
+        return self._count(1)
+
+    @property
+    def neurons_reset(self) -> int:
+        """Neurons reset so far."""
+        return self._count(2)
+
+    def _count(self, position: int) -> int:
+        return int(self._counts.numpy()[position]) if self.built else 0
+
+    def get_config(self) -> dict[str, Any]:
+        """Return options, layout, inner optimizer and what is remembered of the model; neither model nor functions.
+
+        ``on_report`` and ``moments`` are not in it.
+        """
+        options = ("tau", "every", "max_fraction", "reset_silent", "seed")
+        return {
+            "name": self.name,
+            "optimizer": keras.saving.serialize_keras_object(self.inner_optimizer),
+            "layout": self.layout.to_dict(),
+            **{option: getattr(self, option) for option in options},
+            "initializer": keras.saving.serialize_keras_object(self.initializer),
+            "model": self._state.record.get_config(),
+        }
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any], custom_objects: dict[str, Any] | None = None) -> "Resetter":
+        """Build the optimizer that :meth:`get_config` described, without its model."""
+        config = dict(config)
+        record = config.pop("subject") if "subject" in config else config.pop("model")  # its name in earlier files
+        with keras.saving.custom_object_scope(custom_objects or {}):
+            optimizer = keras.saving.deserialize_keras_object(config.pop("optimizer"))
+            model = ModelRecord.from_config(record)
+            if not isinstance(config["initializer"], str):
+                config["initializer"] = keras.saving.deserialize_keras_object(config["initializer"])
+        return cls(optimizer, model, layout=na.Layout.from_dict(config.pop("layout")), **config)
+
+
+def _check_seed(seed: Any) -> int:
+    try:
+        return operator.index(seed)
+    except TypeError:
+        raise ValueError(f"seed: expected a whole number, got {seed!r}") from None
