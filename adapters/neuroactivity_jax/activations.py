@@ -11,8 +11,6 @@ from neuroactivity_jax.layouts import Apply, layout_of
 from neuroactivity_jax.parameters import PyTree, parameters, replace, shapes_of
 from neuroactivity_jax.tracing import Trace, Value, trace
 
-__all__ = ["activations"]
-
 
 def activations(params: PyTree, apply: Apply, *, layout: na.Layout | None = None) -> dict[str, Array | None]:
     """Run a model and return its neurons' outputs as the next layers read them, after the activation function.

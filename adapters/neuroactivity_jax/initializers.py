@@ -13,8 +13,6 @@ from neuroactivity.layout.patterns import NEURON
 from neuroactivity.wrapping import DrawnViews, check_fresh, check_initializer, derive_key, resample
 from neuroactivity_jax.parameters import PyTree, parameters
 
-__all__ = ["FreshValues", "Initializer"]
-
 Initializer: TypeAlias = Literal["snapshot"] | Callable[[Array], PyTree]
 """``"snapshot"``, or a function from a key to freshly initialised parameters."""
 

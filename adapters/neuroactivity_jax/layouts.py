@@ -13,8 +13,6 @@ from neuroactivity.wrapping import derive_key
 from neuroactivity_jax.layers import AttentionNeurons, Convention, Rule, Stacked, list_groups
 from neuroactivity_jax.parameters import PyTree, is_float, parameters, replace
 
-__all__ = ["Apply", "gradient_function", "layout_of"]
-
 Apply: TypeAlias = Callable[[PyTree], Any]
 """From parameters to what the model returns for some inputs."""
 

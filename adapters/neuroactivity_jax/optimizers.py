@@ -17,8 +17,6 @@ from neuroactivity.wrapping import written_params
 from neuroactivity_jax.parameters import Path, PyTree, is_float, parameters, path_leaves
 from neuroactivity_jax.state import ActivityState
 
-__all__ = ["check_state", "clear_moments", "reinit_state", "written_mask"]
-
 _Shapes: TypeAlias = Mapping[Path, tuple[int, ...]]
 
 _TABLES = {"ns_coeffs"}  # muon's polynomial

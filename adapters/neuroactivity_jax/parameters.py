@@ -13,20 +13,6 @@ from jax.tree_util import DictKey, FlattenedIndexKey, GetAttrKey, SequenceKey
 from neuroactivity import LayoutError
 from neuroactivity.arrays import check_like
 
-__all__ = [
-    "Path",
-    "PyTree",
-    "gradients",
-    "is_float",
-    "name_of",
-    "parameters",
-    "path_leaves",
-    "replace",
-    "shapes_of",
-    "unwrapped",
-    "write",
-]
-
 PyTree: TypeAlias = Any
 """Any nesting of dictionaries, lists, modules and so on, with arrays as leaves."""
 

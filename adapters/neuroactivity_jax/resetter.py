@@ -19,8 +19,6 @@ from neuroactivity_jax.optimizers import check_state, reinit_state, written_mask
 from neuroactivity_jax.parameters import PyTree, gradients, parameters, replace, shapes_of
 from neuroactivity_jax.state import NOT_MEASURED, ActivityState
 
-__all__ = ["Activations", "Resetter"]
-
 Activations: TypeAlias = Mapping[str, Array | None] | Callable[[], Mapping[str, Array | None]]
 """Neuron outputs by group name, or a function that computes them, called only when a measurement is due."""
 

@@ -9,8 +9,6 @@ from jax import Array
 import neuroactivity as na
 from neuroactivity_jax.parameters import PyTree, unwrapped
 
-__all__ = ["NOT_MEASURED", "ActivityState", "report"]
-
 NOT_MEASURED = -1.0
 """The score of a group that has not been measured; scores are zero or more, or NaN."""
 

@@ -7,8 +7,6 @@ import jax
 from jax import Array
 from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
 
-__all__ = ["Made", "Trace", "Value", "trace"]
-
 _INLINED = {"jit", "pjit", "closed_call", "core_call", "custom_jvp_call", "custom_vjp_call", "checkpoint", "remat2"}
 _KEEPING = {"convert_element_type", "copy", "stop_gradient", "reduce_precision"}
 

@@ -11,8 +11,6 @@ from neuroactivity.wrapping import Options, ResetOptions
 from neuroactivity_jax.initializers import FreshValues, Initializer
 from neuroactivity_jax.resetter import Resetter
 
-__all__ = ["redo", "regrama"]
-
 
 def regrama(
     inner: optax.GradientTransformation,

@@ -8,14 +8,12 @@ import keras
 import tensorflow as tf
 
 import neuroactivity as na
-from neuroactivity.layout.groups import NeuronGroup, ParamView
+from neuroactivity.layout import NeuronGroup, ParamView
 from neuroactivity.layout.patterns import NEURON, STACK, bind, parse
 from neuroactivity.wrapping import arrange_outputs, take_neurons
 from neuroactivity_tensorflow.layers import einsum_letters
 from neuroactivity_tensorflow.layouts import call, layout_of
 from neuroactivity_tensorflow.parameters import layers_of, own_variables, variables_of
-
-__all__ = ["activations"]
 
 
 def activations(model: Any, *inputs: Any, layout: na.Layout | None = None) -> dict[str, Any]:

@@ -9,8 +9,6 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.python.ops.control_flow_util import GraphOrParentsInXlaContext
 
-__all__ = ["kept_generators", "merge_replicas", "on_host"]
-
 
 def on_host(
     function: Callable[..., Sequence[Any]], inputs: Sequence[Any], specs: Sequence[tf.TensorSpec], *, what: str

@@ -18,8 +18,6 @@ from neuroactivity.wrapping import check_fresh, derive_key, drawn_views, resampl
 from neuroactivity_tensorflow.graphs import kept_generators, on_host
 from neuroactivity_tensorflow.parameters import own_variables
 
-__all__ = ["FreshValues", "Initializer", "RebuiltLayer"]
-
 Initializer: TypeAlias = Literal["layer", "snapshot"] | Callable[[int], Mapping[str, Any]]
 """``"layer"``, ``"snapshot"``, or a function from a key to freshly initialised parameters by name."""
 

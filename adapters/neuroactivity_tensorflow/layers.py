@@ -12,8 +12,6 @@ from neuroactivity.discovery import MergedAxes, Rule, groups_by_rule
 from neuroactivity.errors import check_choice
 from neuroactivity_tensorflow.parameters import Model, layers_of, variables_of
 
-__all__ = ["AttentionNeurons", "Listed", "einsum_letters", "list_groups"]
-
 AttentionNeurons: TypeAlias = Literal["channels", "heads"]
 """What a neuron of ``MultiHeadAttention`` is."""
 

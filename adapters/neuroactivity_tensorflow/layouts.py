@@ -14,8 +14,6 @@ from neuroactivity.wrapping import derive_key
 from neuroactivity_tensorflow.layers import AttentionNeurons, list_groups
 from neuroactivity_tensorflow.parameters import Model, dense_gradient, layers_of, tf_variable, variables_of
 
-__all__ = ["call", "gradient_function", "layout_of"]
-
 Apply: TypeAlias = Callable[..., Any]
 Inputs: TypeAlias = tuple[Any, ...]
 

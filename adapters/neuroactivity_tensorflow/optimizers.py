@@ -15,18 +15,6 @@ import neuroactivity as na
 from neuroactivity.wrapping import written_params
 from neuroactivity_tensorflow.parameters import Model, parameters, tf_variable, variables_of
 
-__all__ = [
-    "Moment",
-    "OptimizerWrapper",
-    "Slots",
-    "clear_moments",
-    "cleared_moments",
-    "innermost",
-    "moments_of",
-    "slots_of",
-    "unscale_and_clip",
-]
-
 Moment: TypeAlias = Callable[[Any, Any], Any]
 """From a parameter's value and the optimizer to the initial value of a slot."""
 

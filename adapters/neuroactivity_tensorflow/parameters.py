@@ -15,19 +15,6 @@ import tensorflow as tf
 from neuroactivity import LayoutError
 from neuroactivity.arrays import check_like
 
-__all__ = [
-    "Model",
-    "dense_gradient",
-    "gradients",
-    "layers_of",
-    "own_variables",
-    "owner_of",
-    "parameters",
-    "tf_variable",
-    "variables_of",
-    "write",
-]
-
 Model: TypeAlias = Any
 """A Keras layer or model, or a mapping of names to ``tf.Variable``."""
 

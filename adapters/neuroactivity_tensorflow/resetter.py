@@ -30,8 +30,6 @@ from neuroactivity_tensorflow.optimizers import (
 from neuroactivity_tensorflow.parameters import Model, dense_gradient, tf_variable
 from neuroactivity_tensorflow.state import BuildState, ModelRecord
 
-__all__ = ["Resetter"]
-
 
 def _option(name: str) -> Any:
     """Make an attribute of an option: to read it, and to change it, which checks it again."""

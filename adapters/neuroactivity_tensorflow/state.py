@@ -19,8 +19,6 @@ from neuroactivity_tensorflow.initializers import FreshValues, Initializer, Rebu
 from neuroactivity_tensorflow.optimizers import Moment, Slots
 from neuroactivity_tensorflow.parameters import Model, owner_of, tf_variable, variables_of
 
-__all__ = ["BuildState", "ModelRecord"]
-
 
 class _VariableRecord(NamedTuple):
     """What is remembered of a variable that the optimizer trains.

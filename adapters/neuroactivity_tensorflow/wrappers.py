@@ -15,8 +15,6 @@ from neuroactivity_tensorflow.parameters import Model, tf_variable
 from neuroactivity_tensorflow.resetter import Resetter
 from neuroactivity_tensorflow.state import ModelRecord
 
-__all__ = ["ReDo", "ReGraMa"]
-
 
 @keras.saving.register_keras_serializable(package="neuroactivity")
 class ReGraMa(Resetter):

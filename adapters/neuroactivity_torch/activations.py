@@ -16,8 +16,6 @@ from neuroactivity_torch.layers import feature_axis
 from neuroactivity_torch.layouts import layout_of
 from neuroactivity_torch.parameters import owner_of, parameters, undisturbed
 
-__all__ = ["activations"]
-
 
 def activations(model: nn.Module, *inputs: Any, layout: na.Layout | None = None) -> dict[str, Tensor | None]:
     """Run a model and return its neurons' outputs as the next layers read them, after the activation function.

@@ -14,8 +14,6 @@ from neuroactivity.layout.patterns import NEURON
 from neuroactivity.wrapping import check_fresh, check_initializer, check_seed, derive_key, drawn_views, resample
 from neuroactivity_torch.parameters import owner_of, parameters
 
-__all__ = ["FreshValues", "Initializer"]
-
 Initializer: TypeAlias = Literal["layer", "snapshot"] | Callable[[int], Mapping[str, Tensor]]
 """``"layer"``, ``"snapshot"``, or a function from a key to freshly initialised parameters by name."""
 

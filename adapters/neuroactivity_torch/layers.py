@@ -11,8 +11,6 @@ import neuroactivity as na
 from neuroactivity import NeuronGroup, ParamView
 from neuroactivity.discovery import Rule, groups_by_rule
 
-__all__ = ["BATCH_NORMS", "AttentionNeurons", "feature_axis", "list_groups"]
-
 AttentionNeurons: TypeAlias = Literal["channels", "heads"]
 """What a neuron of ``MultiheadAttention`` is."""
 

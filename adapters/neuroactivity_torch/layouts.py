@@ -16,8 +16,6 @@ from neuroactivity.wrapping import derive_key
 from neuroactivity_torch.layers import BATCH_NORMS, AttentionNeurons, list_groups
 from neuroactivity_torch.parameters import parameters, undisturbed
 
-__all__ = ["gradient_function", "layout_of"]
-
 
 def layout_of(
     model: nn.Module,

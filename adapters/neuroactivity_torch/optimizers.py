@@ -15,8 +15,6 @@ import neuroactivity as na
 from neuroactivity.wrapping import written_params
 from neuroactivity_torch.parameters import parameters
 
-__all__ = ["Moment", "check_state", "clear_moments", "cleared_moments", "moments_of"]
-
 Moment: TypeAlias = Callable[[Tensor, Mapping[str, Any]], Tensor]
 """From a parameter and the options of its parameter group to what the optimizer starts with for it."""
 

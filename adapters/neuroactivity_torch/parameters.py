@@ -9,8 +9,6 @@ from torch import Tensor, nn
 from neuroactivity import LayoutError
 from neuroactivity.arrays import check_like
 
-__all__ = ["dense_gradient", "gradients", "owner_of", "parameters", "undisturbed", "write"]
-
 
 def parameters(model: nn.Module) -> dict[str, Tensor]:
     """Return a module's parameters by the names of ``named_parameters``, detached and not copied.

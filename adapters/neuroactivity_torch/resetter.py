@@ -19,8 +19,6 @@ from neuroactivity_torch.layouts import layout_of
 from neuroactivity_torch.optimizers import Moment, cleared_moments, moments_of
 from neuroactivity_torch.parameters import parameters
 
-__all__ = ["Resetter"]
-
 _COUNTS = ("steps", "measurements", "resets", "neurons_reset")
 
 

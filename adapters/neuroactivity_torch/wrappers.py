@@ -13,8 +13,6 @@ from neuroactivity_torch.optimizers import Moment
 from neuroactivity_torch.parameters import gradients
 from neuroactivity_torch.resetter import Resetter
 
-__all__ = ["ReDo", "ReGraMa"]
-
 
 class ReGraMa(Resetter):
     """Resets the neurons whose gradients have vanished, while the model trains.

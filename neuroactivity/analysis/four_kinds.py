@@ -8,8 +8,6 @@ from neuroactivity.analysis.checks import check_shape, names_of
 from neuroactivity.arrays import Array, Arrays, map_batched, namespace, no_autograph
 from neuroactivity.errors import LayoutError
 
-__all__ = ["Kinds", "kinds"]
-
 
 class Kinds(NamedTuple):
     """Four boolean masks of one group's neurons: the level of the activation score first, of the gradient score second.

@@ -4,8 +4,6 @@ from neuroactivity.arrays import Array, Arrays, no_autograph
 from neuroactivity.layout import Layout
 from neuroactivity.resets import reset_moments
 
-__all__ = ["prune"]
-
 
 @no_autograph
 def prune(params: Arrays, /, masks: Arrays, layout: Layout) -> dict[str, Array]:

@@ -10,8 +10,6 @@ from neuroactivity.arrays import dtype_name, namespace
 from neuroactivity.errors import LayoutError
 from neuroactivity.tables import format_table
 
-__all__ = ["Series", "Spell", "lifetime_table", "lifetimes"]
-
 Series: TypeAlias = Mapping[str, Any]
 """By group name: a sequence of arrays over the measurements, or one array with a leading axis for them."""
 

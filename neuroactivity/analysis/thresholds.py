@@ -7,8 +7,6 @@ from collections.abc import Sequence
 from neuroactivity.analysis.checks import check_shape, members
 from neuroactivity.arrays import Arrays
 
-__all__ = ["inactive_fractions"]
-
 
 def inactive_fractions(scores: Arrays, /, taus: Sequence[float]) -> dict[str, tuple[float, ...]]:
     """Compute the fraction of inactive neurons at each of several thresholds.

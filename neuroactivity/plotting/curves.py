@@ -13,8 +13,6 @@ from matplotlib.ticker import MaxNLocator, NullLocator
 from neuroactivity.analysis import Spell
 from neuroactivity.plotting.style import RESET, Numbers, add_legend, check_times, label_steps, new_axes
 
-__all__ = ["inactivity", "lifetimes"]
-
 GROUPS: Final = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#1f2933", "#8c6d46")
 STYLES: Final = ("-", "--", ":")  # in turn, where there are more groups than colours
 ENDS: Final = {"open": "#4a5568", "reset": "#e69f00", "recovered": "#009e73"}

@@ -17,8 +17,6 @@ from neuroactivity.arrays import to_list
 from neuroactivity.errors import LayoutError
 from neuroactivity.plotting.style import FAINT, INK, Numbers, add_legend, check_times, label_steps, new_axes
 
-__all__ = ["score_map"]
-
 ACTIVE: Final = ("#dbe7f2", "#a3c6e0", "#5b9bc8", "#1f5f99")
 INACTIVE: Final = ("#b34700", "#fbb040")
 ZERO, UNKNOWN, REBORN = "#2b1508", "#c9ced4", "#00e5b0"

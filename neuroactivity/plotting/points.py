@@ -13,8 +13,6 @@ from neuroactivity.arrays import Array, Arrays, to_list
 from neuroactivity.errors import LayoutError
 from neuroactivity.plotting.style import DARK, FAINT, Numbers, add_legend, new_axes
 
-__all__ = ["quadrants"]
-
 KINDS: Final = {
     "high_high": ("high activation, high gradient", "#0072b2", "o"),
     "high_low": ("high activation, low gradient", "#d55e00", "s"),

@@ -9,8 +9,6 @@ from neuroactivity.layout import Layout, NeuronGroup
 from neuroactivity.masks import reset_masks
 from neuroactivity.testing.ordering import Entries, Neuron, entries_of, place_of, table_of
 
-__all__ = ["assert_same_activity"]
-
 _EPSILON = {"float64": 2.0**-52, "float32": 2.0**-23, "float16": 2.0**-10, "bfloat16": 2.0**-7}
 
 

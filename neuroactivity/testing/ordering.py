@@ -9,8 +9,6 @@ from neuroactivity.errors import LayoutError
 from neuroactivity.layout import NeuronGroup, ParamView, Role, lookup
 from neuroactivity.layout.patterns import ANY, NEURON, STACK, BoundPattern, parse
 
-__all__ = ["Entries", "Neuron", "entries_of", "place_of", "table_of"]
-
 Neuron: TypeAlias = tuple[int, int, int]
 """Number of the group, of the stack member, and of the neuron."""
 

@@ -7,8 +7,6 @@ from neuroactivity import NeuronGroup
 from neuroactivity.discovery import MergedAxes
 from neuroactivity_jax.parameters import PyTree, is_float, path_leaves
 
-__all__ = ["LayerArrays", "Listed", "Shape", "layers_of"]
-
 Shape: TypeAlias = tuple[int, ...]
 
 

@@ -8,8 +8,6 @@ from neuroactivity import NeuronGroup
 from neuroactivity.discovery import MergedAxes
 from neuroactivity_jax.layers.arrays import LayerArrays, Listed
 
-__all__ = ["AttentionNeurons", "list_attention"]
-
 AttentionNeurons: TypeAlias = Literal["channels", "heads"]
 """What a neuron of an attention layer is."""
 

@@ -6,8 +6,6 @@ from typing import Literal, NamedTuple, TypeAlias
 from neuroactivity import LayoutError
 from neuroactivity_jax.layers.arrays import Shape
 
-__all__ = ["AxisOrder", "Convention", "scale_orders", "weight_orders"]
-
 Convention: TypeAlias = Literal["flax", "haiku", "equinox"]
 """Whose order of axes weights have: ``in neuron`` in Flax and Haiku, ``neuron in`` in Equinox."""
 

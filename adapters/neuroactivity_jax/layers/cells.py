@@ -6,8 +6,6 @@ import neuroactivity as na
 from neuroactivity import NeuronGroup, ParamView
 from neuroactivity_jax.layers.arrays import LayerArrays, Listed
 
-__all__ = ["list_cells"]
-
 _SEPARATE = (
     {"hf", "hg", "hi", "ho", "if", "ig", "ii", "io"},  # Flax LSTMCell and OptimizedLSTMCell
     {"hn", "hr", "hz", "in", "ir", "iz"},  # Flax GRUCell

@@ -10,8 +10,6 @@ from neuroactivity_jax.layers.arrays import LayerArrays, Listed, Shape
 from neuroactivity_jax.layers.axis_orders import AxisOrder, Convention, scale_orders, weight_orders
 from neuroactivity_jax.layers.equinox import Hint, Kind
 
-__all__ = ["Convention", "Copies", "Stacked", "list_layers", "read_stacked"]
-
 Stacked: TypeAlias = int | Collection[str] | Mapping[str, int] | None
 """How many leading axes of copies arrays have: all of them, or those below certain paths; ``None`` to infer it."""
 

@@ -6,8 +6,6 @@ import jax
 
 from neuroactivity_jax.parameters import PyTree, name_of
 
-__all__ = ["Hint", "Kind", "equinox_heads", "equinox_hints"]
-
 Kind: TypeAlias = Literal["weight", "embedding", "scale"]
 """What a layer's first array is."""
 
