@@ -94,6 +94,7 @@ class FreshValues:
 
 def _exchange_rows(values: Array, key: Array, views: Sequence[tuple[ParamView, BoundPattern]]) -> Array:
     """Give each neuron the entries of a neuron drawn at random."""
+    values = jnp.asarray(values)  # a restored checkpoint has NumPy's
     for number, (view, bound) in enumerate(views):
         neurons = bound.size(NEURON) if view.owners is None else len(view.owners.positions)
         donors = jax.random.randint(jax.random.fold_in(key, number), (neurons,), 0, neurons)

@@ -11,7 +11,7 @@ import neuroactivity as na
 from neuroactivity.layout import NeuronGroup, ParamView
 from neuroactivity.layout.patterns import NEURON, STACK, bind, parse
 from neuroactivity.wrapping import arrange_outputs, take_neurons
-from neuroactivity_tensorflow.layers import einsum_letters
+from neuroactivity_tensorflow.layers import channels_first, einsum_letters
 from neuroactivity_tensorflow.layouts import call, layout_of
 from neuroactivity_tensorflow.parameters import layers_of, own_variables, variables_of
 
@@ -112,6 +112,9 @@ def _outputs(
             values = _read(values, layer, view, neurons)
             sizes = [n for n, names in zip(shapes[first.param], first.parsed.axes, strict=True) if names == (NEURON,)]
             values = arrange_outputs(values, pattern, neurons=sizes if pattern.neurons > 1 else ())
+        elif not isinstance(layer, keras.layers.EinsumDense):
+            axis = 1 if channels_first(layer) else len(values.shape) - 1
+            values = arrange_outputs(take_neurons(values, ParamView(first.param, NEURON), neurons, axis), pattern)
         bind(pattern, tuple(values.shape), {NEURON: neurons})
     except (na.LayoutError, ValueError, tf.errors.InvalidArgumentError) as error:
         where = f", read at the input of {view.param!r}" if view is not None else ""
@@ -125,9 +128,7 @@ def _read(values: Any, layer: Any, reader: ParamView, neurons: int) -> Any:
     others = [axis for axis in range(len(values.shape)) if axis not in (*stacks, *axes)]
     values = tf.transpose(values, [*stacks, *others, *axes])
     values = tf.reshape(values, (*values.shape[: -len(axes)], -1))
-    taken = take_neurons(values, reader, neurons, len(values.shape) - 1)
-    once = reader.owners is not None and len(taken.shape) > len(values.shape) and taken.shape[-2] == 1
-    return tf.squeeze(taken, -2) if once else taken
+    return take_neurons(values, reader, neurons, len(values.shape) - 1)
 
 
 def _input_axes(layer: Any, reader: ParamView, rank: int) -> tuple[Sequence[int], Sequence[int]]:
@@ -138,4 +139,4 @@ def _input_axes(layer: Any, reader: ParamView, rank: int) -> tuple[Sequence[int]
         places = {letter: i if "..." not in inputs[:i] else rank - len(inputs) + i for i, letter in enumerate(inputs)}
         stacks, axes = ([places[x] for x, names in pairs if name in names] for name in (STACK, NEURON))
         return stacks, axes
-    return (), (1 if getattr(layer, "data_format", None) == "channels_first" else rank - 1,)
+    return (), (1 if channels_first(layer) else rank - 1,)

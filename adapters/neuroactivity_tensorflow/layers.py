@@ -87,7 +87,8 @@ def _layer_groups(path: str, layer: Any, attention: AttentionNeurons) -> Iterato
     elif isinstance(layer, _NORMS) and layer.gamma is not None:
         pattern = _features(layer.gamma)
         shift = (f"{prefix}beta", pattern) if layer.beta is not None else None
-        yield na.norm(name, scale=(f"{prefix}gamma", pattern), shift=shift, activation=_channels(layer))
+        activation = "batch neuron ..." if channels_first(layer) else None
+        yield na.norm(name, scale=(f"{prefix}gamma", pattern), shift=shift, activation=activation)
     elif isinstance(layer, layers.MultiHeadAttention):
         yield from _attention(prefix, name, layer, attention)
     elif isinstance(layer, tuple(_CELLS)):
@@ -99,16 +100,15 @@ def _features(scale: Any) -> str:
     return " ".join([*(f"axis{i}" for i in range(1, len(scale.shape))), "neuron"])
 
 
-def _channels(layer: Any) -> str | None:
-    """Return the pattern of a layer's output if its channels are not last."""
-    first = getattr(layer, "data_format", None) == "channels_first" or getattr(layer, "axis", -1) == 1
-    return "batch neuron ..." if first else None
+def channels_first(layer: Any) -> bool:
+    """Whether the channels of a layer's output are the axis behind the samples, and not the last."""
+    return getattr(layer, "data_format", None) == "channels_first" or getattr(layer, "axis", -1) == 1
 
 
 def _convolution(prefix: str, name: str, layer: Any, bias: str | None) -> Iterator[NeuronGroup]:
     """Describe a convolution; the last axis of a depthwise kernel is ``one``, or ``copy`` with a depth multiplier."""
     kernel = _KERNELS[layer.rank]
-    activation = _channels(layer) or "... neuron"
+    activation = "batch neuron ..." if channels_first(layer) else "... neuron"
     if isinstance(layer, _DEPTHWISE + _SEPARABLE):
         copies = layer.depth_multiplier
         pattern = f"{kernel} neuron {'one' if copies == 1 else 'copy'}"

@@ -1,6 +1,5 @@
 """The engine of ReGraMa and ReDo: an optimizer that delegates every step, counts, measures and resets."""
 
-import operator
 import warnings
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
@@ -14,7 +13,15 @@ import tensorflow as tf
 
 import neuroactivity as na
 from neuroactivity.report import build_report, describe_alerts
-from neuroactivity.wrapping import ResetOptions, as_inputs, check_initializer, is_due, trained_groups, written_params
+from neuroactivity.wrapping import (
+    ResetOptions,
+    as_inputs,
+    check_initializer,
+    check_seed,
+    is_due,
+    trained_groups,
+    written_params,
+)
 from neuroactivity_tensorflow.graphs import merge_replicas, on_host
 from neuroactivity_tensorflow.initializers import FreshValues, Initializer
 from neuroactivity_tensorflow.layouts import layout_of
@@ -67,7 +74,7 @@ class Resetter(OptimizerWrapper):
             tau=tau, every=every, max_fraction=max_fraction, reset_silent=reset_silent, on_report=on_report
         )
         check_initializer(initializer, "layer", "snapshot")
-        seed = _check_seed(seed)
+        seed = check_seed(seed)
         optimizer = keras.optimizers.get(optimizer)
         rules = moments_of(innermost(optimizer), moments) if options.writes else {}
         layout = layout_of(model, *as_inputs(example_inputs)) if layout is None else layout
@@ -266,10 +273,3 @@ class Resetter(OptimizerWrapper):
             if not isinstance(config["initializer"], str):
                 config["initializer"] = keras.saving.deserialize_keras_object(config["initializer"])
         return cls(optimizer, model, layout=na.Layout.from_dict(config.pop("layout")), **config)
-
-
-def _check_seed(seed: Any) -> int:
-    try:
-        return operator.index(seed)
-    except TypeError:
-        raise ValueError(f"seed: expected a whole number, got {seed!r}") from None
