@@ -122,7 +122,7 @@ class JaxDriver:
         return {name: np.asarray(value) for name, value in parameters(tree).items()}
 
     def counts(self) -> Counts:
-        steps = self.saved.steps if hasattr(self.saved, "steps") else self.saved.step
+        steps = self.saved.steps
         return Counts(int(steps), *(int(getattr(self.saved, name)) for name in Counts._fields[1:]))
 
     def report(self) -> na.ActivityReport | None:
