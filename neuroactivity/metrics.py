@@ -204,8 +204,8 @@ def _scores(sums: Mapping[str, Sums], layout: Layout) -> dict[str, Array]:
 def _means(sums: Array, entries: tuple[int, ...], group: NeuronGroup) -> Array:
     """Divide sums by the numbers of entries behind them, which differ from neuron to neuron."""
     if 0 in entries and max(entries) > 0:
-        neuron = entries.index(0)
-        raise LayoutError(f"group {group.name!r}: neuron {neuron} has no entry in any parameter that is left")
+        without = f"neuron {entries.index(0)} has no entry in any parameter that is left"
+        raise LayoutError(f"group {group.name!r}: {without}")
     return sums / asarray_like(tuple([max(count, 1) for count in entries]), like=sums, dtype=sums.dtype)
 
 

@@ -9,7 +9,7 @@ from neuroactivity.layout.builders import attention, conv, dense, norm, recurren
 from neuroactivity.layout.groups import BoundGroup, NeuronGroup, Role
 from neuroactivity.layout.layout import Layout, lookup
 from neuroactivity.layout.patterns import BoundPattern, Pattern
-from neuroactivity.layout.views import ParamView, View
+from neuroactivity.layout.views import ParamView
 
 __all__ = [
     "BoundGroup",
@@ -19,7 +19,6 @@ __all__ = [
     "ParamView",
     "Pattern",
     "Role",
-    "View",
     "attention",
     "conv",
     "dense",

@@ -7,6 +7,7 @@ takes further ``unscored`` and ``outgoing`` views, the pattern of the neuron out
 """
 
 from collections.abc import Sequence
+from typing import TypedDict, Unpack
 
 from neuroactivity.errors import LayoutError
 from neuroactivity.layout.groups import NeuronGroup, accepts_restored
@@ -16,23 +17,22 @@ from neuroactivity.layout.views import ParamView, View, as_view
 Views = Sequence[View]
 
 
-@accepts_restored
-def dense(
-    name: str,
-    *,
-    weight: View,
-    bias: View | str | None = None,
-    unscored: Views = (),
-    outgoing: Views = (),
-    activation: str | None = None,
-    resettable: bool = True,
-) -> NeuronGroup:
+class GroupOptions(TypedDict, total=False):
+    """What every builder takes besides its own arguments."""
+
+    unscored: Views
+    outgoing: Views
+    activation: str | None
+    resettable: bool
+
+
+def dense(name: str, *, weight: View, bias: View | str | None = None, **options: Unpack[GroupOptions]) -> NeuronGroup:
     """Describe a fully connected layer; a neuron is an output feature.
 
     Args:
         name: Name of the group.
         weight: Incoming weight: ``"neuron in"`` in PyTorch, ``"in neuron"`` in Flax and Keras.
-        bias: Bias, unscored and not scored; its name alone means ``"neuron"`` (``"stack neuron"`` in a stack).
+        bias: Bias, which is not scored; its name alone means ``"neuron"`` (``"stack neuron"`` in a stack).
         unscored: Further parameters that belong to the neurons.
         outgoing: Entries of later parameters that multiply the neurons' outputs, for example ``"out neuron"``, or
             ``"out (neuron hw)"`` behind a flattened convolution.
@@ -47,23 +47,10 @@ def dense(
         >>> fc1.outgoing
         (ParamView('fc2.weight', 'out neuron'),)
     """
-    views = (_view(name, weight),)
-    activation = activation or _stacked("... neuron", views)
-    unscored = (*_vectors(name, [bias], views), *unscored)
-    return NeuronGroup(name, views, unscored, outgoing, activation=activation, resettable=resettable)
+    return _group(name, [_view(name, weight)], [bias], **options)
 
 
-@accepts_restored
-def conv(
-    name: str,
-    *,
-    weight: View,
-    bias: View | str | None = None,
-    unscored: Views = (),
-    outgoing: Views = (),
-    activation: str | None = None,
-    resettable: bool = True,
-) -> NeuronGroup:
+def conv(name: str, *, weight: View, bias: View | str | None = None, **options: Unpack[GroupOptions]) -> NeuronGroup:
     """Describe a convolution; a neuron is an output channel.
 
     Args:
@@ -83,24 +70,12 @@ def conv(
         >>> conv("conv", weight=("conv.weight", "neuron in h w"), bias="conv.bias").activation
         'batch neuron ...'
     """
-    views = (_view(name, weight),)
-    last = views[0].parsed.axes[-1] == (NEURON,)
-    activation = activation or _stacked("... neuron" if last else "batch neuron ...", views)
-    unscored = (*_vectors(name, [bias], views), *unscored)
-    return NeuronGroup(name, views, unscored, outgoing, activation=activation, resettable=resettable)
+    kernel = _view(name, weight)
+    channels_last = kernel.parsed.axes[-1] == (NEURON,)
+    return _group(name, [kernel], [bias], "... neuron" if channels_last else "batch neuron ...", **options)
 
 
-@accepts_restored
-def residual(
-    name: str,
-    *,
-    writers: Views,
-    readers: Views,
-    unscored: Views = (),
-    outgoing: Views = (),
-    activation: str | None = None,
-    resettable: bool = True,
-) -> NeuronGroup:
+def residual(name: str, *, writers: Views, readers: Views, **options: Unpack[GroupOptions]) -> NeuronGroup:
     """Describe a residual stream; a neuron is a feature of the stream, written and read by many layers.
 
     Args:
@@ -120,12 +95,10 @@ def residual(
         >>> group.incoming, group.outgoing
         ((ParamView('embed.weight', 'neuron in'),), (ParamView('head.weight', 'out neuron'),))
     """
-    views = tuple(_view(name, view) for view in writers)
-    activation = activation or _stacked("... neuron", views)
-    return NeuronGroup(name, views, unscored, (*readers, *outgoing), activation=activation, resettable=resettable)
+    options["outgoing"] = [*readers, *options.get("outgoing", ())]
+    return _group(name, [_view(name, view) for view in writers], **options)
 
 
-@accepts_restored
 def attention(
     name: str,
     *,
@@ -135,10 +108,7 @@ def attention(
     value: View | None = None,
     qkv: View | None = None,
     output: View | None = None,
-    unscored: Views = (),
-    outgoing: Views = (),
-    activation: str | None = None,
-    resettable: bool = True,
+    **options: Unpack[GroupOptions],
 ) -> NeuronGroup:
     """Describe multi-head attention; a neuron is a head.
 
@@ -170,31 +140,23 @@ def attention(
     separate = [view for view in (query, key, value) if view is not None]
     if len(separate) != (0 if qkv is not None else 3):
         raise LayoutError(f"group {name!r}: expected query, key and value, or qkv alone")
-    views = tuple(_view(name, view) for view in ([qkv] if qkv is not None else separate))
-    read = [_view(name, view) for view in (output, *outgoing) if view is not None]
-    axes = read[0].parsed.axes if read else (("neuron", "dim"),)
+    views = [_view(name, view) for view in ([qkv] if qkv is not None else separate)]
+    read = [_view(name, view) for view in (output, *options.get("outgoing", ())) if view is not None]
+    options["outgoing"] = read
+    axes = read[0].parsed.axes if read else ((NEURON, "dim"),)
     shared = [f"... ({' '.join(axis)})" for axis in axes if NEURON in axis and len(axis) > 1]
-    activation = activation or _stacked(shared[0] if shared else "... neuron dim", views)
-    return NeuronGroup(name, views, unscored, read, activation=activation, neurons=heads, resettable=resettable)
+    return _group(name, views, (), shared[0] if shared else "... neuron dim", neurons=heads, **options)
 
 
-@accepts_restored
 def norm(
-    name: str,
-    *,
-    scale: View | str,
-    shift: View | str | None = None,
-    unscored: Views = (),
-    outgoing: Views = (),
-    activation: str | None = None,
-    resettable: bool = True,
+    name: str, *, scale: View | str, shift: View | str | None = None, **options: Unpack[GroupOptions]
 ) -> NeuronGroup:
     """Describe a normalisation layer; a neuron is a feature with its own scale.
 
     Args:
         name: Name of the group.
         scale: The scale, whose gradient is read; its name alone means ``"neuron"``.
-        shift: The shift, unscored and not scored.
+        shift: The shift, which is not scored.
         unscored: Further parameters that belong to the features.
         outgoing: Entries of later parameters that multiply the normalised features.
         activation: Pattern of the outputs, by default ``"... neuron"`` (``"stack ... neuron"`` in a stack).
@@ -207,13 +169,9 @@ def norm(
         >>> norm("ln", scale="ln.weight", shift="ln.bias").unscored
         (ParamView('ln.bias', 'neuron'),)
     """
-    views = (_view(name, scale, NEURON),)
-    activation = activation or _stacked("... neuron", views)
-    unscored = (*_vectors(name, [shift], views), *unscored)
-    return NeuronGroup(name, views, unscored, outgoing, activation=activation, resettable=resettable)
+    return _group(name, [_view(name, scale, NEURON)], [shift], **options)
 
 
-@accepts_restored
 def recurrent(
     name: str,
     *,
@@ -221,10 +179,7 @@ def recurrent(
     recurrent: View | str,
     biases: Sequence[View | str] = (),
     gates: int,
-    unscored: Views = (),
-    outgoing: Views = (),
-    activation: str | None = None,
-    resettable: bool = True,
+    **options: Unpack[GroupOptions],
 ) -> NeuronGroup:
     """Describe a recurrent layer; a neuron is a hidden unit with all its gates.
 
@@ -234,7 +189,7 @@ def recurrent(
         recurrent: Recurrent weight: its name alone means ``"(gate neuron) other"``; Keras has ``"other (gate
             neuron)"``. It is incoming along ``neuron`` and, since hidden units feed each other, outgoing along
             ``other``.
-        biases: Biases, unscored and not scored; a name alone means ``"(gate neuron)"``.
+        biases: Biases, which are not scored; a name alone means ``"(gate neuron)"``.
         gates: Number of gates: 4 in an LSTM, 3 in a GRU, 1 in a plain recurrent layer.
         unscored: Further parameters that belong to the units.
         outgoing: Entries of later parameters that multiply the units' outputs.
@@ -257,7 +212,7 @@ def recurrent(
         sizes = {"gate": gates} if "gate" in read.parsed.names else {}
         return ParamView(read.param, read.pattern, {**sizes, **read.sizes}, read.index)
 
-    views = gated(input, "(gate neuron) in"), gated(recurrent, "(gate neuron) other")
+    views = [gated(input, "(gate neuron) in"), gated(recurrent, "(gate neuron) other")]
     if "other" not in views[1].parsed.names:
         raise LayoutError(
             f"group {name!r}, parameter {views[1].param!r}: expected an axis called 'other' in the pattern"
@@ -266,9 +221,27 @@ def recurrent(
     axes = [" ".join(swap.get(part, part) for part in axis) for axis in views[1].parsed.axes]
     pattern = " ".join(f"({axis})" if " " in axis else axis for axis in axes)
     feeds = ParamView(views[1].param, pattern, views[1].sizes)
-    unscored = (*(gated(bias, "(gate neuron)") for bias in biases), *unscored)
-    activation = activation or _stacked("... neuron", views)
-    return NeuronGroup(name, views, unscored, (feeds, *outgoing), activation=activation, resettable=resettable)
+    options["outgoing"] = [feeds, *options.get("outgoing", ())]
+    return _group(name, views, [gated(bias, "(gate neuron)") for bias in biases], **options)
+
+
+@accepts_restored
+def _group(
+    name: str,
+    views: Sequence[ParamView],
+    vectors: Sequence[View | str | None] = (),
+    default: str = "... neuron",
+    *,
+    neurons: int | None = None,
+    unscored: Views = (),
+    outgoing: Views = (),
+    activation: str | None = None,
+    resettable: bool = True,
+) -> NeuronGroup:
+    """Build a group; ``vectors`` are biases and shifts, whose name alone means one entry a neuron."""
+    unscored = [*[_view(name, view, _stacked(NEURON, views)) for view in vectors if view is not None], *unscored]
+    activation = activation or _stacked(default, views)
+    return NeuronGroup(name, views, unscored, outgoing, (), activation, neurons, resettable)
 
 
 def _stacked(pattern: str, views: Sequence[ParamView]) -> str:
@@ -287,8 +260,3 @@ def _view(name: str, view: View | str, default: str | None = None) -> ParamView:
         return as_view(view)
     except LayoutError as error:
         raise LayoutError(f"group {name!r}: {error}") from None
-
-
-def _vectors(name: str, views: Sequence[View | str | None], like: Sequence[ParamView]) -> list[ParamView]:
-    """Read biases and shifts, whose name alone means one entry a neuron."""
-    return [_view(name, view, _stacked(NEURON, like)) for view in views if view is not None]

@@ -21,13 +21,14 @@ ROLES: tuple[Role, ...] = ("incoming", "unscored", "outgoing")
 
 
 def accepts_restored(target: T) -> T:
-    """Let a function or class that takes ``unscored=`` take it by its old name ``restored=`` too, with a warning."""
+    """Let a class, or what a builder calls, take ``unscored=`` by its old name ``restored=`` too, with a warning."""
     called = target.__init__ if isinstance(target, type) else target  # type: ignore[misc]
 
     @functools.wraps(called)
     def call(*args: Any, **options: Any) -> Any:
         if "restored" in options and "unscored" not in options:
-            warnings.warn("restored= is now called unscored=", DeprecationWarning, stacklevel=2)
+            level = 2 if isinstance(target, type) else 3
+            warnings.warn("restored= is now called unscored=", DeprecationWarning, stacklevel=level)
             options["unscored"] = options.pop("restored")
         return called(*args, **options)
 

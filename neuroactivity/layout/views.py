@@ -76,12 +76,9 @@ class ParamView:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the view as JSON values."""
-        record: dict[str, Any] = {"param": self.param, "pattern": self.pattern}
-        if self.sizes:
-            record["sizes"] = dict(self.sizes)
-        if self.index is not None:
-            record["index"] = list(self.index)
-        return record
+        sizes = {"sizes": dict(self.sizes)} if self.sizes else {}
+        index = {} if self.index is None else {"index": list(self.index)}
+        return {"param": self.param, "pattern": self.pattern, **sizes, **index}
 
 
 def _read_sizes(sizes: Mapping[str, int], pattern: Pattern) -> dict[str, int]:

@@ -37,13 +37,10 @@ def take_neurons(values: Array, reader: ParamView, neurons: int, axis: int) -> A
         values = xp.take(values, asarray_like(positions, like=values, dtype=xp.int32), axis=axis)
         sizes, place = [neurons, len(owned[0])] if len(owned[0]) > 1 else [neurons], 0
     shape = tuple(values.shape)
-    if -1 in sizes:
-        known = -math.prod(sizes)
-        if sizes.count(-1) > 1 or shape[axis] % known:
-            raise LayoutError(f"an axis of {shape[axis]} is not {' x '.join(names)} with {neurons} neurons")
-        sizes[sizes.index(-1)] = shape[axis] // known
-    if math.prod(sizes) != shape[axis]:
-        raise LayoutError(f"expected {math.prod(sizes)} features along axis {axis}, got shape {shape}")
+    known = math.prod([size for size in sizes if size > 0])
+    if sizes.count(-1) > 1 or shape[axis] % known or (-1 not in sizes and shape[axis] != known):
+        raise LayoutError(f"an axis of {shape[axis]} features cannot be read as {' x '.join(names)}, {neurons} neurons")
+    sizes = [shape[axis] // known if size < 0 else size for size in sizes]
     values = xp.reshape(values, (*shape[:axis], *sizes, *shape[axis + 1 :]))
     axes = list(range(len(values.shape)))
     axes.append(axes.pop(axis + place))

@@ -114,8 +114,8 @@ def test_neurons_are_taken_by_an_index_in_the_order_of_the_neurons(backend):
 @pytest.mark.parametrize(
     ("reader", "message"),
     [
-        (na.ParamView("w", "out neuron"), "expected 3 features along axis 1, got shape (5, 4)"),
-        (na.ParamView("w", "out (neuron hw)"), "an axis of 4 is not neuron x hw with 3 neurons"),
+        (na.ParamView("w", "out neuron"), "an axis of 4 features cannot be read as neuron, 3 neurons"),
+        (na.ParamView("w", "out (neuron hw)"), "an axis of 4 features cannot be read as neuron x hw, 3 neurons"),
         (na.ParamView("w", "out neuron", index=(0, 1, -1, 0)), "parameter 'w' reads not all neurons equally often"),
         (na.ParamView("w", "out neuron", index=(0, 1, 2, 0)), "parameter 'w' reads not all neurons equally often"),
     ],
