@@ -1,7 +1,7 @@
 """regrama and redo: wrapped around an optax optimizer, they measure and reset a model while it trains."""
 
 from collections.abc import Callable
-from typing import Any, Unpack
+from typing import Any, SupportsIndex, Unpack
 
 import optax
 from jax import Array
@@ -18,7 +18,7 @@ def regrama(
     *,
     initializer: Initializer = "snapshot",
     tau: float = 0.01,
-    every: int = 1000,
+    every: SupportsIndex = 1000,
     max_fraction: float | None = None,
     reset_silent: bool = False,
     seed: int | Array = 0,

@@ -56,7 +56,8 @@ def list_groups(model: Model, *, attention: AttentionNeurons = "channels", rule:
         for group in _layer_groups(path, layer, attention):
             if {view.param for view in group.incoming + group.unscored} <= named.keys() - taken:
                 listed.append((group, kept))
-    return listed
+    order = {name: position for position, name in enumerate(named)}
+    return sorted(listed, key=lambda entry: order.get(entry[0].incoming[0].param, len(order)))
 
 
 def _listed_layers(model: Any) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, SupportsIndex
 
 import keras
 import numpy as np
@@ -61,7 +61,7 @@ class Resetter(OptimizerWrapper):
         example_inputs: tuple[Any, ...] | Any = (),
         layout: na.Layout | None = None,
         tau: float = 0.01,
-        every: int = 1000,
+        every: SupportsIndex = 1000,
         max_fraction: float | None = None,
         reset_silent: bool = False,
         initializer: Initializer = "layer",

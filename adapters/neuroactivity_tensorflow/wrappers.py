@@ -120,8 +120,16 @@ class ReDo(Resetter):
             raise ValueError("model: expected a Keras model, whose activations can be read, got a mapping of variables")
         if not isinstance(model, ModelRecord) and not callable(probe):
             raise ValueError(f"probe: expected a function that returns the model's inputs, got {probe!r}")
-        named: dict[str, Any] = {"example_inputs": example_inputs, "layout": layout, "moments": moments, **options}
-        super().__init__(optimizer, model, tau=tau, name=name, **named)
+        super().__init__(
+            optimizer,
+            model,
+            example_inputs=example_inputs,
+            layout=layout,
+            tau=tau,
+            moments=moments,
+            name=name,
+            **options,
+        )
         self.probe = probe
 
     def attach(self, model: Model, probe: Callable[[], Any]) -> None:

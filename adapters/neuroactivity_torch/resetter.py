@@ -13,7 +13,7 @@ from torch.optim import Optimizer
 
 import neuroactivity as na
 from neuroactivity.report import build_report, describe_alerts
-from neuroactivity.wrapping import ResetOptions, as_inputs, check_every, is_due, trained_groups
+from neuroactivity.wrapping import ResetOptions, as_inputs, is_due, trained_groups
 from neuroactivity_torch.initializers import FreshValues, Initializer
 from neuroactivity_torch.layouts import layout_of
 from neuroactivity_torch.optimizers import Moment, cleared_moments, moments_of
@@ -55,7 +55,7 @@ class Resetter(ABC):
         on_report: Callable[[na.ActivityReport], None] | None = None,
     ) -> None:
         self.options = ResetOptions(
-            tau=tau, every=check_every(every), max_fraction=max_fraction, reset_silent=reset_silent, on_report=on_report
+            tau=tau, every=every, max_fraction=max_fraction, reset_silent=reset_silent, on_report=on_report
         )
         self.model, self.optimizer = model, optimizer
         self.layout = layout_of(model, *as_inputs(example_inputs)) if layout is None else layout

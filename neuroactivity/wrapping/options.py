@@ -37,7 +37,7 @@ class ResetOptions:
     """
 
     tau: float = 0.01
-    every: int = 1000
+    every: SupportsIndex = 1000
     max_fraction: float | None = None
     reset_silent: bool = False
     on_report: Callable[[Any], None] | None = None
@@ -59,7 +59,7 @@ class ResetOptions:
         return reset_masks(scores, self.tau, max_fraction=self.max_fraction, reset_silent=self.reset_silent)
 
 
-def is_due(step: Any, *, every: int) -> Any:
+def is_due(step: Any, *, every: SupportsIndex) -> Any:
     """Whether a measurement is due at the ``step``-th wrapped step, counted from 1: at every multiple of ``every``.
 
     Example:

@@ -207,7 +207,5 @@ def test_a_reader_that_does_not_fit_is_named_with_its_group():
     params = {"a": jnp.ones((3, 4)), "b": jnp.ones((4, 2))}
     views = [("a", "in neuron")], [], [("b", "(neuron hw) out", {"hw": 3})]
     layout = na.Layout([na.NeuronGroup("a", *views)])
-    with pytest.raises(
-        na.LayoutError, match=r"group 'a', activation '\.\.\. neuron': expected 12 features along axis 1"
-    ):
+    with pytest.raises(na.LayoutError, match=r"group 'a', activation '\.\.\. neuron': an axis of "):
         activations(params, lambda params: jnp.ones((2, 3)) @ params["a"] @ params["b"], layout=layout)
