@@ -3,7 +3,6 @@
 import math
 import statistics
 import warnings
-from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from itertools import chain
 from typing import Any, TypeAlias, TypeVar
@@ -188,8 +187,7 @@ def summarize(scores: Arrays, layout: Layout, tau: float = 0.01, *, masks: Array
         2
     """
     report = build_report(scores, layout, tau, masks=masks)
-    if report.alerts:
-        warnings.warn(describe_alerts(report.alerts), ActivityWarning, stacklevel=2)
+    warn_of_alerts(report, set(), stacklevel=2)
     return report
 
 
@@ -220,9 +218,13 @@ def build_report(scores: Arrays, layout: Layout, tau: float, *, masks: Arrays | 
     return ActivityReport(float(tau), tuple(groups), tuple(name for name in layout if name not in scores))
 
 
-def describe_alerts(alerts: Mapping[str, str]) -> str:
-    """Say in one sentence which groups could not be judged."""
-    return "neurons could not be judged: " + ", ".join(f"{name} ({why})" for name, why in alerts.items())
+def warn_of_alerts(report: ActivityReport, warned: set[str], *, stacklevel: int) -> None:
+    """Warn of the groups that could not be judged and have not been ``warned`` of, and add them to these."""
+    alerts = {name: why for name, why in report.alerts.items() if name not in warned}
+    warned |= set(alerts)
+    if alerts:
+        what = ", ".join(f"{name} ({why})" for name, why in alerts.items())
+        warnings.warn(f"neurons could not be judged: {what}", ActivityWarning, stacklevel=stacklevel + 1)
 
 
 def _rows(array: Array) -> Rows[Any]:

@@ -9,7 +9,6 @@ import jax.numpy as jnp
 from jax import Array
 
 from neuroactivity.layout import BoundPattern, ParamView
-from neuroactivity.layout.patterns import NEURON
 from neuroactivity.wrapping import DrawnViews, check_fresh, check_initializer, derive_key, resample
 from neuroactivity_jax.parameters import PyTree, parameters
 
@@ -26,13 +25,14 @@ class FreshValues:
         seed: A whole number, traced or not, a key, or the numbers of a key.
 
     Raises:
-        TypeError: If the seed is none of these.
+        ValueError: If the initializer or the seed is none of these.
     """
 
     initializer: Initializer
     seed: Any
 
     def __post_init__(self) -> None:
+        check_initializer(self.initializer, "snapshot")
         self.key_data()
 
     def key_data(self) -> Array:
@@ -44,15 +44,15 @@ class FreshValues:
             return jnp.array(seed, copy=True)
         if isinstance(seed, int) or (dtype is not None and jnp.issubdtype(dtype, jnp.integer) and seed.ndim == 0):
             return jax.random.key_data(jax.random.key(seed))
-        raise TypeError(f"seed: expected a whole number or one key of jax.random, got {seed!r}")
+        raise ValueError(f"seed: expected a whole number or one key of jax.random, got {seed!r}")
 
     def snapshot(self, params: Mapping[str, Array], views: DrawnViews) -> dict[str, Array]:
         """Return the values that rows are drawn from, none for a function, of which only the results are checked.
 
         Raises:
-            ValueError: If the initializer is neither of the two, or a value is missing or does not fit its parameter.
+            ValueError: If a value is missing or does not fit its parameter.
         """
-        check_initializer(initializer := self.initializer, "snapshot")
+        initializer = self.initializer
         if not callable(initializer):
             return {name: jnp.array(params[name]) for name in views}
         fresh = jax.eval_shape(lambda: parameters(initializer(self._key(self.key_data(), 0))))
@@ -81,7 +81,7 @@ class FreshValues:
                 "max_fraction that init was given"
             )
         keys = {name: jax.random.fold_in(key, derive_key(0, 0, name) >> 32) for name in views}
-        return {name: _exchange_rows(snapshot[name], keys[name], views[name]) for name in views}
+        return {name: _resample(snapshot[name], views[name], keys[name]) for name in views}
 
     def _is_typed_key(self) -> bool:
         return hasattr(self.seed, "dtype") and bool(jnp.issubdtype(self.seed.dtype, jax.dtypes.prng_key))
@@ -92,11 +92,11 @@ class FreshValues:
         return jax.random.fold_in(jax.random.wrap_key_data(data, impl=impl), event)
 
 
-def _exchange_rows(values: Array, key: Array, views: Sequence[tuple[ParamView, BoundPattern]]) -> Array:
-    """Give each neuron the entries of a neuron drawn at random."""
-    values = jnp.asarray(values)  # a restored checkpoint has NumPy's
-    for number, (view, bound) in enumerate(views):
-        neurons = bound.size(NEURON) if view.owners is None else len(view.owners.positions)
-        donors = jax.random.randint(jax.random.fold_in(key, number), (neurons,), 0, neurons)
-        values = resample(values, donors, view, bound)
-    return values
+def _resample(values: Array, views: Sequence[tuple[ParamView, BoundPattern]], key: Array) -> Array:
+    """Give each neuron the snapshot's entries of a neuron drawn at random."""
+
+    def donors(neurons: int, number: int) -> Array:
+        return jax.random.randint(jax.random.fold_in(key, number), (neurons,), 0, neurons)
+
+    exchanged: Array = resample(jnp.asarray(values), views, donors)  # a restored checkpoint has NumPy's arrays
+    return exchanged

@@ -13,7 +13,6 @@ import numpy as np
 import tensorflow as tf
 
 import neuroactivity as na
-from neuroactivity.layout.patterns import NEURON
 from neuroactivity.wrapping import check_fresh, derive_key, drawn_views, resample
 from neuroactivity_tensorflow.graphs import kept_generators, on_host
 from neuroactivity_tensorflow.parameters import own_variables
@@ -155,7 +154,7 @@ class FreshValues:
         drawn = [name for name in names if name in self._views]
         if callable(self._initializer):
             return self._from_function(event, drawn)
-        one = self._from_snapshot if self._initializer == "snapshot" else self._from_layer
+        one = self._resample if self._initializer == "snapshot" else self._from_layer
         return {name: one(name, event) for name in drawn}
 
     def _words(self, name: str, event: Any) -> _SeedWords:
@@ -174,14 +173,14 @@ class FreshValues:
         check_fresh({name: value}, self._variables, [name])
         return value
 
-    def _from_snapshot(self, name: str, event: Any) -> Any:
+    def _resample(self, name: str, event: Any) -> Any:
         """Give each neuron the initial entries of a neuron drawn at random."""
-        values, words = tf.convert_to_tensor(self._snapshot[name]), self._words(name, event)
-        for view, bound in self._views[name]:
-            neurons = bound.size(NEURON) if view.owners is None else len(view.owners.positions)
-            donors = tf.random.stateless_uniform((neurons,), words.next(), 0, neurons, tf.int32)
-            values = resample(values, donors, view, bound)
-        return values
+        words = self._words(name, event)
+
+        def donors(neurons: int, number: int) -> Any:
+            return tf.random.stateless_uniform((neurons,), words.next(), 0, neurons, tf.int32)
+
+        return resample(tf.convert_to_tensor(self._snapshot[name]), self._views[name], donors)
 
     def _from_function(self, event: Any, names: list[str]) -> dict[str, Any]:
         """Call the user's function on the host."""

@@ -1,9 +1,7 @@
 """The engine of ReGraMa and ReDo: an optimizer that delegates every step, counts, measures and resets."""
 
-import warnings
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from functools import partial
 from typing import Any, SupportsIndex
 
@@ -12,13 +10,14 @@ import numpy as np
 import tensorflow as tf
 
 import neuroactivity as na
-from neuroactivity.report import build_report, describe_alerts
+from neuroactivity.report import build_report, warn_of_alerts
 from neuroactivity.wrapping import (
     ResetOptions,
     as_inputs,
     check_initializer,
     check_seed,
     is_due,
+    option,
     trained_groups,
     written_params,
 )
@@ -38,20 +37,11 @@ from neuroactivity_tensorflow.parameters import Model, dense_gradient, tf_variab
 from neuroactivity_tensorflow.state import BuildState, ModelRecord
 
 
-def _option(name: str) -> Any:
-    """Make an attribute of an option: to read it, and to change it, which checks it again."""
-
-    def change(self: "Resetter", value: Any) -> None:
-        self.options = replace(self.options, **{name: value})
-
-    return property(lambda self: getattr(self.options, name), change)
-
-
 class Resetter(OptimizerWrapper):
     """Measures and resets a model's neurons after every ``every``-th step of the optimizer that it wraps."""
 
-    tau, every, max_fraction = _option("tau"), _option("every"), _option("max_fraction")
-    reset_silent, on_report = _option("reset_silent"), _option("on_report")
+    tau, every, max_fraction = option("tau"), option("every"), option("max_fraction")
+    reset_silent, on_report = option("reset_silent"), option("on_report")
 
     def __init__(
         self,
@@ -218,10 +208,7 @@ class Resetter(OptimizerWrapper):
         present = dict(zip(state.trained, self._present.numpy(), strict=True))
         scores = {name: value for name, value in state.split(self._scores.numpy()).items() if present[name]}
         report = build_report(scores, self.layout, self.options.tau, masks=state.split(self._masks.numpy()))
-        alerts = {name: alert for name, alert in report.alerts.items() if name not in state.warned}
-        state.warned |= set(alerts)
-        if alerts:
-            warnings.warn(describe_alerts(alerts), na.ActivityWarning, stacklevel=2)
+        warn_of_alerts(report, state.warned, stacklevel=2)
         return report
 
     @property

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor, nn
 
 import neuroactivity as na
-from neuroactivity.layout.patterns import NEURON
 from neuroactivity.wrapping import check_fresh, check_initializer, check_seed, derive_key, drawn_views, resample
 from neuroactivity_torch.parameters import owner_of, parameters
 
@@ -86,11 +85,12 @@ class FreshValues:
     def _resample(self, name: str, values: Tensor, event: int) -> Tensor:
         """Give each neuron the snapshot's entries of a neuron drawn at random."""
         generator = torch.Generator().manual_seed(derive_key(self._seed, event, name))
-        for view, bound in self._views[name]:
-            neurons = bound.size(NEURON) if view.owners is None else len(view.owners.positions)
-            donors = torch.randint(neurons, (neurons,), generator=generator)
-            values = resample(values, donors.to(values.device), view, bound)
-        return values
+
+        def donors(neurons: int, number: int) -> Tensor:
+            return torch.randint(neurons, (neurons,), generator=generator).to(values.device)
+
+        exchanged: Tensor = resample(values, self._views[name], donors)
+        return exchanged
 
 
 def _skeleton(module: nn.Module) -> nn.Module:

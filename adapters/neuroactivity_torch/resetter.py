@@ -1,10 +1,7 @@
 """The engine of ReGraMa and ReDo: it counts an optimizer's steps, measures the model's neurons and resets them."""
 
-import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from dataclasses import replace
-from operator import attrgetter
 from typing import Any, SupportsIndex
 
 import torch
@@ -12,8 +9,8 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 import neuroactivity as na
-from neuroactivity.report import build_report, describe_alerts
-from neuroactivity.wrapping import ResetOptions, as_inputs, is_due, trained_groups
+from neuroactivity.report import build_report, warn_of_alerts
+from neuroactivity.wrapping import ResetOptions, as_inputs, is_due, option, trained_groups
 from neuroactivity_torch.initializers import FreshValues, Initializer
 from neuroactivity_torch.layouts import layout_of
 from neuroactivity_torch.optimizers import Moment, cleared_moments, moments_of
@@ -22,21 +19,11 @@ from neuroactivity_torch.parameters import parameters
 _COUNTS = ("steps", "measurements", "resets", "neurons_reset")
 
 
-def _option(name: str) -> Any:
-    """Make an attribute of one of the options; what is assigned to it during training is checked."""
-
-    def assign(resetter: "Resetter", value: Any) -> None:
-        resetter.options = replace(resetter.options, **{name: value})
-
-    return property(attrgetter(f"options.{name}"), assign)
-
-
 class Resetter(ABC):
     """Measures and resets a model's neurons after every ``every``-th step of its optimizer."""
 
-    tau, every, max_fraction, reset_silent, on_report = map(
-        _option, ("tau", "every", "max_fraction", "reset_silent", "on_report")
-    )
+    tau, every, max_fraction = option("tau"), option("every"), option("max_fraction")
+    reset_silent, on_report = option("reset_silent"), option("on_report")
 
     def __init__(
         self,
@@ -94,7 +81,7 @@ class Resetter(ABC):
         self.resets += bool(marked)
         self.neurons_reset += sum(group.reset or 0 for group in report.groups)
         self.last_report = report
-        self._warn(report)
+        warn_of_alerts(report, self._warned, stacklevel=2)
         if self.options.on_report is not None:
             self.options.on_report(report)
 
@@ -107,13 +94,6 @@ class Resetter(ABC):
         pairs += cleared_moments(self.optimizer, self._moments, named, new, masks, layout)
         for old, value in pairs:
             old.copy_(value)
-
-    def _warn(self, report: na.ActivityReport) -> None:
-        """Warn of each group that cannot be judged, once."""
-        alerts = {name: alert for name, alert in report.alerts.items() if name not in self._warned}
-        self._warned |= set(alerts)
-        if alerts:
-            warnings.warn(describe_alerts(alerts), na.ActivityWarning, stacklevel=2)
 
     def state_dict(self) -> dict[str, Any]:
         """Return what a resumed run needs: the counts, and the snapshot if there is one."""

@@ -34,13 +34,15 @@ def magnitude_sum(x: Array, axes: Axes) -> Array:
     if size <= _SMALL:
         return xp.sum(xp.abs(x), axis=axes, dtype=dtype)
     entries, threads = _plan(x, size)
-    rows = x.shape[0] * min(entries, size) // size
-    if not rows:  # a single row is larger than a block: cut it further inside
+    blocks = -(-size // entries)
+    if blocks > x.shape[0]:  # a single row is larger than a block: cut it further inside
         inner = tuple([axis - 1 for axis in axes if axis])
         sums = xp.stack([magnitude_sum(x[i, ...], inner) for i in range(x.shape[0])])
         return xp.sum(sums, axis=0) if 0 in axes else sums
-    if rows == x.shape[0]:
+    if blocks == 1:
         return _sum_in_two(xp.abs(x), axes, threads, dtype)
+    rows = -(-x.shape[0] // blocks)
+    rows += -rows % _STEP if rows > _STEP**2 else 0  # whole steps, which make a block little larger
     memory = xp.empty_like(x[:rows, ...]) if threads else None
     sums = []
     for start in range(0, x.shape[0], rows):
@@ -59,9 +61,12 @@ def _sum_in_two(x: Array, axes: Axes, threads: int, dtype: Any) -> Array:
     """
     xp, axis = namespace(x), 0 if threads else max(axes)
     part = x.shape[0] // threads if threads else _STEP
-    columns = math.prod(x.shape[axis + 1 :])
-    if axis not in axes or not part < x.shape[axis] or x.shape[axis] % max(part, 1) or columns < _NARROW:
+    columns, left = math.prod(x.shape[axis + 1 :]), x.shape[axis] % max(part, 1)
+    if axis not in axes or not 0 < part < x.shape[axis] or (not threads and (left or columns < _NARROW)):
         return xp.sum(x, axis=axes, dtype=dtype)
+    if left:
+        sums = _sum_in_two(x[:-left, ...], axes, threads, dtype)
+        return sums + xp.sum(x[-left:, ...], axis=axes, dtype=dtype)
     x = xp.reshape(x, (*x.shape[:axis], x.shape[axis] // part, part, *x.shape[axis + 1 :]))
     x = xp.sum(x, axis=tuple([other + (other >= axis) for other in axes]), dtype=dtype)
     return xp.sum(x, axis=axis - len([other for other in axes if other < axis]))

@@ -14,6 +14,7 @@ from neuroactivity.wrapping.options import (
     check_initializer,
     check_seed,
     is_due,
+    option,
 )
 from neuroactivity.wrapping.outputs import arrange_outputs, take_neurons
 from neuroactivity.wrapping.trained import trained_groups, written_params
@@ -31,6 +32,7 @@ __all__ = [
     "derive_key",
     "drawn_views",
     "is_due",
+    "option",
     "resample",
     "take_neurons",
     "trained_groups",

@@ -1,7 +1,7 @@
 """Which entries a reset draws anew, from what, and the keys of the draws."""
 
 import hashlib
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TypeAlias
 
 from neuroactivity.arrays import Array, Arrays, asarray_like, check_like, namespace
@@ -56,14 +56,16 @@ def check_fresh(fresh: Arrays, params: Arrays, names: Collection[str]) -> None:
         check_like(fresh[name], params[name], f"initializer, parameter {name!r}")
 
 
-def resample(values: Array, donors: Array, view: ParamView, bound: BoundPattern) -> Array:
+def resample(
+    values: Array, views: Sequence[tuple[ParamView, BoundPattern]], donors: Callable[[int, int], Array]
+) -> Array:
     """Give each neuron the entries of another, its donor.
 
     Args:
         values: A parameter.
-        donors: For each neuron that owns entries of it a neuron, integers, on the same device.
-        view: How the neurons lie in the parameter.
-        bound: The view's pattern, bound to the parameter's shape.
+        views: How neurons lie in it, one view for each group that owns entries of it.
+        donors: From the number of neurons and the number of the view to a donor for each neuron: integers, drawn by the
+            framework, on the device of the parameter.
 
     Returns:
         The parameter with its rows exchanged. Where a neuron owns more entries than its donor, the donor's repeat.
@@ -71,9 +73,17 @@ def resample(values: Array, donors: Array, view: ParamView, bound: BoundPattern)
     Example:
         >>> import numpy as np
         >>> view = ParamView("w", "in neuron")
-        >>> resample(np.array([[1, 2, 3]]), np.array([2, 2, 0]), view, view.bind((1, 3)))
+        >>> resample(np.array([[1, 2, 3]]), [(view, view.bind((1, 3)))], lambda neurons, number: np.array([2, 2, 0]))
         array([[3, 3, 1]])
     """
+    for number, (view, bound) in enumerate(views):
+        neurons = bound.size(NEURON) if view.owners is None else len(view.owners.positions)
+        values = _exchange_rows(values, donors(neurons, number), view, bound)
+    return values
+
+
+def _exchange_rows(values: Array, donors: Array, view: ParamView, bound: BoundPattern) -> Array:
+    """Give each neuron of one view the entries of its donor."""
     xp, axis, size = namespace(values), bound.names.index(NEURON), bound.size(NEURON)
     owned = [(i,) for i in range(size)] if view.owners is None else view.owners.positions
     width = max(map(len, owned))

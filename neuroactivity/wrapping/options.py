@@ -2,7 +2,8 @@
 
 import operator
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from operator import attrgetter
 from typing import Any, SupportsIndex, TypedDict
 
 from neuroactivity.arrays import Array, Arrays
@@ -45,7 +46,7 @@ class ResetOptions:
     def __post_init__(self) -> None:
         object.__setattr__(self, "every", check_every(self.every))
         check_choice("reset_silent", self.reset_silent, (True, False))
-        self.masks({})
+        self.masks({})  # raises if tau or max_fraction is out of range
         if self.on_report is not None and not callable(self.on_report):
             raise ValueError(f"on_report: expected a function of a report or None, got {self.on_report!r}")
 
@@ -57,6 +58,25 @@ class ResetOptions:
     def masks(self, scores: Arrays) -> dict[str, Array]:
         """Choose the neurons to reset, by :func:`neuroactivity.reset_masks`."""
         return reset_masks(scores, self.tau, max_fraction=self.max_fraction, reset_silent=self.reset_silent)
+
+
+def option(name: str) -> Any:
+    """Make an attribute of a wrapper out of one of its ``options``; what is assigned to it is checked.
+
+    Example:
+        >>> class Wrapper:
+        ...     tau = option("tau")
+        ...     options = ResetOptions(tau=0.5)
+        >>> wrapper = Wrapper()
+        >>> wrapper.tau = 0.25
+        >>> wrapper.options.tau
+        0.25
+    """
+
+    def assign(wrapper: Any, value: Any) -> None:
+        wrapper.options = replace(wrapper.options, **{name: value})
+
+    return property(attrgetter(f"options.{name}"), assign)
 
 
 def is_due(step: Any, *, every: SupportsIndex) -> Any:

@@ -185,9 +185,9 @@ def test_redo_scores_activations_and_computes_them_only_when_due():
         ({"every": 0}, ValueError, "every: expected a whole number of steps of 1 or more, got 0"),
         ({"tau": -1.0}, ValueError, "tau: expected a finite number of 0 or more, got -1.0"),
         ({"max_fraction": 1.5}, ValueError, r"max_fraction: expected a number in \[0, 1\] or None, got 1.5"),
-        ({"seed": "zero"}, TypeError, "seed: expected a whole number or one key of jax.random, got 'zero'"),
-        ({"seed": jax.random.split(jax.random.key(0))}, TypeError, "seed: expected a whole number or one key of jax"),
-        ({"seed": 0.5}, TypeError, "seed: expected a whole number or one key of jax.random, got 0.5"),
+        ({"seed": "zero"}, ValueError, "seed: expected a whole number or one key of jax.random, got 'zero'"),
+        ({"seed": jax.random.split(jax.random.key(0))}, ValueError, "seed: expected a whole number or one key of jax"),
+        ({"seed": 0.5}, ValueError, "seed: expected a whole number or one key of jax.random, got 0.5"),
         ({"layout": {}}, TypeError, "layout: expected a neuroactivity.Layout, got {}"),
     ],
 )

@@ -59,14 +59,27 @@ def test_resampled_rows_are_those_of_a_naive_loop(view, data):
     view, shape, neurons = view
     values = np.random.default_rng(0).normal(size=shape)
     donors = np.array(data.draw(st.lists(st.integers(0, neurons - 1), min_size=neurons, max_size=neurons)))
-    np.testing.assert_array_equal(resample(values, donors, view, view.bind(shape)), naive(values, donors, view))
+    resampled = resample(values, [(view, view.bind(shape))], lambda count, number: donors[:count])
+    np.testing.assert_array_equal(resampled, naive(values, donors, view))
 
 
 def test_parameters_of_every_library_are_resampled(backend):
     view, values = na.ParamView("w", "(gate neuron) in", {"gate": 2}), np.arange(12, dtype="float32").reshape(6, 2)
     donors = backend.asarray(np.array([2, 2, 0], dtype="int32"))
-    result = resample(backend.asarray(values), donors, view, view.bind((6, 2)))
+    result = resample(backend.asarray(values), [(view, view.bind((6, 2)))], lambda count, number: donors)
     np.testing.assert_array_equal(to_numpy(result), values[[2, 2, 0, 5, 5, 3]])
+
+
+def test_a_parameter_of_several_groups_is_resampled_group_by_group():
+    views = [na.ParamView("w", "neuron", index=index) for index in ((0, 1, -1, -1), (-1, -1, 0, 1))]
+    asked = []
+
+    def donors(neurons, number):
+        asked.append((neurons, number))
+        return np.array([[1, 0], [1, 1]][number])
+
+    result = resample(np.array([1, 2, 3, 4]), [(view, view.bind((4,))) for view in views], donors)
+    assert (result.tolist(), asked) == ([2, 1, 4, 4], [(2, 0), (2, 1)])
 
 
 def test_drawn_views_are_those_of_incoming_and_unscored_parameters_of_groups_that_are_reset():

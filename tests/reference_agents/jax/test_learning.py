@@ -94,7 +94,7 @@ def test_td3_takes_the_steps_that_pytorchs_takes(layouts_found_once):
     settings = {"policy_noise": 0.0, "reset": "none", "policy_delay": 2, "width": 8, "polyak": 0.1}
     ours, theirs = agent_of("td3", **settings), agent_cases.agent_of("td3", **settings)
     check_same_steps(ours, theirs, each_time={"critic1", "critic2"})
-    assert int(ours.state.actor.optimizer.step) == 3
+    assert int(ours.state.actor.optimizer.steps) == 3
 
 
 def test_sac_takes_the_steps_that_pytorchs_takes(layouts_found_once, monkeypatch):
@@ -103,7 +103,7 @@ def test_sac_takes_the_steps_that_pytorchs_takes(layouts_found_once, monkeypatch
     monkeypatch.setattr(jax.random, "normal", lambda key, shape: jnp.full(shape, 0.5))
     monkeypatch.setattr(torch, "randn", lambda shape, generator=None: torch.full(shape, 0.5))
     check_same_steps(ours, theirs, each_time={"critic1", "critic2", "target of critic1", "target of critic2"})
-    assert int(ours.state.actor.optimizer.step) == 6
+    assert int(ours.state.actor.optimizer.steps) == 6
 
 
 def test_log_density_and_its_gradient_are_sound_where_tanh_saturates():
