@@ -173,8 +173,7 @@ def _output_scores(outputs: Arrays, layout: Layout) -> dict[str, Array]:
                 raise LayoutError(f"expected {stack_axes(group.stacks)}, like the incoming parameters")
             if group.neurons is None and pattern.neurons not in [view.parsed.neurons for view in group.incoming]:
                 raise LayoutError("expected as many axes called 'neuron' as in the incoming parameters, or neurons=")
-            known = {} if group.neurons is None else {NEURON: group.neurons}
-            bound = bind(pattern, shape, known)
+            bound = bind(pattern, shape, {} if group.neurons is None else {NEURON: group.neurons})
             sums[name] = neuron_sums(outputs[name], bound, None, bound.size(NEURON))
         except (LayoutError, TypeError) as error:
             raise type(error)(f"{where}: {error}") from None

@@ -86,10 +86,7 @@ class ActivityReport:
     absent: tuple[str, ...] = ()
 
     def __getitem__(self, name: str) -> GroupActivity:
-        for group in self.groups:
-            if group.name == name:
-                return group
-        raise KeyError(name)
+        return {group.name: group for group in self.groups}[name]
 
     @property
     def total(self) -> GroupActivity:
@@ -151,14 +148,10 @@ def _record(group: GroupActivity) -> dict[str, Any]:
 
 def _row(group: GroupActivity, remark: str) -> tuple[str, ...]:
     """One group as the cells of a table, with a remark."""
-
-    def number(value: float | None) -> str:
-        return "" if value is None else f"{value:.3g}"
-
     fraction = group.inactive_fraction
     share = "n/a" if math.isnan(fraction) else f"{100 * fraction:.1f}%"
     reset = "" if group.reset is None else str(group.reset)
-    scores = (number(group.lowest), number(group.median), number(group.highest))
+    scores = ["" if score is None else f"{score:.3g}" for score in (group.lowest, group.median, group.highest)]
     return (group.name, str(group.neurons), str(group.inactive), share, reset, *scores, group.status or "", remark)
 
 

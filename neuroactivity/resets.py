@@ -90,9 +90,8 @@ def _entries(arrays: Arrays, masks: Arrays, layout: Layout) -> Iterator[tuple[Ne
     """Yield group, role, view and mask of its entries, for all that a reset writes, in the order of writing."""
     unknown = [name for name in masks if name not in layout]
     if unknown:
-        raise LayoutError(
-            f"group {unknown[0]!r} of the masks is not in the layout; there are {', '.join(list(layout)[:8])}"
-        )
+        there = ", ".join(list(layout)[:8])
+        raise LayoutError(f"group {unknown[0]!r} of the masks is not in the layout; there are {there}")
     groups = [(layout[name], mask) for name, mask in masks.items() if layout[name].resettable]
     spread = [(group, *entry) for group, mask in groups for entry in _spread(arrays, mask, group)]
     yield from (entry for entry in spread if entry[1] != "outgoing")

@@ -55,7 +55,7 @@ def clear_moments(
         >>> [round(float(x), 3) for x in clear_moments(adam, state, params, masks, layout)[0].mu["w"][0]]
         [0.1, 0.0, 0.1]
     """
-    check_state(state, params)
+    state_owners(state, params)
     return reinit_state(inner, state, params, written_mask(parameters(params), masks, layout))
 
 
@@ -77,12 +77,12 @@ def reinit_state(
         raise ValueError(f"the optimizer's state is not of the form that its init gives: {structure}")
     new = [
         leaf if name is None or name not in written else jnp.where(written[name], jnp.asarray(start, leaf.dtype), leaf)
-        for name, leaf, start in zip(check_state(state, params), leaves, initial, strict=True)
+        for name, leaf, start in zip(state_owners(state, params), leaves, initial, strict=True)
     ]
     return jax.tree.unflatten(structure, new)
 
 
-def check_state(state: PyTree, params: PyTree) -> list[str | None]:
+def state_owners(state: PyTree, params: PyTree) -> list[str | None]:
     """Name the parameter that each leaf of a state belongs to; ``None`` for counts, rates and keys.
 
     Raises:

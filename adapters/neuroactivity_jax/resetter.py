@@ -15,7 +15,7 @@ from neuroactivity.layout import lookup
 from neuroactivity.report import build_report
 from neuroactivity.wrapping import ResetOptions, drawn_views, is_due, trained_groups
 from neuroactivity_jax.initializers import FreshValues
-from neuroactivity_jax.optimizers import check_state, reinit_state, written_mask
+from neuroactivity_jax.optimizers import reinit_state, state_owners, written_mask
 from neuroactivity_jax.parameters import PyTree, gradients, parameters, replace, shapes_of
 from neuroactivity_jax.state import NOT_MEASURED, ActivityState
 
@@ -85,7 +85,7 @@ class Resetter:
         snapshot: dict[str, Array] = {}
         if self.options.writes:
             snapshot = self.fresh.snapshot(arrays, drawn_views(layout, shapes))
-            check_state(inner_state, params)
+            state_owners(inner_state, params)
         scored = {name: group.bind(shapes).shape for name, group in layout.items()}
         dtypes = {name: _score_dtype(group, arrays) for name, group in layout.items()}
         counts = ("steps", "measurements", "resets", "neurons_reset")

@@ -150,12 +150,8 @@ def accumulation_dtype(xp: Any, dtype: Any) -> Any:
 
 def asarray_like(values: tuple[int, ...] | tuple[bool, ...] | float, *, like: Array, dtype: Any) -> Array:
     """Make an array of fixed values, or of one, on the device of ``like``."""
-    return namespace(like).asarray(values, dtype=dtype, device=_device(like))
-
-
-def _device(array: Array) -> Any:
-    own = _is_torch(array) or is_tensorflow(array)
-    return array.device if own else array_api_compat.device(array)
+    device = like.device if _is_torch(like) or is_tensorflow(like) else array_api_compat.device(like)
+    return namespace(like).asarray(values, dtype=dtype, device=device)
 
 
 def map_batched(function: Callable[[Array], Array], arrays: Arrays) -> dict[str, Array]:

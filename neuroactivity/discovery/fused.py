@@ -38,7 +38,7 @@ def claim(prober: Prober, known: Known) -> Claims:
 def _can_be_fused(prober: Prober, known: Known, name: str) -> bool:
     """Whether the neuron axis can be split, and some neuron feeds nothing that it alone feeds."""
     group = prober.layout[name]
-    if group.stacked or not all(view.index is None and _is_one_axis(view.parsed) for view in group.incoming):
+    if group.stacks or not all(view.index is None and _is_one_axis(view.parsed) for view in group.incoming):
         return False
     params = {view.param for view in group.incoming + group.unscored}
     readers = [readers for (param, _), readers in known.readers.items() if param not in params]

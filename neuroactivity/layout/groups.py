@@ -109,18 +109,15 @@ class NeuronGroup:
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not self.name:
             raise LayoutError(f"expected a name for the group, got {self.name!r}")
+        where = f"group {self.name!r}: "
         try:
             for role in ROLES:
                 vars(self)[role] = tuple(map(as_view, _several(getattr(self, role), f"{role} parameters")))
             vars(self)["partners"] = _several(self.partners, "partners")
-            if not isinstance(self.activation, str):
-                raise LayoutError(f"expected a pattern for activation, got {self.activation!r}")
-        except LayoutError as error:
-            raise LayoutError(f"group {self.name!r}: {error}") from None
-        try:
+            where += f"activation {self.activation!r}: "
             parse(self.activation)
         except LayoutError as error:
-            raise LayoutError(f"group {self.name!r}: activation {self.activation!r}: {error}") from None
+            raise LayoutError(where + str(error)) from None
         self._check()
 
     def _check(self) -> None:
@@ -155,11 +152,6 @@ class NeuronGroup:
     def stacks(self) -> int:
         """How many axes count independent copies of the layer: ensemble members, seeds."""
         return self.incoming[0].parsed.stacks
-
-    @property
-    def stacked(self) -> bool:
-        """Whether the group holds independent copies of a layer."""
-        return self.stacks > 0
 
     def bind_view(self, view: ParamView, shape: tuple[int, ...], neurons: int | None = None) -> BoundPattern:
         """Bind one of the group's views to its parameter's shape; an error names group, parameter and pattern."""

@@ -91,19 +91,14 @@ class Layout(Mapping[str, NeuronGroup]):
             LayoutError: If a parameter is missing or a pattern does not fit its shape.
         """
         for group in self.values():
-            shapes: dict[str, tuple[int, ...]] = {}
-            for _, view in group.views:
-                shapes[view.param] = tuple(lookup(params, view.param, group.name).shape)
-            group.bind(shapes)
+            group.bind({view.param: tuple(lookup(params, view.param, group.name).shape) for _, view in group.views})
 
     def describe(self) -> str:
         """Return a table of what feeds what, for a person to check at a glance."""
         rows = []
         for group in self.values():
             feeds = ", ".join(_entries(view) for view in group.outgoing) or "-"
-            remark = (
-                group.reason if group.resettable else f"{group.reason}; never reset" if group.reason else "never reset"
-            )
+            remark = "; ".join(filter(None, (group.reason, "" if group.resettable else "never reset")))
             rows.append((group.name, ", ".join(map(_entries, group.incoming)), feeds, group.status or "", remark))
         return "\n".join(format_table(("group", "made by", "feeds", "status", "remark"), rows, words=_WORDS))
 

@@ -130,6 +130,8 @@ def parse(text: str) -> Pattern:
             twice in one pair of parentheses, or ``neuron`` twice otherwise than for axes next to each other, ``neuron``
             is missing, parentheses do not match or nest, or ``...`` stands twice or inside parentheses.
     """
+    if not isinstance(text, str):
+        raise LayoutError("expected a string")
     axes: list[tuple[str, ...]] = []
     inside: list[str] | None = None
     for token in re.findall(r"\.\.\.|[()]|[^\s()]+", text):

@@ -29,10 +29,13 @@ def test_lines_of_code_are_those_without_blanks_comments_and_docstrings():
     assert code_lines("") == code_lines("# nothing\n\n") == 0
 
 
-@pytest.mark.parametrize(("part", "most"), [("core", 1_500), ("neuroactivity/discovery", 950), ("adapters", 2_950)])
+@pytest.mark.parametrize(
+    ("part", "most"),
+    [("core", 1_300), ("neuroactivity/wrapping", 220), ("neuroactivity/discovery", 890), ("adapters", 2_950)],
+)
 def test_a_part_is_not_longer_than_it_should_be(part, most):
     files, lines, _ = count(PARTS[part])
-    assert files > 5
+    assert files > 4
     assert lines <= most
 
 

@@ -10,12 +10,12 @@ from collections.abc import Sequence
 from neuroactivity import NeuronGroup
 from neuroactivity.discovery import MergedAxes, Rule, groups_by_rule
 from neuroactivity.errors import check_choice
-from neuroactivity_jax.layers.arrays import LayerArrays, Listed, layers_of
 from neuroactivity_jax.layers.attention import AttentionNeurons, list_attention
 from neuroactivity_jax.layers.axis_orders import Convention
 from neuroactivity_jax.layers.cells import list_cells
 from neuroactivity_jax.layers.conventions import Stacked, list_layers, read_stacked
 from neuroactivity_jax.layers.equinox import equinox_heads, equinox_hints
+from neuroactivity_jax.layers.layer_arrays import LayerArrays, Listed, layers_of
 from neuroactivity_jax.parameters import PyTree, parameters
 
 __all__ = ["AttentionNeurons", "Convention", "Rule", "Stacked", "list_groups"]

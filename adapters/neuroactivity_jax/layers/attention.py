@@ -6,7 +6,7 @@ from typing import Literal, TypeAlias
 import neuroactivity as na
 from neuroactivity import NeuronGroup
 from neuroactivity.discovery import MergedAxes
-from neuroactivity_jax.layers.arrays import LayerArrays, Listed
+from neuroactivity_jax.layers.layer_arrays import LayerArrays, Listed
 
 AttentionNeurons: TypeAlias = Literal["channels", "heads"]
 """What a neuron of an attention layer is."""

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import Literal, NamedTuple, TypeAlias
 
 from neuroactivity import LayoutError
-from neuroactivity_jax.layers.arrays import Shape
+from neuroactivity_jax.layers.layer_arrays import Shape
 
 Convention: TypeAlias = Literal["flax", "haiku", "equinox"]
 """Whose order of axes weights have: ``in neuron`` in Flax and Haiku, ``neuron in`` in Equinox."""

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import neuroactivity as na
 from neuroactivity import NeuronGroup, ParamView
-from neuroactivity_jax.layers.arrays import LayerArrays, Listed
+from neuroactivity_jax.layers.layer_arrays import LayerArrays, Listed
 
 _SEPARATE = (
     {"hf", "hg", "hi", "ho", "if", "ig", "ii", "io"},  # Flax LSTMCell and OptimizedLSTMCell

@@ -6,9 +6,9 @@ from typing import NamedTuple, TypeAlias
 import neuroactivity as na
 from neuroactivity import LayoutError
 from neuroactivity.discovery import MergedAxes
-from neuroactivity_jax.layers.arrays import LayerArrays, Listed, Shape
 from neuroactivity_jax.layers.axis_orders import AxisOrder, Convention, scale_orders, weight_orders
 from neuroactivity_jax.layers.equinox import Hint, Kind
+from neuroactivity_jax.layers.layer_arrays import LayerArrays, Listed, Shape
 
 Stacked: TypeAlias = int | Collection[str] | Mapping[str, int] | None
 """How many leading axes of copies arrays have: all of them, or those below certain paths; ``None`` to infer it."""

@@ -155,7 +155,7 @@ def test_recurrent_cells_of_haiku(cell):
     names = {hk.GRU: "gru", hk.LSTM: "lstm", hk.VanillaRNN: "vanilla_rnn"}
     assert set(patterns(params)) == {"embed", "linear", names[cell]}
     both = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((2, *leaf.shape), leaf.dtype), params)
-    assert all(group.stacked for group in list_groups(both)[0])
+    assert all(group.stacks for group in list_groups(both)[0])
 
 
 @pytest.mark.parametrize(("cell", "views"), [(eqx.nn.GRUCell, 4), (eqx.nn.LSTMCell, 3)])

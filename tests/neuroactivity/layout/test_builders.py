@@ -62,7 +62,7 @@ def test_conv_outputs_follow_the_kernel(pattern, activation):
 def test_two_stacks_are_in_front_of_biases_and_outputs():
     twins = na.dense("fc", weight=("w", "stack stack in neuron"), bias="b")
     assert (twins.unscored[0].pattern, twins.activation) == ("stack stack neuron", "stack stack ... neuron")
-    assert (twins.stacks, twins.stacked) == (2, True)
+    assert twins.stacks == 2
     assert na.conv("c", weight=("w", "stack stack neuron in h w")).activation == "stack stack batch neuron ..."
 
 

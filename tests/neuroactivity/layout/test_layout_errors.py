@@ -78,7 +78,7 @@ def test_group_with_an_option_of_another_type(option, value):
 
 
 def test_group_with_an_activation_that_is_no_string():
-    assert error_of(NeuronGroup, "g", [W], activation=3) == "group 'g': expected a pattern for activation, got 3"
+    assert error_of(NeuronGroup, "g", [W], activation=3) == "group 'g': activation 3: expected a string"
 
 
 @pytest.mark.parametrize("role", ["incoming", "unscored", "outgoing"])

@@ -91,7 +91,7 @@ def test_partners_and_reasons_are_named(framework, kind, network):
         first, _, last = name.rpartition(".")
         assert partners[name] == ([f"{first}.{others[last]}"] if last in others else [])
         assert group.resettable == (group.status != "head")
-        assert not group.stacked
+        assert not group.stacks
         if group.status == "shared":  # a writer of the residual stream
             assert group.reason.startswith("read by ")
             assert " together with " in group.reason
