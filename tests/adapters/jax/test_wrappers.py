@@ -188,6 +188,16 @@ def test_redo_scores_activations_and_computes_them_only_when_due():
         ({"seed": "zero"}, ValueError, "seed: expected a whole number or one key of jax.random, got 'zero'"),
         ({"seed": jax.random.split(jax.random.key(0))}, ValueError, "seed: expected a whole number or one key of jax"),
         ({"seed": 0.5}, ValueError, "seed: expected a whole number or one key of jax.random, got 0.5"),
+        (
+            {"initializer": "orthogonal"},
+            ValueError,
+            "initializer: expected 'snapshot' or a function from a key, got 'o",
+        ),
+        (
+            {"initializer": "orthogonal", "max_fraction": 0},
+            ValueError,
+            "initializer: expected 'snapshot' or a function",
+        ),
         ({"layout": {}}, TypeError, "layout: expected a neuroactivity.Layout, got {}"),
     ],
 )
@@ -199,7 +209,6 @@ def test_bad_options_are_refused(options, error, message):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"initializer": "orthogonal"}, "initializer: expected 'snapshot' or a function from a key, got 'orthogonal'"),
         (
             {"initializer": lambda key: {"a": {"kernel": jnp.ones((3, 7))}}},
             "initializer: expected a fresh value for parameter 'a/bias', got a/kernel",

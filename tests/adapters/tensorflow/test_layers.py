@@ -52,7 +52,7 @@ def test_a_rule_takes_over_a_part_of_an_attention_layer():
         return na.NeuronGroup("mine", [(name, "in neuron dim")]) if name == "attn/query_dense/kernel" else None
 
     layout = layout_of(attention(bias=False), SEQUENCE, rule=rule)
-    assert list(layout) == ["mine", "embed", "attn/key", "attn/value", "attn/output_dense", "head"]
+    assert list(layout) == ["embed", "mine", "attn/key", "attn/value", "attn/output_dense", "head"]
     plain = layout_of(attention(bias=False), SEQUENCE)
     assert layout["attn/value"] == plain["attn/value"]
     assert layout["mine"].status in ("partner", "unproved")
