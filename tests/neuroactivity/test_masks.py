@@ -26,7 +26,7 @@ def chosen(scores, backend, **options):
 
 
 def test_comparison_includes_the_threshold(backend):
-    """Row "comparison": ``score <= tau``."""
+    """Edge case, comparison: ``score <= tau``."""
     assert chosen([0.5, 0.25, 0.75, 2.5], backend, tau=0.5) == [0, 1]
 
 
@@ -40,7 +40,7 @@ def test_comparison_is_made_in_the_dtype_of_the_scores(tau, backend):
 
 
 def test_tau_zero_takes_exactly_the_zeros(backend):
-    """Row "comparison": with ``tau=0`` exactly the neurons with zero magnitude."""
+    """Edge case, comparison: with ``tau=0`` exactly the neurons with zero magnitude."""
     assert chosen([1e-30, 0.0, 3.0, -0.0], backend, tau=0.0) == [1, 3]
     assert chosen([1e-30, 0.0, 3.0, 0.0], backend, tau=0) == [1, 3]
 

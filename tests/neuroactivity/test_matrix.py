@@ -101,7 +101,7 @@ SPECIAL = na.Layout(
 
 @pytest.mark.parametrize("backend", [*BACKENDS, *COMPILED], ids=lambda backend: backend.name)
 def test_what_is_silent_or_not_finite_survives_every_compiler(backend):
-    """Rows "NaN or Inf" and "a silent group", which a compiler that takes arithmetic lightly would lose."""
+    """Edge cases, NaN or Inf and a silent group, which a compiler that takes arithmetic lightly would lose."""
     grads = {name: np.random.default_rng(i).standard_normal((4, 3)) for i, name in enumerate(SPECIAL)}
     grads["silent"] *= 0.0
     grads["nan"][2, 1], grads["inf"][0, 0] = np.nan, -np.inf

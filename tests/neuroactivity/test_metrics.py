@@ -1,4 +1,4 @@
-"""The contract of both scores, one row of "What is computed, exactly" after the other, on every array library."""
+"""The contract of both scores, one edge case of docs/metrics.md after the other, on every array library."""
 
 import array_api_compat
 import array_api_strict
@@ -48,7 +48,7 @@ def test_a_score_by_hand(score):
 
 
 def test_dtype_in_and_out(score, backend):
-    """Row "low precision": returned in float32; float64 stays float64."""
+    """Edge case, low precision: returned in float32; float64 stays float64."""
     for dtype in backend.dtypes:
         assert dtype_name(score([[1.0, 2.0], [3.0, 4.0]], dtype=dtype)) == ACCUMULATED[dtype]
 
@@ -60,7 +60,7 @@ def test_float64_of_another_byte_order_stays_float64():
 
 
 def test_low_precision_sums_do_not_overflow(score, backend):
-    """Row "low precision": 70,000 ones are infinite in fp16, and 256 in bf16."""
+    """Edge case, low precision: 70,000 ones are infinite in fp16, and 256 in bf16."""
     for dtype in {"float16", "bfloat16"} & set(backend.dtypes):
         scores = score(np.ones((2, 70_000)) * [[1.0], [3.0]], dtype=dtype)
         np.testing.assert_array_equal(to_numpy(scores), [0.5, 1.5])
@@ -86,21 +86,21 @@ def test_a_neuron_with_several_views_has_the_mean_over_all_entries(backend):
 
 @pytest.mark.parametrize("factor", [2.0**-100, 2.0**-60, 2.0**80])
 def test_no_epsilon_powers_of_two_leave_every_bit(factor, score):
-    """Row "no epsilon": a loss scale or a late, small gradient does not change who is inactive."""
+    """Edge case, no epsilon: a loss scale or a late, small gradient does not change who is inactive."""
     values = np.random.default_rng(0).standard_normal((7, 7)).astype(np.float32)
     expected = to_numpy(score(values))
     np.testing.assert_array_equal(to_numpy(score(values * np.float32(factor))), expected)
 
 
 def test_no_epsilon_tiny_gradients_score_the_same(score):
-    """Row "no epsilon": 1e-30 in float32; 1e-9 in the denominator would make every score 0."""
+    """Edge case, no epsilon: 1e-30 in float32; 1e-9 in the denominator would make every score 0."""
     values = np.random.default_rng(1).standard_normal((7, 7))
     np.testing.assert_allclose(to_numpy(score(values * 1e-30)), to_numpy(score(values)), rtol=1e-5)
 
 
 @pytest.mark.parametrize("power", [-121, -110, 110])
 def test_no_epsilon_in_a_wide_layer_near_the_limits_of_float32(power, backend):
-    """Row "no epsilon": as long as all is finite and normal; JAX and TensorFlow take subnormal numbers for zero."""
+    """Edge case, no epsilon: as long as all is finite and normal; JAX and TensorFlow take subnormals for zero."""
     values = np.random.default_rng(2).uniform(0.5, 1, (512, 17)).astype(np.float32)
     values[::5] *= 2**-4
     scores = to_numpy(weights(values, backend))
@@ -110,7 +110,7 @@ def test_no_epsilon_in_a_wide_layer_near_the_limits_of_float32(power, backend):
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 def test_a_value_that_is_not_finite_makes_the_whole_group_nan(bad, score):
-    """Row "NaN or Inf"; published codes let one Inf divide every other neuron to 0."""
+    """Edge case, NaN or Inf; published codes let one Inf divide every other neuron to 0."""
     values = np.ones((3, 3))
     values[1, 2] = bad
     assert np.isnan(to_numpy(score(values))).all()
@@ -134,7 +134,7 @@ def test_a_value_that_nobody_owns_does_not_count(backend):
 
 
 def test_silent_group(score):
-    """Row "a silent group": all scores are 0, and nothing warns of a division by zero."""
+    """Edge case, a silent group: all scores are 0, and nothing warns of a division by zero."""
     np.testing.assert_array_equal(to_numpy(score(np.zeros((3, 3)))), np.zeros(3))
     np.testing.assert_array_equal(to_numpy(score(-np.zeros((3, 3)))), np.zeros(3))
 
@@ -189,7 +189,7 @@ def test_grama_of_activations_is_the_same_sum_on_gradients_of_outputs(backend):
 
 
 def test_none_gradients_leave_views_and_groups_out(backend):
-    """Row "a gradient that is None"."""
+    """Edge case, a gradient that is None."""
     ones = backend.asarray([[1.0], [3.0]])
     np.testing.assert_array_equal(to_numpy(na.grama({"w": ones, "v": None}, TWO_VIEWS)["fc"]), [0.5, 1.5])
     assert na.grama({"w": None, "v": None}, TWO_VIEWS) == {}
@@ -205,7 +205,7 @@ def test_only_incoming_gradients_are_read(backend):
 
 
 def test_inputs_are_not_changed(backend):
-    """Row "inputs are never mutated by the core"; read-only arrays would raise as well."""
+    """Edge case, inputs are never mutated by the core; read-only arrays would raise as well."""
     values = np.random.default_rng(5).standard_normal((4, 4))
     for dtype in backend.dtypes:
         arrays = {"w": backend.asarray(values, dtype)}

@@ -19,7 +19,7 @@ def error_of(function, *args, kind=na.LayoutError, **options):
 
 
 def test_a_missing_parameter_is_an_error():
-    """Row "a parameter the layout names is missing": a typo must not pass silently."""
+    """Edge case, a parameter the layout names is missing: a typo must not pass silently."""
     text = error_of(na.grama, {"fc.wieght": np.ones((2, 2)), "b": np.ones(2)}, LAYOUT)
     assert text == "group 'fc': parameter 'fc.weight' is missing; there are fc.wieght, b"
     assert error_of(na.grama, {}, LAYOUT).endswith("is missing; there are no parameters")

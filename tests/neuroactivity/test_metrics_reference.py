@@ -51,7 +51,7 @@ def test_grama(case, backend):
 
 @pytest.mark.parametrize("case", VARIED, ids=lambda case: case.name)
 def test_grama_of_low_precision_is_exact_to_float32(case, backend):
-    """Row "low precision": the values are what fp16 and bf16 hold, the sums are those of float32."""
+    """Edge case, low precision: the values are what fp16 and bf16 hold, the sums are those of float32."""
     for dtype in {"float16", "bfloat16"} & set(backend.dtypes):
         check_grama(case, backend, dtype)
 
@@ -76,7 +76,7 @@ COMPLETE = [case for case in CASES if case.name != "uneven ownership"]
 
 @pytest.mark.parametrize("case", COMPLETE, ids=lambda case: case.name)
 def test_any_subset_of_gradients_may_be_none(case):
-    """Row "a gradient that is None": that view is left out; the group, when no view remains."""
+    """Edge case, a gradient that is None: that view is left out; the group, when no view remains."""
     grads = case.draw(seed=3)
     incoming = sorted({view.param for group in case.layout.values() for view in group.incoming})
     for size in range(len(incoming) + 1):

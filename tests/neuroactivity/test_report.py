@@ -46,7 +46,7 @@ def report(scores=SCORES, layout=LAYOUT, *args, **options):
 
 
 def test_counts_of_every_group():
-    """Row "a report counts inactive neurons and reset neurons apart"."""
+    """Edge case, a report counts inactive neurons and reset neurons apart."""
     counted = report(masks=MASKS)
     assert counted.groups == (
         GroupActivity("fc1", 4, 2, 1, 0.0, 1.0, 2.0, status="exclusive"),

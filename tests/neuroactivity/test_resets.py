@@ -83,7 +83,7 @@ def test_all_masks_together_write_every_entry_that_the_layout_owns(case):
 
 
 def test_a_reset_by_hand(backend):
-    """Rows "incoming and unscored" and "outgoing": a row and a bias from fresh, a column zero, nothing else."""
+    """Incoming and unscored, and outgoing: a row and a bias from fresh, a column zero, nothing else."""
     params, fresh = ramp(1), ramp(2001)
     masks = backend.arrays({"a": mask(3, 1)})
     result = na.reset(backend.arrays(params), backend.arrays(fresh), masks, CHAIN)
@@ -137,7 +137,7 @@ def test_fresh_values_that_are_not_finite_stay_where_they_are_masked(backend):
 
 
 def test_untouched_entries_keep_their_bits(backend):
-    """Row "bit-identical": the payload of a NaN, the sign of a zero, the smallest denormal, in every library."""
+    """Edge case, bit-identical: the payload of a NaN, the sign of a zero, the smallest denormal, in every library."""
     masks = {"a": mask(3, 1), "b": mask(4, 3)}
     touched = na.reset_moments({name: np.ones(shape) for name, shape in SHAPES.items()}, masks, CHAIN)
     masks = backend.arrays(masks)
@@ -161,7 +161,7 @@ def test_untouched_entries_keep_their_bits(backend):
 
 @pytest.mark.parametrize("case", VARIED, ids=lambda case: case.name)
 def test_inputs_are_not_changed(case, backend):
-    """Row "inputs are never mutated by the core": the mappings and the arrays."""
+    """Edge case, inputs are never mutated by the core: the mappings and the arrays."""
     arrays = [case.draw(1), case.draw(2), case.draw_masks(3)]
     inputs = [backend.arrays(values) for values in arrays]
     before = [{name: to_numpy(array).copy() for name, array in values.items()} for values in inputs]
@@ -185,7 +185,7 @@ def test_parameters_outside_the_layout_come_back_as_they_are():
 
 
 def test_output_heads_are_passed_over(backend):
-    """Row "output heads": masked like any group, but ``reset`` leaves them, whatever the mask says."""
+    """Edge case, output heads: masked like any group, but ``reset`` leaves them, whatever the mask says."""
     params = backend.arrays(ramp(1))
     masks = backend.arrays({"c": mask(2, 0, 1)})
     assert_same(na.reset(params, {}, masks, CHAIN), ramp(1), params)
@@ -193,7 +193,7 @@ def test_output_heads_are_passed_over(backend):
 
 
 def test_groups_absent_from_masks_are_left_alone(backend):
-    """Row "a group that is absent from masks"; neither its parameters nor its fresh values are needed."""
+    """Edge case, a group that is absent from masks; neither its parameters nor its fresh values are needed."""
     params = backend.arrays({name: array for name, array in ramp(1).items() if name != "a.w"})
     fresh = backend.arrays({name: array for name, array in ramp(2001).items() if name[0] == "b"})
     result = na.reset(params, fresh, backend.arrays({"b": mask(4, 0)}), CHAIN)

@@ -135,7 +135,7 @@ def test_the_slope_at_zero_must_be_zero():
 
 
 def test_behind_a_dead_layer_every_group_is_silent_and_none_is_reset():
-    """Row "a silent group": the theorem holds on the scores, and the masks leave such groups alone."""
+    """Edge case, a silent group: the theorem holds on the scores, and the masks leave such groups alone."""
     network = Network((3, 6, 5, 2), seed=4, dead=[(1, neuron, "low bias") for neuron in range(5)])
     outputs, _, _, d_weights = network.run()
     dormant = at_most_zero(na.tau_dormant(outputs, network.layout))

@@ -233,7 +233,7 @@ def test_partners_are_groups_of_the_layout():
 
 
 def test_a_tied_parameter_belongs_to_one_group():
-    """Row "a tied parameter": as incoming or unscored of a second group it is refused; as outgoing it is normal."""
+    """Edge case, a tied parameter: as incoming or unscored of a second group, refused; as outgoing it is normal."""
     text = error_of(na.Layout, [NeuronGroup("a", [W]), NeuronGroup("b", [W])])
     assert text == (
         "group 'b', parameter 'w': belongs to group 'a' already; a tied parameter belongs to one group "
