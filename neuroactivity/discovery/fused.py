@@ -12,7 +12,7 @@ from neuroactivity.discovery.decoding import Axis, AxisReaders
 from neuroactivity.discovery.links import drop_indirect, is_unambiguous, link_view
 from neuroactivity.discovery.prober import Prober
 from neuroactivity.discovery.proof import prove
-from neuroactivity.layout import Layout, NeuronGroup, ParamView, Pattern
+from neuroactivity.layout import Layout, NeuronGroup, ParamView
 from neuroactivity.layout.patterns import NEURON
 
 _CHUNKS = (2, 3, 4)
@@ -38,16 +38,12 @@ def claim(prober: Prober, known: Known) -> Claims:
 def _can_be_fused(prober: Prober, known: Known, name: str) -> bool:
     """Whether the neuron axis can be split, and some neuron feeds nothing that it alone feeds."""
     group = prober.layout[name]
-    if group.stacks or not all(view.index is None and _is_one_axis(view.parsed) for view in group.incoming):
+    plain = all(view.index is None and view.parsed.neurons == 1 for view in group.incoming)
+    if group.stacks or not plain or any(len(axis) != 1 for view in group.incoming for axis in view.parsed.axes):
         return False
     params = {view.param for view in group.incoming + group.unscored}
     readers = [readers for (param, _), readers in known.readers.items() if param not in params]
     return len({neuron for reader in readers for neuron in reader.feeds(name).values()}) < prober.neurons[name]
-
-
-def _is_one_axis(pattern: Pattern) -> bool:
-    """Whether each axis has one name, and one axis counts neurons."""
-    return pattern.neurons == 1 and len(pattern.names) == len(pattern.axes)
 
 
 def _prove_coarser(prober: Prober, known: Known, group: NeuronGroup, coarse: list[int]) -> list[ParamView]:

@@ -78,9 +78,8 @@ def discover_layout(
     layout = discover_outgoing(listed, merged_gradients if merged else grad_fn, draws, seed=seed)
     unreached = ", ".join([name for name, group in layout.items() if group.reason == NO_GRADIENT])
     if unreached:
-        unknown = "if another method uses them, what they read is unknown, and the layout may be wrong"
-        message = f"no gradient reaches {unreached} from what the model returns; {unknown}"
-        warnings.warn(message, ActivityWarning, stacklevel=3)
+        unknown = "from what the model returns; if another method uses them, what they read is unknown, and the layout"
+        warnings.warn(f"no gradient reaches {unreached} {unknown} may be wrong", ActivityWarning, stacklevel=3)
     if shared == "skip":
         layout = Layout([replace(g, resettable=g.resettable and g.status != "shared") for g in layout.values()])
     return split_views(layout, groups, merged) if merged else layout

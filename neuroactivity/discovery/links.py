@@ -1,6 +1,6 @@
 """What the decoded axes mean: which parameters read a group's neurons, which of them directly, what cannot be told."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from neuroactivity.discovery.claims import Evidence, Known, Link
@@ -68,19 +68,13 @@ def drop_indirect(prober: Prober, links: Sequence[Link], evidence: Mapping[str, 
     for link in links:
         feeds = dict(link.feeds)
         for step in [step for step in links if step is not link]:
-            for further, silencers in _links_behind(prober, step, evidence):
-                if further.where == link.where:
-                    indirect = {position: silencers.get(neuron) for position, neuron in further.feeds.items()}
-                    feeds = {position: neuron for position, neuron in feeds.items() if indirect.get(position) != neuron}
+            for group, silencers in bias_free_hops(prober, step):
+                behind = [further.feeds for further in evidence[group].links if further.where == link.where]
+                indirect = {(position, silencers.get(neuron)) for fed in behind for position, neuron in fed.items()}
+                feeds = dict(sorted(feeds.items() - indirect))
         if feeds:
             direct.append(replace(link, feeds=feeds))
     return direct
-
-
-def _links_behind(prober: Prober, step: Link, evidence: Mapping[str, Evidence]) -> Iterator[tuple[Link, Feeds]]:
-    """Yield the links of the groups that fall silent behind a link, with what silences each of their neurons."""
-    for group, silencers in bias_free_hops(prober, step):
-        yield from [(further, silencers) for further in evidence[group].links]
 
 
 def bias_free_hops(prober: Prober, link: Link) -> list[tuple[str, Feeds]]:

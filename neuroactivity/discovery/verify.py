@@ -7,7 +7,6 @@ from neuroactivity.errors import LayoutError
 from neuroactivity.layout import Layout
 
 _PROBES = 8
-_NAMED = 6
 _NOT_CHECKED: tuple[Status, ...] = ("through_norm", "shared")
 
 
@@ -49,10 +48,8 @@ def _fed_by_others(prober: Prober, name: str) -> list[str]:
     """Say which outgoing entries keep a gradient when their neurons are silenced, by whatever bias does most."""
     outcomes = [_live_while_silent(prober, name, bias) for bias in SILENCING_BIASES]
     least = min(outcomes, key=lambda outcome: sum(map(len, outcome.values())))
-    return [
-        f"group {name!r}: entries of {param!r} have gradients while their neurons are silent: {_name(neurons)}"
-        for param, neurons in least.items()
-    ]
+    found = "have gradients while their neurons are silent:"
+    return [f"group {name!r}: entries of {param!r} {found} {name_some(sorted(least[param]))}" for param in least]
 
 
 def _live_while_silent(prober: Prober, name: str, bias: float) -> dict[str, set[int]]:
@@ -79,13 +76,9 @@ def _feeds_others(prober: Prober, name: str) -> list[str]:
         prober.cut(params, name, chosen, prober.layout[name].outgoing)
         live |= chosen & prober.live_neurons(prober.gradients(params), name)
     outgoing = ", ".join(repr(view.param) for view in prober.layout[name].outgoing)
-    return [f"group {name!r}: neurons feed more than {outgoing}: {_name(live)}"] if live else []
+    return [f"group {name!r}: neurons feed more than {outgoing}: {name_some(sorted(live))}"] if live else []
 
 
 def _half(prober: Prober, name: str, probe: int) -> frozenset[int]:
-    count = prober.neurons[name]
-    return frozenset(prober.generator("verify", probe, name).sample(range(count), (count + 1) // 2))
-
-
-def _name(neurons: set[int]) -> str:
-    return name_some(sorted(neurons), most=_NAMED)
+    neurons = range(prober.neurons[name])
+    return frozenset(prober.generator("verify", probe, name).sample(neurons, (len(neurons) + 1) // 2))
