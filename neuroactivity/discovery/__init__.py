@@ -42,20 +42,22 @@ Beside them: :mod:`.verify` (checks a layout that somebody wrote), :mod:`.mergin
 """
 
 from neuroactivity.discovery.claims import Status
-from neuroactivity.discovery.layouts import Rule, SharedNeurons, discover_layout, groups_by_rule
+from neuroactivity.discovery.layouts import Rule, SharedNeurons, discover_layout, groups_by_rule, list_layout
 from neuroactivity.discovery.merging import MergedAxes
-from neuroactivity.discovery.prober import GradientFunction
+from neuroactivity.discovery.prober import GradientFunction, OutputFunction
 from neuroactivity.discovery.search import discover_outgoing
 from neuroactivity.discovery.verify import verify_layout
 
 __all__ = [
     "GradientFunction",
     "MergedAxes",
+    "OutputFunction",
     "Rule",
     "SharedNeurons",
     "Status",
     "discover_layout",
     "discover_outgoing",
     "groups_by_rule",
+    "list_layout",
     "verify_layout",
 ]

@@ -8,7 +8,7 @@ from typing import Literal, NamedTuple, TypeAlias
 from neuroactivity.discovery.decoding import Axis, AxisReaders, Feeds
 from neuroactivity.layout import Layout, NeuronGroup, ParamView
 
-Status: TypeAlias = Literal["exclusive", "through_norm", "shared", "partner", "head", "unproved"]
+Status: TypeAlias = Literal["listed", "exclusive", "through_norm", "shared", "partner", "head", "unproved"]
 """How a group is read; :mod:`neuroactivity.discovery` says which file claims which status."""
 
 

@@ -8,7 +8,7 @@ from typing import Any, Literal, TypeAlias
 
 from neuroactivity.arrays import Array, Arrays, check_like, namespace
 from neuroactivity.discovery.merging import MergedAxes, reshape, split_views
-from neuroactivity.discovery.prober import GradientFunction, is_vector
+from neuroactivity.discovery.prober import GradientFunction, OutputFunction, is_vector
 from neuroactivity.discovery.search import discover_outgoing
 from neuroactivity.discovery.unproved import NO_GRADIENT
 from neuroactivity.errors import ActivityWarning, check_choice
@@ -40,12 +40,19 @@ def groups_by_rule(rule: Rule | None, params: Mapping[str, Any]) -> list[NeuronG
     return groups
 
 
+def list_layout(groups: Sequence[NeuronGroup]) -> Layout:
+    """Make a layout of groups that were listed and not searched: enough to measure them, not to reset them."""
+    reason = "not searched: give example inputs to find what it feeds"
+    return Layout([replace(group, status="listed", reason=reason, resettable=False) for group in groups])
+
+
 def discover_layout(
     groups: Sequence[NeuronGroup],
     grad_fn: GradientFunction,
     params: Arrays,
     *,
     normal: Normal,
+    output_fn: OutputFunction | None = None,
     merged: Mapping[str, MergedAxes] | None = None,
     shared: SharedNeurons = "incoming",
     seed: int = 0,
@@ -57,6 +64,7 @@ def discover_layout(
         grad_fn: As for :func:`neuroactivity.discover_outgoing`.
         params: The model's parameters by name.
         normal: The library's normal random numbers.
+        output_fn: As for :func:`neuroactivity.discover_outgoing`.
         merged: The parameters that discovery is to see in another shape, in which the groups describe them.
         shared: Whether neurons that are read only together with others are reset, incoming parameters only, or skipped.
         seed: Seed of the draws and the probes.
@@ -73,9 +81,12 @@ def discover_layout(
     def merged_gradients(values: dict[str, Array]) -> dict[str, Array | None]:
         return reshape(grad_fn(reshape(values, shapes)), merged_shapes)
 
+    def merged_outputs(values: dict[str, Array]) -> Sequence[Array]:
+        return output_fn(reshape(values, shapes)) if output_fn else ()
+
     seen = reshape(params, merged_shapes)
     draws = [sample_params(seen, listed, normal, draw=draw, seed=seed) for draw in range(_DRAWS)]
-    layout = discover_outgoing(listed, merged_gradients if merged else grad_fn, draws, seed=seed)
+    layout = discover_outgoing(listed, merged_gradients, draws, output_fn=output_fn and merged_outputs, seed=seed)
     unreached = ", ".join([name for name, group in layout.items() if group.reason == NO_GRADIENT])
     if unreached:
         unknown = "from what the model returns; if another method uses them, what they read is unknown, and the layout"

@@ -31,6 +31,9 @@ Grads: TypeAlias = Mapping[str, Array | None]
 GradientFunction: TypeAlias = Callable[[Params], Grads]
 """From parameters by name to the gradients of some scalar of the model's outputs, by name."""
 
+OutputFunction: TypeAlias = Callable[[Params], Sequence[Array]]
+"""From parameters by name to all floating-point outputs of the model, in evaluation and in training mode."""
+
 Entries: TypeAlias = tuple[Role, ParamView, BoundPattern]
 """The entries of a parameter that belong to a group: their role, the view, its pattern bound to the shape."""
 
@@ -44,11 +47,13 @@ class Prober:
     Args:
         layout: The neuron groups with their incoming and unscored parameters.
         grad_fn: From parameters to gradients.
+        output_fn: From parameters to outputs, if they can be had.
         draws: Parameter mappings; their values differ, the model's structure does not.
         seed: Seed of the choice of neurons.
 
     Attributes:
         gradients: The gradient function.
+        outputs: The output function, if there is one.
         shapes: The shape of each parameter.
         bound: Each group bound to these shapes.
         neurons: The number of neurons of each group.
@@ -57,12 +62,20 @@ class Prober:
         owners: For each parameter that groups own, the groups to which it is incoming, each with its view.
     """
 
-    def __init__(self, layout: Layout, grad_fn: GradientFunction, draws: Sequence[Arrays], *, seed: int) -> None:
+    def __init__(
+        self,
+        layout: Layout,
+        grad_fn: GradientFunction,
+        draws: Sequence[Arrays],
+        *,
+        output_fn: OutputFunction | None = None,
+        seed: int,
+    ) -> None:
         if not draws:
             raise LayoutError("draws: expected at least one parameter mapping, got none")
         for draw in draws:
             layout.validate(draw)
-        self.layout, self.gradients, self._draws, self._seed = layout, grad_fn, draws, seed
+        self.layout, self.gradients, self.outputs, self._draws, self._seed = layout, grad_fn, output_fn, draws, seed
         self.shapes: dict[str, tuple[int, ...]] = {name: tuple(value.shape) for name, value in draws[0].items()}
         self.bound = {name: group.bind(self.shapes) for name, group in layout.items()}
         self.neurons = {name: bound.shape[-1] for name, bound in self.bound.items()}
@@ -77,7 +90,7 @@ class Prober:
 
     def with_layout(self, layout: Layout) -> "Prober":
         """Return a prober for other groups of the same model."""
-        return Prober(layout, self.gradients, self._draws, seed=self._seed)
+        return Prober(layout, self.gradients, self._draws, output_fn=self.outputs, seed=self._seed)
 
     def size(self, where: Axis) -> int:
         """Return the size of an axis."""

@@ -6,7 +6,7 @@ from dataclasses import replace
 from neuroactivity.arrays import Arrays
 from neuroactivity.discovery import direct, fused, heads, norms, partners, residual, unproved
 from neuroactivity.discovery.claims import Known
-from neuroactivity.discovery.prober import SILENCING_BIASES, GradientFunction, Prober
+from neuroactivity.discovery.prober import SILENCING_BIASES, GradientFunction, OutputFunction, Prober
 from neuroactivity.layout import Layout, NeuronGroup
 
 # A stage is a function from the prober and what is known so far to claims. ``read`` stages probe and write evidence.
@@ -14,7 +14,14 @@ _CONCLUDE = (direct.claim, norms.claim, partners.claim)
 _STAGES = (direct.read, *_CONCLUDE, fused.claim, norms.read, *_CONCLUDE, residual.claim)
 
 
-def discover_outgoing(layout: Layout, grad_fn: GradientFunction, draws: Sequence[Arrays], *, seed: int = 0) -> Layout:
+def discover_outgoing(
+    layout: Layout,
+    grad_fn: GradientFunction,
+    draws: Sequence[Arrays],
+    *,
+    output_fn: OutputFunction | None = None,
+    seed: int = 0,
+) -> Layout:
     """Find what every neuron group feeds, from the model's gradient function alone.
 
     Neurons are silenced, a random quarter of every group at once, in probes over redrawn parameters. The gradient of a
@@ -28,6 +35,9 @@ def discover_outgoing(layout: Layout, grad_fn: GradientFunction, draws: Sequence
             none. The scalar is a fixed random projection of all outputs, and the model is deterministic.
         draws: Parameter mappings with redrawn values, about 16: weights from an initialiser, biases and shifts as 1
             plus noise, scales of size 0.5 to 1 with either sign, so that few neurons are dead by chance.
+        output_fn: From a parameter mapping to all floating-point outputs of the model, deterministic too. With it, the
+            proof sees paths without gradient as well, such as a detached target or a choice by ``argmax``: neurons
+            whose outgoing entries are zero must not change any output.
         seed: Seed of the choice of neurons.
 
     Returns:
@@ -55,7 +65,7 @@ def discover_outgoing(layout: Layout, grad_fn: GradientFunction, draws: Sequence
         >>> na.discover_outgoing(na.Layout(groups), grad_fn, draws)["a"].status
         'exclusive'
     """
-    prober, known = Prober(layout, grad_fn, draws, seed=seed), Known(layout)
+    prober, known = Prober(layout, grad_fn, draws, output_fn=output_fn, seed=seed), Known(layout)
     known.accept(heads.claim(prober, known))
     for bias in SILENCING_BIASES:
         known.bias = bias
