@@ -1,20 +1,22 @@
 """Discover the layout of any module: its groups by layer type, what they feed by probing its gradients."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 from torch.utils import _pytree as pytree
 
 from neuroactivity import Layout, LayoutError
-from neuroactivity.discovery import GradientFunction, Rule, SharedNeurons, discover_layout
+from neuroactivity.discovery import GradientFunction, OutputFunction, Rule, SharedNeurons, discover_layout
 from neuroactivity.errors import check_choice
 from neuroactivity.wrapping import derive_key
 from neuroactivity_torch.layers import BATCH_NORMS, AttentionNeurons, list_groups
-from neuroactivity_torch.parameters import parameters, undisturbed
+from neuroactivity_torch.parameters import parameters, swapped, undisturbed
+
+Reader: TypeAlias = Callable[..., Any]
+"""What reads a model's neurons: called with the model's inputs, it returns outputs."""
 
 
 def layout_of(
@@ -23,6 +25,7 @@ def layout_of(
     shared: SharedNeurons = "incoming",
     attention: AttentionNeurons = "channels",
     rule: Rule | None = None,
+    readers: Sequence[Reader] = (),
     seed: int = 0,
 ) -> Layout:
     """Discover the neuron groups of a model and what they feed.
@@ -41,6 +44,8 @@ def layout_of(
             head (``"heads"``).
         rule: Asked first for every parameter: from its name and value to its group, or None to leave it to what is
             known here.
+        readers: Whatever else reads the model's neurons, called with the same inputs: for the critic of an agent with a
+            shared encoder, ``[actor]`` or ``[lambda obs, action: actor(obs)]``. What it returns counts as an output.
         seed: Seed of the probes.
 
     Returns:
@@ -66,23 +71,28 @@ def layout_of(
     groups = list_groups(model, attention=attention, rule=rule)
     if not groups:
         raise LayoutError(f"{type(model).__name__}: found no layer with neurons; give rule= or layout=")
-    grad_fn = gradient_function(model, *example_inputs, seed=seed)
     with _one_thread():
         try:
+            grad_fn, output_fn = probe_functions(model, *example_inputs, readers=readers, seed=seed)
             grad_fn(parameters(model))
         except LayoutError:
             raise
         except (RuntimeError, ValueError, TypeError, IndexError) as error:
             shapes = ", ".join(str(getattr(value, "shape", type(value).__name__)) for value in example_inputs)
             raise LayoutError(f"example_inputs: the model fails with inputs like these ({shapes}): {error}") from error
-        return discover_layout(groups, grad_fn, parameters(model), normal=_standard_normal, shared=shared, seed=seed)
+        return discover_layout(
+            groups,
+            grad_fn,
+            parameters(model),
+            normal=_standard_normal,
+            output_fn=output_fn,
+            shared=shared,
+            seed=seed,
+        )
 
 
 def gradient_function(model: nn.Module, *example_inputs: Any, seed: int = 0) -> GradientFunction:
-    """Make the gradient function that discovery and :func:`neuroactivity.verify_layout` probe.
-
-    A fixed random projection reduces all outputs to a scalar. The model runs in evaluation mode, but for normalisations
-    over the batch, on copies of its buffers and with the same random numbers each time.
+    """Make the gradient function that :func:`neuroactivity.verify_layout` checks a layout with.
 
     Args:
         model: The model.
@@ -92,31 +102,68 @@ def gradient_function(model: nn.Module, *example_inputs: Any, seed: int = 0) -> 
     Returns:
         A function from parameters by name to gradients by name.
     """
+    return probe_functions(model, *example_inputs, seed=seed)[0]
+
+
+def probe_functions(
+    model: nn.Module, *example_inputs: Any, readers: Sequence[Reader] = (), seed: int = 0
+) -> tuple[GradientFunction, OutputFunction]:
+    """Make the functions that discovery probes: from parameters to gradients, and to outputs.
+
+    The model runs on copies of its buffers and with the same random numbers each time, in evaluation mode, and in
+    training mode as well if it computes something else there, as noisy layers and auxiliary heads do. Normalisations
+    over the batch use its statistics, dropout is off. A fixed random projection reduces all outputs to a scalar.
+    """
     inputs = _noisy_inputs(example_inputs, seed)
+
+    def run(params: Mapping[str, Tensor], *, training: bool) -> Any:
+        buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
+        with undisturbed(model, seed=derive_key(seed, 0, "model")), _without_cudnn(model):
+            _set_probe_mode(model, training=training)
+            with swapped(model, {**params, **buffers}):
+                return [model(*inputs), *[reader(*inputs) for reader in readers]]
+
+    def run_modes(params: Mapping[str, Tensor]) -> list[Any]:
+        return [run(params, training=training) for training in modes]
 
     def grad_fn(params: dict[str, Tensor]) -> Mapping[str, Tensor | None]:
         leaves = {name: value.detach().requires_grad_() for name, value in params.items()}
-        buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
-        with undisturbed(model, seed=derive_key(seed, 0, "model")), _without_cudnn(model), torch.enable_grad():
-            _set_probe_mode(model)
-            scalar = _project_outputs(functional_call(model, {**leaves, **buffers}, inputs), seed)
+        with torch.enable_grad():
+            scalar = _project_outputs(run_modes(leaves), seed)
             gradients = torch.autograd.grad(scalar, list(leaves.values()), allow_unused=True)
         return dict(zip(leaves, gradients, strict=True))
 
-    return grad_fn
+    @torch.no_grad()
+    def output_fn(params: dict[str, Tensor]) -> list[Tensor]:
+        return [leaf.detach() for leaf in _tensors(run_modes(params))]
+
+    noisy = {name: value + 0.1 * _standard_normal(value, seed) for name, value in parameters(model).items()}
+    modes = [False]
+    with torch.no_grad():
+        evaluated, trained = [list(_tensors(run(noisy, training=training))) for training in (False, True)]
+    if len(evaluated) != len(trained) or not all(map(_is_close, evaluated, trained)):
+        modes.append(True)
+    return grad_fn, output_fn
 
 
-def _set_probe_mode(model: nn.Module) -> None:
+def _is_close(first: Tensor, second: Tensor) -> bool:
+    """Whether two outputs are the same but for rounding."""
+    return first.shape == second.shape and torch.allclose(first, second, rtol=1e-4, atol=1e-6, equal_nan=True)
+
+
+def _set_probe_mode(model: nn.Module, *, training: bool) -> None:
     """Switch dropout off, and let normalisations over the batch compute their statistics."""
-    model.eval()
+    model.train(training)
     for module in model.modules():
         if isinstance(module, BATCH_NORMS):
             module.train()
+        elif isinstance(module, nn.modules.dropout._DropoutNd):
+            module.eval()
 
 
 def _project_outputs(output: Any, seed: int) -> Tensor:
     """Reduce a model's outputs to one number by fixed random weights."""
-    leaves = list(_tensors(output))
+    leaves = [leaf for leaf in _tensors(output) if leaf.requires_grad]
     if not leaves:
         what = f"expected an output with a gradient, got {type(output).__name__}"
         raise LayoutError(f"the model cannot be probed: {what}; give layout=")
@@ -127,11 +174,10 @@ def _project_outputs(output: Any, seed: int) -> Tensor:
 
 
 def _tensors(output: Any, depth: int = 4) -> Iterator[Tensor]:
-    """Yield an output's tensors with a gradient, inside containers and objects such as distributions too."""
+    """Yield an output's tensors, inside containers and objects such as distributions too."""
     for leaf in pytree.tree_leaves(output):
         if isinstance(leaf, Tensor):
-            if leaf.requires_grad:
-                yield leaf
+            yield leaf
         elif depth and hasattr(leaf, "__dict__") and not isinstance(leaf, type | nn.Module):
             yield from _tensors(list(vars(leaf).values()), depth - 1)
 

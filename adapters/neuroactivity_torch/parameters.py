@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -92,3 +93,25 @@ def undisturbed(model: nn.Module, *, seed: int | None = None) -> Iterator[None]:
         with torch.no_grad():
             for buffer, value in buffers:
                 buffer.copy_(value)
+
+
+@contextmanager
+def swapped(model: nn.Module, values: Mapping[str, Tensor]) -> Iterator[None]:
+    """Let every module hold other parameters and buffers inside a ``with`` block, and its own ones again afterwards.
+
+    A parameter that several modules hold, or one module under several names, is swapped in all of them.
+    """
+    named = {**dict(model.named_parameters()), **dict(model.named_buffers())}
+    new = {id(named[name]): value for name, value in values.items()}
+    tables: list[dict[str, Any]] = [
+        table for module in model.modules() for table in (module._parameters, module._buffers)
+    ]
+    kept = [dict(table) for table in tables]
+    try:
+        for table in tables:
+            table.update({key: new[id(old)] for key, old in table.items() if id(old) in new})
+        yield
+    finally:
+        for table, old in zip(tables, kept, strict=True):
+            table.clear()
+            table.update(old)

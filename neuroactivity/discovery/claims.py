@@ -80,6 +80,7 @@ class Known:
         evidence: What the probes say of each group.
         claims: The claims, by group.
         bias: The bias that silences neurons at present.
+        center: Around which value the neurons in front of a normalisation lie at present.
         readers: What each axis reads, from the last probes that silenced every group independently.
         examined: The groups whose evidence the last probes have renewed.
         ambiguous: Groups of which it cannot be told what reads them, for want of biases.
@@ -98,6 +99,7 @@ class Known:
     evidence: dict[str, Evidence] = field(default_factory=lambda: defaultdict(Evidence))
     claims: dict[str, Claim] = field(default_factory=dict)
     bias: float = 0.0
+    center: float = 0.0
     readers: dict[Axis, AxisReaders] = field(default_factory=dict)
     examined: list[str] = field(default_factory=list)
     ambiguous: set[str] = field(default_factory=set)

@@ -19,9 +19,10 @@ def read(prober: Prober, known: Known) -> Claims:
     """Tie each group that is left to the normalisations that read it; nothing is claimed yet."""
     skipped = known.ambiguous.union(prober.scales)
     names = [name for name in known.open() if prober.neurons[name] >= _FEWEST and name not in skipped]
+    names = [name for name in names if known.center == 0.0 or prober.layout[name].unscored]
     known.examined = []
     if names and prober.scales:
-        axes = probe_zero_mean(prober, {name: [name] for name in names})
+        axes = probe_zero_mean(prober, {name: [name] for name in names}, known.center)
         for name in names:
             known.evidence[name].norms = interpret(prober, name, name, axes).norms
         known.examined = [name for name in names if known.evidence[name].norms]
@@ -47,6 +48,7 @@ def claim(prober: Prober, known: Known) -> Claims:
 
 
 def _fed_by_norms(known: Known, name: str) -> list[ParamView]:
-    """Return what a group's normalisations feed, of those for which it is proved."""
+    """Return what a group's normalisations feed, where that is proved and not for the coarser neurons of a fusion."""
     proved = [norm for norm in known.evidence[name].norms if known.status(norm) == "exclusive"]
-    return [view for norm in proved for view in known.claims[norm].outgoing]
+    claims = [known.claims[norm] for norm in proved if known.claims[norm].group is known.layout[norm]]
+    return [view for claim in claims for view in claim.outgoing]

@@ -15,11 +15,15 @@ from neuroactivity.wrapping import derive_key
 SILENCING_BIASES = (0.0, -1e4, 1e4)
 """The biases that silence a neuron: with relu or tanh, with sigmoid or softplus, with log-sigmoid."""
 
+CENTERS = (0.0, 16.0, -16.0)
+"""Around which value neurons in front of a normalisation lie: an activation function is odd or linear around one."""
+
 ROUNDING = 1e-4
 """A gradient below this fraction of its array's largest is zero but for rounding."""
 
 _PROBES, _LEAST = 128, 32  # one neuron in four is silenced; a chance match has odds of (3/4)^32 = 1e-4
 _ZERO_MEAN_PROBES, _ZERO_MEAN_LEAST = 64, 22  # one neuron in two is silenced; odds of (1/2)^22 = 2e-7
+_OTHER = -1.75  # times the old value: neither odd nor even functions take it for the same
 _ORDERS_OF_FOUR = list(permutations(range(4)))
 
 Params: TypeAlias = dict[str, Array]
@@ -60,6 +64,8 @@ class Prober:
         scales: For each group that is a normalisation's scale, its parameter.
         made_by: For each group its incoming and unscored views, with their roles and bound patterns.
         owners: For each parameter that groups own, the groups to which it is incoming, each with its view.
+        bare: The shapes of the parameters of no group.
+        without_gradient: Groups found to reach an output on a path without gradient.
     """
 
     def __init__(
@@ -86,11 +92,20 @@ class Prober:
             self.made_by[name] = [entry for entry in bound.views if entry[0] != "outgoing"]
             for role, view, _ in self.made_by[name]:
                 self.owners.setdefault(view.param, []).extend([(name, view)] if role == "incoming" else [])
+        self.bare = {name: shape for name, shape in self.shapes.items() if name not in self.owners}
+        self.without_gradient: set[str] = set()
+        self._still: dict[str, float] = {}
         self._live: dict[str, list[set[int]]] = {}
 
     def with_layout(self, layout: Layout) -> "Prober":
         """Return a prober for other groups of the same model."""
         return Prober(layout, self.gradients, self._draws, output_fn=self.outputs, seed=self._seed)
+
+    def holding(self, still: Mapping[str, float]) -> "Prober":
+        """Return a prober of the same groups that holds whole parameters at a value."""
+        prober = self.with_layout(self.layout)
+        prober._still = {**self._still, **still}
+        return prober
 
     def size(self, where: Axis) -> int:
         """Return the size of an axis."""
@@ -98,7 +113,10 @@ class Prober:
 
     def draw(self, probe: int) -> Params:
         """Return the parameters of a probe."""
-        return dict(self._draws[probe % len(self._draws)])
+        params = dict(self._draws[probe % len(self._draws)])
+        for name, value in self._still.items():
+            params[name] = namespace(params[name]).full_like(params[name], value)
+        return params
 
     def generator(self, *purpose: object) -> random.Random:
         """Return a generator that depends on the seed and the purpose alone."""
@@ -130,7 +148,28 @@ class Prober:
             mask = expand_mask(chosen, old.shape, bound, view.owners)
             params[view.param] = xp.where(mask, asarray_like(value, like=old, dtype=old.dtype), old)
 
-    def oppose(self, params: Params, name: str, pairs: Iterable[tuple[int, int]]) -> None:
+    def change(self, params: Params, chosen: Chosen) -> None:
+        """Give the chosen neurons other incoming and unscored parameters."""
+        for name, neurons in chosen.items():
+            for _, view, bound in self.made_by[name]:
+                old = params[view.param]
+                xp = namespace(old)
+                changed = asarray_like(
+                    tuple([i in neurons for i in range(self.neurons[name])]), like=old, dtype=xp.bool
+                )
+                params[view.param] = xp.where(expand_mask(changed, old.shape, bound, view.owners), _OTHER * old, old)
+
+    def balance(
+        self, params: Params, name: str, silent: frozenset[int], pairs: Iterable[tuple[int, int]], center: float
+    ) -> None:
+        """Silence neurons and make the rest opposite in pairs around a center, so that all have it as their mean."""
+        self._oppose(params, name, pairs)
+        self.silence(params, {name: silent})
+        for role, view, _ in self.made_by[name] if center else ():
+            if role == "unscored":
+                params[view.param] = params[view.param] + center
+
+    def _oppose(self, params: Params, name: str, pairs: Iterable[tuple[int, int]]) -> None:
         """Make the second neuron of each pair the opposite of the first, so that the two add up to zero.
 
         A scale multiplies what differs from neuron to neuron, so it is set to zero and leaves the opposite shifts.
@@ -216,7 +255,7 @@ def probe_independent(prober: Prober, units: Units, bias: float) -> dict[Axis, A
     return decode(silenced, live, _widths(prober, units), least=_LEAST)
 
 
-def probe_zero_mean(prober: Prober, units: Units) -> dict[Axis, AxisReaders]:
+def probe_zero_mean(prober: Prober, units: Units, center: float) -> dict[Axis, AxisReaders]:
     """Silence half of each unit and make the rest opposite in pairs, and decode what the normalisations read.
 
     A normalisation subtracts the mean, so a silent neuron is not silent behind it, unless the mean is zero. In every
@@ -225,6 +264,7 @@ def probe_zero_mean(prober: Prober, units: Units) -> dict[Axis, AxisReaders]:
     Args:
         prober: The model.
         units: Groups of equal width that are silenced together, by unit.
+        center: What is zero for an activation function in front of the normalisation.
     """
     silenced, live = [], []
     for probe in range(_ZERO_MEAN_PROBES):
@@ -232,8 +272,8 @@ def probe_zero_mean(prober: Prober, units: Units) -> dict[Axis, AxisReaders]:
         for unit, names in units.items():
             chosen[unit], pairs = choose_zero_mean(prober, prober.neurons[names[0]], "pairs", probe, unit)
             for name in names:
-                prober.oppose(params, name, pairs)
-                prober.silence(params, {name: chosen[unit]})
+                in_stream = name in prober.scales and len(names) > 1  # where shifts are to be linear themselves
+                prober.balance(params, name, chosen[unit], pairs, 0.0 if in_stream else center)
         silenced.append(chosen)
         live.append(prober.live_axes(prober.gradients(params), prober.scales.values(), noise=ROUNDING))
     return decode(silenced, live, _widths(prober, units), least=_ZERO_MEAN_LEAST)

@@ -1,11 +1,15 @@
-"""Prove that neurons feed what their outgoing views name, and nothing else."""
+"""Prove that neurons feed what their outgoing views name, and nothing else: by gradients, and by outputs."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
-from neuroactivity.discovery.prober import Prober, Units
+from neuroactivity.arrays import Array, namespace
+from neuroactivity.discovery.decoding import Chosen
+from neuroactivity.discovery.prober import Params, Prober, Units
 from neuroactivity.layout import ParamView
 
 _PROBES = 16
+_FORWARD_PROBES = 4
+_ROUNDING = 32  # units in the last place of the largest output; zero times anything adds nothing at all
 
 
 def prove(prober: Prober, units: Units, outgoing: Mapping[str, Sequence[ParamView]]) -> set[str]:
@@ -31,7 +35,59 @@ def prove(prober: Prober, units: Units, outgoing: Mapping[str, Sequence[ParamVie
             for part in (rest[::2], rest[1::2]):
                 if part:
                     trial.cut_off(draw, {unit: frozenset(part)}, alone=True)
-    return {name for name in trial.open & trial.kept if len(trial.tested[name]) == prober.neurons[name]}
+    proved = {name for name in trial.open & trial.kept if len(trial.tested[name]) == prober.neurons[name]}
+    candidates = {unit: [name for name in members if name in proved] for unit, members in units.items()}
+    return proved - _without_gradient(prober, {unit: names for unit, names in candidates.items() if names}, outgoing)
+
+
+def _without_gradient(prober: Prober, units: Units, outgoing: Mapping[str, Sequence[ParamView]]) -> set[str]:
+    """Return the groups whose neurons change an output though all that they are said to feed is zero.
+
+    Gradients do not see such a path: a detached target, a choice by ``argmax``, a straight-through estimator.
+    """
+
+    def moves(units: Units) -> bool:
+        return any(_moves_output(prober, units, outgoing, probe) for probe in range(_FORWARD_PROBES))
+
+    if prober.outputs is None or not units or not moves(units):
+        return set()
+    moving = {name for unit, names in units.items() if moves({unit: names}) for name in names}
+    prober.without_gradient |= moving
+    return moving
+
+
+def _moves_output(prober: Prober, units: Units, outgoing: Mapping[str, Sequence[ParamView]], probe: int) -> bool:
+    """Whether an output changes when a random half of each unit is cut off and then changed."""
+    halves = {unit: _half(prober, unit, names[0], probe) for unit, names in units.items()}
+
+    def cut(params: Params) -> None:
+        for unit, neurons in halves.items():
+            prober.cut(params, units[unit][0], neurons, outgoing[unit])
+
+    return moves_output(prober, {name: halves[unit] for unit, names in units.items() for name in names}, cut, probe)
+
+
+def moves_output(prober: Prober, chosen: Chosen, cut: Callable[[Params], None], probe: int) -> bool:
+    """Whether any output changes with the parameters of the chosen neurons, with what they feed cut off."""
+    if prober.outputs is None:
+        return False
+    params = prober.draw(probe)
+    cut(params)
+    before, params = prober.outputs(params), prober.draw(probe)
+    prober.change(params, chosen)
+    cut(params)
+    return any(_differ(old, new) for old, new in zip(before, prober.outputs(params), strict=True))
+
+
+def _differ(old: Array, new: Array) -> bool:
+    """Whether two outputs differ by more than rounding."""
+    xp = namespace(old)
+    if old.shape != new.shape:
+        return True
+    if not xp.isdtype(old.dtype, "real floating"):
+        return bool(xp.any(old != new))
+    most = _ROUNDING * xp.finfo(old.dtype).eps * xp.max(xp.abs(old)) if old.size else 0.0
+    return not bool(xp.all((xp.abs(old - new) <= most) | (old == new) | (xp.isnan(old) & xp.isnan(new))))
 
 
 class _Trial:
@@ -73,8 +129,17 @@ def _half(prober: Prober, unit: str, name: str, probe: int) -> frozenset[int]:
 
 
 def is_read_only_by(prober: Prober, name: str, norms: Sequence[str], outgoing: Sequence[ParamView] = ()) -> bool:
-    """Whether a group has no gradient without these normalisations and views, so that nothing else reads it."""
+    """Whether a group without these normalisations and views has no gradient and no effect: nothing else reads it."""
+    everything = frozenset(range(prober.neurons[name]))
+
+    def cut(params: Params) -> None:
+        prober.zero(params, [view.param for norm in norms for view in prober.layout[norm].incoming])
+        prober.cut(params, name, everything, outgoing)
+
     params = prober.draw(0)
-    prober.zero(params, [view.param for norm in norms for view in prober.layout[norm].incoming])
-    prober.cut(params, name, frozenset(range(prober.neurons[name])), outgoing)
-    return not prober.live_neurons(prober.gradients(params), name)
+    cut(params)
+    if prober.live_neurons(prober.gradients(params), name):
+        return False
+    moves = any(moves_output(prober, {name: everything}, cut, probe) for probe in range(_FORWARD_PROBES))
+    prober.without_gradient |= {name} if moves else set()
+    return not moves

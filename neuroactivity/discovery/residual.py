@@ -3,12 +3,13 @@
 For example ``embed`` and ``block`` in ``x = embed(obs)``, ``x = x + block(x)``, ``head(x)``.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from neuroactivity.discovery.claims import Claim, Claims, Evidence, Known, name_some
 from neuroactivity.discovery.links import interpret, outgoing_views
-from neuroactivity.discovery.prober import ROUNDING, Prober, choose_zero_mean, probe_independent, probe_zero_mean
+from neuroactivity.discovery.prober import ROUNDING, Prober, Units, choose_zero_mean, probe_independent, probe_zero_mean
 from neuroactivity.discovery.proof import is_read_only_by, prove
 
 
@@ -20,70 +21,107 @@ def claim(prober: Prober, known: Known) -> Claims:
     """
     while units := _left_by_width(prober, known):
         before = known.open()
-        independent = probe_independent(prober, units, known.bias)
-        zero_mean = probe_zero_mean(prober, units)
+        bare = {unit: _bare_writers(prober, names) for unit, names in units.items()}
+        held = prober.holding({param: value for params in bare.values() for param, value in params.items()})
+        independent = probe_independent(held, units, known.bias)
+        linear = held.holding(_linear_biases(prober, units, known.center))
+        zero_mean = probe_zero_mean(linear, units, known.center)
         for unit, names in units.items():
             norms = interpret(prober, unit, names[0], zero_mean).norms
             joint = replace(interpret(prober, unit, names[0], independent), norms=norms)
-            readers = {name: _readers(prober, name, names, joint, known.bias) for name in names}
+            readers = {name: _readers(held, linear, name, names, joint, known) for name in names}
+            additive = [param for param, value in bare[unit].items() if value == 0.0]
             for members, read_by in residual_streams(readers):
-                yield from _claim_stream(prober, members, joint, read_by)
+                if len(members) > 1 or additive:
+                    yield from _claim_stream(prober, members, joint, read_by, additive)
         if known.open() == before:
             return
 
 
+def _linear_biases(prober: Prober, units: Units, center: float) -> dict[str, float]:
+    """Hold the biases of all but the units at the center, where activation functions are linear, and shifts at 0.
+
+    What layers add to each neuron of a stream alike, such as those that mix tokens, then leaves its mean where it is.
+    """
+    members = {name for names in units.values() for name in names}
+    rest = [name for name in prober.layout if center and name not in members]
+    biases = [(view.param, name) for name in rest for view in prober.layout[name].unscored]
+    return {bias: 0.0 if name in prober.scales else center for bias, name in biases}
+
+
 def _left_by_width(prober: Prober, known: Known) -> dict[str, list[str]]:
-    """Put together the groups of each width, where there are several."""
+    """Put together the groups of each width, where there are several, or parameters of no group that may join."""
     widths: dict[int, list[str]] = {}
     for name in known.open():
         if name not in known.ambiguous:
             widths.setdefault(prober.neurons[name], []).append(name)
-    return {f"{width} wide": names for width, names in widths.items() if len(names) > 1 and width > 1}
+    joined = {size for shape in prober.bare.values() for size in shape}
+    return {f"{w} wide": names for w, names in widths.items() if w > 1 and (len(names) > 1 or w in joined)}
 
 
-def _readers(prober: Prober, name: str, names: Sequence[str], joint: Evidence, bias: float) -> set[str]:
+def _bare_writers(prober: Prober, names: Sequence[str]) -> dict[str, float]:
+    """Return at which value to hold the parameters of no group that take part in a stream: what is added at 0.
+
+    For example a position embedding or a class token is added to the stream, and a layer scale multiplies what another
+    group adds to it. A layer scale has no gradient while that group is silent; it is held at 1.
+    """
+    width, params = prober.neurons[names[0]], prober.draw(0)
+    prober.silence(params, dict.fromkeys(names, frozenset(range(width))))
+    grads = prober.gradients(params)
+    held = {}
+    for param, shape in prober.bare.items():
+        if width in shape:
+            live = any(any(positions) for positions in prober.live_axes(grads, [param]).values())
+            if live or math.prod(shape) == width:
+                held[param] = 0.0 if live else 1.0
+    return held
+
+
+def _readers(held: Prober, linear: Prober, name: str, names: Sequence[str], joint: Evidence, known: Known) -> set[str]:
     """Return the parameters and normalisations that read something when all groups of one width but one are silent.
 
     Args:
-        prober: The model.
+        held: The model, with the parameters of no group held still.
+        linear: The same, with linear activation functions.
         name: The group that is not silenced.
         names: The groups of its width.
         joint: What reads any of them, found with all of them silent at once.
-        bias: The bias that silences a neuron.
+        known: What silences a neuron.
     """
-    chosen, pairs = choose_zero_mean(prober, prober.neurons[name], "readers", name)
+    chosen, pairs = choose_zero_mean(held, held.neurons[name], "readers", name)
     silent = dict.fromkeys([member for member in names if member != name], chosen)
-    params = prober.draw(0)
-    prober.silence(params, silent, bias)
-    live = prober.live_axes(prober.gradients(params), {link.view.param for link in joint.links})
+    params = held.draw(0)
+    held.silence(params, silent, known.bias)
+    live = held.live_axes(held.gradients(params), {link.view.param for link in joint.links})
     fed = [(link, position) for link in joint.links for position, neuron in link.feeds.items() if neuron in chosen]
     reading = {link.view.param for link, position in fed if live[link.where][position]}
-    scales = {prober.layout[norm].incoming[0].param: norm for norm in joint.norms}
-    params = prober.draw(0)
+    scales = {held.layout[norm].incoming[0].param: norm for norm in joint.norms}
+    params = linear.draw(0)
     for member in silent:
-        prober.oppose(params, member, pairs)
-    prober.silence(params, silent)
-    live = prober.live_axes(prober.gradients(params), scales, noise=ROUNDING)
+        linear.balance(params, member, chosen, pairs, 0.0 if member in linear.scales else known.center)
+    live = linear.live_axes(linear.gradients(params), scales, noise=ROUNDING)
     return reading | {scales[param] for (param, _), positions in live.items() if any(positions[i] for i in chosen)}
 
 
 def residual_streams(readers: Mapping[str, set[str]]) -> list[tuple[list[str], set[str]]]:
-    """Put groups with a reader in common together, with the readers of each such stream; leave out single groups.
+    """Put groups with a reader in common together, with the readers of each such stream.
 
     Example:
         >>> streams = residual_streams({"a": {"w"}, "b": {"v"}, "c": {"u"}, "d": {"u", "w"}})
         >>> [(members, sorted(readers)) for members, readers in streams]
-        [(['a', 'c', 'd'], ['u', 'w'])]
+        [(['a', 'c', 'd'], ['u', 'w']), (['b'], ['v'])]
     """
     streams: list[tuple[set[str], set[str]]] = []
     for name, reading in readers.items():
         joined = [stream for stream in streams if stream[1] & reading]
         streams = [stream for stream in streams if stream not in joined]
         streams.append(({name}.union(*[s[0] for s in joined]), reading.union(*[s[1] for s in joined])))
-    return [([n for n in readers if n in members], read_by) for members, read_by in streams if len(members) > 1]
+    return [([n for n in readers if n in members], read_by) for members, read_by in streams]
 
 
-def _claim_stream(prober: Prober, names: Sequence[str], joint: Evidence, read_by: set[str]) -> Claims:
+def _claim_stream(
+    prober: Prober, names: Sequence[str], joint: Evidence, read_by: set[str], additive: Sequence[str]
+) -> Claims:
     """Claim the groups of a stream, if they are read by nothing else."""
     links = [link for link in joint.links if link.view.param in read_by]
     norms = [norm for norm in joint.norms if norm in read_by]
@@ -91,7 +129,7 @@ def _claim_stream(prober: Prober, names: Sequence[str], joint: Evidence, read_by
     proved = prove(prober, {names[0]: names}, {names[0]: outgoing})
     readers = name_some([*norms, *dict.fromkeys(link.view.param for link in links)])
     for name in names:
-        rest = name_some([member for member in names if member != name])
+        rest = name_some([member for member in names if member != name] or additive)
         if name in proved:
             yield Claim(prober.layout[name], "shared", f"proved: read only together with {rest}")
         elif norms and is_read_only_by(prober, name, norms, outgoing):

@@ -6,7 +6,7 @@ from dataclasses import replace
 from neuroactivity.arrays import Arrays
 from neuroactivity.discovery import direct, fused, heads, norms, partners, residual, unproved
 from neuroactivity.discovery.claims import Known
-from neuroactivity.discovery.prober import SILENCING_BIASES, GradientFunction, OutputFunction, Prober
+from neuroactivity.discovery.prober import CENTERS, SILENCING_BIASES, GradientFunction, OutputFunction, Prober
 from neuroactivity.layout import Layout, NeuronGroup
 
 # A stage is a function from the prober and what is known so far to claims. ``read`` stages probe and write evidence.
@@ -67,8 +67,7 @@ def discover_outgoing(
     """
     prober, known = Prober(layout, grad_fn, draws, output_fn=output_fn, seed=seed), Known(layout)
     known.accept(heads.claim(prober, known))
-    for bias in SILENCING_BIASES:
-        known.bias = bias
+    for known.bias, known.center in zip(SILENCING_BIASES, CENTERS, strict=True):
         for stage in _STAGES:
             known.accept(stage(prober, known))
     known.accept(unproved.claim(prober, known))

@@ -14,6 +14,8 @@ def claim(prober: Prober, known: Known) -> Claims:
     for name in known.open():
         if not prober.ever_live(name):
             reason = NO_GRADIENT
+        elif name in prober.without_gradient:
+            reason = "reaches the output on a path without gradient"
         elif name in known.ambiguous:
             reason = "without biases what reads it cannot be told"
         elif known.evidence[name].links:
