@@ -161,11 +161,11 @@ def _set_probe_mode(model: nn.Module, *, training: bool) -> None:
             module.eval()
 
 
-def _project_outputs(output: Any, seed: int) -> Tensor:
-    """Reduce a model's outputs to one number by fixed random weights."""
+def _project_outputs(output: list[list[Any]], seed: int) -> Tensor:
+    """Reduce the outputs of each mode to one number by fixed random weights."""
     leaves = [leaf for leaf in _tensors(output) if leaf.requires_grad]
     if not leaves:
-        what = f"expected an output with a gradient, got {type(output).__name__}"
+        what = f"expected an output with a gradient, got {type(output[0][0]).__name__}"
         raise LayoutError(f"the model cannot be probed: {what}; give layout=")
     total = torch.zeros(())
     for position, leaf in enumerate(leaves):

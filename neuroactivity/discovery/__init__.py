@@ -42,7 +42,8 @@ Beside them: :mod:`.verify` (checks a layout that somebody wrote), :mod:`.mergin
 """
 
 from neuroactivity.discovery.claims import Status
-from neuroactivity.discovery.layouts import Rule, SharedNeurons, discover_layout, groups_by_rule, list_layout
+from neuroactivity.discovery.layouts import Rule, SharedNeurons, discover_layout, groups_by_rule
+from neuroactivity.discovery.listed import list_layout
 from neuroactivity.discovery.merging import MergedAxes
 from neuroactivity.discovery.prober import GradientFunction, OutputFunction
 from neuroactivity.discovery.search import discover_outgoing

@@ -40,12 +40,6 @@ def groups_by_rule(rule: Rule | None, params: Mapping[str, Any]) -> list[NeuronG
     return groups
 
 
-def list_layout(groups: Sequence[NeuronGroup]) -> Layout:
-    """Make a layout of groups that were listed and not searched: enough to measure them, not to reset them."""
-    reason = "not searched: give example inputs to find what it feeds"
-    return Layout([replace(group, status="listed", reason=reason, resettable=False) for group in groups])
-
-
 def discover_layout(
     groups: Sequence[NeuronGroup],
     grad_fn: GradientFunction,

@@ -104,19 +104,19 @@ def _readers(held: Prober, linear: Prober, name: str, names: Sequence[str], join
 
 
 def residual_streams(readers: Mapping[str, set[str]]) -> list[tuple[list[str], set[str]]]:
-    """Put groups with a reader in common together, with the readers of each such stream.
+    """Put groups with a reader in common together, with the readers of each such stream; leave out what nothing reads.
 
     Example:
         >>> streams = residual_streams({"a": {"w"}, "b": {"v"}, "c": {"u"}, "d": {"u", "w"}})
         >>> [(members, sorted(readers)) for members, readers in streams]
-        [(['a', 'c', 'd'], ['u', 'w']), (['b'], ['v'])]
+        [(['b'], ['v']), (['a', 'c', 'd'], ['u', 'w'])]
     """
     streams: list[tuple[set[str], set[str]]] = []
     for name, reading in readers.items():
         joined = [stream for stream in streams if stream[1] & reading]
         streams = [stream for stream in streams if stream not in joined]
         streams.append(({name}.union(*[s[0] for s in joined]), reading.union(*[s[1] for s in joined])))
-    return [([n for n in readers if n in members], read_by) for members, read_by in streams]
+    return [([n for n in readers if n in members], read_by) for members, read_by in streams if read_by]
 
 
 def _claim_stream(
@@ -130,7 +130,9 @@ def _claim_stream(
     readers = name_some([*norms, *dict.fromkeys(link.view.param for link in links)])
     for name in names:
         rest = name_some([member for member in names if member != name] or additive)
-        if name in proved:
+        if name in proved and any(len(prober.owners[link.view.param]) > 1 for link in links):
+            yield Claim(prober.layout[name], "shared", f"proved: read only by {readers}, which {rest} feeds too")
+        elif name in proved:
             yield Claim(prober.layout[name], "shared", f"proved: read only together with {rest}")
         elif norms and is_read_only_by(prober, name, norms, outgoing):
             yield Claim(prober.layout[name], "shared", f"read by {readers} together with {rest}")

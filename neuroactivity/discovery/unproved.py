@@ -3,7 +3,7 @@
 For example a layer without a bias in front of a sigmoid, which no value of its weights silences.
 """
 
-from neuroactivity.discovery.claims import Claim, Claims, Known
+from neuroactivity.discovery.claims import Claim, Claims, Known, name_some
 from neuroactivity.discovery.prober import Prober
 
 NO_GRADIENT = "no gradient reaches it"
@@ -12,17 +12,32 @@ NO_GRADIENT = "no gradient reaches it"
 def claim(prober: Prober, known: Known) -> Claims:
     """Say of each group that is left why, and withdraw claims that a view cannot express."""
     for name in known.open():
-        if not prober.ever_live(name):
-            reason = NO_GRADIENT
-        elif name in prober.without_gradient:
-            reason = "reaches the output on a path without gradient"
-        elif name in known.ambiguous:
-            reason = "without biases what reads it cannot be told"
-        elif known.evidence[name].links:
-            reason = "feeds more than what was found"
-        else:
-            reason = "nothing was found that reads it"
-        yield Claim(prober.layout[name], "unproved", reason)
+        yield Claim(prober.layout[name], "unproved", _reason(prober, known, name))
     for group, _, _, outgoing in list(known.claims.values()):
         if any(view.parsed.stacks != group.stacks for view in outgoing):
             yield Claim(group, "unproved", "what it feeds reads several of its copies at once")
+
+
+def _reason(prober: Prober, known: Known, name: str) -> str:
+    """Say why nothing could be claimed of a group."""
+    if not prober.ever_live(name):
+        return NO_GRADIENT
+    if name in prober.without_gradient:
+        return "reaches the output on a path without gradient"
+    if readers := _readers_in_no_group(prober, name):
+        return f"read by what is in no group: {name_some(readers)}"
+    if name in known.ambiguous:
+        return "without biases what reads it cannot be told"
+    if known.evidence[name].links:
+        return "feeds more than what was found"
+    without_bias = "; it has no bias to silence it" if not prober.layout[name].unscored else ""
+    return f"nothing was found that reads it{without_bias}"
+
+
+def _readers_in_no_group(prober: Prober, name: str) -> list[str]:
+    """Return the parameters of no group that lose gradients while all neurons of a group are silent."""
+    params = prober.draw(0)
+    before = prober.live_axes(prober.gradients(params), prober.bare) if prober.bare else {}
+    prober.silence(params, {name: frozenset(range(prober.neurons[name]))})
+    after = prober.live_axes(prober.gradients(params), [param for param, _ in before])
+    return list(dict.fromkeys(param for (param, axis), live in before.items() if live != after[param, axis]))

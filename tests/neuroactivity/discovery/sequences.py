@@ -9,7 +9,6 @@ from tests.neuroactivity.discovery.truth import (
     HEAD,
     NOT_RESET,
     SHARED,
-    UNPROVED,
     Example,
     Feed,
     Truth,
@@ -197,11 +196,7 @@ EXAMPLES = [
         "transformer, positions unknown",
         lambda: Transformer(Separate),
         (TOKENS,),
-        {
-            name: UNPROVED if truth is SHARED else truth
-            for name, truth in Transformer.truth(Separate.truth).items()
-            if name != "positions"
-        },
+        {name: truth for name, truth in Transformer.truth(Separate.truth).items() if name != "positions"},
     ),
     Example("lstm", lambda: Recurrent(nn.LSTM), (SERIES,), _recurrent()),
     Example("gru", lambda: Recurrent(nn.GRU), (SERIES,), _recurrent()),

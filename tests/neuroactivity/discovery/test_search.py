@@ -11,6 +11,7 @@ from neuroactivity.discovery import Status
 from tests.neuroactivity.discovery.arrays import INPUTS, Chain, Gate, Skip, dense, draws, without_bias
 
 FILES = {
+    "listed": ("listed",),
     "exclusive": ("direct", "fused"),
     "through_norm": ("norms",),
     "shared": ("residual",),
@@ -30,7 +31,7 @@ def test_every_status_has_its_file(status):
     for name in FILES[status]:
         module = import_module(f"neuroactivity.discovery.{name}")
         assert module.__doc__.startswith(f"Status ``{status}``")
-        assert callable(module.claim)
+        assert callable(module.list_layout if status == "listed" else module.claim)
 
 
 @pytest.mark.parametrize("library", ["numpy", "torch", "jax"])

@@ -1,0 +1,164 @@
+"""The proof looks forward: paths without gradient, readers in training mode alone, networks that share a trunk."""
+
+import pytest
+import torch
+from torch import nn
+
+import neuroactivity as na
+from neuroactivity_torch import layout_of, parameters, write
+
+WIDTH = 16
+X = torch.zeros(16, 5)
+
+
+class Net(nn.Module):
+    """An encoder and a head, with some path between them that has no gradient."""
+
+    def __init__(self, path, *, rows: int = 3):
+        super().__init__()
+        self.encoder, self.head, self.gate = nn.Linear(5, WIDTH), nn.Linear(WIDTH, rows), nn.Linear(WIDTH, rows)
+        self.path = path
+
+    def forward(self, x):
+        hidden = torch.relu(self.encoder(x))
+        return self.path(self, hidden)
+
+
+def target(net, hidden):
+    return net.head(hidden), hidden.detach()
+
+
+def scale(net, hidden):
+    return net.head(hidden / (1 + hidden.detach().square().mean(-1, keepdim=True)))
+
+
+def routing(net, hidden):
+    return net.head(hidden) * nn.functional.one_hot(net.gate(hidden).argmax(-1), 3)
+
+
+def topk(net, hidden):
+    return net.head(hidden.masked_fill(hidden < hidden.topk(8).values[:, -1:], 0.0))
+
+
+def straight_through(net, hidden):
+    return net.head(hidden) + torch.sign(hidden.sum(-1, keepdim=True) - 8.0)
+
+
+def choice(net, hidden):
+    return net.head(hidden), net.gate(hidden).argmax(-1)
+
+
+def nothing(net, hidden):
+    return net.head(hidden) + net.gate(hidden)
+
+
+def reset_twice(model, layout, name, *inputs):
+    """Return how far the outputs of two resets with other fresh values lie apart."""
+    old = {param: value.clone() for param, value in parameters(model).items()}
+    mask = torch.arange(layout[name].count({param: tuple(value.shape) for param, value in old.items()})) < 4
+    outputs = []
+    for seed in range(2):
+        generator = torch.Generator().manual_seed(seed)
+        fresh = {param: torch.randn(value.shape, generator=generator) for param, value in old.items()}
+        write(model, na.reset(old, fresh, {name: mask}, layout))
+        outputs.append(model(*inputs))
+    write(model, old)
+    return (outputs[0] - outputs[1]).abs().max().item()
+
+
+@pytest.mark.filterwarnings("ignore:no gradient reaches")
+@pytest.mark.parametrize("path", [target, scale, routing, topk, straight_through, choice])
+def test_what_reaches_the_output_without_gradient_is_not_exclusive(path):
+    layout = layout_of(Net(path), X)
+    assert layout["encoder"].status == "unproved"
+    assert layout["encoder"].reason == "reaches the output on a path without gradient"
+
+
+def test_without_such_a_path_a_reset_changes_nothing():
+    model = Net(nothing)
+    layout = layout_of(model, X)
+    assert layout["encoder"].status == "exclusive"
+    assert reset_twice(model, layout, "encoder", torch.randn(8, 5)) == 0.0
+
+
+class Noisy(nn.Module):
+    """A layer with parameters that it reads in training mode alone."""
+
+    def __init__(self, inputs: int, outputs: int):
+        super().__init__()
+        self.weight, self.spread = nn.Parameter(torch.randn(outputs, inputs)), nn.Parameter(torch.ones(outputs, inputs))
+        self.bias = nn.Parameter(torch.zeros(outputs))
+        self.register_buffer("noise", torch.randn(outputs, inputs))
+
+    def forward(self, x):
+        weight = self.weight + self.spread * self.noise if self.training else self.weight
+        return nn.functional.linear(x, weight, self.bias)
+
+
+def noisy_rule(name, parameter):
+    layer, _, kind = name.rpartition(".")
+    if kind != "weight":
+        return None
+    return na.NeuronGroup(layer, [(name, "neuron in"), (f"{layer}.spread", "neuron in")], [(f"{layer}.bias", "neuron")])
+
+
+def test_parameters_that_are_read_in_training_mode_alone_are_outgoing():
+    model = nn.Sequential(Noisy(5, WIDTH), nn.ReLU(), Noisy(WIDTH, 3)).train()
+    layout = layout_of(model, X, rule=noisy_rule)
+    assert (layout["0"].status, [view.param for view in layout["0"].outgoing]) == (
+        "exclusive",
+        ["2.weight", "2.spread"],
+    )
+    assert reset_twice(model, layout, "0", torch.randn(8, 5)) == 0.0
+    assert model.training
+
+
+class Auxiliary(nn.Module):
+    """A network with a further head in training mode."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.aux, self.b = nn.Linear(5, WIDTH), nn.Linear(WIDTH, 3), nn.Linear(WIDTH, 2)
+
+    def forward(self, x):
+        hidden = torch.relu(self.a(x))
+        return (self.b(hidden), self.aux(hidden)) if self.training else self.b(hidden)
+
+
+def test_a_head_that_exists_in_training_mode_alone_is_a_head():
+    layout = layout_of(Auxiliary().eval(), X)
+    assert {name: group.status for name, group in layout.items()} == {"a": "exclusive", "aux": "head", "b": "head"}
+    assert {view.param for view in layout["a"].outgoing} == {"aux.weight", "b.weight"}
+
+
+class Counting(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layers, self.calls = nn.Sequential(nn.Linear(5, 8), nn.Dropout(0.5), nn.Linear(8, 2)), []
+
+    def forward(self, x):
+        self.calls.append(self.training)
+        return self.layers(x)
+
+
+def test_a_model_that_is_the_same_in_both_modes_is_probed_in_one():
+    model = Counting()
+    layout_of(model, X)
+    assert model.calls.count(True) == 1
+
+
+class Critic(nn.Module):
+    def __init__(self, trunk: nn.Module):
+        super().__init__()
+        self.trunk, self.value = trunk, nn.Linear(WIDTH, 1)
+
+    def forward(self, x):
+        return self.value(torch.relu(self.trunk(x)))
+
+
+def test_a_further_network_that_reads_the_trunk_is_seen():
+    trunk = nn.Linear(5, WIDTH)
+    critic, actor = Critic(trunk), Critic(trunk)
+    assert layout_of(critic, X)["trunk"].status == "exclusive"
+    assert layout_of(critic, X, readers=[actor])["trunk"].status == "unproved"
+    assert layout_of(critic, X, readers=[lambda x: actor(x).detach()])["trunk"].status == "unproved"
