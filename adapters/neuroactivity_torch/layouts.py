@@ -6,7 +6,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 from torch.utils import _pytree as pytree
 
 from neuroactivity import Layout, LayoutError
@@ -14,7 +13,7 @@ from neuroactivity.discovery import GradientFunction, Rule, SharedNeurons, disco
 from neuroactivity.errors import check_choice
 from neuroactivity.wrapping import derive_key
 from neuroactivity_torch.layers import BATCH_NORMS, AttentionNeurons, list_groups
-from neuroactivity_torch.parameters import parameters, undisturbed
+from neuroactivity_torch.parameters import parameters, swapped, undisturbed
 
 
 def layout_of(
@@ -92,14 +91,16 @@ def gradient_function(model: nn.Module, *example_inputs: Any, seed: int = 0) -> 
     Returns:
         A function from parameters by name to gradients by name.
     """
-    inputs = _noisy_inputs(example_inputs, seed)
+    dtypes = {parameter.dtype for parameter in model.parameters() if parameter.is_floating_point()}
+    inputs = _noisy_inputs(example_inputs, seed, dtypes.pop() if len(dtypes) == 1 else None)
 
     def grad_fn(params: dict[str, Tensor]) -> Mapping[str, Tensor | None]:
         leaves = {name: value.detach().requires_grad_() for name, value in params.items()}
         buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
-        with undisturbed(model, seed=derive_key(seed, 0, "model")), _without_cudnn(model), torch.enable_grad():
+        fixed = undisturbed(model, seed=derive_key(seed, 0, "model"))
+        with fixed, _without_cudnn(model), torch.enable_grad(), swapped(model, leaves, buffers):
             _set_probe_mode(model)
-            scalar = _project_outputs(functional_call(model, {**leaves, **buffers}, inputs), seed)
+            scalar = _project_outputs(model(*inputs), seed)
             gradients = torch.autograd.grad(scalar, list(leaves.values()), allow_unused=True)
         return dict(zip(leaves, gradients, strict=True))
 
@@ -120,7 +121,7 @@ def _project_outputs(output: Any, seed: int) -> Tensor:
     if not leaves:
         what = f"expected an output with a gradient, got {type(output).__name__}"
         raise LayoutError(f"the model cannot be probed: {what}; give layout=")
-    total = torch.zeros(())
+    total = leaves[0].new_zeros(())
     for position, leaf in enumerate(leaves):
         total = total.to(leaf) + (leaf * _standard_normal(leaf, derive_key(seed, position, "projection"))).sum()
     return total
@@ -136,13 +137,14 @@ def _tensors(output: Any, depth: int = 4) -> Iterator[Tensor]:
             yield from _tensors(list(vars(leaf).values()), depth - 1)
 
 
-def _noisy_inputs(inputs: tuple[Any, ...], seed: int) -> tuple[Any, ...]:
-    """Replace floating-point inputs by noise, so that neurons differ."""
-    generator = torch.Generator().manual_seed(derive_key(seed, 0, "inputs"))
+def _noisy_inputs(inputs: tuple[Any, ...], seed: int, dtype: torch.dtype | None) -> tuple[Any, ...]:
+    """Replace floating-point inputs by noise, so that neurons differ, in the dtype that all parameters have."""
+    generator = torch.Generator("cpu").manual_seed(derive_key(seed, 0, "inputs"))
 
     def noise(leaf: Any) -> Any:
         if isinstance(leaf, Tensor) and leaf.is_floating_point():
-            return torch.randn(leaf.shape, generator=generator).to(leaf)
+            noisy = torch.randn(leaf.shape, generator=generator, device="cpu")
+            return noisy.to(leaf.device, dtype or leaf.dtype)
         return leaf
 
     return tuple(pytree.tree_map(noise, inputs))
@@ -150,7 +152,7 @@ def _noisy_inputs(inputs: tuple[Any, ...], seed: int) -> tuple[Any, ...]:
 
 def _standard_normal(like: Tensor, key: int) -> Tensor:
     """Draw standard normal numbers, the same on every device."""
-    return torch.randn(like.shape, generator=torch.Generator().manual_seed(key)).to(like)
+    return torch.randn(like.shape, generator=torch.Generator("cpu").manual_seed(key), device="cpu").to(like)
 
 
 @contextmanager

@@ -1,7 +1,9 @@
 """A module's parameters as arrays by name, and back."""
 
+from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -72,6 +74,50 @@ def write(model: nn.Module, params: Mapping[str, Tensor]) -> None:
 def owner_of(model: nn.Module, param: str) -> nn.Module:
     """Return the submodule that holds a parameter."""
     return model.get_submodule(param.rpartition(".")[0])
+
+
+@contextmanager
+def swapped(model: nn.Module, params: Mapping[str, Tensor], buffers: Mapping[str, Tensor]) -> Iterator[None]:
+    """Let a model compute with other tensors in the place of its parameters and buffers, and leave it as it was.
+
+    Tensors are exchanged by identity wherever a module keeps them: under several names, in an alias of the module, in a
+    recurrent layer's list of weights. What the modules' attributes were before, they are afterwards, the same objects;
+    ``torch.func.functional_call`` loses the originals of a module that is registered twice.
+
+    Args:
+        model: The module.
+        params: Tensors by the names of ``named_parameters``; parameters that are not named stay in place.
+        buffers: Likewise by the names of ``named_buffers``.
+    """
+    others: dict[int, Any] = {id(old): buffers[name] for name, old in model.named_buffers() if name in buffers}
+    others.update({id(old): params[name] for name, old in model.named_parameters() if name in params})
+    kept = [(vars(module), dict(vars(module))) for module in model.modules()]
+    try:
+        for attributes, _ in kept:
+            attributes.update({name: _exchange(value, others) for name, value in attributes.items()})
+        yield
+    finally:
+        for attributes, values in kept:
+            attributes.clear()
+            attributes.update(values)
+
+
+def _exchange(value: Any, others: dict[int, Any]) -> Any:
+    """Copy plain containers, with other tensors in them; ``others`` has what takes an object's place, by identity."""
+    if id(value) in others:
+        return others[id(value)]
+    if type(value) is tuple:
+        return tuple([_exchange(entry, others) for entry in value])
+    if type(value) is list:
+        copied: list[Any] = []
+        others[id(value)] = copied
+        copied.extend([_exchange(entry, others) for entry in value])
+        return copied
+    if type(value) in (dict, OrderedDict):
+        table = others[id(value)] = type(value)()
+        table.update({key: _exchange(entry, others) for key, entry in value.items()})
+        return table
+    return value
 
 
 @contextmanager
