@@ -1,6 +1,6 @@
 """Discover the layout of any module: its groups by layer type, what they feed by probing its gradients."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeAlias
 
@@ -71,10 +71,11 @@ def layout_of(
     groups = list_groups(model, attention=attention, rule=rule)
     if not groups:
         raise LayoutError(f"{type(model).__name__}: found no layer with neurons; give rule= or layout=")
+    params = _probed_parameters(_Probed(model, readers))
     with _one_thread():
         try:
             grad_fn, output_fn = probe_functions(model, *example_inputs, readers=readers, seed=seed)
-            grad_fn(parameters(model))
+            grad_fn(params)
         except LayoutError:
             raise
         except (RuntimeError, ValueError, TypeError, IndexError) as error:
@@ -83,7 +84,7 @@ def layout_of(
         return discover_layout(
             groups,
             grad_fn,
-            parameters(model),
+            params,
             normal=_standard_normal,
             output_fn=output_fn,
             shared=shared,
@@ -105,6 +106,20 @@ def gradient_function(model: nn.Module, *example_inputs: Any, seed: int = 0) -> 
     return probe_functions(model, *example_inputs, seed=seed)[0]
 
 
+class _Probed(nn.Module):
+    """A model together with the modules that read its neurons."""
+
+    def __init__(self, model: nn.Module, readers: Iterable[Reader]) -> None:
+        super().__init__()
+        self.model = model
+        self.readers = nn.ModuleList([reader for reader in readers if isinstance(reader, nn.Module)])
+
+
+def _probed_parameters(probed: _Probed) -> dict[str, Tensor]:
+    """Return the model's parameters by their names, and what its readers have beside as ``readers.0. ...``."""
+    return {name.removeprefix("model."): value for name, value in parameters(probed).items()}
+
+
 def probe_functions(
     model: nn.Module, *example_inputs: Any, readers: Sequence[Reader] = (), seed: int = 0
 ) -> tuple[GradientFunction, OutputFunction]:
@@ -114,13 +129,17 @@ def probe_functions(
     training mode as well if it computes something else there, as noisy layers and auxiliary heads do. Normalisations
     over the batch use its statistics, dropout is off. A fixed random projection reduces all outputs to a scalar.
     """
-    inputs = _noisy_inputs(example_inputs, seed)
+    probed = _Probed(model, readers)
+    names = {name.removeprefix("model."): name for name, _ in probed.named_parameters()}
+    dtypes = {parameter.dtype for parameter in model.parameters() if parameter.is_floating_point()}
+    inputs = _noisy_inputs(example_inputs, seed, dtypes.pop() if len(dtypes) == 1 else None)
 
     def run(params: Mapping[str, Tensor], *, training: bool) -> Any:
-        buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
-        with undisturbed(model, seed=derive_key(seed, 0, "model")), _without_cudnn(model):
-            _set_probe_mode(model, training=training)
-            with swapped(model, {**params, **buffers}):
+        buffers = {name: buffer.clone() for name, buffer in probed.named_buffers()}
+        values = {names[name]: value for name, value in params.items()}
+        with undisturbed(probed, seed=derive_key(seed, 0, "model")), _without_cudnn(model):
+            _set_probe_mode(probed, training=training)
+            with swapped(probed, values, buffers):
                 return [model(*inputs), *[reader(*inputs) for reader in readers]]
 
     def run_modes(params: Mapping[str, Tensor]) -> list[Any]:
@@ -137,7 +156,7 @@ def probe_functions(
     def output_fn(params: dict[str, Tensor]) -> list[Tensor]:
         return [leaf.detach() for leaf in _tensors(run_modes(params))]
 
-    noisy = {name: value + 0.1 * _standard_normal(value, seed) for name, value in parameters(model).items()}
+    noisy = {name: value + 0.1 * _standard_normal(value, seed) for name, value in _probed_parameters(probed).items()}
     modes = [False]
     with torch.no_grad():
         evaluated, trained = [list(_tensors(run(noisy, training=training))) for training in (False, True)]
@@ -167,7 +186,7 @@ def _project_outputs(output: list[list[Any]], seed: int) -> Tensor:
     if not leaves:
         what = f"expected an output with a gradient, got {type(output[0][0]).__name__}"
         raise LayoutError(f"the model cannot be probed: {what}; give layout=")
-    total = torch.zeros(())
+    total = leaves[0].new_zeros(())
     for position, leaf in enumerate(leaves):
         total = total.to(leaf) + (leaf * _standard_normal(leaf, derive_key(seed, position, "projection"))).sum()
     return total
@@ -182,13 +201,14 @@ def _tensors(output: Any, depth: int = 4) -> Iterator[Tensor]:
             yield from _tensors(list(vars(leaf).values()), depth - 1)
 
 
-def _noisy_inputs(inputs: tuple[Any, ...], seed: int) -> tuple[Any, ...]:
-    """Replace floating-point inputs by noise, so that neurons differ."""
-    generator = torch.Generator().manual_seed(derive_key(seed, 0, "inputs"))
+def _noisy_inputs(inputs: tuple[Any, ...], seed: int, dtype: torch.dtype | None) -> tuple[Any, ...]:
+    """Replace floating-point inputs by noise, so that neurons differ, in the dtype that all parameters have."""
+    generator = torch.Generator("cpu").manual_seed(derive_key(seed, 0, "inputs"))
 
     def noise(leaf: Any) -> Any:
         if isinstance(leaf, Tensor) and leaf.is_floating_point():
-            return torch.randn(leaf.shape, generator=generator).to(leaf)
+            noisy = torch.randn(leaf.shape, generator=generator, device="cpu")
+            return noisy.to(leaf.device, dtype or leaf.dtype)
         return leaf
 
     return tuple(pytree.tree_map(noise, inputs))
@@ -196,7 +216,7 @@ def _noisy_inputs(inputs: tuple[Any, ...], seed: int) -> tuple[Any, ...]:
 
 def _standard_normal(like: Tensor, key: int) -> Tensor:
     """Draw standard normal numbers, the same on every device."""
-    return torch.randn(like.shape, generator=torch.Generator().manual_seed(key)).to(like)
+    return torch.randn(like.shape, generator=torch.Generator("cpu").manual_seed(key), device="cpu").to(like)
 
 
 @contextmanager

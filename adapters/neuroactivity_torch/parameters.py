@@ -1,5 +1,6 @@
 """A module's parameters as arrays by name, and back."""
 
+from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -76,6 +77,50 @@ def owner_of(model: nn.Module, param: str) -> nn.Module:
 
 
 @contextmanager
+def swapped(model: nn.Module, params: Mapping[str, Tensor], buffers: Mapping[str, Tensor]) -> Iterator[None]:
+    """Let a model compute with other tensors in the place of its parameters and buffers, and leave it as it was.
+
+    Tensors are exchanged by identity wherever a module keeps them: under several names, in an alias of the module, in a
+    recurrent layer's list of weights. What the modules' attributes were before, they are afterwards, the same objects;
+    ``torch.func.functional_call`` loses the originals of a module that is registered twice.
+
+    Args:
+        model: The module.
+        params: Tensors by the names of ``named_parameters``; parameters that are not named stay in place.
+        buffers: Likewise by the names of ``named_buffers``.
+    """
+    others: dict[int, Any] = {id(old): buffers[name] for name, old in model.named_buffers() if name in buffers}
+    others.update({id(old): params[name] for name, old in model.named_parameters() if name in params})
+    kept = [(vars(module), dict(vars(module))) for module in model.modules()]
+    try:
+        for attributes, _ in kept:
+            attributes.update({name: _exchange(value, others) for name, value in attributes.items()})
+        yield
+    finally:
+        for attributes, values in kept:
+            attributes.clear()
+            attributes.update(values)
+
+
+def _exchange(value: Any, others: dict[int, Any]) -> Any:
+    """Copy plain containers, with other tensors in them; ``others`` has what takes an object's place, by identity."""
+    if id(value) in others:
+        return others[id(value)]
+    if type(value) is tuple:
+        return tuple([_exchange(entry, others) for entry in value])
+    if type(value) is list:
+        copied: list[Any] = []
+        others[id(value)] = copied
+        copied.extend([_exchange(entry, others) for entry in value])
+        return copied
+    if type(value) in (dict, OrderedDict):
+        table = others[id(value)] = type(value)()
+        table.update({key: _exchange(entry, others) for key, entry in value.items()})
+        return table
+    return value
+
+
+@contextmanager
 def undisturbed(model: nn.Module, *, seed: int | None = None) -> Iterator[None]:
     """Restore a model's mode and buffers and the random generators afterwards; a seed sets the generators meanwhile."""
     modes = [(module, module.training) for module in model.modules()]
@@ -93,25 +138,3 @@ def undisturbed(model: nn.Module, *, seed: int | None = None) -> Iterator[None]:
         with torch.no_grad():
             for buffer, value in buffers:
                 buffer.copy_(value)
-
-
-@contextmanager
-def swapped(model: nn.Module, values: Mapping[str, Tensor]) -> Iterator[None]:
-    """Let every module hold other parameters and buffers inside a ``with`` block, and its own ones again afterwards.
-
-    A parameter that several modules hold, or one module under several names, is swapped in all of them.
-    """
-    named = {**dict(model.named_parameters()), **dict(model.named_buffers())}
-    new = {id(named[name]): value for name, value in values.items()}
-    tables: list[dict[str, Any]] = [
-        table for module in model.modules() for table in (module._parameters, module._buffers)
-    ]
-    kept = [dict(table) for table in tables]
-    try:
-        for table in tables:
-            table.update({key: new[id(old)] for key, old in table.items() if id(old) in new})
-        yield
-    finally:
-        for table, old in zip(tables, kept, strict=True):
-            table.clear()
-            table.update(old)

@@ -5,7 +5,8 @@ import torch
 from torch import nn
 
 import neuroactivity as na
-from neuroactivity_torch import clear_moments, gradients, layout_of, parameters, write
+from neuroactivity_torch import clear_moments, gradient_function, gradients, layout_of, parameters, write
+from neuroactivity_torch.parameters import swapped
 from tests.adapters.torch.models import X, mlp, values
 
 
@@ -79,3 +80,86 @@ def test_a_custom_loop_resets_model_and_optimizer():
     assert (model[2].weight[:, masks["0"]] == 0).all()
     assert (optimizer.state[model[0].weight]["exp_avg"][masks["0"]] == 0).all()
     assert (optimizer.state[model[0].weight]["exp_avg"][~masks["0"]] != 0).any()
+
+
+class Aliased(nn.Module):
+    """One module under two names, a tied parameter, one buffer twice, lists of parameters, and state of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.features, self.twin, self.rnn = (
+            nn.Linear(4, 4),
+            nn.Linear(4, 4, bias=False),
+            nn.GRU(4, 4, batch_first=True),
+        )
+        self.alias, self.twin.weight = self.features, self.features.weight
+        self.register_buffer("scale", torch.ones(4))
+        self.register_buffer("again", self.scale)
+        self.plain = [self.features.bias, {"scale": self.scale}]
+        self.calls = 0
+
+    def forward(self, x):
+        self.calls += 1
+        self.scale.add_(1.0)
+        self.again = self.again * 2.0
+        self.last = self.rnn(self.alias(x) + self.plain[0] + self.plain[1]["scale"])[0] + self.twin(x)
+        return self.last
+
+
+def identities(model):
+    """Everything that the modules hold, by identity."""
+    tables = [table for module in model.modules() for table in (vars(module), module._parameters, module._buffers)]
+    return [(id(table), name, id(value)) for table in tables for name, value in table.items()]
+
+
+def test_swapped_parameters_are_used_wherever_they_are_registered_and_the_originals_come_back():
+    model, x = Aliased(), torch.randn(2, 3, 4)
+    before, kept, start = identities(model), values(model), model.plain[0]
+    zeros = {name: torch.zeros_like(value).requires_grad_() for name, value in parameters(model).items()}
+    with swapped(model, zeros, {"scale": torch.full((4,), 3.0)}):
+        assert model.features.weight is model.alias.weight is model.twin.weight is zeros["features.weight"]
+        assert model.plain[0] is zeros["features.bias"]
+        grads = torch.autograd.grad(model(x).sum(), list(zeros.values()), allow_unused=True)
+        assert model.scale.tolist() == [4.0] * 4
+    assert all(gradient is not None for gradient in grads)
+    assert identities(model) == before
+    assert model.plain[0] is start
+    assert all(torch.equal(value, kept[name]) for name, value in values(model).items())
+
+
+def test_originals_come_back_when_the_model_fails():
+    model = Aliased()
+    before = identities(model)
+    with pytest.raises(RuntimeError, match="shapes cannot be multiplied"), swapped(model, parameters(model), {}):
+        model(torch.ones(2, 3, 5))
+    assert identities(model) == before
+
+
+def test_finding_a_layout_leaves_a_model_with_aliases_as_it_was():
+    model = Aliased()
+    before, kept, trained = identities(model), values(model), {id(p) for p in model.parameters()}
+    layout_of(model, torch.zeros(2, 3, 4))
+    assert identities(model) == before
+    assert all(torch.equal(value, kept[name]) for name, value in values(model).items())
+    assert {id(p) for p in model.parameters()} == trained
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")  # torch's own
+def test_a_probe_leaves_computed_weights_as_they_were():
+    """Hooks of the older ``weight_norm`` and ``spectral_norm`` put what they computed into plain attributes."""
+    model = nn.Sequential(nn.utils.weight_norm(nn.Linear(5, 8)), nn.ReLU(), nn.utils.spectral_norm(nn.Linear(8, 2)))
+    before = identities(model)
+    gradient_function(model, X)(parameters(model))
+    assert identities(model) == before
+
+
+def test_example_inputs_take_the_models_dtype():
+    layout = layout_of(mlp().double(), X)
+    assert [group.status for group in layout.values()] == ["exclusive", "exclusive", "head"]
+
+
+def test_layouts_are_found_under_a_default_device():
+    model = mlp()
+    with torch.device("meta"):
+        assert layout_of(model, X) == layout_of(model, X)
+    assert layout_of(model, X)["0"].status == "exclusive"
