@@ -1,33 +1,37 @@
 """Whole architectures from the grammar: a front of convolutions or none, a body of blocks, one or two heads."""
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 from torch.nn import functional
 
 from tests.neuroactivity.discovery.grammar import Builder, Choose, Feature, Grown, Known, Value
 
 WIDTHS = (2, 3, 4, 5, 6, 6, 8, 8, 1)
+HIDDEN_WIDTHS = (3, 4, 5, 6, 8)  # a normalisation of one or two features leaves nothing of them
 THIN_WIDTHS = (1, 2, 2, 3, 4, 4, 6)
 
 
-def grow(choose: Choose, *, thin: bool = False) -> tuple[Grown, dict[str, Known]]:
+def grow(choose: Choose, *, thin: bool = False, hidden: bool = False) -> tuple[Grown, dict[str, Known]]:
     """Choose an architecture.
 
     Args:
         choose: Returns one of several options.
         thin: Whether it has few neurons, few biases and few activation functions, so that silence goes on from layer to
             layer and what reads a neuron is hard to tell from what lies behind.
+        hidden: Whether it has what gradients in evaluation mode do not show: paths without gradient, heads in training
+            mode alone, layers with two names.
 
     Returns:
         The network and what is true of its groups.
     """
-    images = not thin and choose((False, False, True))
-    builder = Builder(choose, images=images, thin=thin)
+    images = not thin and not hidden and choose((False, False, True))
+    builder = Builder(choose, images=images, thin=thin, widths=HIDDEN_WIDTHS if hidden else WIDTHS)
     x = flatten(builder, convolutions(builder, builder.input)) if images else builder.input
     for _ in range(choose((1, 2, 3, 4))):
-        x = choose(THIN_BLOCKS if thin else BLOCKS)(builder, x)
+        x = choose(THIN_BLOCKS if thin else HIDDEN_BLOCKS if hidden else BLOCKS)(builder, x)
     for _ in range(choose((1, 2))):
         builder.head(x, choose((1, 2, 3)))
-    return builder.finish(), builder.known
+    return builder.finish(twice=hidden and choose((True, False))), builder.known
 
 
 def layer(builder: Builder, x: Value, width: int | None = None) -> Value:
@@ -35,7 +39,7 @@ def layer(builder: Builder, x: Value, width: int | None = None) -> Value:
     if builder.thin:
         x = builder.dense(x, width or builder.choose(THIN_WIDTHS), bias=builder.choose((True, False)))
         return builder.activation(x) if builder.choose((True, False)) else x
-    x = builder.dense(x, width or builder.choose(WIDTHS), bias=builder.choose((True, True, True, False)))
+    x = builder.dense(x, width or builder.choose(builder.widths), bias=builder.choose((True, True, True, False)))
     norm = builder.choose((None, None, None, builder.batch_norm, builder.layer_norm))
     x = norm(x) if norm else x
     x = builder.activation(x) if builder.choose((True, True, True, False)) else x
@@ -168,8 +172,45 @@ def flatten(builder: Builder, x: Value) -> Value:
     return builder.step(lambda layers, x: x.permute(0, 2, 3, 1).flatten(1), x, features=list(x.features) * pixels)
 
 
+def target(builder: Builder, x: Value) -> Value:
+    """Features that are an output without gradient as well, as a target is."""
+    copied = builder.without_gradient(lambda x: x.detach(), x)
+    builder.outputs.append(copied.number)
+    return x
+
+
+def statistic(builder: Builder, x: Value) -> Value:
+    """Features over their mean size, which counts as a constant."""
+    return builder.without_gradient(lambda x: x / (1 + x.detach().square().mean(1, keepdim=True)), x)
+
+
+def top_k(builder: Builder, x: Value) -> Value:
+    """The larger half of the features."""
+    if len(x.features) < 2:
+        return layer(builder, x)
+
+    def largest(x: Tensor) -> Tensor:
+        return x * (x >= x.median(1, keepdim=True).values)
+
+    return builder.without_gradient(largest, x)
+
+
+def routing(builder: Builder, x: Value) -> Value:
+    """A branch that is switched on and off by a gate, which gets no gradient."""
+    return builder.without_gradient(
+        lambda gate, branch: branch * torch.sign(gate.detach().mean(1, keepdim=True) - 0.1), x, layer(builder, x)
+    )
+
+
+def auxiliary(builder: Builder, x: Value) -> Value:
+    """A head in training mode alone."""
+    builder.head(x, 2, auxiliary=True)
+    return x
+
+
 BLOCKS = (
     *(layer, layer, layer, skip_by_addition, skip_by_concatenation, beside_the_input, split, branches),
     *(gate, attention, experts, twice),
 )
+HIDDEN_BLOCKS = (layer, layer, skip_by_addition, skip_by_concatenation, target, statistic, top_k, routing, auxiliary)
 THIN_BLOCKS = (layer, layer, skip_by_concatenation, beside_the_input, split, split, branches, gate)

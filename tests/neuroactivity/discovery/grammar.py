@@ -80,16 +80,19 @@ class Known:
 class Grown(nn.Module):
     """A network that runs a program: each step a function of earlier values."""
 
-    def __init__(self, layers: dict[str, nn.Module], steps: list, outputs: list[int]) -> None:
+    def __init__(
+        self, layers: dict[str, nn.Module], steps: list, outputs: list[int], auxiliary: Sequence[int], *, twice: bool
+    ) -> None:
         super().__init__()
         self.layers = nn.ModuleDict(layers)
-        self.steps, self.outputs = steps, outputs
+        self.alias = nn.ModuleList(layers.values()) if twice else None
+        self.steps, self.outputs, self.auxiliary = steps, outputs, auxiliary
 
     def forward(self, x: Tensor) -> list[Tensor]:
         values = [x]
         for function, parents in self.steps:
             values.append(function(self.layers, *(values[parent] for parent in parents)))
-        return [values[number] for number in self.outputs]
+        return [values[number] for number in [*self.outputs, *(self.auxiliary if self.training else ())]]
 
 
 ZERO_AT_ZERO = (nn.ReLU(), nn.Tanh(), nn.GELU(), nn.Mish(), nn.SiLU(), nn.LeakyReLU(0.1), nn.Softsign())
@@ -99,18 +102,20 @@ POSITIVE = (nn.Sigmoid(), nn.Softplus())
 class Builder:
     """Grows a network and the truth about it."""
 
-    def __init__(self, choose: Choose, *, images: bool, thin: bool = False) -> None:
+    def __init__(self, choose: Choose, *, images: bool, thin: bool = False, widths: Sequence[int] = ()) -> None:
         self.choose = choose
-        self.thin = thin
+        self.thin, self.widths = thin, widths
         self.layers: dict[str, nn.Module] = {}
         self.known: dict[str, Known] = {}
         self.steps: list = []
         self.input = Value(0, (Feature(),) * (2 if images else 5), 5 if images else 0)
         self.outputs: list[int] = []
+        self.auxiliary: list[int] = []
 
-    def finish(self) -> Grown:
-        """Return the network, its layers defined in an order of their own."""
-        return Grown({name: self.layers[name] for name in sorted(self.layers)}, self.steps, self.outputs)
+    def finish(self, *, twice: bool = False) -> Grown:
+        """Return the network, its layers defined in an order of their own, perhaps twice."""
+        layers = {name: self.layers[name] for name in sorted(self.layers)}
+        return Grown(layers, self.steps, self.outputs, self.auxiliary, twice=twice)
 
     def step(self, function: Callable, *parents: Value, features: Sequence[Feature], side: int = 0) -> Value:
         """Append a step to the program."""
@@ -263,10 +268,16 @@ class Builder:
 
         return self.step(mix, *parts, router, features=features)
 
-    def head(self, x: Value, width: int) -> None:
+    def head(self, x: Value, width: int, *, auxiliary: bool = False) -> None:
+        """A head, or one that exists in training mode alone."""
         head = self.dense(x, width)
         self.use(head.features, "output")
-        self.outputs.append(head.number)
+        (self.auxiliary if auxiliary else self.outputs).append(head.number)
+
+    def without_gradient(self, function: Callable, *parents: Value) -> Value:
+        """A path without gradient from the first parent, whose features the result goes on with from the last."""
+        self.use(parents[0].features, "detached")
+        return self.step(lambda layers, *xs: function(*xs), *parents, features=parents[-1].features)
 
 
 POSITIVE_TYPES = tuple(type(function) for function in POSITIVE)

@@ -23,7 +23,8 @@ def wrong_claims(layout: na.Layout, known: dict[str, Known], shapes: dict[str, t
         true = {
             "exclusive": known[name].can_be_exclusive,
             "head": "output" in uses,
-            "through_norm": bool(uses & {"norm", "batch norm"}) and not uses & {"read", "output"} - _behind(uses),
+            "through_norm": bool(uses & {"norm", "batch norm"})
+            and not uses & {"read", "output", "detached"} - _behind(uses),
             "shared": "sum" in uses,
             "partner": "product" in uses,
             "unproved": True,
@@ -38,7 +39,7 @@ def wrong_claims(layout: na.Layout, known: dict[str, Known], shapes: dict[str, t
 
 def _behind(uses: set[str]) -> set[str]:
     """What is read behind a batch normalisation is read through it."""
-    return {"read", "output"} if "batch norm" in uses else set()
+    return {"read", "output", "detached"} if "batch norm" in uses else set()
 
 
 def wrong_entries(group: na.NeuronGroup, known: Known, shapes: dict[str, tuple[int, ...]]) -> list[str]:
@@ -54,11 +55,11 @@ def wrong_entries(group: na.NeuronGroup, known: Known, shapes: dict[str, tuple[i
     return wrong[:3]
 
 
-def examine(choose, found: Counter, *, thin: bool) -> None:
+def examine(choose, found: Counter, **profile: bool) -> None:
     """Grow an architecture, discover it, and check every claim."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        model, known = grow(choose, thin=thin)
+        model, known = grow(choose, **profile)
     images = any(name.startswith("layers.conv") for name in known)
     x = torch.zeros(8, 2, 5, 5) if images else torch.zeros(12, 5)
     layout = layout_of(model, x)
@@ -74,13 +75,13 @@ def examine(choose, found: Counter, *, thin: bool) -> None:
     assert wrong_claims(layout, known, shapes_of(model)) == []
 
 
-def examine_many(count: int, *, thin: bool = False) -> Counter:
+def examine_many(count: int, **profile: bool) -> Counter:
     found: Counter = Counter()
 
     @settings(max_examples=count, phases=[Phase.explicit, Phase.generate])  # to shrink would take minutes
     @given(st.data())
     def run(data: st.DataObject) -> None:
-        examine(lambda options: data.draw(st.sampled_from(list(options))), found, thin=thin)
+        examine(lambda options: data.draw(st.sampled_from(list(options))), found, **profile)
 
     run()
     return found
@@ -96,6 +97,21 @@ def test_nothing_claimed_is_wrong_and_most_is_found():
 def test_nothing_claimed_of_thin_networks_is_wrong():
     found = examine_many(20, thin=True)
     assert found["architectures"] >= 15
+    assert found["heads found"] == found["heads"]
+
+
+def test_nothing_claimed_of_networks_with_hidden_paths_is_wrong():
+    found = examine_many(20, hidden=True)
+    assert found["architectures"] >= 15
+    assert found["plain and exclusive"] >= 0.95 * found["plain"] > 5
+    assert found["heads found"] == found["heads"]
+
+
+@pytest.mark.slow
+def test_nothing_claimed_is_wrong_of_five_hundred_networks_with_hidden_paths():
+    found = examine_many(500, hidden=True)
+    assert found["architectures"] >= 500
+    assert found["plain and exclusive"] >= 0.95 * found["plain"] > 200
     assert found["heads found"] == found["heads"]
 
 
