@@ -31,20 +31,23 @@ def read(prober: Prober, known: Known) -> Claims:
 
 def claim(prober: Prober, known: Known) -> Claims:
     """Claim what normalisations read: exclusive if they mix no neurons (BatchNorm), so that it can be proved."""
-    behind = {name: _fed_by_norms(known, name) for name in known.open(known.examined)}
-    views = {}
-    for name in [name for name in behind if behind[name]]:
-        direct = drop_indirect(prober, known.evidence[name].links, known.evidence)
-        views[name] = [*outgoing_views(prober, name, direct), *behind[name]]
-    yield from claim_proved(prober, views)
-    for name in known.open(behind):
+    left: list[str] = []
+    while left != known.open(known.examined):  # what is proved of one may be what another feeds
+        left = known.open(known.examined)
+        views = {}
+        for name in left:
+            if behind := _fed_by_norms(known, name):
+                direct = drop_indirect(prober, known.evidence[name].links, known.evidence)
+                views[name] = [*outgoing_views(prober, name, direct), *behind]
+        yield from claim_proved(prober, views)
+    for name in left:
         norms = known.evidence[name].norms
         if norms and is_read_only_by(prober, name, norms):
             if all(known.status(norm) == "head" for norm in norms):
                 yield Claim(prober.layout[name], "head", f"feeds the output through {name_some(norms)}")
             else:
                 reason = f"takes part in the statistics of {name_some(norms)}"
-                yield Claim(prober.layout[name], "through_norm", reason, behind[name])
+                yield Claim(prober.layout[name], "through_norm", reason, _fed_by_norms(known, name))
 
 
 def _fed_by_norms(known: Known, name: str) -> list[ParamView]:

@@ -12,6 +12,8 @@ from neuroactivity.discovery.links import interpret, outgoing_views
 from neuroactivity.discovery.prober import ROUNDING, Prober, Units, choose_zero_mean, probe_independent, probe_zero_mean
 from neuroactivity.discovery.proof import is_read_only_by, prove
 
+_DRAWS = 8
+
 
 def claim(prober: Prober, known: Known) -> Claims:
     """Silence the groups that are left jointly, by equal width, as long as that tells anything.
@@ -90,17 +92,21 @@ def _readers(held: Prober, linear: Prober, name: str, names: Sequence[str], join
     """
     chosen, pairs = choose_zero_mean(held, held.neurons[name], "readers", name)
     silent = dict.fromkeys([member for member in names if member != name], chosen)
-    params = held.draw(0)
-    held.silence(params, silent, known.bias)
-    live = held.live_axes(held.gradients(params), {link.view.param for link in joint.links})
     fed = [(link, position) for link in joint.links for position, neuron in link.feeds.items() if neuron in chosen]
-    reading = {link.view.param for link, position in fed if live[link.where][position]}
     scales = {held.layout[norm].incoming[0].param: norm for norm in joint.norms}
-    params = linear.draw(0)
-    for member in silent:
-        linear.balance(params, member, chosen, pairs, 0.0 if member in linear.scales else known.center)
-    live = linear.live_axes(linear.gradients(params), scales, noise=ROUNDING)
-    return reading | {scales[param] for (param, _), positions in live.items() if any(positions[i] for i in chosen)}
+    for draw in range(_DRAWS):  # where a router chooses, a group is not used in each
+        params = held.draw(draw)
+        held.silence(params, silent, known.bias)
+        live = held.live_axes(held.gradients(params), {link.view.param for link in joint.links}) if fed else {}
+        reading = {link.view.param for link, position in fed if live[link.where][position]}
+        params = linear.draw(draw)
+        for member in silent:
+            linear.balance(params, member, chosen, pairs, 0.0 if member in linear.scales else known.center)
+        live = linear.live_axes(linear.gradients(params), scales, noise=ROUNDING) if scales else {}
+        reading |= {scales[param] for (param, _), along in live.items() if any(along[i] for i in chosen)}
+        if reading:
+            return reading
+    return set()
 
 
 def residual_streams(readers: Mapping[str, set[str]]) -> list[tuple[list[str], set[str]]]:
