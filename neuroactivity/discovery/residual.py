@@ -8,7 +8,14 @@ from dataclasses import replace
 
 from neuroactivity.discovery.claims import Claim, Claims, Evidence, Known, name_some
 from neuroactivity.discovery.links import interpret, outgoing_views
-from neuroactivity.discovery.prober import ROUNDING, Prober, choose_zero_mean, probe_independent, probe_zero_mean
+from neuroactivity.discovery.prober import (
+    ROUNDING,
+    Prober,
+    choose_zero_mean,
+    neuron_axis,
+    probe_independent,
+    probe_zero_mean,
+)
 from neuroactivity.discovery.proof import is_read_only_by, prove
 
 
@@ -58,13 +65,13 @@ def _readers(prober: Prober, name: str, names: Sequence[str], joint: Evidence, b
     live = prober.live_axes(prober.gradients(params), {link.view.param for link in joint.links})
     fed = [(link, position) for link in joint.links for position, neuron in link.feeds.items() if neuron in chosen]
     reading = {link.view.param for link, position in fed if live[link.where][position]}
-    scales = {prober.layout[norm].incoming[0].param: norm for norm in joint.norms}
+    scales = {neuron_axis(prober.layout[norm].incoming[0]): norm for norm in joint.norms}
     params = prober.draw(0)
     for member in silent:
         prober.oppose(params, member, pairs)
     prober.silence(params, silent)
-    live = prober.live_axes(prober.gradients(params), scales, noise=ROUNDING)
-    return reading | {scales[param] for (param, _), positions in live.items() if any(positions[i] for i in chosen)}
+    live = prober.live_axes(prober.gradients(params), [param for param, _ in scales], noise=ROUNDING)
+    return reading | {norm for where, norm in scales.items() if where in live and any(live[where][i] for i in chosen)}
 
 
 def residual_streams(readers: Mapping[str, set[str]]) -> list[tuple[list[str], set[str]]]:
