@@ -17,7 +17,7 @@ from neuroactivity.wrapping import ResetOptions, drawn_views, is_due, trained_gr
 from neuroactivity_jax.initializers import FreshValues
 from neuroactivity_jax.optimizers import reinit_state, state_owners, written_mask
 from neuroactivity_jax.parameters import PyTree, gradients, parameters, replace, shapes_of
-from neuroactivity_jax.state import NOT_MEASURED, ActivityState
+from neuroactivity_jax.state import NOT_MEASURED, ActivityState, check_form
 
 Activations: TypeAlias = Mapping[str, Array | None] | Callable[[], Mapping[str, Array | None]]
 """Neuron outputs by group name, or a function that computes them, called only when a measurement is due."""
@@ -118,10 +118,13 @@ class Resetter:
         **extra: Any,
     ) -> tuple[PyTree, ActivityState]:
         """Update with the wrapped optimizer; measure and reset when that is due."""
-        if params is None:
+        if params is None and self.options.writes:
             raise ValueError("params: a reset needs the parameters; call update(grads, state, params)")
         if self.by_activations and activations is None:
             raise ValueError("activations: redo needs them; call update(grads, state, params, activations=...)")
+        known = updates if params is None else params  # where nothing is reset, gradients tell all shapes
+        layout = self._trained_groups(known)
+        check_form(state, layout, shapes_of(parameters(known)))
         signal = activations if self.by_activations else self._arrays(updates)
         extra |= {} if activations is None else {"activations": activations}  # redo may be further inside
         updates, inner_state = self.inner.update(updates, state.inner_state, params, **extra)
@@ -130,15 +133,16 @@ class Resetter:
         records = {name: getattr(state, name) for name in _CondCarry._fields[2:]}
         passed = (_widened(updates, params), inner_state) if self.options.writes else ((), ())
         before = _CondCarry(*passed, **records)
-        after = _if_any_due(due, lambda: self._measure(due, signal, before, state, params), before)
+        after = _if_any_due(due, lambda: self._measure(due, signal, before, state, params, layout), before)
         if self.options.writes:
             updates, state = after.updates, state._replace(inner_state=after.inner_state)
         tau = jnp.asarray(self.options.tau, jnp.float32)  # of this wrapper, which may not have made the state
         return updates, state._replace(tau=tau, **{name: getattr(after, name) for name in records})
 
-    def _measure(self, due: Array, signal: Any, before: _CondCarry, state: ActivityState, params: PyTree) -> _CondCarry:
+    def _measure(
+        self, due: Array, signal: Any, before: _CondCarry, state: ActivityState, params: PyTree, layout: na.Layout
+    ) -> _CondCarry:
         """Score the neurons, and reset those that are inactive, of each run that is due."""
-        layout = self._trained_groups(params)
         score = na.tau_dormant if self.by_activations else na.grama
         scores = score(_as_jax(signal() if callable(signal) else signal), layout)
         masks = {name: mask & due for name, mask in self.options.masks(scores).items()}
