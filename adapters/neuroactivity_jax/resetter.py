@@ -75,6 +75,11 @@ class Resetter:
     def __post_init__(self) -> None:
         if not isinstance(self.layout, na.Layout):
             raise TypeError(f"layout: expected a neuroactivity.Layout, got {self.layout!r}")
+        if self.options.writes and all(group.status == "listed" for group in self.layout.values()):
+            raise ValueError(
+                "layout: it was listed and not searched, so nothing can be reset; give layout_of the model's function "
+                "as well, or measure with max_fraction=0"
+            )
 
     def init(self, params: PyTree) -> ActivityState:
         """Start, and check what can be checked before the first update."""

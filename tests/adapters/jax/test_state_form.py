@@ -43,6 +43,10 @@ def narrower():
     return state._replace(scores={name: score[:-1] for name, score in state.scores.items()})
 
 
+def of_two_runs():
+    return jax.tree.map(lambda leaf: jnp.stack([leaf, leaf]), regrama(optax.sgd(0.1), LAYOUT).init(PARAMS))
+
+
 @pytest.mark.parametrize(
     ("state", "message"),
     [
@@ -50,7 +54,10 @@ def narrower():
         (shuffled, r"state: expected 'steps' to be integer of shape \(\), got"),
         (narrower, r"state: expected 'scores/a' to be floating of shape \(7,\), got float32 of shape \(6,\)"),
         (lambda: optax.sgd(0.1).init(PARAMS), "state: expected an ActivityState, as init returns it, got tuple"),
-        (lambda: jax.tree.map(lambda x: jnp.stack([x] * 2), regrama(optax.sgd(0.1), LAYOUT).init(PARAMS)), r"got .* of shape \(2,"),
+        (
+            lambda: jax.tree.map(lambda x: jnp.stack([x] * 2), regrama(optax.sgd(0.1), LAYOUT).init(PARAMS)),
+            r"got .* of shape \(2,",
+        ),
     ],
     ids=["another layout", "shuffled", "another width", "without the wrapper", "several runs"],
 )
