@@ -1,5 +1,6 @@
 """The engine of regrama and redo: it measures a model's neurons, and resets them in the updates of its optimizer."""
 
+import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeAlias
@@ -32,6 +33,18 @@ def _any_due(due: Array) -> Array:
 @_any_due.def_vmap
 def _any_due_of_many(size: int, batched: list[bool], due: Array) -> tuple[Array, bool]:
     return _any_due(jnp.any(due)), False
+
+
+@jax.custom_batching.custom_vmap
+def _number_of_run(due: Array, scores: dict[str, Array]) -> Array:
+    """Number of the run among those that are mapped over; -1 for one that is alone."""
+    return jnp.int32(-1)
+
+
+@_number_of_run.def_vmap
+def _numbers_of_runs(size: int, batched: list[Any], due: Array, scores: dict[str, Array]) -> tuple[Array, bool]:
+    outside = _number_of_run(*jax.tree.map(lambda x, mapped: x[0] if mapped else x, (due, scores), tuple(batched)))
+    return jnp.maximum(outside, 0) * size + jnp.arange(size, dtype=jnp.int32), True
 
 
 class _CondCarry(NamedTuple):
@@ -150,10 +163,10 @@ class Resetter:
         """Score the neurons, and reset those that are inactive, of each run that is due."""
         score = na.tau_dormant if self.by_activations else na.grama
         scores = score(_as_jax(signal() if callable(signal) else signal), layout)
-        masks = {name: mask & due for name, mask in self.options.masks(scores).items()}
+        masks = {name: mask & due & layout[name].resettable for name, mask in self.options.masks(scores).items()}
         if self.options.on_report is not None:
-            jax.debug.callback(self._report, due, scores, masks)
-        counts = [jnp.sum(mask, dtype=jnp.int32) for name, mask in masks.items() if layout[name].resettable]
+            jax.debug.callback(self._report, due, _number_of_run(due, scores), scores, masks)
+        counts = [jnp.sum(mask, dtype=jnp.int32) for mask in masks.values()]
         marked = sum(counts, jnp.int32(0))
         if self.options.writes:
             before = self._reset(masks, before, state, params, layout)
@@ -188,11 +201,12 @@ class Resetter:
         inner_state = reinit_state(self.inner, before.inner_state, replace(params, new), written)
         return before._replace(updates=replace(before.updates, updates), inner_state=inner_state)
 
-    def _report(self, due: Any, scores: Mapping[str, Any], masks: Mapping[str, Any]) -> None:
+    def _report(self, due: Any, run: Any, scores: Mapping[str, Any], masks: Mapping[str, Any]) -> None:
         """Call the user's function on the host, for a run that is due."""
         if due and self.options.on_report is not None:
             scores, masks = jax.tree.map(np.asarray, (scores, masks))
-            self.options.on_report(build_report(scores, self.layout, self.options.tau, masks=masks))
+            report = build_report(scores, self.layout, self.options.tau, masks=masks)
+            self.options.on_report(report if run < 0 else dataclasses.replace(report, run=int(run)))
 
     def _arrays(self, tree: PyTree) -> dict[str, Array | None]:
         """Return a tree's arrays by name, with ``None`` for parameters of which a whole branch is ``None``."""
