@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeAlias
 
 import jax
@@ -15,6 +15,7 @@ import neuroactivity as na
 from neuroactivity.layout import lookup
 from neuroactivity.report import build_report
 from neuroactivity.wrapping import ResetOptions, drawn_views, is_due, trained_groups
+from neuroactivity_jax.frozen import frozen_params
 from neuroactivity_jax.initializers import FreshValues
 from neuroactivity_jax.optimizers import reinit_state, state_owners, written_mask
 from neuroactivity_jax.parameters import PyTree, gradients, parameters, replace, shapes_of
@@ -84,6 +85,7 @@ class Resetter:
     options: ResetOptions
     fresh: FreshValues
     by_activations: bool
+    _frozen: dict[Any, frozenset[str]] = field(default_factory=dict, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         if not isinstance(self.layout, na.Layout):
@@ -224,10 +226,19 @@ class Resetter:
         for name, view in [(group.name, view) for group in self.layout.values() for _, view in group.views]:
             lookup(arrays, view.param, name)
         shapes = shapes_of({name: array for name, array in arrays.items() if array is not None})
-        layout = trained_groups(self.layout, shapes, writes=self.options.writes)
+        writes = self.options.writes
+        trained = shapes.keys() - self._frozen_params(params) if writes else shapes
+        layout = trained_groups(self.layout, trained, writes=writes)
         for group in layout.values():
             group.bind(shapes)
         return layout
+
+    def _frozen_params(self, params: PyTree) -> frozenset[str]:
+        """Name the parameters that the optimizer never moves; found once for parameters of the same shapes."""
+        form = tuple([(name, value.shape, str(value.dtype)) for name, value in parameters(params).items()])
+        if form not in self._frozen:
+            self._frozen[form] = frozen_params(self.inner, params)
+        return self._frozen[form]
 
 
 def _as_jax(arrays: Mapping[str, Any]) -> dict[str, Any]:
