@@ -79,11 +79,13 @@ class ActivityReport:
         tau: Threshold at or below which a neuron counts as inactive.
         groups: The groups that were measured, in the order of the layout.
         absent: Names of the layout's groups that were not measured: frozen, unused, or trained by another optimizer.
+        run: Number of the run among several that are trained at once; ``None`` for one alone.
     """
 
     tau: float
     groups: tuple[GroupActivity, ...]
     absent: tuple[str, ...] = ()
+    run: int | None = None
 
     def __getitem__(self, name: str) -> GroupActivity:
         return {group.name: group for group in self.groups}[name]
@@ -125,7 +127,8 @@ class ActivityReport:
     def to_dict(self) -> dict[str, Any]:
         """Return the report as JSON values: ``None``, never NaN."""
         groups = {group.name: _record(group) for group in self.groups}
-        return {"tau": self.tau, "groups": groups, "total": _record(self.total), "absent": list(self.absent)}
+        record = {"tau": self.tau, "groups": groups, "total": _record(self.total), "absent": list(self.absent)}
+        return record if self.run is None else record | {"run": self.run}
 
     def __str__(self) -> str:
         header = ("group", "neurons", "inactive", "", "reset", "lowest", "median", "highest", "status", "remark")
@@ -133,6 +136,8 @@ class ActivityReport:
         rows.append(_row(self.total, ""))
         *lines, total = format_table(header, rows, words=_WORDS)
         notes = [f"inactive: score <= {self.tau:g}"]
+        if self.run is not None:
+            notes.append(f"run: {self.run}")
         if self.absent:
             notes.append(f"not measured: {', '.join(self.absent)}")
         return "\n".join([*lines, lines[1], total, *notes])

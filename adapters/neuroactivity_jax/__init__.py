@@ -1,7 +1,8 @@
 """neuroactivity for JAX: measure and reset the neurons of any pytree of parameters.
 
 :func:`regrama` and :func:`redo` wrap an optax optimizer and leave the training loop as it is; :func:`report` reads the
-last measurement from the optimizer's state. :func:`layout_of` discovers a model's neuron groups and what they feed.
+last measurement from the optimizer's state, :func:`reports` those of many runs, and :func:`summary` the figures inside
+of compiled loops. :func:`layout_of` discovers a model's neuron groups and what they feed.
 
 For custom training loops, :func:`parameters`, :func:`gradients` and :func:`activations` give the arrays that the pure
 functions of :mod:`neuroactivity` take, :func:`write` puts new values into the tree, and :func:`clear_moments` resets
@@ -12,7 +13,8 @@ from neuroactivity_jax.activations import activations
 from neuroactivity_jax.layouts import gradient_function, layout_of
 from neuroactivity_jax.optimizers import clear_moments
 from neuroactivity_jax.parameters import gradients, parameters, write
-from neuroactivity_jax.state import ActivityState, report
+from neuroactivity_jax.reports import report, reports, summary
+from neuroactivity_jax.state import ActivityState
 from neuroactivity_jax.wrappers import redo, regrama
 
 __all__ = [
@@ -26,5 +28,7 @@ __all__ = [
     "redo",
     "regrama",
     "report",
+    "reports",
+    "summary",
     "write",
 ]

@@ -1,5 +1,6 @@
 """Fresh parameter values: from a user's function, or from a snapshot of the start. Every draw has its own key."""
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
@@ -8,6 +9,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+import neuroactivity as na
 from neuroactivity.layout import BoundPattern, ParamView
 from neuroactivity.wrapping import DrawnViews, check_fresh, check_initializer, derive_key, resample
 from neuroactivity_jax.parameters import PyTree, parameters
@@ -73,6 +75,8 @@ class FreshValues:
         """
         key = self._key(key_data, event)
         if callable(self.initializer):
+            if isinstance(key, jax.core.Tracer) and _decomposes(self.initializer, key):
+                key = jax.random.wrap_key_data(_one_run(jax.random.key_data(key)), impl=jax.random.key_impl(key))
             fresh = parameters(self.initializer(key))
             return {name: fresh[name] for name in views}
         if unknown := [name for name in views if name not in snapshot]:
@@ -90,6 +94,30 @@ class FreshValues:
         """Return the key of one reset, of the same kind as the seed."""
         impl = jax.random.key_impl(self.seed) if self._is_typed_key() else None
         return jax.random.fold_in(jax.random.wrap_key_data(data, impl=impl), event)
+
+
+@jax.custom_batching.custom_vmap
+def _one_run(key_data: Array) -> Array:
+    """Do nothing, but warn if several runs are mapped over."""
+    return key_data
+
+
+@_one_run.def_vmap
+def _several_runs(size: int, batched: list[bool], key_data: Array) -> tuple[Array, bool]:
+    if jax.default_backend() == "cpu":
+        warnings.warn(
+            "initializer: it draws orthogonal weights, and XLA on a CPU may stand still for ever where it decomposes "
+            "matrices inside of jit under vmap; use initializer='snapshot', or another initialiser for resets",
+            na.ActivityWarning,
+            stacklevel=2,
+        )
+    return key_data, batched[0]
+
+
+def _decomposes(initializer: Callable[[Array], PyTree], key: Array) -> bool:
+    """Whether an initialiser decomposes matrices, as orthogonal ones do."""
+    program = jax.make_jaxpr(lambda key: parameters(initializer(key)))(key)
+    return any(name in str(program) for name in (" qr[", " householder_product", " geqrf"))
 
 
 def _resample(values: Array, views: Sequence[tuple[ParamView, BoundPattern]], key: Array) -> Array:

@@ -1,6 +1,6 @@
 """Discover a tree's layout: its groups by names and shapes of parameters, what they feed by probing gradients."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import jax
@@ -8,10 +8,11 @@ import jax.numpy as jnp
 import numpy as np
 
 import neuroactivity as na
-from neuroactivity.discovery import GradientFunction, SharedNeurons, discover_layout
+from neuroactivity.discovery import GradientFunction, OutputFunction, SharedNeurons, discover_layout, list_layout
+from neuroactivity.discovery.merging import split_views
 from neuroactivity.wrapping import derive_key
 from neuroactivity_jax.layers import AttentionNeurons, Convention, Rule, Stacked, list_groups
-from neuroactivity_jax.parameters import PyTree, is_float, parameters, replace
+from neuroactivity_jax.parameters import PyTree, concrete, is_float, parameters, replace
 
 Apply: TypeAlias = Callable[[PyTree], Any]
 """From parameters to what the model returns for some inputs."""
@@ -19,8 +20,9 @@ Apply: TypeAlias = Callable[[PyTree], Any]
 
 def layout_of(
     params: PyTree,
-    apply: Apply,
+    apply: Apply | None = None,
     *,
+    readers: Sequence[Apply] = (),
     shared: SharedNeurons = "incoming",
     attention: AttentionNeurons = "channels",
     rule: Rule | None = None,
@@ -36,9 +38,13 @@ def layout_of(
 
     Args:
         params: The parameters: a dictionary of Flax or Haiku, a state or module of Flax NNX, a module of Equinox, or
-            any pytree with arrays of such names.
+            any pytree with arrays of such names. Shapes and dtypes are enough, as from ``jax.eval_shape`` or inside
+            ``jit``: values are drawn for what has none.
         apply: From parameters to what the model returns, deterministically, for a batch of a few different samples:
             ``lambda params: model.apply(params, x)``. All floating-point arrays that it returns count as outputs.
+            Without it the groups are listed and not searched, which is enough to measure them (``max_fraction=0``).
+        readers: Further functions of the same parameters whose outputs count too: another network that reads the same
+            trunk, the model in training mode if it differs.
         shared: Whether a reset of neurons that are read only together with other groups, as in a residual stream, draws
             fresh incoming parameters (``"incoming"``, as the paper's code does) or skips them (``"skip"``).
         attention: Whether a neuron of an attention layer is a channel of a projection or a whole head.
@@ -54,7 +60,8 @@ def layout_of(
         The layout. A parameter is named by its path, joined by ``/``, a group by the path of the layer that holds it.
 
     Raises:
-        LayoutError: If there are no neuron groups, a shape can be read in several ways, or the output has no gradient.
+        LayoutError: If there are no neuron groups, a shape can be read in several ways, the output has no gradient, or
+            ``apply`` uses inputs that are traced.
         ValueError: If an option has none of its values, or a path in ``stacked`` leads to no layer.
 
     Example:
@@ -75,11 +82,18 @@ def layout_of(
     if not groups:
         names = ", ".join(list(arrays)[:8]) or "no floating-point arrays"
         raise na.LayoutError(f"found no layer with neurons among {names}; give rule=, or write the layout by hand")
+    if apply is None:
+        if readers:
+            raise ValueError("readers: expected apply as well, of which they are further outputs")
+        return split_views(list_layout(groups), groups, merged)
+    params = concrete(params)
+    functions = (apply, *readers)
     return discover_layout(
         groups,
-        gradient_function(params, apply, seed=seed),
-        {name: np.asarray(value) for name, value in arrays.items()},
+        gradient_function(params, lambda params: [function(params) for function in functions], seed=seed),
+        {name: np.asarray(value) for name, value in parameters(params).items()},
         normal=_standard_normal,
+        output_fn=_output_function(params, functions),
         merged=merged,
         shared=shared,
         seed=seed,
@@ -99,16 +113,38 @@ def gradient_function(params: PyTree, apply: Apply, *, seed: int = 0) -> Gradien
     Returns:
         A function from parameters by name to gradients by name, NumPy arrays, compiled once.
     """
-
-    @jax.jit
-    @jax.grad
-    def gradients(values: dict[str, Any]) -> Any:
-        return _project_outputs(apply(replace(params, values)), seed)
+    gradients = jax.jit(jax.grad(lambda values: _project_outputs(apply(replace(params, values)), seed)))
 
     def grad_fn(values: dict[str, Any]) -> Mapping[str, Any]:
-        return {name: np.asarray(value) for name, value in gradients(dict(values)).items()}
+        return _evaluate(gradients, values)
 
     return grad_fn
+
+
+def _output_function(params: PyTree, functions: Sequence[Apply]) -> OutputFunction:
+    """Make the function of parameters by name that returns all floating-point outputs, compiled once."""
+
+    @jax.jit
+    def outputs(values: dict[str, Any]) -> list[Any]:
+        return [leaf for function in functions for leaf in _arrays(function(replace(params, values)))]
+
+    def output_fn(values: dict[str, Any]) -> Sequence[Any]:
+        found: Sequence[Any] = _evaluate(outputs, values)
+        return found
+
+    return output_fn
+
+
+def _evaluate(function: Callable[[dict[str, Any]], Any], values: Mapping[str, Any]) -> Any:
+    """Evaluate a compiled function at once, inside of any transformation, to NumPy arrays."""
+    with jax.ensure_compile_time_eval():
+        results = function(dict(values))
+    if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(results)):
+        raise na.LayoutError(
+            "apply uses values that are traced, which cannot be probed; make the inputs outside of jit and vmap, or "
+            "with NumPy"
+        )
+    return jax.tree.map(np.asarray, results)
 
 
 def _project_outputs(output: Any, seed: int) -> Any:

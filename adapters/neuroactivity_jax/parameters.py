@@ -1,11 +1,14 @@
 """The arrays of any pytree by name, and back."""
 
+import itertools
+import math
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax import Array
 from jax.tree_util import DictKey, FlattenedIndexKey, GetAttrKey, SequenceKey
@@ -108,6 +111,28 @@ def path_leaves(tree: PyTree) -> Iterator[tuple[Path, Any]]:
 def shapes_of(arrays: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
     """Return the shapes of arrays by name."""
     return {name: tuple(array.shape) for name, array in arrays.items()}
+
+
+def concrete(tree: PyTree) -> PyTree:
+    """Give values to those leaves of a tree that are shapes and dtypes alone, or traced.
+
+    Weights are drawn, and vectors, such as scales and variances, are ones; what is not floating point is zero.
+    """
+    number = itertools.count()
+
+    def value(leaf: Any) -> Any:
+        if not isinstance(leaf, jax.ShapeDtypeStruct | jax.core.Tracer):
+            return leaf
+        shape, dtype = leaf.shape, leaf.dtype
+        if jnp.issubdtype(dtype, jax.dtypes.prng_key):
+            return jax.random.split(jax.random.key(0), shape) if shape else jax.random.key(0)
+        if not is_float(leaf) or len(shape) < 2:
+            return np.full(shape, float(is_float(leaf)), dtype)
+        drawn = np.random.default_rng(next(number)).standard_normal(shape) / math.sqrt(max(1, shape[-2]))
+        return drawn.astype(dtype)
+
+    with jax.ensure_compile_time_eval():
+        return jax.tree.map(value, tree)
 
 
 def is_float(leaf: Any) -> bool:

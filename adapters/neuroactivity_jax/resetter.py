@@ -1,7 +1,8 @@
 """The engine of regrama and redo: it measures a model's neurons, and resets them in the updates of its optimizer."""
 
+import dataclasses
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeAlias
 
 import jax
@@ -14,10 +15,11 @@ import neuroactivity as na
 from neuroactivity.layout import lookup
 from neuroactivity.report import build_report
 from neuroactivity.wrapping import ResetOptions, drawn_views, is_due, trained_groups
+from neuroactivity_jax.frozen import frozen_params
 from neuroactivity_jax.initializers import FreshValues
 from neuroactivity_jax.optimizers import reinit_state, state_owners, written_mask
 from neuroactivity_jax.parameters import PyTree, gradients, parameters, replace, shapes_of
-from neuroactivity_jax.state import NOT_MEASURED, ActivityState
+from neuroactivity_jax.state import NOT_MEASURED, ActivityState, check_form
 
 Activations: TypeAlias = Mapping[str, Array | None] | Callable[[], Mapping[str, Array | None]]
 """Neuron outputs by group name, or a function that computes them, called only when a measurement is due."""
@@ -32,6 +34,18 @@ def _any_due(due: Array) -> Array:
 @_any_due.def_vmap
 def _any_due_of_many(size: int, batched: list[bool], due: Array) -> tuple[Array, bool]:
     return _any_due(jnp.any(due)), False
+
+
+@jax.custom_batching.custom_vmap
+def _number_of_run(due: Array, scores: dict[str, Array]) -> Array:
+    """Number of the run among those that are mapped over; -1 for one that is alone."""
+    return jnp.int32(-1)
+
+
+@_number_of_run.def_vmap
+def _numbers_of_runs(size: int, batched: list[Any], due: Array, scores: dict[str, Array]) -> tuple[Array, bool]:
+    outside = _number_of_run(*jax.tree.map(lambda x, mapped: x[0] if mapped else x, (due, scores), tuple(batched)))
+    return jnp.maximum(outside, 0) * size + jnp.arange(size, dtype=jnp.int32), True
 
 
 class _CondCarry(NamedTuple):
@@ -71,10 +85,16 @@ class Resetter:
     options: ResetOptions
     fresh: FreshValues
     by_activations: bool
+    _frozen: dict[Any, frozenset[str]] = field(default_factory=dict, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         if not isinstance(self.layout, na.Layout):
             raise TypeError(f"layout: expected a neuroactivity.Layout, got {self.layout!r}")
+        if self.options.writes and all(group.status == "listed" for group in self.layout.values()):
+            raise ValueError(
+                "layout: it was listed and not searched, so nothing can be reset; give layout_of the model's function "
+                "as well, or measure with max_fraction=0"
+            )
 
     def init(self, params: PyTree) -> ActivityState:
         """Start, and check what can be checked before the first update."""
@@ -118,10 +138,13 @@ class Resetter:
         **extra: Any,
     ) -> tuple[PyTree, ActivityState]:
         """Update with the wrapped optimizer; measure and reset when that is due."""
-        if params is None:
+        if params is None and self.options.writes:
             raise ValueError("params: a reset needs the parameters; call update(grads, state, params)")
         if self.by_activations and activations is None:
             raise ValueError("activations: redo needs them; call update(grads, state, params, activations=...)")
+        known = updates if params is None else params  # where nothing is reset, gradients tell all shapes
+        layout = self._trained_groups(known)
+        check_form(state, layout, shapes_of(parameters(known)))
         signal = activations if self.by_activations else self._arrays(updates)
         extra |= {} if activations is None else {"activations": activations}  # redo may be further inside
         updates, inner_state = self.inner.update(updates, state.inner_state, params, **extra)
@@ -130,21 +153,22 @@ class Resetter:
         records = {name: getattr(state, name) for name in _CondCarry._fields[2:]}
         passed = (_widened(updates, params), inner_state) if self.options.writes else ((), ())
         before = _CondCarry(*passed, **records)
-        after = _if_any_due(due, lambda: self._measure(due, signal, before, state, params), before)
+        after = _if_any_due(due, lambda: self._measure(due, signal, before, state, params, layout), before)
         if self.options.writes:
             updates, state = after.updates, state._replace(inner_state=after.inner_state)
         tau = jnp.asarray(self.options.tau, jnp.float32)  # of this wrapper, which may not have made the state
         return updates, state._replace(tau=tau, **{name: getattr(after, name) for name in records})
 
-    def _measure(self, due: Array, signal: Any, before: _CondCarry, state: ActivityState, params: PyTree) -> _CondCarry:
+    def _measure(
+        self, due: Array, signal: Any, before: _CondCarry, state: ActivityState, params: PyTree, layout: na.Layout
+    ) -> _CondCarry:
         """Score the neurons, and reset those that are inactive, of each run that is due."""
-        layout = self._trained_groups(params)
         score = na.tau_dormant if self.by_activations else na.grama
         scores = score(_as_jax(signal() if callable(signal) else signal), layout)
-        masks = {name: mask & due for name, mask in self.options.masks(scores).items()}
+        masks = {name: mask & due & layout[name].resettable for name, mask in self.options.masks(scores).items()}
         if self.options.on_report is not None:
-            jax.debug.callback(self._report, due, scores, masks)
-        counts = [jnp.sum(mask, dtype=jnp.int32) for name, mask in masks.items() if layout[name].resettable]
+            jax.debug.callback(self._report, due, _number_of_run(due, scores), scores, masks)
+        counts = [jnp.sum(mask, dtype=jnp.int32) for mask in masks.values()]
         marked = sum(counts, jnp.int32(0))
         if self.options.writes:
             before = self._reset(masks, before, state, params, layout)
@@ -179,11 +203,12 @@ class Resetter:
         inner_state = reinit_state(self.inner, before.inner_state, replace(params, new), written)
         return before._replace(updates=replace(before.updates, updates), inner_state=inner_state)
 
-    def _report(self, due: Any, scores: Mapping[str, Any], masks: Mapping[str, Any]) -> None:
+    def _report(self, due: Any, run: Any, scores: Mapping[str, Any], masks: Mapping[str, Any]) -> None:
         """Call the user's function on the host, for a run that is due."""
         if due and self.options.on_report is not None:
             scores, masks = jax.tree.map(np.asarray, (scores, masks))
-            self.options.on_report(build_report(scores, self.layout, self.options.tau, masks=masks))
+            report = build_report(scores, self.layout, self.options.tau, masks=masks)
+            self.options.on_report(report if run < 0 else dataclasses.replace(report, run=int(run)))
 
     def _arrays(self, tree: PyTree) -> dict[str, Array | None]:
         """Return a tree's arrays by name, with ``None`` for parameters of which a whole branch is ``None``."""
@@ -201,10 +226,19 @@ class Resetter:
         for name, view in [(group.name, view) for group in self.layout.values() for _, view in group.views]:
             lookup(arrays, view.param, name)
         shapes = shapes_of({name: array for name, array in arrays.items() if array is not None})
-        layout = trained_groups(self.layout, shapes, writes=self.options.writes)
+        writes = self.options.writes
+        trained = shapes.keys() - self._frozen_params(params) if writes else shapes
+        layout = trained_groups(self.layout, trained, writes=writes)
         for group in layout.values():
             group.bind(shapes)
         return layout
+
+    def _frozen_params(self, params: PyTree) -> frozenset[str]:
+        """Name the parameters that the optimizer never moves; found once for parameters of the same shapes."""
+        form = tuple([(name, value.shape, str(value.dtype)) for name, value in parameters(params).items()])
+        if form not in self._frozen:
+            self._frozen[form] = frozen_params(self.inner, params)
+        return self._frozen[form]
 
 
 def _as_jax(arrays: Mapping[str, Any]) -> dict[str, Any]:

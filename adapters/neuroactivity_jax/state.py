@@ -1,89 +1,123 @@
 """The state of regrama and redo, and the report made from it."""
 
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import jax
-import numpy as np
+import jax.numpy as jnp
 from jax import Array
 
 import neuroactivity as na
-from neuroactivity_jax.parameters import PyTree, unwrapped
+from neuroactivity_jax.parameters import PyTree
 
 NOT_MEASURED = -1.0
 """The score of a group that has not been measured; scores are zero or more, or NaN."""
 
+_COUNTS = ("steps", "measurements", "resets", "neurons_reset")
 
-class ActivityState(NamedTuple):
+
+class _Fields(NamedTuple):
+    """In alphabetical order, in which hosts that restore a state by name give its leaves back."""
+
+    inner_state: PyTree
+    key: Array
+    masks: dict[str, Array]
+    measurements: Array
+    neurons_reset: Array
+    resets: Array
+    scores: dict[str, Array]
+    snapshot: dict[str, Array]
+    steps: Array
+    tau: Array
+
+
+class ActivityState(_Fields):
     """The state of :func:`regrama` and :func:`redo`; :func:`report` makes a report from it.
 
     Attributes:
         inner_state: State of the wrapped optimizer.
-        steps: Updates so far.
-        measurements: Measurements so far.
-        resets: Measurements that reset at least one neuron.
-        neurons_reset: Neurons reset so far.
-        tau: Threshold on the score.
-        scores: Scores at the last measurement by group name; -1 before the first.
-        masks: The masks made from them by group name, all False where ``max_fraction`` is 0.
         key: Numbers of the key that all draws derive from.
+        masks: The masks made from the scores by group name, all False where ``max_fraction`` is 0.
+        measurements: Measurements so far.
+        neurons_reset: Neurons reset so far.
+        resets: Measurements that reset at least one neuron.
+        scores: Scores at the last measurement by group name; -1 before the first.
         snapshot: The initial parameters by name, with ``initializer="snapshot"``.
+        steps: Updates so far.
+        tau: Threshold on the score.
     """
 
-    inner_state: PyTree
-    steps: Array
-    measurements: Array
-    resets: Array
-    neurons_reset: Array
-    tau: Array
-    scores: dict[str, Array]
-    masks: dict[str, Array]
-    key: Array
-    snapshot: dict[str, Array]
+    __slots__ = ()
+
+    @property
+    def hyperparams(self) -> dict[str, Any]:
+        """The hyperparameters that ``optax.inject_hyperparams`` keeps in the wrapped optimizer's state.
+
+        Hosts write them here, ``state.hyperparams["learning_rate"] = 1e-4``, or
+        ``state._replace(hyperparams={...})``, as they do without the wrapper.
+
+        Raises:
+            AttributeError: If the wrapped optimizer has none, or several of its parts have some.
+        """
+        found = [node for node in jax.tree.leaves(self.inner_state, is_leaf=_is_injected) if _is_injected(node)]
+        if len(found) != 1:
+            raise AttributeError(f"hyperparams: expected one part of the optimizer to have them, found {len(found)}")
+        hyperparams: dict[str, Any] = found[0].hyperparams
+        return hyperparams
+
+    def _replace(self, **changes: Any) -> "ActivityState":
+        if "hyperparams" in changes:
+            self.hyperparams  # noqa: B018 - raises unless there are some
+            given, inner = changes.pop("hyperparams"), changes.get("inner_state", self.inner_state)
+            changes["inner_state"] = jax.tree.map(
+                lambda node: node._replace(hyperparams=given) if _is_injected(node) else node,
+                inner,
+                is_leaf=_is_injected,
+            )
+        return super()._replace(**changes)
 
 
-def report(state: PyTree, layout: na.Layout) -> na.ActivityReport | None:
-    """Return the report of the last measurement.
+def _is_injected(node: Any) -> bool:
+    """Whether a part of an optimizer's state holds hyperparameters."""
+    return hasattr(node, "hyperparams")
 
-    This copies the scores to the host, and warns of groups that are silent or not finite.
 
-    Args:
-        state: The state of an optimizer made by :func:`regrama` or :func:`redo`, or anything that contains exactly one
-            such state: the state of a chain, a ``TrainState`` of Flax.
-        layout: The layout that the optimizer was made with.
+def check_form(state: Any, layout: na.Layout, shapes: Mapping[str, tuple[int, ...]]) -> None:
+    """Raise unless a state has the form that ``init`` gives it for a layout and parameters.
 
-    Returns:
-        The report; ``None`` before the first measurement.
+    A host may have restored it by position or by name, or taken it from another network.
 
     Raises:
-        ValueError: If there is no such state, more than one, one of several runs at once, or one of another layout.
-
-    Example:
-        >>> import optax
-        >>> from neuroactivity_jax import regrama
-        >>> layout = na.Layout([na.dense("fc", weight=("w", "in neuron"))])
-        >>> params = {"w": jax.numpy.ones((1, 4))}
-        >>> tx = regrama(optax.sgd(0.1), layout, every=1)
-        >>> _, state = tx.update({"w": jax.numpy.array([[0.0, 2.0, 1.0, 1.0]])}, tx.init(params), params)
-        >>> report(state, layout)["fc"].inactive
-        1
+        ValueError: If it has not; the message names the field.
     """
-    leaves = jax.tree.leaves(state, is_leaf=lambda node: isinstance(node, ActivityState))
-    states = [unwrapped(leaf) for leaf in leaves if isinstance(leaf, ActivityState)]
-    if len(states) != 1:
-        raise ValueError(f"state: expected one state of regrama or redo in it, found {len(states)}")
-    (state,) = states
-    if unknown := [name for name in state.scores if name not in layout]:
+    if not isinstance(state, ActivityState):
+        raise ValueError(f"state: expected an ActivityState, as init returns it, got {type(state).__name__}")
+    expected: dict[str, tuple[Any, Any]] = dict.fromkeys(_COUNTS, ((), jnp.integer))
+    expected |= {"tau": ((), jnp.floating), "key": (None, jnp.unsignedinteger)}
+    scores = {name: group.bind(shapes).shape for name, group in layout.items()}
+    for field, values, kind in (("scores", scores, jnp.floating), ("masks", scores, jnp.bool_)):
+        if not isinstance(getattr(state, field), Mapping) or set(getattr(state, field)) != set(values):
+            found = getattr(state, field)
+            names = ", ".join(map(str, found)) if isinstance(found, Mapping) else type(found).__name__
+            raise ValueError(
+                f"state: expected the {field} of this layout's groups, {', '.join(values)}, got {names}; it was made "
+                "with another layout, or restored in another order"
+            )
+        expected |= {f"{field}/{name}": (shape, kind) for name, shape in values.items()}
+    if not isinstance(state.snapshot, Mapping):
+        raise ValueError(f"state: expected the snapshot to be a dictionary, got {type(state.snapshot).__name__}")
+    expected |= {f"snapshot/{name}": (shapes.get(name), jnp.floating) for name in state.snapshot}
+    for path, (shape, kind) in expected.items():
+        field, _, name = path.partition("/")
+        _check_leaf(path, getattr(state, field)[name] if name else getattr(state, field), shape, kind)
+
+
+def _check_leaf(path: str, leaf: Any, shape: tuple[int, ...] | None, kind: Any) -> None:
+    fits = hasattr(leaf, "dtype") or isinstance(leaf, int | float)
+    if not fits or not jnp.issubdtype(jnp.result_type(leaf), kind) or shape not in (None, jnp.shape(leaf)):
+        got = f"{leaf.dtype} of shape {jnp.shape(leaf)}" if hasattr(leaf, "dtype") else type(leaf).__name__
+        of = "" if shape is None else f" of shape {shape}"
         raise ValueError(
-            f"layout: expected that of the optimizer, with a group {unknown[0]!r}, got {', '.join(layout)}"
+            f"state: expected {path!r} to be {kind.__name__}{of}, got {got}; it was made with another layout, or "
+            "restored in another order"
         )
-    if state.steps.ndim:
-        raise ValueError(
-            f"state: expected that of one run, got that of {state.steps.shape} runs; take one: "
-            "jax.tree.map(lambda x: x[0], state)"
-        )
-    if not state.measurements:
-        return None
-    scores = {name: np.asarray(score) for name, score in state.scores.items()}
-    scores = {name: score for name, score in scores.items() if not (score == NOT_MEASURED).any()}
-    masks = {name: np.asarray(state.masks[name]) for name in scores}
-    return na.summarize(scores, layout, float(str(np.asarray(state.tau))), masks=masks)

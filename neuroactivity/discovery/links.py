@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from neuroactivity.discovery.claims import Evidence, Known, Link
 from neuroactivity.discovery.decoding import Axis, AxisReaders, Feeds, feeding_view, fill_regular
-from neuroactivity.discovery.prober import Prober, is_vector
+from neuroactivity.discovery.prober import Prober, is_vector, neuron_axis
 from neuroactivity.layout import ParamView
 from neuroactivity.layout.patterns import NEURON
 
@@ -51,9 +51,9 @@ def _vanishes_whole(prober: Prober, owner: str, unit: str, axes: Mapping[Axis, A
 
     Without a bias, scales and weights with an axis called ``one`` are taken to read, all others to be multiplied.
     """
-    biases = [view for view in prober.layout[owner].unscored if (view.param, 0) in axes]
-    if biases:
-        return any(axes[bias.param, len(bias.parsed.axes) - 1].feeds(unit) for bias in biases)
+    biases = [neuron_axis(view) for view in prober.layout[owner].unscored]
+    if any(bias in axes for bias in biases):
+        return any(axes[bias].feeds(unit) for bias in biases if bias in axes)
     view = prober.layout[owner].incoming[0]
     return not is_vector(view) and "one" not in view.parsed.names
 

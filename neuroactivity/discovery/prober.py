@@ -293,6 +293,11 @@ def _widths(prober: Prober, units: Units) -> dict[str, int]:
     return {unit: prober.neurons[names[0]] for unit, names in units.items()}
 
 
+def neuron_axis(view: ParamView) -> Axis:
+    """Return the axis of a vector that counts neurons: the other axes of it count copies."""
+    return view.param, next(axis for axis, names in enumerate(view.parsed.axes) if NEURON in names)
+
+
 def is_vector(view: ParamView) -> bool:
     """Whether a parameter has one entry a neuron: a scale, a shift, a bias."""
     return set(view.parsed.names) <= {NEURON, STACK}

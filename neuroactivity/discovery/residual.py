@@ -9,7 +9,15 @@ from dataclasses import replace
 
 from neuroactivity.discovery.claims import Claim, Claims, Evidence, Known, name_some
 from neuroactivity.discovery.links import interpret, outgoing_views
-from neuroactivity.discovery.prober import ROUNDING, Prober, Units, choose_zero_mean, probe_independent, probe_zero_mean
+from neuroactivity.discovery.prober import (
+    ROUNDING,
+    Prober,
+    Units,
+    choose_zero_mean,
+    neuron_axis,
+    probe_independent,
+    probe_zero_mean,
+)
 from neuroactivity.discovery.proof import is_read_only_by, prove
 
 _DRAWS = 8
@@ -93,7 +101,7 @@ def _readers(held: Prober, linear: Prober, name: str, names: Sequence[str], join
     chosen, pairs = choose_zero_mean(held, held.neurons[name], "readers", name)
     silent = dict.fromkeys([member for member in names if member != name], chosen)
     fed = [(link, position) for link in joint.links for position, neuron in link.feeds.items() if neuron in chosen]
-    scales = {held.layout[norm].incoming[0].param: norm for norm in joint.norms}
+    scales = {neuron_axis(held.layout[norm].incoming[0]): norm for norm in joint.norms}
     for draw in range(_DRAWS):  # where a router chooses, a group is not used in each
         params = held.draw(draw)
         held.silence(params, silent, known.bias)
@@ -102,8 +110,9 @@ def _readers(held: Prober, linear: Prober, name: str, names: Sequence[str], join
         params = linear.draw(draw)
         for member in silent:
             linear.balance(params, member, chosen, pairs, 0.0 if member in linear.scales else known.center)
-        live = linear.live_axes(linear.gradients(params), scales, noise=ROUNDING) if scales else {}
-        reading |= {scales[param] for (param, _), along in live.items() if any(along[i] for i in chosen)}
+        params_of = [param for param, _ in scales]
+        live = linear.live_axes(linear.gradients(params), params_of, noise=ROUNDING) if scales else {}
+        reading |= {norm for where, norm in scales.items() if where in live and any(live[where][i] for i in chosen)}
         if reading:
             return reading
     return set()

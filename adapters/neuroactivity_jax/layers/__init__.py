@@ -2,10 +2,11 @@
 
 :mod:`.attention` and :mod:`.cells` know the layers that are made of several, :mod:`.conventions` all others, with the
 help of :mod:`.axis_orders` (how an array's axes can be ordered) and :mod:`.equinox` (what Equinox's classes add to
-names and shapes). What the groups feed is discovered elsewhere.
+names and shapes). :mod:`.copies` compares the stacks of layers that belong together. What the groups feed is discovered
+elsewhere.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from neuroactivity import NeuronGroup
 from neuroactivity.discovery import MergedAxes, Rule, groups_by_rule
@@ -14,9 +15,10 @@ from neuroactivity_jax.layers.attention import AttentionNeurons, list_attention
 from neuroactivity_jax.layers.axis_orders import Convention
 from neuroactivity_jax.layers.cells import list_cells
 from neuroactivity_jax.layers.conventions import Stacked, list_layers, read_stacked
+from neuroactivity_jax.layers.copies import check_sizes
 from neuroactivity_jax.layers.equinox import equinox_heads, equinox_hints
 from neuroactivity_jax.layers.layer_arrays import LayerArrays, Listed, layers_of
-from neuroactivity_jax.parameters import PyTree, parameters
+from neuroactivity_jax.parameters import PyTree, parameters, shapes_of
 
 __all__ = ["AttentionNeurons", "Convention", "Rule", "Stacked", "list_groups"]
 
@@ -54,6 +56,8 @@ def list_groups(
     listed += list_cells(_unlisted(layers, listed))
     mapped = len(layers) > 1 and len({value.shape[:1] for value in params.values()}) == 1
     listed += list_layers(_unlisted(layers, listed), equinox_hints(tree), convention, copies, mapped=mapped)
+    paths = list(copies) if isinstance(copies, Mapping) else None if copies is None else []
+    check_sizes(listed, shapes_of(params), paths)
     order = {name: position for position, name in enumerate(params)}
     listed.sort(key=lambda entry: order.get(entry.group.incoming[0].param, len(order)))
     merged = {param: axes for entry in listed for param, axes in entry.merged.items()}

@@ -7,6 +7,7 @@ import neuroactivity as na
 from neuroactivity import LayoutError
 from neuroactivity.discovery import MergedAxes
 from neuroactivity_jax.layers.axis_orders import AxisOrder, Convention, scale_orders, weight_orders
+from neuroactivity_jax.layers.copies import check_place, is_below, nearest
 from neuroactivity_jax.layers.equinox import Hint, Kind
 from neuroactivity_jax.layers.layer_arrays import LayerArrays, Listed, Shape
 
@@ -52,16 +53,12 @@ def read_stacked(stacked: Stacked, layers: Sequence[LayerArrays]) -> Copies:
         expected = "True, False, a number, paths or a mapping of paths to numbers"
         raise ValueError(f"stacked: expected {expected}, got {stacked!r}")
     for path in copies if isinstance(copies, Mapping) else ():
-        if not any(_is_below(layer.name, path) for layer in layers):
+        if not any(is_below(layer.name, path) for layer in layers):
             names = ", ".join([layer.name for layer in layers][:8])
             raise ValueError(
                 f"stacked: expected paths of layers or of what holds them, got {path!r}; there are {names}"
             )
     return copies
-
-
-def _is_below(name: str, path: str) -> bool:
-    return f"{name}/".startswith(f"{path}/")
 
 
 def list_layers(
@@ -120,6 +117,8 @@ def _read(
     if hint is None and kind == "weight" and (len(shape) < 2 or shape == shift):
         kind = "scale"
     if kind == "weight":
+        if hint is None:
+            check_place(arrays.param(leaf), shape, shift, arrays.last)
         orders = weight_orders(arrays.param(leaf), shape, shift, whose)
     elif kind == "scale":
         orders = scale_orders(shape, 1 if hint is None else hint.axes, ones=leaf == "scale" and bias == "offset")
@@ -139,7 +138,7 @@ def _wanted(name: str, copies: Copies) -> int | None:
     """How many leading axes of copies a layer has, if the user says it."""
     if not isinstance(copies, Mapping):
         return copies
-    paths = [path for path in copies if _is_below(name, path)]
+    paths = [path for path in copies if is_below(name, path)]
     return copies[max(paths, key=len)] if paths else 0
 
 
@@ -147,8 +146,8 @@ def _choose(layer: _Layer, stacks: Mapping[str, Shape], mapped: bool) -> AxisOrd
     """Choose among the orders of a layer by its name, and by the layers that are nearest to it in the tree."""
     if len(layer.orders) == 1:
         return layer.orders[0]
-    nearest = _nearest(layer.arrays.name, stacks)
-    alike = [order for order in layer.orders if order.stacks and nearest == {layer.shape[: order.stacks]}]
+    near = nearest(layer.arrays.name, stacks)
+    alike = [order for order in layer.orders if order.stacks and near == {layer.shape[: order.stacks]}]
     if alike:
         return alike[0]
     plain = [order for order in layer.orders if not order.stacks and not order.weight.endswith("dim")]
@@ -158,17 +157,6 @@ def _choose(layer: _Layer, stacks: Mapping[str, Shape], mapped: bool) -> AxisOrd
     raise LayoutError(
         f"parameter {layer.param!r} of shape {layer.shape}: it can be read as {ways}; say which by stacked= or rule="
     )
-
-
-def _nearest(name: str, stacks: Mapping[str, Shape]) -> set[Shape]:
-    """Return the sizes of the stacks, empty for none, of the layers that share the longest path with one."""
-
-    def shared(path: str) -> int:
-        pairs = zip(name.split("/"), path.split("/"), strict=False)
-        return next((depth for depth, (a, b) in enumerate(pairs) if a != b), len(name.split("/")))
-
-    longest = max(map(shared, stacks), default=0)
-    return {sizes for path, sizes in stacks.items() if shared(path) == longest}
 
 
 def _describe(layer: _Layer, order: AxisOrder) -> Listed:

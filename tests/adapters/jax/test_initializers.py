@@ -77,3 +77,17 @@ def test_equal_seeds_write_equal_values_and_others_do_not():
     np.testing.assert_array_equal(kernel(4), kernel(jax.random.key_data(key)))
     np.testing.assert_array_equal(kernel(4), kernel(np.int64(4)))
     assert (kernel(4)[:, 1] != kernel(5)[:, 1]).all()
+
+
+@pytest.mark.parametrize("orthogonal", [False, True])
+@pytest.mark.parametrize("mapped", [False, True])
+def test_orthogonal_draws_of_many_runs_on_a_cpu_are_warned_of(orthogonal, mapped, recwarn):
+    init = jax.nn.initializers.orthogonal() if orthogonal else jax.nn.initializers.lecun_normal()
+    layout = na.Layout([na.dense("a", weight=("a", "in neuron"))])
+    params = {"a": jnp.ones((3, 4))}
+    tx = regrama(optax.sgd(0.1), layout, initializer=lambda key: {"a": init(key, (3, 4))}, every=1)
+    states = jax.tree.map(lambda leaf: jnp.stack([leaf, leaf]), tx.init(params))
+    update, state = (jax.vmap(tx.update, (None, 0, None)), states) if mapped else (tx.update, tx.init(params))
+    jax.jit(update).lower(params, state, params)
+    warned = any("it draws orthogonal weights" in str(warning.message) for warning in recwarn)
+    assert warned == (orthogonal and mapped and jax.default_backend() == "cpu")

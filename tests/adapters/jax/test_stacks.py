@@ -217,3 +217,38 @@ def test_neurons_that_one_layer_reads_through_several_copies_are_unproved():
     assert (layout["a"].status, layout["a"].resettable, layout["a"].outgoing) == ("unproved", False, ())
     assert layout["a"].reason == "what it feeds reads several of its copies at once"
     assert layout["out"].status == "head"
+
+
+class ResidualCritic(nn.Module):
+    """A stream that two layers write, read by normalisations alone, as in SimBa."""
+
+    @nn.compact
+    def __call__(self, x):
+        x = nn.Dense(8)(x)
+        x = x + nn.Dense(8)(nn.relu(nn.Dense(12)(nn.LayerNorm()(x))))
+        return nn.Dense(1)(nn.LayerNorm()(x))
+
+
+class TwoStreams(nn.Module):
+    """Two networks of one width, which must not be taken for one."""
+
+    @nn.compact
+    def __call__(self, x):
+        return ResidualCritic()(x), ResidualCritic()(x)
+
+
+def test_streams_that_normalisations_read_are_those_of_one_copy():
+    def found(module):
+        params = module.init(KEY, X)
+        layout = layout_of(params, lambda params: module.apply(params, X))
+        return {name.replace("Vmap", ""): group.status for name, group in layout.items()}, layout
+
+    expected, one = found(TwoStreams())
+    stream = "params/ResidualCritic_0/Dense_0"
+    assert expected[stream] == "shared"
+    assert "ResidualCritic_1" not in one[stream].reason
+    for members in (1, 3):
+        axes = {"variable_axes": {"params": 0}, "split_rngs": {"params": True}, "axis_size": members}
+        statuses, layout = found(nn.vmap(TwoStreams, in_axes=None, **axes)())
+        assert statuses == expected
+        assert {name: group.reason for name, group in layout.items()} == {n: g.reason for n, g in one.items()}

@@ -80,7 +80,7 @@ def test_of_runs_that_are_mapped_over_only_those_that_are_due_change_and_report(
     both = stacked(start, start._replace(steps=jnp.int32(1)))
     updates, both = jax.jit(jax.vmap(tx.update, (None, 0, None)))(at(0), both, PARAMS)
     jax.effects_barrier()
-    assert [one["a"].reset for one in told] == [2]
+    assert [(one["a"].reset, one.run) for one in told] == [(2, 1)]
     assert both.measurements.tolist() == both.resets.tolist() == [0, 1]
     assert report(member(both, 0), LAYOUT) is None
     inner = ADAM.init(PARAMS)

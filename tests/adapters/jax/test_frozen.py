@@ -1,0 +1,70 @@
+"""A parameter that the optimizer holds but never moves is never written by a reset."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import neuroactivity as na
+from neuroactivity_jax import regrama, report
+from neuroactivity_jax.frozen import frozen_params
+from tests.adapters.jax.optimizers import LAYOUT, OPTIMIZERS, PARAMS, at
+
+LABELS = {"a": "freeze", "out": "train"}
+PARTS = {"train": optax.adam(0.1), "freeze": optax.set_to_zero()}
+FROZEN = {"a": True, "out": False}
+WAYS = {
+    "multi_transform": lambda: optax.multi_transform(PARTS, LABELS),
+    "masked": lambda: optax.chain(optax.adam(0.1), optax.masked(optax.set_to_zero(), FROZEN)),
+    "clipped after": lambda: optax.chain(optax.multi_transform(PARTS, LABELS), optax.clip_by_global_norm(1.0)),
+    "accumulated": lambda: optax.MultiSteps(optax.multi_transform(PARTS, LABELS), 3),
+    "if finite": lambda: optax.apply_if_finite(optax.multi_transform(PARTS, LABELS), 3),
+}
+FREE = na.Layout([na.dense("a", weight=("a/kernel", "in neuron"), bias="a/bias"), LAYOUT["out"]])
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_what_is_set_to_zero_is_seen(way):
+    assert frozen_params(optax.with_extra_args_support(WAYS[way]()), PARAMS) == {"a/kernel", "a/bias"}
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_what_an_optimizer_trains_is_not_taken_for_frozen(name):
+    assert frozen_params(optax.with_extra_args_support(OPTIMIZERS[name]()), PARAMS) == frozenset()
+
+
+def test_a_learning_rate_that_starts_at_zero_freezes_nothing():
+    for inner in (optax.sgd(optax.linear_schedule(0.0, 1.0, 10)), optax.sgd(0.0)):
+        assert frozen_params(optax.with_extra_args_support(inner), PARAMS) == frozenset()
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("jit", [False, True])
+def test_frozen_groups_are_left_alone(way, jit):
+    tx = regrama(WAYS[way](), FREE, every=1, tau=10.0)
+    init, update = (jax.jit(tx.init), jax.jit(tx.update)) if jit else (tx.init, tx.update)
+    updates, state = update(at(0), init(PARAMS), PARAMS)
+    assert all((np.asarray(leaf) == 0).all() for leaf in jax.tree.leaves(updates["a"]))
+    assert report(state, FREE).absent == ("a",)
+
+
+def test_a_reset_that_would_write_a_frozen_parameter_is_refused():
+    labels = {"a": "train", "out": "freeze"}
+    tx = regrama(optax.multi_transform(PARTS, labels), LAYOUT)
+    with pytest.raises(ValueError, match="a reset would write parameter 'out/kernel', which this optimizer does not"):
+        tx.init(PARAMS)
+
+
+def test_measuring_measures_frozen_groups_too():
+    tx = regrama(WAYS["multi_transform"](), LAYOUT, every=1, max_fraction=0)
+    _, state = tx.update(at(0), tx.init(PARAMS), PARAMS)
+    assert report(state, LAYOUT).absent == ()
+
+
+def test_of_an_optimizer_that_asks_for_more_nothing_is_known():
+    def update(updates, state, params=None, *, value, **extra):
+        return jax.tree.map(lambda leaf: value * jnp.zeros_like(leaf), updates), state
+
+    inner = optax.GradientTransformationExtraArgs(lambda params: optax.EmptyState(), update)
+    assert frozen_params(inner, PARAMS) == frozenset()
