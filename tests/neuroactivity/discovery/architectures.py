@@ -196,10 +196,13 @@ def top_k(builder: Builder, x: Value) -> Value:
 
 
 def routing(builder: Builder, x: Value) -> Value:
-    """A branch that is switched on and off by a gate, which gets no gradient."""
-    return builder.without_gradient(
-        lambda gate, branch: branch * torch.sign(gate.detach().mean(1, keepdim=True) - 0.1), x, layer(builder, x)
-    )
+    """A branch with the sign that a choice among the samples gives it, without gradient."""
+
+    def route(gate: Tensor, branch: Tensor) -> Tensor:
+        means = gate.mean(1, keepdim=True)
+        return branch * torch.where(means > means.median(), 1.0, -0.5)
+
+    return builder.without_gradient(route, x, layer(builder, x))
 
 
 def auxiliary(builder: Builder, x: Value) -> Value:
