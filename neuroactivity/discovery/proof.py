@@ -2,7 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 
-from neuroactivity.discovery.prober import Prober, Units
+from neuroactivity.discovery.prober import Prober
+from neuroactivity.discovery.probes import Units
 from neuroactivity.layout import ParamView
 
 _PROBES = 16

@@ -1,0 +1,142 @@
+"""Series of probes: which neurons are silenced in each, and when enough is known."""
+
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from itertools import permutations
+from typing import TypeAlias
+
+from neuroactivity.discovery.decoding import Axis, AxisReaders, Chosen, Live, Source, decode, decode_one_to_one
+from neuroactivity.discovery.prober import ROUNDING, Prober
+
+Units: TypeAlias = Mapping[str, Sequence[str]]
+"""Groups of equal width that are silenced or cut off together, by the name of the unit."""
+
+Rivals: TypeAlias = Mapping[Source, set[Source]]
+"""For each neuron those that may feed a position in its place."""
+
+_PARTS = 4  # a round of probes silences each neuron once, a quarter of every unit at a time
+_ROUNDS, _MORE, _MOST = 8, 4, 24  # at first, in each further batch, in all
+_LEAST = 24  # probes in which a position must be live; a chance match has odds of 1/4 a round, 6e-8 in twelve
+_MOST_RIVALS = 8  # candidates of a position that are told apart; more are told by chance
+_PAIRS, _ZERO_MEAN_LEAST = 8, 6  # pairs of probes, each of which silences every neuron once
+_ORDERS_OF_FOUR = list(permutations(range(4)))
+
+
+def probe_independent(prober: Prober, units: Units, bias: float) -> dict[Axis, AxisReaders]:
+    """Silence a random quarter of each unit, independently of the others, and decode what each axis reads.
+
+    After a first batch of rounds few neurons are left that may feed a position. Those that remain for the same position
+    are silenced apart from then on. It ends when every position is decided that is live often enough to be.
+
+    Args:
+        prober: The model.
+        units: Groups of equal width that are silenced together, by unit.
+        bias: The bias that silences a neuron.
+    """
+    widths = _widths(prober, units)
+    silenced: list[Chosen] = []
+    live: list[Live] = []
+    rivals: Rivals = {}
+    start, stop = 0, _ROUNDS
+    while True:
+        for number, draw in enumerate(prober.draws(start, stop), start):
+            for chosen in _parts(prober, widths, rivals, "parts", bias, number):
+                params = prober.draw(draw)
+                for unit, names in units.items():
+                    prober.silence(params, dict.fromkeys(names, chosen[unit]), bias)
+                silenced.append(chosen)
+                live.append(prober.live_axes(prober.gradients(params), prober.owners))
+        readers = decode(silenced, live, widths, least=_LEAST if start else _LEAST // 2)
+        if start and (stop >= _MOST or not _can_be_decided(readers, live)):
+            return readers
+        rivals = _rivals(readers)
+        start, stop = stop, stop + _MORE
+
+
+def _parts(prober: Prober, widths: Mapping[str, int], rivals: Rivals, *purpose: object) -> list[Chosen]:
+    """Share out the neurons of each unit evenly and at random, and rivals over different parts where that is possible."""
+    part_of: dict[Source, int] = {}
+    parts: list[dict[str, frozenset[int]]] = [{} for _ in range(_PARTS)]
+    for unit, count in widths.items():
+        order = list(range(count)) if count > 1 else []  # a single neuron would silence all behind it
+        prober.generator(*purpose, unit).shuffle(order)
+        room = [len(order[part::_PARTS]) for part in range(_PARTS)]
+        members: list[list[int]] = [[] for _ in range(_PARTS)]
+        order.sort(key=lambda neuron: (unit, neuron) not in rivals)  # those with rivals first, while there is room
+        for position, neuron in enumerate(order):
+            apart = Counter([part_of[rival] for rival in rivals.get((unit, neuron), ()) if rival in part_of])
+            turn = [(position + offset) % _PARTS for offset in range(_PARTS)]
+            part = min([part for part in turn if room[part]], key=lambda part: apart[part])
+            room[part] -= 1
+            members[part].append(neuron)
+            if (unit, neuron) in rivals:
+                part_of[unit, neuron] = part
+        for part, several in zip(parts, members, strict=True):
+            part[unit] = frozenset(several)
+    return list(parts)
+
+
+def _rivals(axes: Mapping[Axis, AxisReaders]) -> Rivals:
+    """Say of each neuron which others are candidates of a position of which it is one."""
+    rivals: defaultdict[Source, set[Source]] = defaultdict(set)
+    for readers in axes.values():
+        by_position: defaultdict[int, list[Source]] = defaultdict(list)
+        for unit, candidates in readers.candidates.items():
+            for position, neurons in candidates.items():
+                by_position[position] += [(unit, neuron) for neuron in neurons]
+        for sources in by_position.values():
+            for source in sources if 1 < len(sources) <= _MOST_RIVALS else ():
+                rivals[source].update(sources)
+    return {source: others - {source} for source, others in rivals.items()}
+
+
+def _can_be_decided(axes: Mapping[Axis, AxisReaders], live: Sequence[Live]) -> bool:
+    """Whether more probes will decide a position that is not decided yet."""
+    enough = _LEAST * len(live) / (_PARTS * _MOST)
+    for axis, readers in axes.items():
+        for position in readers.undecided:
+            if sum(probe[axis][position] for probe in live) >= enough:
+                return True
+    return False
+
+
+def probe_zero_mean(prober: Prober, units: Units) -> dict[Axis, AxisReaders]:
+    """Silence half of each unit and make the rest opposite in pairs, and decode what the normalisations read.
+
+    A normalisation subtracts the mean, so a silent neuron is not silent behind it, unless the mean is zero. In every
+    four neurons two are silenced, so that it is zero in each group of a group normalisation too.
+
+    Args:
+        prober: The model.
+        units: Groups of equal width that are silenced together, by unit.
+    """
+    silenced: list[Chosen] = []
+    live: list[Live] = []
+    for number, draw in enumerate(prober.draws(0, _PAIRS)):
+        for half in range(2):
+            params, chosen = prober.draw(draw), {}
+            for unit, names in units.items():
+                count = prober.neurons[names[0]]
+                chosen[unit], pairs = choose_zero_mean(prober, count, "pairs", number, unit, half=half)
+                for name in names:
+                    prober.oppose(params, name, pairs)
+                    prober.silence(params, {name: chosen[unit]})
+            silenced.append(chosen)
+            live.append(prober.live_axes(prober.gradients(params), prober.scales.values(), noise=ROUNDING))
+    return decode_one_to_one(silenced, live, _widths(prober, units), least=_ZERO_MEAN_LEAST)
+
+
+def choose_zero_mean(
+    prober: Prober, count: int, *purpose: object, half: int = 0
+) -> tuple[frozenset[int], list[tuple[int, int]]]:
+    """Choose two in every four of ``count`` neurons to be silenced, in one half or the other, and pair the rest."""
+    silent, pairs = list(range(count - count % 4, count)), []
+    for four, order in enumerate(prober.generator(*purpose).choices(_ORDERS_OF_FOUR, k=count // 4)):
+        first, second, third, last = [4 * four + offset for offset in (order[2:] + order[:2] if half else order)]
+        silent += [first, second]
+        pairs.append((third, last))
+    return frozenset(silent), pairs
+
+
+def _widths(prober: Prober, units: Units) -> dict[str, int]:
+    return {unit: prober.neurons[names[0]] for unit, names in units.items()}
