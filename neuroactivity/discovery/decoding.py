@@ -11,6 +11,10 @@ from typing import TypeAlias
 from neuroactivity.layout import ParamView
 from neuroactivity.layout.patterns import NEURON, STACK, parse
 
+PARTS = 4
+"""A round of so many probes silences each neuron once."""
+
+_HALVINGS = (0.0, 0.415, 1.0, 2.0, 64.0)  # of the odds, by the probes of a round in which a position was live
 _TIMES_SILENCED = 8  # a neuron must have been silenced in so many probes, for its silence to mean anything
 
 Axis: TypeAlias = tuple[str, int]
@@ -46,7 +50,7 @@ class AxisReaders:
 
 
 def decode(
-    silenced: Sequence[Chosen], live: Sequence[Live], neurons: Mapping[str, int], *, least: int
+    silenced: Sequence[Chosen], live: Sequence[Live], neurons: Mapping[str, int], *, least: int, bits: float = 0.0
 ) -> dict[Axis, AxisReaders]:
     """Find for each position the neurons that were active in every probe in which it had a gradient.
 
@@ -58,6 +62,7 @@ def decode(
         live: For each probe which positions had a gradient.
         neurons: Number of neurons of each unit.
         least: In how many probes a position must have had a gradient, to be decided.
+        bits: How many halvings of a chance match these probes must be worth, by :func:`worth`.
 
     Example:
         Of two neurons, one is silenced in each probe; position 0 has a gradient unless neuron 1 is silent, position 1
@@ -79,7 +84,9 @@ def decode(
     @cache
     def explain(alive: tuple[bool, ...]) -> list[Source] | None:
         """Return the sources that were active in these probes; positions that read the same are live in the same."""
-        return [sources[bit] for bit in _bits(reduce(and_, compress(active, alive)))] if sum(alive) >= least else None
+        if sum(alive) < least or worth(alive) < bits:
+            return None
+        return [sources[bit] for bit in _bits(reduce(and_, compress(active, alive)))]
 
     return {axis: _decode_axis([probe[axis] for probe in live], explain) for axis in axes}
 
@@ -108,6 +115,19 @@ def _decode_axis(
             candidates.setdefault(unit, {}).setdefault(position, []).append(neuron)
     by_unit = {unit: {p: tuple(several) for p, several in positions.items()} for unit, positions in candidates.items()}
     return AxisReaders(by_unit, frozenset(undecided))
+
+
+def worth(alive: Sequence[bool]) -> float:
+    """How many halvings the odds are worth that a neuron was active in all of these probes by chance.
+
+    In every :data:`PARTS` probes it was silenced in one.
+
+    Example:
+        >>> worth([True, True, False, False, True, False, True, True])
+        3.0
+    """
+    rounds = Counter([sum(alive[start : start + PARTS]) for start in range(0, len(alive), PARTS)])
+    return sum([count * _HALVINGS[lives] for lives, count in rounds.items()])
 
 
 def decode_one_to_one(

@@ -1,11 +1,23 @@
 """Series of probes: which neurons are silenced in each, and when enough is known."""
 
+import math
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from itertools import permutations
 from typing import TypeAlias
 
-from neuroactivity.discovery.decoding import Axis, AxisReaders, Chosen, Live, Source, decode, decode_one_to_one
+from neuroactivity.discovery.decoding import (
+    PARTS,
+    Axis,
+    AxisReaders,
+    Chosen,
+    Live,
+    Source,
+    decode,
+    decode_one_to_one,
+    fill_regular,
+    worth,
+)
 from neuroactivity.discovery.prober import ROUNDING, Prober
 
 Units: TypeAlias = Mapping[str, Sequence[str]]
@@ -14,9 +26,10 @@ Units: TypeAlias = Mapping[str, Sequence[str]]
 Rivals: TypeAlias = Mapping[Source, set[Source]]
 """For each neuron those that may feed a position in its place."""
 
-_PARTS = 4  # a round of probes silences each neuron once, a quarter of every unit at a time
-_ROUNDS, _MORE, _MOST = 8, 4, 24  # at first, in each further batch, in all
-_LEAST = 24  # probes in which a position must be live; a chance match has odds of 1/4 a round, 6e-8 in twelve
+_ROUNDS, _MORE, _MOST = 8, 4, 32  # rounds of probes at first, in each further batch, in all
+_LEAST = 8  # probes in which a position must be live
+_BITS, _SPARE = 13.0, 7.0  # a chance match must have odds of 1e-4, and one in a hundred positions if it takes no longer
+_MOST_GAPS = 4  # one position in four may be undecided, if the rest says what it reads
 _MOST_RIVALS = 8  # candidates of a position that are told apart; more are told by chance
 _PAIRS, _ZERO_MEAN_LEAST = 8, 6  # pairs of probes, each of which silences every neuron once
 _ORDERS_OF_FOUR = list(permutations(range(4)))
@@ -34,6 +47,7 @@ def probe_independent(prober: Prober, units: Units, bias: float) -> dict[Axis, A
         bias: The bias that silences a neuron.
     """
     widths = _widths(prober, units)
+    bits = math.log2(sum(widths.values())) + _SPARE
     silenced: list[Chosen] = []
     live: list[Live] = []
     rivals: Rivals = {}
@@ -46,8 +60,8 @@ def probe_independent(prober: Prober, units: Units, bias: float) -> dict[Axis, A
                     prober.silence(params, dict.fromkeys(names, chosen[unit]), bias)
                 silenced.append(chosen)
                 live.append(prober.live_axes(prober.gradients(params), prober.owners))
-        readers = decode(silenced, live, widths, least=_LEAST if start else _LEAST // 2)
-        if start and (stop >= _MOST or not _can_be_decided(readers, live)):
+        readers = decode(silenced, live, widths, least=_LEAST, bits=bits if start and stop < _MOST else _BITS)
+        if start and (stop >= _MOST or all(_is_settled(readers[axis], axis, live, widths) for axis in readers)):
             return readers
         rivals = _rivals(readers)
         start, stop = stop, stop + _MORE
@@ -56,16 +70,16 @@ def probe_independent(prober: Prober, units: Units, bias: float) -> dict[Axis, A
 def _parts(prober: Prober, widths: Mapping[str, int], rivals: Rivals, *purpose: object) -> list[Chosen]:
     """Share out the neurons of each unit evenly and at random, and rivals over different parts where that is possible."""
     part_of: dict[Source, int] = {}
-    parts: list[dict[str, frozenset[int]]] = [{} for _ in range(_PARTS)]
+    parts: list[dict[str, frozenset[int]]] = [{} for _ in range(PARTS)]
     for unit, count in widths.items():
         order = list(range(count)) if count > 1 else []  # a single neuron would silence all behind it
         prober.generator(*purpose, unit).shuffle(order)
-        room = [len(order[part::_PARTS]) for part in range(_PARTS)]
-        members: list[list[int]] = [[] for _ in range(_PARTS)]
+        room = [len(order[part::PARTS]) for part in range(PARTS)]
+        members: list[list[int]] = [[] for _ in range(PARTS)]
         order.sort(key=lambda neuron: (unit, neuron) not in rivals)  # those with rivals first, while there is room
         for position, neuron in enumerate(order):
             apart = Counter([part_of[rival] for rival in rivals.get((unit, neuron), ()) if rival in part_of])
-            turn = [(position + offset) % _PARTS for offset in range(_PARTS)]
+            turn = [(position + offset) % PARTS for offset in range(PARTS)]
             part = min([part for part in turn if room[part]], key=lambda part: apart[part])
             room[part] -= 1
             members[part].append(neuron)
@@ -90,14 +104,20 @@ def _rivals(axes: Mapping[Axis, AxisReaders]) -> Rivals:
     return {source: others - {source} for source, others in rivals.items()}
 
 
-def _can_be_decided(axes: Mapping[Axis, AxisReaders], live: Sequence[Live]) -> bool:
-    """Whether more probes will decide a position that is not decided yet."""
-    enough = _LEAST * len(live) / (_PARTS * _MOST)
-    for axis, readers in axes.items():
-        for position in readers.undecided:
-            if sum(probe[axis][position] for probe in live) >= enough:
-                return True
-    return False
+def _is_settled(readers: AxisReaders, axis: Axis, live: Sequence[Live], widths: Mapping[str, int]) -> bool:
+    """Whether more probes would say nothing new: no position can be decided, or they lie in the gaps of what is known."""
+    rounds = len(live) / PARTS
+    alive = {position: [probe[axis][position] for probe in live] for position in readers.undecided}
+    waiting = {position for position, probes in alive.items() if worth(probes) * _MOST >= _BITS * rounds}
+    size = len(live[0][axis])
+    if _MOST_GAPS * len(waiting) > size:
+        return False
+    known: set[int] = set()
+    for unit, width in widths.items():
+        feeds = readers.feeds(unit)
+        if waiting and _MOST_GAPS * len(set(feeds.values())) >= width:
+            known |= fill_regular(feeds, readers.undecided, width, size)[1].keys()
+    return not known or waiting <= known
 
 
 def probe_zero_mean(prober: Prober, units: Units) -> dict[Axis, AxisReaders]:
