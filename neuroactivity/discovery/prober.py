@@ -5,10 +5,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TypeAlias
 
 from neuroactivity.arrays import Array, Arrays, magnitude_sum, namespace, to_list
-from neuroactivity.discovery.decoding import Axis, Chosen
+from neuroactivity.discovery.decoding import Axis, AxisReaders, Chosen
 from neuroactivity.discovery.values import FreshDraws, Params, Values
 from neuroactivity.errors import LayoutError
-from neuroactivity.layout import BoundPattern, Layout, ParamView, Role
+from neuroactivity.layout import BoundPattern, Layout, NeuronGroup, ParamView, Role
 from neuroactivity.layout.patterns import NEURON, STACK, neuron_sums
 from neuroactivity.wrapping import derive_key
 
@@ -49,6 +49,7 @@ class Prober:
         neurons: The number of neurons of each group.
         scales: For each group that is a normalisation's scale, its parameter.
         made_by: For each group its incoming and unscored views, with their roles and bound patterns.
+        zero_mean: What :func:`.probes.probe_zero_mean` has found, by units.
         owners: For each parameter that groups own, the groups to which it is incoming, each with its view.
     """
 
@@ -78,11 +79,23 @@ class Prober:
             self.made_by[name] = [entry for entry in bound.views if entry[0] != "outgoing"]
             for role, view, _ in self.made_by[name]:
                 self.owners.setdefault(view.param, []).extend([(name, view)] if role == "incoming" else [])
+        self.zero_mean: dict[tuple[tuple[str, tuple[str, ...]], ...], dict[Axis, AxisReaders]] = {}
         self._live: dict[str, list[set[int]]] = {}
 
-    def with_layout(self, layout: Layout) -> "Prober":
-        """Return a prober for other groups of the same model."""
-        return Prober(layout, self.gradients, self._draws, output_fn=self.outputs, seed=self._seed, values=self._values)
+    def with_coarser(self, groups: Mapping[str, NeuronGroup], coarse: Mapping[str, Sequence[int]]) -> "Prober":
+        """Return a prober of the same model in which some groups have coarser neurons.
+
+        Args:
+            groups: The groups that take the place of those of the same name.
+            coarse: For each of them the coarse neuron that each of its neurons belongs to.
+        """
+        layout = Layout([groups.get(name, group) for name, group in self.layout.items()])
+        values, outputs = self._values, self.outputs
+        trial = Prober(layout, self.gradients, self._draws, output_fn=outputs, seed=self._seed, values=values)
+        trial._live = {name: self.live_by_draw(name) for name in self.layout}
+        for name, part_of in coarse.items():
+            trial._live[name] = [{part_of[neuron] for neuron in live} for live in self.live_by_draw(name)]
+        return trial
 
     def size(self, where: Axis) -> int:
         """Return the size of an axis."""
@@ -95,6 +108,10 @@ class Prober:
     def draws(self, start: int, stop: int) -> list[int]:
         """Return the draws of some probes or rounds of probes, all of one draw together, since each may cost."""
         return sorted([number % len(self._draws) for number in range(start, stop)])
+
+    def in_order(self, probes: int) -> list[int]:
+        """Return the numbers of probes in the order of their draws."""
+        return sorted(range(probes), key=lambda probe: probe % len(self._draws))
 
     def generator(self, *purpose: object) -> random.Random:
         """Return a generator that depends on the seed and the purpose alone."""

@@ -1,9 +1,9 @@
 """Series of probes: which neurons are silenced in each, and when enough is known."""
 
 import math
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from itertools import permutations
+from itertools import islice, permutations
 from typing import TypeAlias
 
 from neuroactivity.discovery.decoding import (
@@ -23,8 +23,8 @@ from neuroactivity.discovery.prober import ROUNDING, Prober
 Units: TypeAlias = Mapping[str, Sequence[str]]
 """Groups of equal width that are silenced or cut off together, by the name of the unit."""
 
-Rivals: TypeAlias = Mapping[Source, set[Source]]
-"""For each neuron those that may feed a position in its place."""
+Rivals: TypeAlias = Mapping[str, Mapping[int, set[Source]]]
+"""For each unit and neuron those that may feed a position in its place."""
 
 _ROUNDS, _MORE, _MOST = 8, 4, 32  # rounds of probes at first, in each further batch, in all
 _LEAST = 8  # probes in which a position must be live
@@ -76,32 +76,30 @@ def _parts(prober: Prober, widths: Mapping[str, int], rivals: Rivals, *purpose: 
         prober.generator(*purpose, unit).shuffle(order)
         room = [len(order[part::PARTS]) for part in range(PARTS)]
         members: list[list[int]] = [[] for _ in range(PARTS)]
-        order.sort(key=lambda neuron: (unit, neuron) not in rivals)  # those with rivals first, while there is room
-        for position, neuron in enumerate(order):
-            apart = Counter([part_of[rival] for rival in rivals.get((unit, neuron), ()) if rival in part_of])
-            turn = [(position + offset) % PARTS for offset in range(PARTS)]
-            part = min([part for part in turn if room[part]], key=lambda part: apart[part])
-            room[part] -= 1
+        contested = rivals.get(unit, {})
+        for neuron in [neuron for neuron in order if neuron in contested]:
+            taken = [part_of[rival] for rival in contested[neuron] if rival in part_of]
+            part = min(range(PARTS), key=lambda part: (len(members[part]) >= room[part], taken.count(part)))
             members[part].append(neuron)
-            if (unit, neuron) in rivals:
-                part_of[unit, neuron] = part
-        for part, several in zip(parts, members, strict=True):
-            part[unit] = frozenset(several)
+            part_of[unit, neuron] = part
+        rest = iter([neuron for neuron in order if neuron not in contested])
+        for part, several in enumerate(members):
+            parts[part][unit] = frozenset([*several, *islice(rest, room[part] - len(several))])
     return list(parts)
 
 
 def _rivals(axes: Mapping[Axis, AxisReaders]) -> Rivals:
     """Say of each neuron which others are candidates of a position of which it is one."""
-    rivals: defaultdict[Source, set[Source]] = defaultdict(set)
+    rivals: defaultdict[str, defaultdict[int, set[Source]]] = defaultdict(lambda: defaultdict(set))
     for readers in axes.values():
         by_position: defaultdict[int, list[Source]] = defaultdict(list)
         for unit, candidates in readers.candidates.items():
             for position, neurons in candidates.items():
                 by_position[position] += [(unit, neuron) for neuron in neurons]
         for sources in by_position.values():
-            for source in sources if 1 < len(sources) <= _MOST_RIVALS else ():
-                rivals[source].update(sources)
-    return {source: others - {source} for source, others in rivals.items()}
+            for unit, neuron in sources if 1 < len(sources) <= _MOST_RIVALS else ():
+                rivals[unit][neuron].update(sources)
+    return rivals
 
 
 def _is_settled(readers: AxisReaders, axis: Axis, live: Sequence[Live], widths: Mapping[str, int]) -> bool:
@@ -130,6 +128,13 @@ def probe_zero_mean(prober: Prober, units: Units) -> dict[Axis, AxisReaders]:
         prober: The model.
         units: Groups of equal width that are silenced together, by unit.
     """
+    series = tuple([(unit, tuple(names)) for unit, names in units.items()])
+    if series not in prober.zero_mean:  # once, since no bias is used
+        prober.zero_mean[series] = _decode_zero_mean(prober, units)
+    return prober.zero_mean[series]
+
+
+def _decode_zero_mean(prober: Prober, units: Units) -> dict[Axis, AxisReaders]:
     silenced: list[Chosen] = []
     live: list[Live] = []
     for number, draw in enumerate(prober.draws(0, _PAIRS)):

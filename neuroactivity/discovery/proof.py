@@ -23,7 +23,7 @@ def prove(prober: Prober, units: Units, outgoing: Mapping[str, Sequence[ParamVie
         outgoing: What each unit feeds.
     """
     trial = _Trial(prober, units, outgoing)
-    for probe in range(_PROBES):
+    for probe in prober.in_order(_PROBES):
         if trial.open:
             trial.cut_off(probe, {unit: _half(prober, unit, members[0], probe) for unit, members in units.items()})
     for unit, members in units.items():
