@@ -154,7 +154,7 @@ def probe_functions(
 
     @torch.no_grad()
     def output_fn(params: dict[str, Tensor]) -> list[Tensor]:
-        return [leaf.detach() for leaf in _tensors(run_modes(params))]
+        return [leaf.clone() for leaf in _tensors(run_modes(params))]
 
     noisy = {name: value + 0.1 * _standard_normal(value, seed) for name, value in _probed_parameters(probed).items()}
     modes = [False]

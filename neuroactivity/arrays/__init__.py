@@ -20,9 +20,11 @@ from neuroactivity.arrays.libraries import (
     map_batched,
     namespace,
     no_autograph,
+    private_copy,
     shape_of,
     to_dense,
     to_list,
+    writable,
 )
 from neuroactivity.arrays.magnitudes import magnitude_sum
 
@@ -39,7 +41,9 @@ __all__ = [
     "map_batched",
     "namespace",
     "no_autograph",
+    "private_copy",
     "shape_of",
     "to_dense",
     "to_list",
+    "writable",
 ]

@@ -174,6 +174,22 @@ def map_batched(function: Callable[[Array], Array], arrays: Arrays) -> dict[str,
     return {name: results[name] for name in arrays}
 
 
+def writable(x: Array) -> bool:
+    """Whether rows of an array can be written in place, however its axes are split: NumPy's and PyTorch's, in order."""
+    if _is_torch(x):
+        return bool(x.is_contiguous() and not x.requires_grad)
+    numpy: Any = sys.modules.get("numpy")
+    return numpy is not None and type(x) is numpy.ndarray and bool(x.flags.c_contiguous and x.flags.writeable)
+
+
+def private_copy(x: Array) -> Array | None:
+    """Return a copy that is :func:`writable`, or ``None`` if there is no such array in the library."""
+    if _is_torch(x):
+        return x.detach().clone(memory_format=sys.modules["torch"].contiguous_format)
+    numpy: Any = sys.modules.get("numpy")
+    return x.copy() if numpy is not None and type(x) is numpy.ndarray else None
+
+
 def to_list(x: Array) -> list[Any]:
     """Copy an array of one or two axes to nested Python lists of floats (or bools)."""
     if is_tensorflow(x):

@@ -1,20 +1,27 @@
 """Read off a series of probes which neuron feeds which position, and write that down as a view."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import reduce
-from itertools import compress
+from functools import cache, reduce
+from itertools import accumulate, compress
 from operator import and_
 from typing import TypeAlias
 
 from neuroactivity.layout import ParamView
 from neuroactivity.layout.patterns import NEURON, STACK, parse
 
+PARTS = 4
+"""A round of so many probes silences each neuron once."""
+
+_HALVINGS = (0.0, 0.415, 1.0, 2.0, 64.0)  # of the odds, by the probes of a round in which a position was live
 _TIMES_SILENCED = 8  # a neuron must have been silenced in so many probes, for its silence to mean anything
 
 Axis: TypeAlias = tuple[str, int]
 """A parameter's name and one of its axes."""
+
+Source: TypeAlias = tuple[str, int]
+"""A unit and one of its neurons."""
 
 Chosen: TypeAlias = Mapping[str, frozenset[int]]
 """Neurons that are silenced or cut off, by unit: a group, or groups silenced together."""
@@ -43,7 +50,7 @@ class AxisReaders:
 
 
 def decode(
-    silenced: Sequence[Chosen], live: Sequence[Live], neurons: Mapping[str, int], *, least: int
+    silenced: Sequence[Chosen], live: Sequence[Live], neurons: Mapping[str, int], *, least: int, bits: float = 0.0
 ) -> dict[Axis, AxisReaders]:
     """Find for each position the neurons that were active in every probe in which it had a gradient.
 
@@ -55,6 +62,7 @@ def decode(
         live: For each probe which positions had a gradient.
         neurons: Number of neurons of each unit.
         least: In how many probes a position must have had a gradient, to be decided.
+        bits: How many halvings of a chance match these probes must be worth, by :func:`worth`.
 
     Example:
         Of two neurons, one is silenced in each probe; position 0 has a gradient unless neuron 1 is silent, position 1
@@ -66,45 +74,106 @@ def decode(
         AxisReaders(candidates={'a': {0: (1,)}}, undecided=frozenset({2}))
     """
     sources = [(unit, neuron) for unit, count in neurons.items() for neuron in range(count)]
-    bit = {source: position for position, source in enumerate(sources)}
-    silent = [[(unit, neuron) for unit, members in chosen.items() for neuron in members] for chosen in silenced]
+    first = dict(zip(neurons, accumulate(neurons.values(), initial=0), strict=False))
+    silent = [[first[unit] + neuron for unit, members in chosen.items() for neuron in members] for chosen in silenced]
     times = Counter(source for probe in silent for source in probe)
-    testable = sum(1 << bit[source] for source in sources if times[source] >= _TIMES_SILENCED)
-    active = [testable & ~sum(1 << bit[source] for source in probe) for probe in silent]
+    testable = _as_bits([source for source, count in times.items() if count >= _TIMES_SILENCED], len(sources))
+    active = [testable & ~_as_bits(probe, len(sources)) for probe in silent]
     axes = [axis for axis in live[0] if all(axis in probe for probe in live)]
-    return {axis: _decode_axis([probe[axis] for probe in live], active, sources, least) for axis in axes}
+
+    @cache
+    def explain(alive: tuple[bool, ...]) -> list[Source] | None:
+        """Return the sources that were active in these probes; positions that read the same are live in the same."""
+        if sum(alive) < least or worth(alive) < bits:
+            return None
+        return [sources[bit] for bit in _bits(reduce(and_, compress(active, alive)))]
+
+    return {axis: _decode_axis([probe[axis] for probe in live], explain) for axis in axes}
 
 
 def _decode_axis(
-    live: Sequence[Sequence[bool]], active: Sequence[int], sources: Sequence[tuple[str, int]], least: int
+    live: Sequence[Sequence[bool]], explain: Callable[[tuple[bool, ...]], list[Source] | None]
 ) -> AxisReaders:
     """Decode one axis.
 
     Args:
         live: For each probe which positions had a gradient.
-        active: For each probe the sources that were not silenced: bit ``i`` of a number stands for source ``i``, so
-            that sets of thousands of neurons intersect in one operation.
-        sources: The unit and the neuron that each bit stands for.
-        least: In how many probes a position must have had a gradient, to be decided.
+        explain: From the probes in which a position had one to its candidates, ``None`` if it is undecided.
 
     Example:
-        In the first probe sources 0 and 2 were active, in the second 1 and 2. Position 0 was live in the first alone,
-        so sources 0 and 2 explain it; position 1 was live in both, which source 2 alone explains.
-
-        >>> _decode_axis([[True, True], [False, True]], [0b101, 0b110], [("a", 0), ("a", 1), ("b", 0)], least=1)
+        >>> both = {(True, False): [("a", 0), ("b", 0)], (True, True): [("b", 0)]}
+        >>> _decode_axis([[True, True], [False, True]], both.get)
         AxisReaders(candidates={'a': {0: (0,)}, 'b': {0: (0,), 1: (0,)}}, undecided=frozenset())
     """
     undecided = set()
     candidates: dict[str, dict[int, list[int]]] = {}
     for position, alive in enumerate(zip(*live, strict=True)):
-        if sum(alive) < least:
+        sources = explain(alive)
+        if sources is None:
             undecided.add(position)
-            continue
-        for bit in _bits(reduce(and_, compress(active, alive))):
-            unit, neuron = sources[bit]
+        for unit, neuron in sources or ():
             candidates.setdefault(unit, {}).setdefault(position, []).append(neuron)
     by_unit = {unit: {p: tuple(several) for p, several in positions.items()} for unit, positions in candidates.items()}
     return AxisReaders(by_unit, frozenset(undecided))
+
+
+def worth(alive: Sequence[bool]) -> float:
+    """How many halvings the odds are worth that a neuron was active in all of these probes by chance.
+
+    In every :data:`PARTS` probes it was silenced in one.
+
+    Example:
+        >>> worth([True, True, False, False, True, False, True, True])
+        3.0
+    """
+    rounds = Counter([sum(alive[start : start + PARTS]) for start in range(0, len(alive), PARTS)])
+    return sum([count * _HALVINGS[lives] for lives, count in rounds.items()])
+
+
+def decode_one_to_one(
+    silenced: Sequence[Chosen], live: Sequence[Live], neurons: Mapping[str, int], *, least: int
+) -> dict[Axis, AxisReaders]:
+    """Find the positions that never had a gradient while the neuron of their own number was silent.
+
+    That is all there is to know of a normalisation, and takes few probes: all its positions say the same.
+
+    Args:
+        silenced: For each probe the neurons that were silenced.
+        live: For each probe which positions had a gradient.
+        neurons: Number of neurons of each unit.
+        least: In how many probes a position must have had a gradient, to be decided.
+
+    Example:
+        >>> live = [{("scale", 0): [True, False]}, {("scale", 0): [False, True]}]
+        >>> decode_one_to_one([{"a": frozenset([1])}, {"a": frozenset([0])}], live, {"a": 2}, least=1)[("scale", 0)]
+        AxisReaders(candidates={'a': {0: (0,), 1: (1,)}}, undecided=frozenset())
+    """
+    found = {}
+    for axis in [axis for axis in live[0] if all(axis in probe for probe in live)]:
+        rows = [probe[axis] for probe in live]
+        decided = [position for position, alive in enumerate(zip(*rows, strict=True)) if sum(alive) >= least]
+        candidates = {}
+        for unit, count in neurons.items():
+            if count == len(rows[0]):
+                silent = [chosen[unit] for chosen in silenced]
+                refuted = {n for members, row in zip(silent, rows, strict=True) for n in members if row[n]}
+                own: Candidates = {position: (position,) for position in decided if position not in refuted}
+                candidates |= {unit: own} if own else {}
+        found[axis] = AxisReaders(candidates, frozenset(range(len(rows[0]))) - set(decided))
+    return found
+
+
+def _as_bits(members: Iterable[int], count: int) -> int:
+    """Return the number in which these bits of ``count`` are set.
+
+    Example:
+        >>> bin(_as_bits([1, 3], 5))
+        '0b1010'
+    """
+    digits = bytearray(b"0" * max(count, 1))
+    for member in members:
+        digits[-1 - member] = ord("1")
+    return int(digits, 2)
 
 
 def _bits(members: int) -> Iterator[int]:

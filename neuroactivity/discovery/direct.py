@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 
 from neuroactivity.discovery import links
 from neuroactivity.discovery.claims import Claim, Claims, Known
-from neuroactivity.discovery.prober import Prober, probe_independent
+from neuroactivity.discovery.prober import Prober
+from neuroactivity.discovery.probes import probe_independent
 from neuroactivity.discovery.proof import prove
 from neuroactivity.layout import ParamView
 

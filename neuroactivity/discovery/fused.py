@@ -6,14 +6,18 @@ For example the projection of a gated linear unit, whose second half gates the f
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from typing import TypeAlias
 
 from neuroactivity.discovery.claims import Claim, Claims, Known, Link
 from neuroactivity.discovery.decoding import Axis, AxisReaders
 from neuroactivity.discovery.links import drop_indirect, is_unambiguous, link_view
 from neuroactivity.discovery.prober import Prober
 from neuroactivity.discovery.proof import prove
-from neuroactivity.layout import Layout, NeuronGroup, ParamView
+from neuroactivity.layout import NeuronGroup, ParamView
 from neuroactivity.layout.patterns import NEURON
+
+Way: TypeAlias = tuple[NeuronGroup, list[int]]
+"""A group with coarser neurons, and the coarse neuron that each fine one belongs to."""
 
 _CHUNKS = (2, 3, 4)
 _QKV = 3
@@ -25,14 +29,16 @@ def claim(prober: Prober, known: Known) -> Claims:
     Tried are ``(chunk neuron)`` and ``(neuron chunk)``, as in a gated linear unit, and, with three chunks, whole heads,
     ``(chunk neuron dim)`` and ``(neuron chunk dim)``, as in a fused projection to query, key and value.
     """
-    for name in known.open():
-        if name not in known.ambiguous and _can_be_fused(prober, known, name):
-            for group, coarse in _coarser(prober.layout[name], prober.neurons[name]):
-                outgoing = _prove_coarser(prober, known, group, coarse)
-                if outgoing:
-                    rows = group.incoming[0].pattern.partition(")")[0]
-                    yield Claim(group, "exclusive", f"proved for {rows}) as one neuron", outgoing)
-                    break
+    names = [name for name in known.open() if name not in known.ambiguous and _can_be_fused(prober, known, name)]
+    waiting = {name: _coarser(prober.layout[name], prober.neurons[name]) for name in names}
+    while waiting:
+        ways = {name: way for name, rest in waiting.items() if (way := next(rest, None))}
+        proved = _prove_coarser(prober, known, ways)
+        for name, outgoing in proved.items():
+            group, _ = ways[name]
+            rows = group.incoming[0].pattern.partition(")")[0]
+            yield Claim(group, "exclusive", f"proved for {rows}) as one neuron", outgoing)
+        waiting = {name: waiting[name] for name in ways if name not in proved}
 
 
 def _can_be_fused(prober: Prober, known: Known, name: str) -> bool:
@@ -46,19 +52,23 @@ def _can_be_fused(prober: Prober, known: Known, name: str) -> bool:
     return len({neuron for reader in readers for neuron in reader.feeds(name).values()}) < prober.neurons[name]
 
 
-def _prove_coarser(prober: Prober, known: Known, group: NeuronGroup, coarse: list[int]) -> list[ParamView]:
-    """Return what the neurons of a coarser group feed, if that can be proved."""
-    links = _coarse_links(prober, group.name, coarse, known.readers)
-    if not links or not is_unambiguous(prober, links, known):
-        return []
-    direct = drop_indirect(prober, links, known.evidence)
-    outgoing = [link_view(prober, link, max(coarse) + 1, 0) for link in direct]
-    trial = prober.with_layout(Layout([group if old.name == group.name else old for old in prober.layout.values()]))
-    return outgoing if group.name in prove(trial, {group.name: [group.name]}, {group.name: outgoing}) else []
+def _prove_coarser(prober: Prober, known: Known, ways: Mapping[str, Way]) -> dict[str, list[ParamView]]:
+    """Return what the neurons of coarser groups feed, of those for which that can be proved."""
+    outgoing = {}
+    for name, (_, coarse) in ways.items():
+        links = _coarse_links(prober, name, coarse, known.readers)
+        if links and is_unambiguous(prober, links, known):
+            direct = drop_indirect(prober, links, known.evidence)
+            outgoing[name] = [link_view(prober, link, max(coarse) + 1, 0) for link in direct]
+    if not outgoing:
+        return {}
+    trial = prober.with_coarser({name: ways[name][0] for name in outgoing}, {name: ways[name][1] for name in outgoing})
+    proved = prove(trial, {name: [name] for name in outgoing}, outgoing)
+    return {name: outgoing[name] for name in outgoing if name in proved}
 
 
-def _coarser(group: NeuronGroup, count: int) -> Iterator[tuple[NeuronGroup, list[int]]]:
-    """Yield ways to see a group's neurons as fewer, with the coarse neuron that each fine one belongs to.
+def _coarser(group: NeuronGroup, count: int) -> Iterator[Way]:
+    """Yield ways to see a group's neurons as fewer.
 
     Example:
         >>> ways = _coarser(NeuronGroup("glu", [("w", "neuron in")]), 4)

@@ -1,31 +1,24 @@
 """From the neuron groups that an adapter lists to a whole layout: sample parameters, discover, apply the policy."""
 
-import math
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal, TypeAlias
 
-from neuroactivity.arrays import Array, Arrays, check_like, namespace
+from neuroactivity.arrays import Array, Arrays
+from neuroactivity.discovery.draws import Normal, make_draws
 from neuroactivity.discovery.merging import MergedAxes, reshape, split_views
-from neuroactivity.discovery.prober import GradientFunction, OutputFunction, is_vector
+from neuroactivity.discovery.prober import GradientFunction, OutputFunction
 from neuroactivity.discovery.search import discover_outgoing
 from neuroactivity.discovery.unproved import NO_GRADIENT
 from neuroactivity.errors import ActivityWarning, check_choice
 from neuroactivity.layout import Layout, NeuronGroup
-from neuroactivity.wrapping import derive_key
 
 SharedNeurons: TypeAlias = Literal["incoming", "skip"]
 """What a reset does to neurons that are read only together with other groups."""
 
-Normal: TypeAlias = Callable[[Array, int], Array]
-"""From an array and a key to standard normal numbers of the array's shape and dtype."""
-
 Rule: TypeAlias = Callable[[str, Any], NeuronGroup | None]
 """From the name and the value of a parameter to its group, or ``None`` to leave it to what is known of layers."""
-
-_DRAWS = 16
-_SMALL = 0.1  # deviation of biases and shifts from 1, and of parameters of no group from what they are
 
 
 def groups_by_rule(rule: Rule | None, params: Mapping[str, Any]) -> list[NeuronGroup]:
@@ -79,7 +72,7 @@ def discover_layout(
         return output_fn(reshape(values, shapes)) if output_fn else ()
 
     seen = reshape(params, merged_shapes)
-    draws = [sample_params(seen, listed, normal, draw=draw, seed=seed) for draw in range(_DRAWS)]
+    draws = make_draws(seen, listed, normal, seed=seed)
     layout = discover_outgoing(listed, merged_gradients, draws, output_fn=output_fn and merged_outputs, seed=seed)
     unreached = ", ".join([name for name, group in layout.items() if group.reason == NO_GRADIENT])
     if unreached:
@@ -88,40 +81,3 @@ def discover_layout(
     if shared == "skip":
         layout = Layout([replace(g, resettable=g.resettable and g.status != "shared") for g in layout.values()])
     return split_views(layout, groups, merged) if merged else layout
-
-
-def sample_params(params: Arrays, layout: Layout, normal: Normal, *, draw: int, seed: int) -> dict[str, Array]:
-    """Draw parameters with which few neurons are dead by chance.
-
-    Weights are normal with a variance of one over the number of entries a neuron, biases and shifts near one, scales of
-    size 0.5 to 1 with either sign. Parameters of no group are moved by a little noise.
-    """
-    drawn: dict[str, Array] = {}
-    kinds = _kinds(params, layout)
-    for name, old in params.items():
-        xp, noise = namespace(old), normal(old, derive_key(seed, draw, name))
-        check_like(noise, old, f"noise for parameter {name!r}")
-        match kinds.get(name):
-            case "scale":
-                drawn[name] = xp.sign(noise) * (0.5 + 0.5 * xp.tanh(xp.abs(noise)))
-            case "shift":
-                drawn[name] = 1 + _SMALL * noise
-            case int(entries):
-                drawn[name] = noise / math.sqrt(entries)
-            case _:
-                drawn[name] = old + _SMALL * noise
-    return drawn
-
-
-def _kinds(params: Arrays, layout: Layout) -> dict[str, str | int]:
-    """Say of each parameter in a group whether it is a scale, a shift, or a weight of so many entries a neuron."""
-    kinds: dict[str, str | int] = {}
-    for group in layout.values():
-        bound_group = group.bind({name: tuple(value.shape) for name, value in params.items()})
-        for role, view, bound in bound_group.views:
-            if role == "incoming":
-                owned = math.prod(bound_group.shape) if view.owners is None else len(view.owners.index)
-                kinds[view.param] = "scale" if is_vector(view) else max(1, math.prod(bound.sizes) // owned)
-            elif role == "unscored":
-                kinds.setdefault(view.param, "shift")
-    return kinds

@@ -8,7 +8,8 @@ nothing else, so the group is ``exclusive``.
 from neuroactivity.discovery.claims import Claim, Claims, Known, name_some
 from neuroactivity.discovery.direct import claim_proved
 from neuroactivity.discovery.links import drop_indirect, interpret, outgoing_views
-from neuroactivity.discovery.prober import Prober, probe_zero_mean
+from neuroactivity.discovery.prober import Prober
+from neuroactivity.discovery.probes import probe_zero_mean
 from neuroactivity.discovery.proof import is_read_only_by
 from neuroactivity.layout import ParamView
 

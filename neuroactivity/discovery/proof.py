@@ -4,7 +4,9 @@ from collections.abc import Callable, Mapping, Sequence
 
 from neuroactivity.arrays import Array, namespace
 from neuroactivity.discovery.decoding import Chosen
-from neuroactivity.discovery.prober import Params, Prober, Units
+from neuroactivity.discovery.prober import Prober
+from neuroactivity.discovery.probes import Units
+from neuroactivity.discovery.values import Params
 from neuroactivity.layout import ParamView
 
 _PROBES = 16
@@ -26,7 +28,7 @@ def prove(prober: Prober, units: Units, outgoing: Mapping[str, Sequence[ParamVie
         outgoing: What each unit feeds.
     """
     trial = _Trial(prober, units, outgoing)
-    for probe in range(_PROBES):
+    for probe in prober.in_order(_PROBES):
         if trial.open:
             trial.cut_off(probe, {unit: _half(prober, unit, members[0], probe) for unit, members in units.items()})
     for unit, members in units.items():

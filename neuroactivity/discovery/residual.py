@@ -9,15 +9,8 @@ from dataclasses import replace
 
 from neuroactivity.discovery.claims import Claim, Claims, Evidence, Known, name_some
 from neuroactivity.discovery.links import interpret, outgoing_views
-from neuroactivity.discovery.prober import (
-    ROUNDING,
-    Prober,
-    Units,
-    choose_zero_mean,
-    neuron_axis,
-    probe_independent,
-    probe_zero_mean,
-)
+from neuroactivity.discovery.prober import ROUNDING, Prober, neuron_axis
+from neuroactivity.discovery.probes import Units, choose_zero_mean, probe_independent, probe_zero_mean
 from neuroactivity.discovery.proof import is_read_only_by, prove
 
 _DRAWS = 8

@@ -7,7 +7,7 @@ import pytest
 
 import neuroactivity as na
 from neuroactivity.discovery import MergedAxes, discover_layout, groups_by_rule
-from neuroactivity.discovery.layouts import sample_params
+from neuroactivity.discovery.draws import sample_params
 from tests.neuroactivity.discovery.arrays import INPUTS, Chain, dense, draws
 
 LISTED = [dense(name) for name in Chain.sizes]

@@ -1,0 +1,131 @@
+"""The values of one draw: probes write to them row by row, and the next probe finds them as they were."""
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, TypeAlias, overload
+
+from neuroactivity.arrays import Array, Arrays, asarray_like, namespace, private_copy, writable
+from neuroactivity.layout import BoundPattern
+from neuroactivity.layout.patterns import NEURON, expand_mask
+
+Params: TypeAlias = dict[str, Array]
+"""Parameters by name."""
+
+
+class FreshDraws(Sequence[Params]):
+    """Draws that are made anew whenever they are asked for, in arrays that whoever asks may write to."""
+
+    def __init__(self, sample: Callable[[int], Params], count: int) -> None:
+        self._sample, self._count = sample, count
+
+    def __len__(self) -> int:
+        return self._count
+
+    @overload
+    def __getitem__(self, number: int) -> Params: ...
+    @overload
+    def __getitem__(self, number: slice) -> list[Params]: ...
+    def __getitem__(self, number: int | slice) -> Params | list[Params]:
+        if isinstance(number, slice):
+            return [self[i] for i in range(*number.indices(self._count))]
+        if not -self._count <= number < self._count:
+            raise IndexError(number)
+        return self._sample(number % self._count)
+
+
+class Values:
+    """The values of one draw at a time.
+
+    To silence a quarter of a layer costs a quarter of its array, written and put back: no mask of its size, no copy.
+    An array that is not ours is copied before the first writing; one that cannot be written to, as JAX's, is replaced.
+    """
+
+    def __init__(self, draws: Sequence[Arrays]) -> None:
+        self._draws, self._number = draws, -1
+        self._drawn: Params = {}
+        self._ours: set[str] = set()
+        self._before: list[tuple[Array, tuple[Any, ...], Array]] = []
+
+    def turn_to(self, number: int) -> Params:
+        """Return the values of a draw as they were drawn; what was returned before is not to be used any more."""
+        for rows, place, old in reversed(self._before):
+            rows[place] = old
+        self._before.clear()
+        if number != self._number:
+            self._drawn = {}  # before the next is made, so that no two draws are there at once
+            self._drawn, self._number = dict(self._draws[number]), number
+            fresh = isinstance(self._draws, FreshDraws)
+            self._ours = {name for name, value in self._drawn.items() if fresh and writable(value)}
+        return dict(self._drawn)
+
+    def zero(self, params: Params, names: Iterable[str]) -> None:
+        """Set whole parameters to zero; a fresh draw is given up for it and made again when it is asked for."""
+        for name in names:
+            array = params[name]
+            if isinstance(self._draws, FreshDraws) and len(array.shape) > 1 and self._is_ours(name, array):
+                array[...] = 0
+                self._number = -1
+            else:
+                params[name] = namespace(array).zeros_like(array)
+
+    def fill(
+        self, params: Params, name: str, neurons: Sequence[int], bound: BoundPattern, value: float, *, times: bool
+    ) -> None:
+        """Set the entries at some positions along the axis of neurons to a value, or to so many times theirs."""
+        rows = self._rows(params, name, bound)
+        if rows is not None:
+            place = self._keep(rows, neurons, bound)
+            rows[place] = rows[place] * value if times else value
+            return
+        old, xp = params[name], namespace(params[name])
+        mask = expand_mask(_mask(neurons, old, bound), tuple(old.shape), bound, None)
+        new = asarray_like(value, like=old, dtype=old.dtype)
+        params[name] = xp.where(mask, new * old if times else new, old)
+
+    def oppose(self, params: Params, name: str, pairs: Sequence[tuple[int, int]], bound: BoundPattern) -> None:
+        """Make the entries of the second neuron of each pair the opposite of the first's."""
+        first, second = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
+        rows = self._rows(params, name, bound)
+        if rows is not None:
+            place = self._keep(rows, second, bound)
+            rows[place] = -rows[_place(rows, first, bound)]
+            return
+        old, xp, shape = params[name], namespace(params[name]), tuple(params[name].shape)
+        source = dict(zip(second, first, strict=True))
+        order = tuple([source.get(neuron, neuron) for neuron in range(bound.size(NEURON))])
+        order = asarray_like(order, like=old, dtype=xp.int32)
+        moved = xp.reshape(xp.take(xp.reshape(old, bound.sizes), order, axis=bound.names.index(NEURON)), shape)
+        params[name] = xp.where(expand_mask(_mask(second, old, bound), shape, bound, None), -moved, moved)
+
+    def _is_ours(self, name: str, array: Array) -> bool:
+        return name in self._ours and array is self._drawn[name]
+
+    def _rows(self, params: Params, name: str, bound: BoundPattern) -> Array | None:
+        """Return an array that may be written to, in the shape of its pattern, or ``None`` if it cannot be."""
+        array = params[name]
+        if array is not self._drawn.get(name):
+            return None
+        if name not in self._ours:
+            copy = private_copy(array)
+            if copy is None:
+                return None
+            self._ours.add(name)
+            array = params[name] = self._drawn[name] = copy
+        return array if tuple(array.shape) == bound.sizes else namespace(array).reshape(array, bound.sizes)
+
+    def _keep(self, rows: Array, neurons: Sequence[int], bound: BoundPattern) -> tuple[Any, ...]:
+        """Remember rows that are about to be written, and return where they are."""
+        place = _place(rows, neurons, bound)
+        self._before.append((rows, place, rows[place]))
+        return place
+
+
+def _place(rows: Array, neurons: Sequence[int], bound: BoundPattern) -> tuple[Any, ...]:
+    """Return the index of some positions along the axis of neurons."""
+    index = asarray_like(tuple(neurons), like=rows, dtype=namespace(rows).int64)
+    return (*[slice(None)] * bound.names.index(NEURON), index)
+
+
+def _mask(neurons: Sequence[int], like: Array, bound: BoundPattern) -> Array:
+    members = set(neurons)
+    mask = tuple([position in members for position in range(bound.size(NEURON))])
+    return asarray_like(mask, like=like, dtype=namespace(like).bool)
