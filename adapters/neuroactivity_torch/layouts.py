@@ -16,6 +16,8 @@ from neuroactivity.wrapping import derive_key
 from neuroactivity_torch.layers import BATCH_NORMS, AttentionNeurons, list_groups
 from neuroactivity_torch.parameters import parameters, undisturbed
 
+_LARGE = 10_000_000  # parameters from which an evaluation takes so long that more than one thread helps
+
 
 def layout_of(
     model: nn.Module,
@@ -67,7 +69,7 @@ def layout_of(
     if not groups:
         raise LayoutError(f"{type(model).__name__}: found no layer with neurons; give rule= or layout=")
     grad_fn = gradient_function(model, *example_inputs, seed=seed)
-    with _one_thread():
+    with _one_thread(model):
         try:
             grad_fn(parameters(model))
         except LayoutError:
@@ -165,10 +167,10 @@ def _without_cudnn(model: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
-def _one_thread() -> Iterator[None]:
-    """Compute with one thread: in many small evaluations, several threads only wait for each other."""
+def _one_thread(model: nn.Module) -> Iterator[None]:
+    """Compute with one thread, unless the model is large: in small evaluations, threads only wait for each other."""
     threads = torch.get_num_threads()
-    torch.set_num_threads(1)
+    torch.set_num_threads(1 if sum(parameter.numel() for parameter in model.parameters()) < _LARGE else threads)
     try:
         yield
     finally:
