@@ -18,6 +18,8 @@ from neuroactivity_torch.parameters import parameters, swapped, undisturbed
 Reader: TypeAlias = Callable[..., Any]
 """What reads a model's neurons: called with the model's inputs, it returns outputs."""
 
+_LARGE = 10_000_000  # parameters from which an evaluation takes so long that more than one thread helps
+
 
 def layout_of(
     model: nn.Module,
@@ -72,7 +74,7 @@ def layout_of(
     if not groups:
         raise LayoutError(f"{type(model).__name__}: found no layer with neurons; give rule= or layout=")
     params = _probed_parameters(_Probed(model, readers))
-    with _one_thread():
+    with _one_thread(model):
         try:
             grad_fn, output_fn = probe_functions(model, *example_inputs, readers=readers, seed=seed)
             grad_fn(params)
@@ -231,10 +233,10 @@ def _without_cudnn(model: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
-def _one_thread() -> Iterator[None]:
-    """Compute with one thread: in many small evaluations, several threads only wait for each other."""
+def _one_thread(model: nn.Module) -> Iterator[None]:
+    """Compute with one thread, unless the model is large: in small evaluations, threads only wait for each other."""
     threads = torch.get_num_threads()
-    torch.set_num_threads(1)
+    torch.set_num_threads(1 if sum(parameter.numel() for parameter in model.parameters()) < _LARGE else threads)
     try:
         yield
     finally:

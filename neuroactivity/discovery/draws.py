@@ -13,11 +13,14 @@ from neuroactivity.wrapping import derive_key
 Normal: TypeAlias = Callable[[Array, int], Array]
 """From an array and a key to standard normal numbers of the array's shape and dtype."""
 
+Kinds: TypeAlias = dict[str, str | int]
+"""For each parameter of a group ``scale``, ``shift``, or the number of entries of a neuron's weights."""
+
 _DRAWS, _DRAWS_LARGE, _DRAWS_HUGE = 16, 8, 4
 _LARGE, _HUGE = 2**20, 2**24  # entries of all parameters from which draws are made when needed, and are fewer
 _SMALL = 0.1  # deviation of biases and shifts from 1, and of parameters of no group from what they are
 _POOL = 2**22 + 1  # normal numbers that the large arrays of all draws are cut from; odd, so that no rows repeat
-_POOLED = 2**16  # entries from which an array is cut from them
+_POOLED = 2**12  # entries from which an array is cut from them
 
 
 def make_draws(params: Arrays, layout: Layout, normal: Normal, *, seed: int) -> Sequence[Params]:
@@ -25,10 +28,10 @@ def make_draws(params: Arrays, layout: Layout, normal: Normal, *, seed: int) -> 
     entries = sum(math.prod(value.shape) for value in params.values())
     if entries <= _LARGE:
         return [sample_params(params, layout, normal, draw=draw, seed=seed) for draw in range(_DRAWS)]
-    pooled = _Pool(normal, seed)
+    pooled, kinds = _Pool(normal, seed), _kinds(params, layout)
 
     def sample(draw: int) -> Params:
-        return sample_params(params, layout, pooled, draw=draw, seed=seed)
+        return sample_params(params, layout, pooled, draw=draw, seed=seed, kinds=kinds)
 
     return FreshDraws(sample, _DRAWS_LARGE if entries <= _HUGE else _DRAWS_HUGE)
 
@@ -57,14 +60,16 @@ class _Pool:
         return xp.reshape(parts[0] if len(parts) == 1 else xp.concat(parts), tuple(like.shape))
 
 
-def sample_params(params: Arrays, layout: Layout, normal: Normal, *, draw: int, seed: int) -> Params:
+def sample_params(
+    params: Arrays, layout: Layout, normal: Normal, *, draw: int, seed: int, kinds: Kinds | None = None
+) -> Params:
     """Draw parameters with which few neurons are dead by chance.
 
     Weights are normal with a variance of one over the number of entries a neuron, biases and shifts near one, scales of
     size 0.5 to 1 with either sign. Parameters of no group are moved by a little noise.
     """
     drawn: Params = {}
-    kinds = _kinds(params, layout)
+    kinds = _kinds(params, layout) if kinds is None else kinds
     for name, old in params.items():
         xp, noise = namespace(old), normal(old, derive_key(seed, draw, name))
         check_like(noise, old, f"noise for parameter {name!r}")
@@ -80,9 +85,9 @@ def sample_params(params: Arrays, layout: Layout, normal: Normal, *, draw: int, 
     return drawn
 
 
-def _kinds(params: Arrays, layout: Layout) -> dict[str, str | int]:
+def _kinds(params: Arrays, layout: Layout) -> Kinds:
     """Say of each parameter in a group whether it is a scale, a shift, or a weight of so many entries a neuron."""
-    kinds: dict[str, str | int] = {}
+    kinds: Kinds = {}
     for group in layout.values():
         bound_group = group.bind({name: tuple(value.shape) for name, value in params.items()})
         for role, view, bound in bound_group.views:

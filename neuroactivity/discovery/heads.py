@@ -3,8 +3,10 @@
 A group that only normalisations read which are heads is one as well; :mod:`.norms` says so, which finds them.
 """
 
+from collections.abc import Sequence
+
 from neuroactivity.discovery.claims import Claim, Claims, Known
-from neuroactivity.discovery.prober import Prober
+from neuroactivity.discovery.prober import Grads, Prober
 
 _PROBES = 4
 
@@ -16,7 +18,9 @@ def claim(prober: Prober, known: Known) -> Claims:
     for probe in range(_PROBES):
         params = prober.draw(probe)
         prober.zero(params, sorted(weights))
-        grads = prober.gradients(params)
-        for name in known.open():
-            if prober.live_neurons(grads, name):
-                yield Claim(prober.layout[name], "head", "feeds the output")
+        for name in _live(prober, prober.gradients(params), known.open()):
+            yield Claim(prober.layout[name], "head", "feeds the output")
+
+
+def _live(prober: Prober, grads: Grads, names: Sequence[str]) -> list[str]:
+    return [name for name in names if prober.live_neurons(grads, name)]

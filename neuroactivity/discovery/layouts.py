@@ -9,6 +9,7 @@ from neuroactivity.arrays import Array, Arrays
 from neuroactivity.discovery.draws import Normal, make_draws
 from neuroactivity.discovery.merging import MergedAxes, reshape, split_views
 from neuroactivity.discovery.prober import GradientFunction, OutputFunction
+from neuroactivity.discovery.progress import Progress
 from neuroactivity.discovery.search import discover_outgoing
 from neuroactivity.discovery.unproved import NO_GRADIENT
 from neuroactivity.errors import ActivityWarning, check_choice
@@ -19,6 +20,8 @@ SharedNeurons: TypeAlias = Literal["incoming", "skip"]
 
 Rule: TypeAlias = Callable[[str, Any], NeuronGroup | None]
 """From the name and the value of a parameter to its group, or ``None`` to leave it to what is known of layers."""
+
+_EVALUATIONS = 250  # that a search takes, more or less
 
 
 def groups_by_rule(rule: Rule | None, params: Mapping[str, Any]) -> list[NeuronGroup]:
@@ -73,7 +76,12 @@ def discover_layout(
 
     seen = reshape(params, merged_shapes)
     draws = make_draws(seen, listed, normal, seed=seed)
-    layout = discover_outgoing(listed, merged_gradients, draws, output_fn=output_fn and merged_outputs, seed=seed)
+    progress = Progress(_EVALUATIONS)
+    gradients, outputs = progress.counted(merged_gradients), output_fn and progress.counted(merged_outputs)
+    try:
+        layout = discover_outgoing(listed, gradients, draws, output_fn=outputs, seed=seed)
+    finally:
+        progress.end()
     unreached = ", ".join([name for name, group in layout.items() if group.reason == NO_GRADIENT])
     if unreached:
         unknown = "from what the model returns; if another method uses them, what they read is unknown, and the layout"

@@ -224,11 +224,13 @@ class Prober:
         """Return for each draw the neurons of a group that have a gradient when nothing is silenced or cut."""
         if not self._live:
             self._live = {group: [] for group in self.layout}
-            for probe in range(len(self._draws)):
-                grads = self.gradients(self.draw(probe))
-                for group, by_draw in self._live.items():
-                    by_draw.append(self.live_neurons(grads, group))
+            for draw in range(len(self._draws)):
+                self._add_live(self.gradients(self.draw(draw)))
         return self._live[name]
+
+    def _add_live(self, grads: Grads) -> None:
+        for group, by_draw in self._live.items():
+            by_draw.append(self.live_neurons(grads, group))
 
     def ever_live(self, name: str) -> set[int]:
         """Return the neurons of a group that have a gradient in any draw, when nothing is silenced or cut."""

@@ -68,7 +68,7 @@ def probe_independent(prober: Prober, units: Units, bias: float) -> dict[Axis, A
 
 
 def _parts(prober: Prober, widths: Mapping[str, int], rivals: Rivals, *purpose: object) -> list[Chosen]:
-    """Share out the neurons of each unit evenly and at random, and rivals over different parts where possible."""
+    """Share out the neurons of each unit evenly and at random, rivals over different parts where that is possible."""
     part_of: dict[Source, int] = {}
     parts: list[dict[str, frozenset[int]]] = [{} for _ in range(PARTS)]
     for unit, count in widths.items():
@@ -103,7 +103,7 @@ def _rivals(axes: Mapping[Axis, AxisReaders]) -> Rivals:
 
 
 def _is_settled(readers: AxisReaders, axis: Axis, live: Sequence[Live], widths: Mapping[str, int]) -> bool:
-    """Whether more probes would say nothing new: what is undecided cannot be told, or lies in gaps of what is known."""
+    """Whether more probes would say nothing new: what can still be decided lies in the gaps of what is known."""
     rounds = len(live) / PARTS
     alive = {position: [probe[axis][position] for probe in live] for position in readers.undecided}
     waiting = {position for position, probes in alive.items() if worth(probes) * _MOST >= _BITS * rounds}

@@ -1,5 +1,6 @@
 """The values of one draw: probes write to them row by row, and the next probe finds them as they were."""
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeAlias, overload
 
@@ -9,6 +10,9 @@ from neuroactivity.layout.patterns import NEURON, expand_mask
 
 Params: TypeAlias = dict[str, Array]
 """Parameters by name."""
+
+_NONE = -1  # no draw
+_MOST_KEPT = 0.3  # of a fresh draw; where more is written, it is cheaper to make it again than to keep it
 
 
 class FreshDraws(Sequence[Params]):
@@ -40,30 +44,36 @@ class Values:
     """
 
     def __init__(self, draws: Sequence[Arrays]) -> None:
-        self._draws, self._number = draws, -1
+        self._draws, self._number, self._fresh = draws, _NONE, isinstance(draws, FreshDraws)
+        self._kept, self._room = 0, 0.0
         self._drawn: Params = {}
+        self._params: Params = {}
         self._ours: set[str] = set()
         self._before: list[tuple[Array, tuple[Any, ...], Array]] = []
 
     def turn_to(self, number: int) -> Params:
         """Return the values of a draw as they were drawn; what was returned before is not to be used any more."""
-        for rows, place, old in reversed(self._before):
-            rows[place] = old
+        if number == self._number:
+            for rows, place, old in reversed(self._before):
+                rows[place] = old
         self._before.clear()
+        self._params.clear()  # always the same mapping, so that nobody keeps the values of two draws
         if number != self._number:
-            self._drawn = {}  # before the next is made, so that no two draws are there at once
+            self._drawn.clear()
             self._drawn, self._number = dict(self._draws[number]), number
-            fresh = isinstance(self._draws, FreshDraws)
-            self._ours = {name for name, value in self._drawn.items() if fresh and writable(value)}
-        return dict(self._drawn)
+            self._ours = {name for name, value in self._drawn.items() if self._fresh and writable(value)}
+            self._room = _MOST_KEPT * sum(math.prod(value.shape) for value in self._drawn.values())
+        self._kept = 0
+        self._params |= self._drawn
+        return self._params
 
     def zero(self, params: Params, names: Iterable[str]) -> None:
         """Set whole parameters to zero; a fresh draw is given up for it and made again when it is asked for."""
         for name in names:
             array = params[name]
-            if isinstance(self._draws, FreshDraws) and len(array.shape) > 1 and self._is_ours(name, array):
+            if self._fresh and len(array.shape) > 1 and name in self._ours and array is self._drawn[name]:
                 array[...] = 0
-                self._number = -1
+                self._give_up()
             else:
                 params[name] = namespace(array).zeros_like(array)
 
@@ -96,8 +106,10 @@ class Values:
         moved = xp.reshape(xp.take(xp.reshape(old, bound.sizes), order, axis=bound.names.index(NEURON)), shape)
         params[name] = xp.where(expand_mask(_mask(second, old, bound), shape, bound, None), -moved, moved)
 
-    def _is_ours(self, name: str, array: Array) -> bool:
-        return name in self._ours and array is self._drawn[name]
+    def _give_up(self) -> None:
+        """Forget what would have to be put back: the draw is made again when it is asked for."""
+        self._before.clear()
+        self._number = _NONE
 
     def _rows(self, params: Params, name: str, bound: BoundPattern) -> Array | None:
         """Return an array that may be written to, in the shape of its pattern, or ``None`` if it cannot be."""
@@ -113,9 +125,13 @@ class Values:
         return array if tuple(array.shape) == bound.sizes else namespace(array).reshape(array, bound.sizes)
 
     def _keep(self, rows: Array, neurons: Sequence[int], bound: BoundPattern) -> tuple[Any, ...]:
-        """Remember rows that are about to be written, and return where they are."""
+        """Remember rows that are about to be written, unless they are many, and return where they are."""
         place = _place(rows, neurons, bound)
-        self._before.append((rows, place, rows[place]))
+        self._kept += len(neurons) * bound.entries_per_neuron
+        if self._fresh and self._kept > self._room:
+            self._give_up()
+        elif self._number != _NONE:
+            self._before.append((rows, place, rows[place]))
         return place
 
 
