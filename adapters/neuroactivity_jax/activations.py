@@ -1,5 +1,7 @@
 """Neuron outputs, as the parameters that read them see them."""
 
+import warnings
+
 import jax.numpy as jnp
 from jax import Array
 
@@ -7,9 +9,10 @@ import neuroactivity as na
 from neuroactivity import NeuronGroup, ParamView
 from neuroactivity.layout.patterns import ANY, NEURON, STACK, parse
 from neuroactivity.wrapping import arrange_outputs, take_neurons
+from neuroactivity_jax.following import Value
 from neuroactivity_jax.layouts import Apply, layout_of
 from neuroactivity_jax.parameters import PyTree, parameters, replace, shapes_of
-from neuroactivity_jax.tracing import Trace, Value, trace
+from neuroactivity_jax.tracing import Trace, trace
 
 
 def activations(params: PyTree, apply: Apply, *, layout: na.Layout | None = None) -> dict[str, Array | None]:
@@ -22,15 +25,17 @@ def activations(params: PyTree, apply: Apply, *, layout: na.Layout | None = None
         params: The parameters.
         apply: From parameters to what the model returns for the inputs that the neurons are judged on.
         layout: The neuron groups, by default those that ``layout_of`` discovers. A group is read where the first
-            parameter that it feeds is multiplied with it. A head, or a layer that writes to a residual stream, is not
-            read alone; it is seen where its bias is added, or without a bias where its weight is multiplied: before an
-            activation function that may follow.
+            parameter that it feeds is multiplied with it. What no parameter reads alone, as a head or a layer that
+            writes to a residual stream, is followed from where it is made (where its bias is added, or without a bias
+            where its weight is multiplied) through its activation function to what reads it.
 
     Returns:
         Outputs by group name, in the form of the group's activation pattern, for :func:`neuroactivity.tau_dormant`,
-        with all samples (and positions of an image) in one axis; ``None`` for a group that is not seen: one that is
-        read or made only inside a loop, an embedding, and, where no parameter reads it alone, a normalisation without
-        shift or a group with several weights.
+        with all samples (steps of a loop, positions of an image) in one axis; ``None`` for a group that is not seen:
+        one that is read or made only inside a branch or a loop of unknown length, an embedding, and, where no parameter
+        reads it alone, a normalisation without shift, a group with several weights, or one of which it cannot be told
+        what its activation function is, since something is added first or only parts are read. An
+        :class:`neuroactivity.ActivityWarning` names them.
 
     Raises:
         LayoutError: If what was read does not have the group's neurons, or does not fit its activation pattern.
@@ -46,7 +51,11 @@ def activations(params: PyTree, apply: Apply, *, layout: na.Layout | None = None
     arrays = parameters(params)
     record = trace(arrays, lambda values: apply(replace(params, values)))
     shapes = shapes_of(arrays)
-    return {name: _outputs(group, record, shapes) for name, group in layout.items()}
+    outputs = {name: _outputs(group, record, shapes) for name, group in layout.items()}
+    if unseen := [name for name, output in outputs.items() if output is None]:
+        why = "what reads them, or their activation function, is not seen; they are not measured by activations"
+        warnings.warn(f"no activations for {', '.join(unseen)}: {why}", na.ActivityWarning, stacklevel=2)
+    return outputs
 
 
 def _outputs(group: NeuronGroup, record: Trace, shapes: dict[str, tuple[int, ...]]) -> Array | None:
@@ -73,7 +82,9 @@ def _made(group: NeuronGroup, record: Trace) -> list[tuple[ParamView, list[Value
     if any(NEURON in names and len(names) > 1 for names in view.parsed.axes):  # gates, or heads as neurons
         return []
     bias = view.param if group.unscored else None
-    return [(view, [made.value for made in record.made if (made.weight, made.bias) == (weight.param, bias)])]
+    numbers = [n for n, made in enumerate(record.made) if (made.weight, made.bias) == (weight.param, bias)]
+    outputs = [record.ends.output(number) for number in numbers]
+    return [] if None in outputs else [(view, [output for output in outputs if output is not None])]
 
 
 def _axes(view: ParamView, name: str, ndim: int) -> list[int]:

@@ -4,23 +4,16 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
 import jax
+import jax.numpy as jnp
 from jax import Array
-from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
+from jax.extend.core import ClosedJaxpr, Jaxpr, Literal, jaxpr_as_fun
+
+from neuroactivity_jax.following import Ends, Followed, Value, follow
 
 _INLINED = {"jit", "pjit", "closed_call", "core_call", "custom_jvp_call", "custom_vjp_call", "checkpoint", "remat2"}
 _KEEPING = {"convert_element_type", "copy", "stop_gradient", "reduce_precision"}
-
-
-class Value(NamedTuple):
-    """An array, and how the axes of a parameter correspond to its axes.
-
-    Attributes:
-        value: The array.
-        axes: For each axis of the parameter the axis of the array that corresponds to it; ``None`` where none does.
-    """
-
-    value: Array
-    axes: tuple[int | None, ...]
+_OF_CONSTANTS = {"broadcast_in_dim", "convert_element_type", "reshape", "squeeze", "neg", "exp", "log", "sqrt", "rsqrt"}
+_OF_CONSTANTS |= {"add", "sub", "mul", "div", "pow", "integer_pow", "max", "min", "stop_gradient", "copy"}
 
 
 class Made(NamedTuple):
@@ -43,10 +36,12 @@ class Trace(NamedTuple):
     Attributes:
         read: By a weight's name what it was multiplied with in matrix products and convolutions.
         made: The products, and the sums of products, or of what a scale made, with a bias.
+        ends: What became of each of these, in front of what reads it.
     """
 
     read: dict[str, list[Value]]
     made: list[Made]
+    ends: Ends
 
 
 class _Origin(NamedTuple):
@@ -57,28 +52,37 @@ class _Origin(NamedTuple):
         axes: For each axis of the value the axis of the parameter; ``None`` where it has none.
         shape: The parameter's shape.
         weight: Name of the weight or scale that made it, only moved or scaled since; ``""`` if none did.
+        followed: What it has of what weights made.
+        constant: Whether it is one number, repeated.
     """
 
     param: str = ""
     axes: tuple[int | None, ...] = ()
     shape: tuple[int, ...] = ()
     weight: str = ""
+    followed: tuple[Followed, ...] = ()
+    constant: bool = False
 
 
-_UNKNOWN = _Origin()
+_UNKNOWN, _CONSTANT = _Origin(), _Origin(constant=True)
 _Origins: TypeAlias = Sequence[_Origin]
 
 
 def trace(params: Mapping[str, Array], function: Callable[[dict[str, Array]], Any]) -> Trace:
     """Run a function of parameters, and record what they are multiplied with and added to, and what comes of it.
 
-    Loops and branches are not looked into.
+    Loops are looked into where their number of steps is known (``scan``), branches are not.
     """
     names = sorted(params)  # the order in which JAX takes a dictionary apart
     program = jax.make_jaxpr(function)(dict(params))
-    origins = [_Origin(name, tuple(range(params[name].ndim)), params[name].shape) for name in names]
-    record = Trace({}, [])
-    _evaluate(program, [params[name] for name in names], origins, record)
+    origins = [
+        _Origin(name, tuple(range(params[name].ndim)), params[name].shape, constant=not params[name].ndim)
+        for name in names
+    ]
+    record = Trace({}, [], Ends())
+    _, results = _evaluate(program, [params[name] for name in names], origins, record)
+    for result in results:
+        record.ends.add(result.followed)
     return record
 
 
@@ -89,9 +93,12 @@ def _evaluate(
     values: dict[Any, Any] = dict(zip(program.jaxpr.constvars, program.consts, strict=True))
     values.update(zip(program.jaxpr.invars, inputs, strict=True))
     known: dict[Any, _Origin] = dict(zip(program.jaxpr.invars, origins, strict=True))
+    known |= {variable: _CONSTANT for variable in program.jaxpr.constvars if not variable.aval.shape}
 
     def read(atom: Any) -> tuple[Any, _Origin]:
-        return (atom.val, _UNKNOWN) if isinstance(atom, Literal) else (values[atom], known.get(atom, _UNKNOWN))
+        if isinstance(atom, Literal):
+            return atom.val, _CONSTANT
+        return values[atom], known.get(atom, _UNKNOWN)
 
     for equation in program.jaxpr.eqns:
         operands = [read(atom) for atom in equation.invars]
@@ -112,40 +119,125 @@ def _apply(
         program = inner[0] if isinstance(inner[0], ClosedJaxpr) else ClosedJaxpr(inner[0], ())
         return _evaluate(program, inputs, origins, record)
     results = primitive.bind(*inputs, **options)
-    if primitive.multiple_results:
+    if primitive.multiple_results and primitive.name != "split":
+        if primitive.name == "scan":
+            _look_into_loop(options, inputs, origins, record)
+        for origin in origins:
+            record.ends.add(origin.followed, seen=False)
         return results, [_UNKNOWN] * len(results)
-    origin = _UNKNOWN
-    if primitive.name == "dot_general":
-        origin = _record_product(options["dimension_numbers"], inputs, results, origins, record)
-    elif primitive.name == "conv_general_dilated":
-        origin = _record_convolution(options, inputs, results, origins, record)
-    elif primitive.name == "mul":  # by a scale, or by what a scale has multiplied
+    several = results if primitive.multiple_results else [results]
+    return several, [_origin_of(primitive.name, options, inputs, result, origins, record) for result in several]
+
+
+def _origin_of(
+    name: str, options: Mapping[str, Any], inputs: Sequence[Any], result: Any, origins: _Origins, record: Trace
+) -> _Origin:
+    """Say where the result of an operation comes from, and record what it does with parameters."""
+    origin, made = _UNKNOWN, len(record.made)
+    sources = _sources(name, options, jnp.shape(inputs[0]), result.shape) if inputs else []
+    if name == "dot_general":
+        origin = _record_product(options["dimension_numbers"], inputs, result, origins, record)
+    elif name == "conv_general_dilated":
+        origin = _record_convolution(options, inputs, result, origins, record)
+    elif name == "mul":  # by a scale, or by what a scale has multiplied
         origin = _Origin(weight=next((o.param or o.weight for o in origins if o.param or o.weight), ""))
-    elif primitive.name == "add":
-        _record_sum(results, origins, record)
-    elif origins and origins[0] != _UNKNOWN:
-        origin = _moved(primitive.name, options, origins[0], inputs[0].shape, results.shape)
-    return [results], [origin]
+    elif name == "add":
+        _record_sum(result, origins, record)
+    elif origins and (name in _KEEPING or sources):
+        origin = _moved(name, origins[0], sources, jnp.shape(inputs[0]), result.shape)
+    operands = [(value, where.followed, where.constant) for value, where in zip(inputs, origins, strict=True)]
+    followed = follow(name, operands, result, sources, record.ends)
+    new = range(made, len(record.made))
+    followed += tuple([Followed(n, 0, record.made[n].value, record.made[n].value.axes) for n in new])
+    constant = bool(origins) and name in _OF_CONSTANTS and all(where.constant for where in origins)
+    return origin._replace(followed=followed, constant=constant)
+
+
+def _look_into_loop(options: Mapping[str, Any], inputs: Sequence[Any], origins: _Origins, record: Trace) -> None:
+    """Record what the body of a scan does with parameters, in all its steps at once."""
+    consts, carries = options["num_consts"], options["num_carry"]
+    body, start = options["jaxpr"], consts + carries
+    if not options["length"] or not any(origin.param for origin in origins):
+        return
+    step = jaxpr_as_fun(body)
+    _, before = jax.lax.scan(
+        lambda carry, x: (step(*inputs[:consts], *carry, *x)[:carries], carry),
+        list(inputs[consts:start]),
+        list(inputs[start:]),
+        length=options["length"],
+        reverse=options["reverse"],
+    )
+    known = [origin._replace(followed=()) for origin in origins[:consts]] + [_UNKNOWN] * carries
+    known += [origin._replace(axes=origin.axes[1:], followed=()) for origin in origins[start:]]
+    along = {origin.param: origin.axes[0] for origin in origins[start:] if origin.param}
+    inner = Trace({}, [], Ends())
+
+    def once(carry: list[Any], x: list[Any]) -> Any:
+        _, results = _evaluate(body, [*inputs[:consts], *carry, *x], known, inner)
+        for result in results:
+            inner.ends.add(result.followed, seen=False)
+        outputs = [inner.ends.output(number) for number in range(len(inner.made))]
+        arrays = [[value.value for value in values] for values in inner.read.values()]
+        made = [
+            (one.value.value, None if output is None else output.value)
+            for one, output in zip(inner.made, outputs, strict=True)
+        ]
+        forms.extend([None if output is None else output.axes for output in outputs])
+        return arrays, made
+
+    forms: list[tuple[int | None, ...] | None] = []
+    arrays, made = jax.vmap(once, axis_size=options["length"])(before, list(inputs[start:]))
+    for (weight, values), found in zip(inner.read.items(), arrays, strict=True):
+        several = [_in_steps(array, value.axes, along.get(weight)) for array, value in zip(found, values, strict=True)]
+        record.read.setdefault(weight, []).extend(several)
+    for one, (value, output), axes in zip(inner.made, made, forms, strict=True):
+        number, stack = len(record.made), along.get(one.bias or one.weight)
+        record.made.append(one._replace(value=_in_steps(value, one.value.axes, stack)))
+        seen = Value(None, ()) if axes is None else _in_steps(output, axes, stack)
+        record.ends.add([Followed(number, 0, seen, None)])
+
+
+def _in_steps(array: Any, axes: Sequence[int | None], stack: int | None) -> Value:
+    """Return a value of all steps of a loop, which lie along its first axis, as an axis of the parameter may too."""
+    moved = [0 if axis == stack else None if of is None else of + 1 for axis, of in enumerate(axes)]
+    return Value(array, tuple(moved))
+
+
+def _sources(name: str, options: Mapping[str, Any], before: Sequence[int], after: Sequence[int]) -> list[int | None]:
+    """For each axis of a result that only moves entries return the axis that it was; nothing for other operations."""
+    if name == "transpose":
+        return list(options["permutation"])
+    if name == "squeeze":
+        return [axis for axis in range(len(before)) if axis not in options["dimensions"]]
+    if name == "broadcast_in_dim":
+        kept = list(options["broadcast_dimensions"])
+        return [kept.index(axis) if axis in kept else None for axis in range(len(after))]
+    if name == "reshape":
+        return _inserted(before, after) or _kept(before, after)
+    return []
 
 
 def _moved(
-    name: str, options: Mapping[str, Any], origin: _Origin, before: tuple[int, ...], after: tuple[int, ...]
+    name: str, origin: _Origin, sources: Sequence[int | None], before: Sequence[int], after: Sequence[int]
 ) -> _Origin:
-    """Return where a value comes from after an operation, which is known if that only moves entries."""
+    """Return where a value comes from after an operation that only moves entries."""
     if name in _KEEPING:
         return origin
-    sources: list[int | None] = []
-    if name == "transpose":
-        sources = list(options["permutation"])
-    elif name == "broadcast_in_dim":
-        kept = list(options["broadcast_dimensions"])
-        sources = [kept.index(axis) if axis in kept else None for axis in range(len(after))]
-    elif name == "reshape":
-        sources = _inserted(before, after)
-    if not sources:
+    if not origin.param and not origin.weight:
+        return _UNKNOWN
+    if name == "reshape" and not _inserted(before, after):
         return _UNKNOWN
     axes = [None if source is None else origin.axes[source] for source in sources if origin.param]
     return origin._replace(axes=tuple(axes))
+
+
+def _kept(before: Sequence[int], after: Sequence[int]) -> list[int | None]:
+    """Match the last and the first axes of a shape to those of one that was reshaped between them."""
+    most = min(len(before), len(after))
+    last = next((n for n in range(most) if before[-1 - n] != after[-1 - n]), most)
+    first = next((n for n in range(most - last) if before[n] != after[n]), most - last)
+    middle: list[int | None] = [None] * (len(after) - first - last)
+    return [*range(first), *middle, *range(len(before) - last, len(before))]
 
 
 def _inserted(before: tuple[int, ...], after: tuple[int, ...]) -> list[int | None]:

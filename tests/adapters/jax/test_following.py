@@ -1,0 +1,160 @@
+"""Groups that no parameter reads alone are read after their activation function, or not at all."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import neuroactivity as na
+from neuroactivity_jax import activations, layout_of
+from tests.adapters.jax.models import KEY
+
+X = jax.random.normal(jax.random.key(1), (6, 3))
+PARAMS = {"a": {"w": jax.random.normal(KEY, (3, 8)), "b": jnp.where(jnp.arange(8) < 3, -100.0, 0.1)}}
+LAYOUT = na.Layout([na.dense("a", weight=("a/w", "in neuron"), bias="a/b")])
+PRE = X @ PARAMS["a"]["w"] + PARAMS["a"]["b"]
+
+
+@pytest.fixture(autouse=True)
+def unoptimized():
+    """Compile sooner: nothing here is about speed."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
+
+
+def seen(after):
+    """The group's activations in a model that does this to its pre-activations."""
+    apply = lambda params: after(X @ params["a"]["w"] + params["a"]["b"])  # noqa: E731
+    return jax.jit(lambda params: activations(params, apply, layout=LAYOUT)["a"])(PARAMS)
+
+
+def layer_norm(z):
+    return (z - z.mean(-1, keepdims=True)) * jax.lax.rsqrt(jnp.square(z).mean(-1, keepdims=True))
+
+
+FUNCTIONS = {
+    "relu": jax.nn.relu,
+    "tanh": jnp.tanh,
+    "gelu": jax.nn.gelu,
+    "exact gelu": lambda z: jax.nn.gelu(z, approximate=False),
+    "silu": jax.nn.silu,
+    "elu": jax.nn.elu,
+    "leaky relu": jax.nn.leaky_relu,
+    "softplus": jax.nn.softplus,
+    "mish": jax.nn.mish,
+    "hard swish": jax.nn.hard_swish,
+    "where": lambda z: jnp.where(z > 0, z, 0.0),
+    "none": lambda z: z,
+}
+READERS = {
+    "a sum with another stream": lambda h: h + X @ jnp.ones((3, 8)),
+    "a normalisation": layer_norm,
+    "a gate": lambda h: h * jax.nn.sigmoid(X @ jnp.ones((3, 8))),
+    "the output": lambda h: h,
+    "the output, twice": lambda h: (h, h.mean()),
+    "a norm behind a reshape": lambda h: layer_norm(h.reshape(2, 3, 8)),
+    "a product": lambda h: h @ h.T,
+}
+
+
+@pytest.mark.parametrize("reader", READERS)
+def test_what_is_read_is_after_the_activation_function(reader):
+    np.testing.assert_allclose(seen(lambda z: READERS[reader](jax.nn.relu(z))), jax.nn.relu(PRE), rtol=1e-6)
+    np.testing.assert_allclose(seen(lambda z: READERS[reader](z)), PRE, rtol=1e-6)
+
+
+@pytest.mark.parametrize("function", FUNCTIONS)
+def test_every_activation_function_is_followed(function):
+    apply = FUNCTIONS[function]
+    np.testing.assert_allclose(seen(lambda z: apply(z) + X @ jnp.ones((3, 8))), apply(PRE), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(seen(lambda z: layer_norm(apply(z))), apply(PRE), rtol=1e-5, atol=1e-6)
+
+
+UNSEEN = {
+    "a function of a sum": lambda z: jax.nn.relu(z + X @ jnp.ones((3, 8))),
+    "a function of a part": lambda z: jax.nn.relu(z[:, :4]),
+    "a function of every other": lambda z: jnp.tanh(z[:, ::2]),
+    "a function of a concatenation": lambda z: jax.nn.relu(jnp.concatenate([z, X], axis=-1)),
+    "a function behind a mask": lambda z: jax.nn.relu(jnp.where(X[:, :1] > 0, z, 0)),
+    "two functions": lambda z: (jax.nn.relu(z) @ jnp.ones((8, 2)), jax.nn.relu(-z) @ jnp.ones((8, 2))),
+    "inside a branch": lambda z: jax.lax.cond(X.sum() > 0, lambda: jax.nn.relu(z), lambda: jnp.tanh(z)),
+    "a function behind merged axes": lambda z: jax.nn.relu(z.reshape(-1)),
+}
+
+
+@pytest.mark.parametrize("after", UNSEEN)
+def test_a_pre_activation_is_never_put_in_the_place_of_an_activation(after):
+    with pytest.warns(na.ActivityWarning, match="no activations for a: "):
+        assert seen(UNSEEN[after]) is None
+
+
+def test_dead_neurons_of_a_sum_of_layers_score_zero():
+    class Sum(nn.Module):
+        @nn.compact
+        def __call__(self, x):
+            return nn.Dense(2)(nn.relu(nn.Dense(8, name="a")(x)) + nn.relu(nn.Dense(8, name="b")(x)))
+
+    params = jax.tree.map(jnp.array, Sum().init(KEY, X))
+    params["params"]["a"]["bias"] = params["params"]["a"]["bias"].at[:3].set(-100.0)
+    apply = lambda params: Sum().apply(params, X)  # noqa: E731
+    layout = layout_of(params, apply)
+    assert layout["params/a"].status == "shared"
+    score = na.tau_dormant(activations(params, apply, layout=layout), layout)["params/a"]
+    assert np.flatnonzero(score == 0)[:3].tolist() == [0, 1, 2]
+
+
+class Recurrent(nn.Module):
+    """A layer in front of a scanned recurrent core, and one behind it."""
+
+    @nn.compact
+    def __call__(self, x):
+        hidden = nn.relu(nn.Dense(6, name="before")(x))
+        hidden = nn.RNN(nn.GRUCell(4), name="core")(hidden)
+        return nn.Dense(2, name="out")(nn.relu(nn.Dense(5, name="behind")(hidden)))
+
+
+def test_a_layer_in_front_of_a_scanned_core_is_seen():
+    x = jax.random.normal(KEY, (2, 7, 3))
+    params = Recurrent().init(KEY, x)
+    apply = lambda params: Recurrent().apply(params, x)  # noqa: E731
+    layout = layout_of(params, apply)
+    found = jax.jit(lambda params: activations(params, apply, layout=layout))(params)
+    before = params["params"]["before"]
+    expected = nn.relu(x @ before["kernel"] + before["bias"])
+    first = layout["params/before"].outgoing
+    assert first
+    assert {view.param.split("/")[1] for view in first} == {"GRUCell_0"}
+    np.testing.assert_allclose(np.sort(found["params/before"], 0), np.sort(expected.reshape(-1, 6), 0), rtol=1e-5)
+    assert all(output is not None for output in found.values())
+
+
+def test_layers_that_are_scanned_are_seen_copy_by_copy():
+    class Block(nn.Module):
+        @nn.compact
+        def __call__(self, x, _):
+            return x + nn.Dense(3, name="down")(nn.relu(nn.Dense(8, name="up")(x))), None
+
+    stack = nn.scan(Block, variable_axes={"params": 0}, split_rngs={"params": True}, length=2)()
+    params = stack.init(KEY, X, None)
+    apply = lambda params: stack.apply(params, X, None)[0]  # noqa: E731
+    layout = na.Layout(
+        [
+            na.dense(
+                "up",
+                weight=("params/up/kernel", "stack in neuron"),
+                bias="params/up/bias",
+                outgoing=[("params/down/kernel", "stack neuron out")],
+            ),
+            na.dense("down", weight=("params/down/kernel", "stack in neuron"), bias="params/down/bias"),
+        ]
+    )
+    found = jax.jit(lambda params: activations(params, apply, layout=na.Layout([layout["up"]])))(params)["up"]
+    stream, up, down = X, params["params"]["up"], params["params"]["down"]
+    for copy in range(2):
+        hidden = nn.relu(stream @ up["kernel"][copy] + up["bias"][copy])
+        np.testing.assert_allclose(found[copy], hidden, rtol=1e-5, atol=1e-6)
+        stream = stream + hidden @ down["kernel"][copy] + down["bias"][copy]
+    with pytest.warns(na.ActivityWarning, match="no activations for down: "):
+        assert activations(params, apply, layout=na.Layout([layout["down"]]))["down"] is None
