@@ -12,8 +12,9 @@ from neuroactivity.layout import NeuronGroup, ParamView
 from neuroactivity.layout.patterns import NEURON, STACK, bind, parse
 from neuroactivity.wrapping import arrange_outputs, take_neurons
 from neuroactivity_tensorflow.layers import channels_first, einsum_letters
-from neuroactivity_tensorflow.layouts import call, layout_of
+from neuroactivity_tensorflow.layouts import layout_of
 from neuroactivity_tensorflow.parameters import layers_of, own_variables, variables_of
+from neuroactivity_tensorflow.probing import call
 
 
 def activations(model: Any, *inputs: Any, layout: na.Layout | None = None) -> dict[str, Any]:

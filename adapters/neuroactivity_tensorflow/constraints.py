@@ -72,9 +72,7 @@ def _moves_others(group: NeuronGroup, name: str, constraint: Any, variables: Map
     for size in (1e-3, 1e3):  # below the least norm, and above the largest
         first, fresh = (tf.cast(size * values, tensors[name].dtype) for values in noise)
         new = reset(tensors | {name: tf.cast(constraint(first), first.dtype)}, tensors | {name: fresh})
-        far = tf.abs(tf.cast(constraint(new), new.dtype) - new) > tf.cast(_ROUNDING, new.dtype) * tf.reduce_max(
-            tf.abs(new)
-        )
-        if tf.reduce_any(far & others):
+        least = tf.cast(_ROUNDING, new.dtype) * tf.reduce_max(tf.abs(tf.where(others, new, 0)))
+        if tf.reduce_any((tf.abs(tf.cast(constraint(new), new.dtype) - new) > least) & others):
             return True
     return False

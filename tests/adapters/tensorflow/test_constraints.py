@@ -69,4 +69,6 @@ def test_a_norm_constraint_of_each_neuron_bounds_fresh_values():
     step(model, ReGraMa(Adam(0.0), model, example_inputs=X, tau=0.0, every=1))
     norms = np.linalg.norm(values(model)["a/kernel"], axis=0)
     assert norms[3] == pytest.approx(0.25, rel=1e-5)
-    np.testing.assert_allclose(np.delete(values(model)["a/kernel"], 3, 1), np.delete(before["a/kernel"], 3, 1), rtol=1e-5)
+    np.testing.assert_allclose(
+        np.delete(values(model)["a/kernel"], 3, 1), np.delete(before["a/kernel"], 3, 1), rtol=1e-5
+    )
