@@ -70,6 +70,11 @@ def layout_of(
     if not listed:
         raise na.LayoutError(f"{type(model).__name__}: found no layer with neurons; give rule= or layout=")
     groups, variables = [group for group, _ in listed], variables_of(model)
+    for group in groups:
+        for _, view in group.views:
+            if 0 in variables[view.param].shape:
+                shape = tuple(variables[view.param].shape)
+                raise na.LayoutError(f"group {group.name!r}: parameter {view.param!r} of shape {shape} has no entries")
     if not example_inputs:
         return list_layout(groups)
     params = {name: tf_variable(variable).numpy() for name, variable in variables.items()}

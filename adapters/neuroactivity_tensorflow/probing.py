@@ -6,7 +6,7 @@ Keras models are called in a ``keras.StatelessScope``, so that values, statistic
 import inspect
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from typing import Any, TypeAlias
 
 import keras
@@ -129,7 +129,7 @@ class Probe:
                 stack.enter_context(_without_noise(layer))
             results = [call(self._model, self._inputs, self._apply, training=training)]
             results += [call(reader, self._inputs, training=training) for reader in self._readers]
-        return list(_tensors(results))
+        return list(tensors_in(results))
 
     def _standard_statistics(self) -> Iterator[tuple[Any, Any]]:
         """Give batch normalisations a mean of zero and a variance of one."""
@@ -216,18 +216,20 @@ def call(model: Any, inputs: Inputs, apply: Apply | None = None, *, training: bo
 
 
 def build(model: Model, inputs: Inputs, apply: Apply | None) -> None:
-    """Call a model once if it has layers that are not built yet."""
+    """Call a model if it has layers that are not built yet: once, and once more for those that only training calls."""
     for name, value in model.items() if isinstance(model, Mapping) else ():
         if not hasattr(value, "assign"):
             raise na.LayoutError(f"{name!r}: expected a tf.Variable, got {type(value).__name__}")
     if isinstance(model, Mapping) and apply is None:
         raise na.LayoutError("apply: the function that computes with these variables is needed to find their layout")
-    if isinstance(model, Mapping) or all(layer.built for layer in layers_of(model).values()):
-        return
-    kept = [(variable, tf.identity(tf_variable(variable))) for variable in model.variables]
-    call(model, inputs, apply)
-    for variable, value in kept:
-        variable.assign(value)
+    for training in (False, True):
+        if isinstance(model, Mapping) or all(layer.built for layer in layers_of(model).values()):
+            return
+        kept = [(variable, tf.identity(tf_variable(variable))) for variable in model.variables]
+        with nullcontext() if not training else suppress(Exception):  # it may need more than its inputs to train
+            call(model, inputs, apply, training=training)
+        for variable, value in kept:
+            variable.assign(value)
 
 
 def _project(outputs: Sequence[Any], seed: int) -> Any:
@@ -239,14 +241,14 @@ def _project(outputs: Sequence[Any], seed: int) -> Any:
     return total
 
 
-def _tensors(output: Any, depth: int = 4) -> Iterator[Any]:
+def tensors_in(output: Any, depth: int = 4) -> Iterator[Any]:
     """Yield the floating-point tensors of an output, in containers and in objects such as distributions."""
     for leaf in keras.tree.flatten(output):
         if isinstance(leaf, tf.Tensor):
             if leaf.dtype.is_floating:
                 yield leaf
         elif depth and hasattr(leaf, "__dict__") and not isinstance(leaf, type | keras.Layer | tf.Variable):
-            yield from _tensors(list(vars(leaf).values()), depth - 1)
+            yield from tensors_in(list(vars(leaf).values()), depth - 1)
 
 
 def _noisy_inputs(inputs: Inputs, seed: int) -> Inputs:

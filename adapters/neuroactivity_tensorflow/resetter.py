@@ -77,6 +77,11 @@ class Resetter(OptimizerWrapper):
         for member in members_of(optimizer) if options.writes else ():
             moments_of(member, moments)  # raises if it is not known
         layout = _find(model, as_inputs(example_inputs), options) if layout is None else layout
+        if options.writes and layout and all(group.status == "listed" for group in layout.values()):
+            raise na.LayoutError(
+                "layout: its groups are listed and not searched, so nothing could be reset; give example inputs, or "
+                "max_fraction=0 to measure only"
+            )
         if not isinstance(model, ModelRecord):
             layout.validate(variables_of(model))
             layout = mark_constrained(layout, variables_of(model)) if options.writes else layout

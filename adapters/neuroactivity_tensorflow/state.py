@@ -146,12 +146,13 @@ def _rebuild_owner(param: str, owner: Any) -> RebuiltLayer:
 
 
 def remark_outsiders(layout: na.Layout, record: ModelRecord) -> na.Layout:
-    """Say in the reasons of a layout that the optimizer also trains parameters that are not the model's."""
-    remark = "the optimizer also trains parameters outside this model; if they read it, find the layout with readers="
-    if all(name is not None for name, _, _ in record._parameters):
+    """Say in the reason of proved groups that the optimizer trains parameters which the proof has not seen."""
+    number, mark = sum(name is None for name, _, _ in record._parameters), "; the optimizer also trains"
+    if not number or record.model is None:
         return layout
-    claims = [group for group in layout.values() if group.status == "exclusive" and remark not in group.reason]
-    marked = {group.name: replace(group, reason=f"{group.reason}; {remark}") for group in claims}
+    remark = f" in {type(record.model).__name__}{mark} {number} parameters outside it: give readers= if they read it"
+    proved = [group for group in layout.values() if group.status == "exclusive" and mark not in group.reason]
+    marked = {group.name: replace(group, reason=(group.reason or "proved") + remark) for group in proved}
     return na.Layout([marked.get(name, group) for name, group in layout.items()])
 
 
@@ -171,10 +172,11 @@ def refuse_second_wrapper(wrapper: Any, optimizers: Iterable[Any], written: Iter
         others = _WRAPPED.setdefault(optimizer, [])
         if any(ids & set(theirs) and other() for other, theirs in others):
             gc.collect()
-        if any(ids & set(theirs) and other() for other, theirs in others):
+        same = [other() for other, theirs in others if ids & set(theirs) and other()]
+        if same:
             raise ValueError(
-                f"optimizer {type(optimizer).__name__}: a wrapper around it resets this model already; keep one of the "
-                "two, or let one of them only measure (max_fraction=0)"
+                f"optimizer: a {type(same[0]).__name__} is around it already and resets the same parameters; use that "
+                "one, or make one of the two with max_fraction=0, to measure only"
             )
         others[:] = [(other, theirs) for other, theirs in others if other()] + [(ref(wrapper), tuple(ids))]
 
@@ -213,11 +215,11 @@ class BuildState:
         """See whether the model still is what it was when the wrapper was made; warn once of what has been added.
 
         Raises:
-            LayoutError: If a parameter has been replaced.
+            ValueError: If a parameter has been replaced.
         """
         gone, added = self.record.changes()
         if gone:
-            raise na.LayoutError(
+            raise ValueError(
                 f"parameter {gone[0]!r} was replaced or removed after this wrapper was made; make a new optimizer and "
                 "a new wrapper for the model as it is now"
             )
