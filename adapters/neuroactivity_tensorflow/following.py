@@ -23,8 +23,8 @@ _NORMS = (
     keras.layers.LayerNormalization,
     keras.layers.RMSNormalization,
 )
-# Operations in TensorFlow's graphs by what they do: a function of each entry, nothing, a move to other places, something
-# that keeps neurons apart, a combination with other values, a product with weights.
+# Operations in TensorFlow's graphs by what they do: a function of each entry, nothing, a move to other places, what
+# keeps neurons apart, a combination with other values, a product with weights.
 _ACTIVE = {"Relu", "Relu6", "LeakyRelu", "Elu", "Selu", "Tanh", "Sigmoid", "Softplus", "Softsign", "Maximum", "Minimum"}
 _ACTIVE |= {"Exp", "Erf", "Square", "Abs", "Sqrt", "Log", "Sin", "Cos", "ClipByValue"}
 _SAME = {"Identity", "Cast", "StopGradient", "PreventGradient", "EnsureShape", "CheckNumerics"}
