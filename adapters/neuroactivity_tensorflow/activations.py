@@ -116,8 +116,8 @@ def _run(model: Any, inputs: Inputs, plans: Mapping[str, list[_Spot]], trace: Tr
     with ExitStack() as stack:
         for spot, calls in seen.items():
             stack.enter_context(_replaced_call(spot.layer, partial(_listen, spot, calls)))
-        for layer in layers_of(model).values() if trace is not None else ():
-            stack.enter_context(_replaced_call(layer, partial(trace.watch, layer)))
+        for layer in layers_of(model).values() if trace else ():
+            stack.enter_context(_replaced_call(layer, partial(trace.watch, layer)))  # type: ignore[union-attr]
         with keras.StatelessScope():
             result = call(model, inputs)
     if trace is not None:

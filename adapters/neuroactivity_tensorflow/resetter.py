@@ -1,5 +1,6 @@
 """The engine of ReGraMa and ReDo: an optimizer that delegates every step, counts, measures and resets."""
 
+import math
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -234,6 +235,27 @@ class Resetter(OptimizerWrapper):
         report = build_report(scores, self.layout, self.options.tau, masks=state.split(self._masks.numpy()))
         warn_of_alerts(report, state.warned, stacklevel=2)
         return report
+
+    def scalars(self, prefix: str = "neuroactivity") -> dict[str, float]:
+        """Return the latest report for a logger, with the same keys at any time.
+
+        Args:
+            prefix: What every key begins with.
+
+        Returns:
+            What :meth:`neuroactivity.ActivityReport.scalars` returns; NaN for groups that were not measured, and for
+            everything before the first measurement.
+
+        Example:
+            >>> model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])
+            >>> regrama = ReGraMa(keras.optimizers.SGD(), model, max_fraction=0)
+            >>> regrama.scalars("critic")["critic/0/inactive_fraction"]
+            nan
+        """
+        totals = ("inactive_fraction", "neurons", "inactive", "reset", "silent", "nonfinite")
+        names = [*(f"{name}/inactive_fraction" for name in self.layout), *totals]
+        report = self.last_report
+        return {f"{prefix}/{name}": math.nan for name in names} | (report.scalars(prefix) if report else {})
 
     @property
     def steps(self) -> int:

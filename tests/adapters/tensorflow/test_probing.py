@@ -17,11 +17,12 @@ class Noisy(L.Layer):
     def build(self, shape):
         self.mu = self.add_weight(shape=(shape[-1], 8), name="mu")
         self.sigma = self.add_weight(shape=(shape[-1], 8), initializer="zeros", name="sigma")
+        self.bias = self.add_weight(shape=(8,), initializer="zeros", name="bias")
         self.seeds = keras.random.SeedGenerator(0)
 
     def call(self, x, training=False):
         noise = keras.random.normal(self.sigma.shape, seed=self.seeds) if training else 0.0
-        return x @ (self.mu + self.sigma * noise)
+        return x @ (self.mu + self.sigma * noise) + self.bias
 
 
 class Auxiliary(keras.Model):
@@ -67,7 +68,7 @@ def test_weights_that_only_training_multiplies_are_outgoing():
 
     def rule(name, variable):
         weights = [(f"noisy/{label}", "in neuron") for label in ("mu", "sigma")]
-        return na.NeuronGroup("noisy", weights) if name == "noisy/mu" else None
+        return na.NeuronGroup("noisy", weights, [("noisy/bias", "neuron")]) if name == "noisy/mu" else None
 
     found = layout_of(model, X, rule=rule)["a"].outgoing
     assert {view.param for view in found} == {"noisy/mu", "noisy/sigma"}
