@@ -104,7 +104,8 @@ def _plans(model: Any, layout: na.Layout) -> dict[str, list[_Spot]]:
             reader = holders[view.param]
             spots.append(_Spot(reader, view, type(reader).__module__.startswith("keras.")))
         held = {view.param for view in group.incoming + group.unscored if view.index is None}
-        if all(param in held for param, holder in holders.items() if holder is own):
+        weights = [param for param, holder in holders.items() if holder is own and param.rpartition("/")[2] != "bias"]
+        if held.issuperset(weights):  # it makes no other neurons
             spots.append(_Spot(own, None, False))
         plans[name] = spots
     return plans

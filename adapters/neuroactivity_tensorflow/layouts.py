@@ -95,6 +95,26 @@ def layout_of(
     return mark_constrained(layout, variables)
 
 
+def layout_to_use(model: Any, inputs: Inputs, layout: na.Layout | None, *, writes: bool) -> na.Layout:
+    """Return the layout that a wrapper is given, or find it; where nothing is reset, its groups need only be listed.
+
+    Raises:
+        LayoutError: If a wrapper that resets has neither inputs nor a layout that was searched.
+    """
+    if layout is None and not inputs and writes:
+        raise na.LayoutError(
+            "example_inputs: what the model is called with is needed to find its layout; or give layout=, or only "
+            "measure with max_fraction=0"
+        )
+    layout = layout_of(model, *inputs) if layout is None else layout
+    if writes and layout and all(group.status == "listed" for group in layout.values()):
+        raise na.LayoutError(
+            "layout: its groups are listed and not searched, so nothing could be reset; give example inputs, or "
+            "max_fraction=0 to measure only"
+        )
+    return layout
+
+
 @contextmanager
 def _explained(inputs: Inputs) -> Iterator[None]:
     """If a model fails, say in the error what it was called with."""

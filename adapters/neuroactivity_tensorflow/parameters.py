@@ -117,6 +117,11 @@ def tf_variable(variable: Any) -> Any:
     return variable.value if isinstance(variable, keras.Variable) else variable
 
 
+def is_frozen(variable: Any) -> bool:
+    """Whether a Keras variable is not to be trained."""
+    return isinstance(variable, keras.Variable) and not variable.trainable
+
+
 def variables_of(model: Model) -> dict[str, Any]:
     """Return the variables of a model that were created as trainable, by name, frozen ones included.
 

@@ -25,25 +25,11 @@ from neuroactivity.wrapping import (
 from neuroactivity_tensorflow.constraints import constrain, constraints_of, mark_constrained
 from neuroactivity_tensorflow.graphs import merge_replicas, on_host
 from neuroactivity_tensorflow.initializers import FreshValues, Initializer
-from neuroactivity_tensorflow.layouts import layout_of
+from neuroactivity_tensorflow.layouts import layout_to_use
 from neuroactivity_tensorflow.optimizers import Moment, OptimizerWrapper, members_of, moments_of
-from neuroactivity_tensorflow.parameters import Model, assign_all, dense_gradient, tf_variable, variables_of
+from neuroactivity_tensorflow.parameters import Model, assign_all, dense_gradient, is_frozen, tf_variable, variables_of
 from neuroactivity_tensorflow.slots import cleared_moments, members, unscale_and_clip
 from neuroactivity_tensorflow.state import BuildState, ModelRecord, refuse_second_wrapper, remark_outsiders
-
-
-def _find(model: Any, inputs: tuple[Any, ...], options: ResetOptions) -> na.Layout:
-    """Find a model's layout, or only list its groups where nothing is reset."""
-    if not inputs and options.writes:
-        raise na.LayoutError(
-            "example_inputs: what the model is called with is needed to find its layout; or give layout=, or only "
-            "measure with max_fraction=0"
-        )
-    return layout_of(model, *inputs)
-
-
-def _is_frozen(variable: Any) -> bool:
-    return isinstance(variable, keras.Variable) and not variable.trainable
 
 
 class Resetter(OptimizerWrapper):
@@ -77,12 +63,7 @@ class Resetter(OptimizerWrapper):
         optimizer = keras.optimizers.get(optimizer)
         for member in members_of(optimizer) if options.writes else ():
             moments_of(member, moments)  # raises if it is not known
-        layout = _find(model, as_inputs(example_inputs), options) if layout is None else layout
-        if options.writes and layout and all(group.status == "listed" for group in layout.values()):
-            raise na.LayoutError(
-                "layout: its groups are listed and not searched, so nothing could be reset; give example inputs, or "
-                "max_fraction=0 to measure only"
-            )
+        layout = layout_to_use(model, as_inputs(example_inputs), layout, writes=options.writes)
         if not isinstance(model, ModelRecord):
             layout.validate(variables_of(model))
             layout = mark_constrained(layout, variables_of(model)) if options.writes else layout
@@ -158,7 +139,7 @@ class Resetter(OptimizerWrapper):
 
     def _groups_of_step(self, variables: Sequence[Any]) -> na.Layout:
         """Return the groups that a step trains: layers may have been frozen since the build."""
-        state, trained = self._state, [variable for variable in variables if not _is_frozen(variable)]
+        state, trained = self._state, [variable for variable in variables if not is_frozen(variable)]
         if self.options.writes and not state.writes:
             raise ValueError("max_fraction: this wrapper was built with 0, only to measure; make another one to reset")
         ids = {id(tf_variable(variable)) for variable in trained}

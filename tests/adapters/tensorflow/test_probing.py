@@ -63,15 +63,15 @@ def test_a_head_that_only_training_returns_is_a_reader():
 
 
 def test_weights_that_only_training_multiplies_are_outgoing():
-    model = keras.Sequential([keras.Input((5,)), L.Dense(12, "relu", name="a"), Noisy(name="noisy")])
+    model = keras.Sequential([keras.Input((5,)), L.Dense(12, "relu", name="a"), Noisy(name="z")])
     before = state_of(model)
 
     def rule(name, variable):
-        weights = [(f"noisy/{label}", "in neuron") for label in ("mu", "sigma")]
-        return na.NeuronGroup("noisy", weights, [("noisy/bias", "neuron")]) if name == "noisy/mu" else None
+        weights = [(f"z/{label}", "in neuron") for label in ("mu", "sigma")]
+        return na.NeuronGroup("z", weights, [("z/bias", "neuron")]) if name == "z/mu" else None
 
     found = layout_of(model, X, rule=rule)["a"].outgoing
-    assert {view.param for view in found} == {"noisy/mu", "noisy/sigma"}
+    assert {view.param for view in found} == {"z/mu", "z/sigma"}
     assert state_of(model) == before
 
 
