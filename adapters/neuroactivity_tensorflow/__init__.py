@@ -15,9 +15,10 @@ if keras.backend.backend() != "tensorflow":
     )
 
 from neuroactivity_tensorflow.activations import activations
-from neuroactivity_tensorflow.layouts import gradient_function, layout_of
-from neuroactivity_tensorflow.optimizers import clear_moments
+from neuroactivity_tensorflow.layouts import layout_of
 from neuroactivity_tensorflow.parameters import gradients, parameters, write
+from neuroactivity_tensorflow.probing import gradient_function
+from neuroactivity_tensorflow.slots import clear_moments
 from neuroactivity_tensorflow.wrappers import ReDo, ReGraMa
 
 __all__ = [

@@ -67,7 +67,7 @@ def _listed_layers(model: Any) -> dict[str, Any]:
     for layer in by_path.values():
         if isinstance(layer, layers.MultiHeadAttention):
             hidden |= {id(getattr(layer, f"_{part}_dense")) for part in (*_PARTS, "output")}
-    return {path: layer for path, layer in by_path.items() if id(layer) not in hidden}
+    return {path: layer for path, layer in by_path.items() if layer.built and id(layer) not in hidden}
 
 
 def _layer_groups(path: str, layer: Any, attention: AttentionNeurons) -> Iterator[NeuronGroup]:

@@ -6,7 +6,8 @@ change when a model is built again or loaded.
 """
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, TypeAlias
 
 import keras
@@ -89,13 +90,36 @@ def write(model: Model, params: Mapping[str, Any]) -> None:
         if name not in named:
             raise LayoutError(f"parameter {name!r} is not in the model; there are {', '.join(list(named)[:8])}")
         check_like(value, tf_variable(named[name]), f"parameter {name!r}")
-    for name, value in params.items():
-        tf_variable(named[name]).assign(value)
+    assign_all([(tf_variable(named[name]), value) for name, value in params.items()])
+
+
+def assign_all(pairs: Iterable[tuple[Any, Any]]) -> None:
+    """Assign values to ``tf.Variable``: if a write fails, what was written before is put back.
+
+    In ``tf.function`` all values are computed before the first is written.
+    """
+    pairs = list(pairs)
+    kept: list[tuple[Any, Any]] = []
+    try:
+        with tf.control_dependencies([] if tf.executing_eagerly() else [value for _, value in pairs]):
+            for variable, value in pairs:
+                kept.append((variable, tf.convert_to_tensor(variable)))
+                variable.assign(value)
+    except BaseException:
+        for variable, value in reversed(kept if tf.executing_eagerly() else []):
+            with suppress(Exception):  # the one that failed may fail again
+                variable.assign(value)
+        raise
 
 
 def tf_variable(variable: Any) -> Any:
     """Return the ``tf.Variable`` under a Keras variable."""
     return variable.value if isinstance(variable, keras.Variable) else variable
+
+
+def is_frozen(variable: Any) -> bool:
+    """Whether a Keras variable is not to be trained."""
+    return isinstance(variable, keras.Variable) and not variable.trainable
 
 
 def variables_of(model: Model) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """The engine of ReGraMa and ReDo: an optimizer that delegates every step, counts, measures and resets."""
 
+import math
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -21,20 +22,14 @@ from neuroactivity.wrapping import (
     trained_groups,
     written_params,
 )
+from neuroactivity_tensorflow.constraints import constrain, constraints_of, mark_constrained
 from neuroactivity_tensorflow.graphs import merge_replicas, on_host
 from neuroactivity_tensorflow.initializers import FreshValues, Initializer
-from neuroactivity_tensorflow.layouts import layout_of
-from neuroactivity_tensorflow.optimizers import (
-    Moment,
-    OptimizerWrapper,
-    cleared_moments,
-    innermost,
-    moments_of,
-    slots_of,
-    unscale_and_clip,
-)
-from neuroactivity_tensorflow.parameters import Model, dense_gradient, tf_variable
-from neuroactivity_tensorflow.state import BuildState, ModelRecord
+from neuroactivity_tensorflow.layouts import layout_to_use
+from neuroactivity_tensorflow.optimizers import Moment, OptimizerWrapper, members_of, moments_of
+from neuroactivity_tensorflow.parameters import Model, assign_all, dense_gradient, is_frozen, tf_variable, variables_of
+from neuroactivity_tensorflow.slots import cleared_moments, members, unscale_and_clip
+from neuroactivity_tensorflow.state import BuildState, ModelRecord, refuse_second_wrapper, remark_outsiders
 
 
 class Resetter(OptimizerWrapper):
@@ -66,13 +61,17 @@ class Resetter(OptimizerWrapper):
         check_initializer(initializer, "layer", "snapshot")
         seed = check_seed(seed)
         optimizer = keras.optimizers.get(optimizer)
-        rules = moments_of(innermost(optimizer), moments) if options.writes else {}
-        layout = layout_of(model, *as_inputs(example_inputs)) if layout is None else layout
+        for member in members_of(optimizer) if options.writes else ():
+            moments_of(member, moments)  # raises if it is not known
+        layout = layout_to_use(model, as_inputs(example_inputs), layout, writes=options.writes)
         if not isinstance(model, ModelRecord):
+            layout.validate(variables_of(model))
+            layout = mark_constrained(layout, variables_of(model)) if options.writes else layout
             model = ModelRecord.of(model, layout, initializer if options.writes else "snapshot")
         super().__init__(optimizer, name=name)
         self.layout, self.options, self.initializer, self.seed = layout, options, initializer, seed
-        self._state = BuildState(model, rules)
+        self._state = BuildState(model, moments)
+        refuse_second_wrapper(self, members_of(optimizer), model.written(layout) if options.writes else ())
 
     @abstractmethod
     def _measure(self, grads: Mapping[str, Any], trained: na.Layout) -> tuple[dict[str, Any], Any]:
@@ -84,13 +83,17 @@ class Resetter(OptimizerWrapper):
             return
         with tf.init_scope():
             state = self._state
-            state.variables = {name: tf_variable(v) for name, v in state.record.bind(variables).items()}
+            named = state.record.bind(variables)
+            state.variables = {name: tf_variable(variable) for name, variable in named.items()}
+            state.constraints = constraints_of(named)
+            self.layout = remark_outsiders(self.layout, state.record) if self.options.writes else self.layout
             state.trained = trained_groups(self.layout, state.variables, writes=self.options.writes)
             shapes = {name: tuple(variable.shape) for name, variable in state.variables.items()}
             state.shapes = {name: group.bind(shapes).shape for name, group in state.trained.items()}
-            reset = state.trained if self.options.writes else na.Layout([])
+            state.writes = self.options.writes
+            reset = state.trained if state.writes else na.Layout([])
             self.inner_optimizer.build(variables)
-            state.slots = slots_of(innermost(self.inner_optimizer), state.rules) if reset else {}
+            state.members = members(self.inner_optimizer, state.moments) if reset else ()
             self._add_variables(reset)
             layers, snapshot = state.record.layers, state.snapshot
             state.fresh = FreshValues(
@@ -136,7 +139,10 @@ class Resetter(OptimizerWrapper):
 
     def _groups_of_step(self, variables: Sequence[Any]) -> na.Layout:
         """Return the groups that a step trains: layers may have been frozen since the build."""
-        state, ids = self._state, {id(tf_variable(variable)) for variable in variables}
+        state, trained = self._state, [variable for variable in variables if not is_frozen(variable)]
+        if self.options.writes and not state.writes:
+            raise ValueError("max_fraction: this wrapper was built with 0, only to measure; make another one to reset")
+        ids = {id(tf_variable(variable)) for variable in trained}
         names = [name for name, variable in state.variables.items() if id(variable) in ids]
         if len(names) == len(state.variables):
             return state.trained
@@ -156,8 +162,9 @@ class Resetter(OptimizerWrapper):
 
         def measure_and_reset() -> None:
             variables = self._state.variables
+            self._state.check_model()
             dense = {name: dense_gradient(summed(gradient), variables[name]) for name, gradient in grads.items()}
-            self._measure_and_reset(unscale_and_clip(innermost(self.inner_optimizer), dense), trained)
+            self._measure_and_reset(unscale_and_clip(self.inner_optimizer, dense, variables), trained)
 
         tf.cond(is_due(tf_variable(self._iterations), every=self.options.every), measure_and_reset, lambda: None)
 
@@ -168,29 +175,28 @@ class Resetter(OptimizerWrapper):
         masks = self.options.masks(scores)
         resettable = {name: mask for name, mask in masks.items() if trained[name].resettable}
         count = tf.math.count_nonzero(state.join(resettable, tf.bool))
+        counts = tf_variable(self._counts) + tf.stack([1, tf.cast(count > 0, tf.int64), count])
+        kept = (self._counts, self._scores, self._masks, self._present)
+        new = (counts, state.join(scores, tf_variable(self._scores).dtype), state.join(masks, tf.bool), present)
+        pairs = list(zip(map(tf_variable, kept), new, strict=True))
         if resettable and self.options.writes:
-            tf.cond(count > 0, lambda: self._reset(resettable, trained), lambda: None)
-        self._counts.assign_add(tf.stack([1, tf.cast(count > 0, tf.int64), count]))
-        self._scores.assign(state.join(scores, tf_variable(self._scores).dtype))
-        self._masks.assign(state.join(masks, tf.bool))
-        self._present.assign(present)
+            tf.cond(count > 0, lambda: assign_all(self._reset(resettable, trained) + pairs), lambda: assign_all(pairs))
+        else:
+            assign_all(pairs)
         if self.on_report is not None:
-            kept = (self._iterations, self._counts, self._scores, self._masks, self._present)
-            on_host(self._report, [tf.convert_to_tensor(tf_variable(v)) for v in kept], [], what="on_report")
+            read = [tf.convert_to_tensor(tf_variable(variable)) for variable in (self._iterations, *kept)]
+            on_host(self._report, read, [], what="on_report")
 
-    def _reset(self, masks: Mapping[str, Any], trained: na.Layout) -> None:
-        """Reset the masked neurons: every new value is computed before the first is written."""
+    def _reset(self, masks: Mapping[str, Any], trained: na.Layout) -> list[tuple[Any, Any]]:
+        """Compute what a reset of the masked neurons writes; nothing is written yet."""
         state = self._state
         assert state.fresh is not None
         names = written_params(masks, trained)
         params = {name: tf.convert_to_tensor(state.variables[name]) for name in names}
         fresh = state.fresh.draw(tf_variable(self._counts)[1] + 1, sorted(names))
-        new = na.reset(params, fresh, masks, trained)
-        inner = innermost(self.inner_optimizer)
+        new = constrain(state.constraints, na.reset(params, fresh, masks, trained), params)
         pairs = [(state.variables[name], value) for name, value in new.items()]
-        pairs += cleared_moments(inner, state.rules, state.slots, state.variables, new, masks, trained)
-        for variable, value in pairs:
-            variable.assign(value)
+        return pairs + cleared_moments(state.members, state.variables, new, masks, trained)
 
     def _report(self, *kept: Any) -> list[Any]:
         self.options.on_report(self.last_report)  # type: ignore[misc]
@@ -210,6 +216,27 @@ class Resetter(OptimizerWrapper):
         report = build_report(scores, self.layout, self.options.tau, masks=state.split(self._masks.numpy()))
         warn_of_alerts(report, state.warned, stacklevel=2)
         return report
+
+    def scalars(self, prefix: str = "neuroactivity") -> dict[str, float]:
+        """Return the latest report for a logger, with the same keys at any time.
+
+        Args:
+            prefix: What every key begins with.
+
+        Returns:
+            What :meth:`neuroactivity.ActivityReport.scalars` returns; NaN for groups that were not measured, and for
+            everything before the first measurement.
+
+        Example:
+            >>> model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])
+            >>> regrama = ReGraMa(keras.optimizers.SGD(), model, max_fraction=0)
+            >>> regrama.scalars("critic")["critic/0/inactive_fraction"]
+            nan
+        """
+        totals = ("inactive_fraction", "neurons", "inactive", "reset", "silent", "nonfinite")
+        names = [*(f"{name}/inactive_fraction" for name in self.layout), *totals]
+        report = self.last_report
+        return {f"{prefix}/{name}": math.nan for name in names} | (report.scalars(prefix) if report else {})
 
     @property
     def steps(self) -> int:

@@ -6,18 +6,23 @@ hands the same list to the optimizer's own slots; names and shapes are paired wi
 names in front, ``dense_3`` has become ``dense_5``, and a copy may have other names.
 """
 
+import gc
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
+from weakref import WeakKeyDictionary, ref
 
 import numpy as np
 import tensorflow as tf
 
 import neuroactivity as na
+from neuroactivity.wrapping import written_params
 from neuroactivity_tensorflow.initializers import FreshValues, Initializer, RebuiltLayer
-from neuroactivity_tensorflow.optimizers import Moment, Slots
+from neuroactivity_tensorflow.optimizers import Moment
 from neuroactivity_tensorflow.parameters import Model, owner_of, tf_variable, variables_of
+from neuroactivity_tensorflow.slots import Member
 
 
 class _VariableRecord(NamedTuple):
@@ -54,6 +59,7 @@ class ModelRecord:
     ) -> None:
         self.model, self.layers = model, layers
         self._parameters = parameters
+        self._seen: Mapping[str, Any] = {}
 
     @classmethod
     def of(cls, model: Model, layout: na.Layout, initializer: Initializer) -> "ModelRecord":
@@ -72,7 +78,19 @@ class ModelRecord:
             path = view.param.rpartition("/")[0]
             if path not in layers:
                 layers[path] = _rebuild_owner(view.param, owner_of(model, view.param))
-        return cls(model, [_VariableRecord.of(names[id(variable)], variable) for variable in trained], layers)
+        record = cls(model, [_VariableRecord.of(names[id(variable)], variable) for variable in trained], layers)
+        record._seen = named
+        return record
+
+    def written(self, layout: na.Layout) -> list[Any]:
+        """Return the ``tf.Variable`` that resets may write; none if the model is only remembered."""
+        return [tf_variable(self._seen[name]) for name in written_params(layout, layout) if name in self._seen]
+
+    def changes(self) -> tuple[list[str], list[str]]:
+        """Name the model's parameters that have been replaced or removed, and those that have been added, since."""
+        named = variables_of(self.model) if self._seen else {}
+        gone = [name for name, variable in self._seen.items() if named.get(name) is not variable]
+        return gone, [name for name in named if name not in self._seen]
 
     def bind(self, variables: Sequence[Any]) -> dict[str, Any]:
         """Name the variables that the optimizer trains: by identity, or by order if the model is only remembered.
@@ -127,31 +145,93 @@ def _rebuild_owner(param: str, owner: Any) -> RebuiltLayer:
         ) from error
 
 
+def remark_outsiders(layout: na.Layout, record: ModelRecord) -> na.Layout:
+    """Say in the reason of proved groups that the optimizer trains parameters which the proof has not seen."""
+    number, mark = sum(name is None for name, _, _ in record._parameters), "; the optimizer also trains"
+    if not number or record.model is None:
+        return layout
+    remark = f" in {type(record.model).__name__}{mark} {number} parameters outside it: give readers= if they read it"
+    proved = [group for group in layout.values() if group.status == "exclusive" and mark not in group.reason]
+    marked = {group.name: replace(group, reason=(group.reason or "proved") + remark) for group in proved}
+    return na.Layout([marked.get(name, group) for name, group in layout.items()])
+
+
+_WRAPPED: WeakKeyDictionary[Any, list[tuple[Any, Sequence[Any]]]] = WeakKeyDictionary()
+
+
+def refuse_second_wrapper(wrapper: Any, optimizers: Iterable[Any], written: Iterable[Any]) -> None:
+    """Remember which variables a wrapper resets through an optimizer, and raise if another one does already.
+
+    A wrapper that is no longer in use does not count.
+
+    Raises:
+        ValueError: If two wrappers would reset the same variable.
+    """
+    ids = {id(variable) for variable in written}
+    for optimizer in optimizers if ids else ():
+        others = _WRAPPED.setdefault(optimizer, [])
+        if any(ids & set(theirs) and other() for other, theirs in others):
+            gc.collect()
+        same = [other() for other, theirs in others if ids & set(theirs) and other()]
+        if same:
+            raise ValueError(
+                f"optimizer: a {type(same[0]).__name__} is around it already and resets the same parameters; use that "
+                "one, or make one of the two with max_fraction=0, to measure only"
+            )
+        others[:] = [(other, theirs) for other, theirs in others if other()] + [(ref(wrapper), tuple(ids))]
+
+
 @dataclass
 class BuildState:
     """What building ties to variables: a plain object, which neither Keras nor TensorFlow tracks or saves.
 
     Args:
         record: What is known of the model.
-        rules: The initial values of the inner optimizer's slots.
+        moments: The user's initial values of slots.
         trained: The groups that the optimizer trains.
         variables: The parameters' ``tf.Variable`` by name.
         shapes: The shape of each group's scores.
-        slots: The inner optimizer's slots.
+        constraints: The parameters' constraints.
+        writes: Whether it was built to reset, and not only to measure.
+        members: The optimizers that make the steps, with their slots.
         snapshot: The ``tf.Variable`` that keep the initial values, by parameter.
         fresh: The source of fresh values.
         warned: Groups that have been warned of.
     """
 
     record: ModelRecord
-    rules: Mapping[str, Moment]
+    moments: Mapping[str, Moment] | None
     trained: na.Layout = field(default_factory=lambda: na.Layout([]))
     variables: Mapping[str, Any] = field(default_factory=dict)
     shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
-    slots: Slots = field(default_factory=dict)
+    constraints: Mapping[str, Any] = field(default_factory=dict)
+    writes: bool = False
+    members: Sequence[Member] = ()
     snapshot: Mapping[str, Any] = field(default_factory=dict)
     fresh: FreshValues | None = None
     warned: set[str] = field(default_factory=set)
+
+    def check_model(self) -> None:
+        """See whether the model still is what it was when the wrapper was made; warn once of what has been added.
+
+        Raises:
+            ValueError: If a parameter has been replaced.
+        """
+        gone, added = self.record.changes()
+        if gone:
+            raise ValueError(
+                f"parameter {gone[0]!r} was replaced or removed after this wrapper was made; make a new optimizer and "
+                "a new wrapper for the model as it is now"
+            )
+        if not self.warned.issuperset(added):
+            self.warned.update(added)
+            names = ", ".join(map(repr, added[:8]))
+            warnings.warn(
+                f"parameters were added to the model after this wrapper was made: {names}; what they read is unknown, "
+                "and the layout may be wrong",
+                na.ActivityWarning,
+                stacklevel=2,
+            )
 
     def split(self, flat: Any) -> dict[str, Any]:
         """Split an array of all groups' values into the groups' arrays."""

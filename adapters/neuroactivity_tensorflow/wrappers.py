@@ -1,5 +1,6 @@
 """ReGraMa and ReDo: Keras optimizers around an optimizer, which measure and reset a model while it trains."""
 
+import warnings
 from collections.abc import Callable, Mapping
 from typing import Any, Unpack
 
@@ -8,8 +9,8 @@ import tensorflow as tf
 
 import neuroactivity as na
 from neuroactivity.wrapping import Options, as_inputs
-from neuroactivity_tensorflow.activations import activations
-from neuroactivity_tensorflow.graphs import on_host
+from neuroactivity_tensorflow.activations import read_activations
+from neuroactivity_tensorflow.graphs import kept_generators, on_host
 from neuroactivity_tensorflow.optimizers import Moment
 from neuroactivity_tensorflow.parameters import Model, tf_variable
 from neuroactivity_tensorflow.resetter import Resetter
@@ -89,12 +90,15 @@ class ReDo(Resetter):
     Args:
         optimizer: As for :class:`ReGraMa`, and so are all arguments not named here.
         model: A Keras model.
-        probe: Returns the model's inputs, one or a tuple; called only when a measurement is due. It is Python, so the
-            training step must not be compiled by XLA: ``model.compile(..., jit_compile=False)``.
+        probe: Returns the model's inputs, one or a tuple; called when the wrapper is made, to find out which groups can
+            be measured, and when a measurement is due. Where it fails at first, as a replay buffer that is still empty
+            does, ``example_inputs`` take its place. It is Python, so the training step must not be compiled by XLA:
+            ``model.compile(..., jit_compile=False)``.
         tau: Threshold on the score.
 
     Raises:
         TypeError: If an option is not known.
+        LayoutError: If the layout contradicts what the model does with the probe.
 
     References:
         Sokar et al., "The dormant neuron phenomenon in deep reinforcement learning", ICML 2023, arXiv:2302.12902.
@@ -131,10 +135,35 @@ class ReDo(Resetter):
             **options,
         )
         self.probe = probe
+        if not isinstance(model, ModelRecord):
+            self._try_out(as_inputs(example_inputs))
 
     def attach(self, model: Model, probe: Callable[[], Any]) -> None:
         """Give a loaded ReDo the model that it was loaded with, and a probe."""
         self._state.record.model, self.probe = model, probe
+        self._try_out(())
+
+    def _try_out(self, example_inputs: tuple[Any, ...]) -> None:
+        """Run the model once, so that what is wrong shows now; on the example inputs while there is no batch yet."""
+        assert self.probe is not None
+        with kept_generators():
+            try:
+                inputs = as_inputs(self.probe())
+            except Exception:  # a replay buffer may still be empty
+                inputs = example_inputs
+        if not inputs:
+            return
+        outputs, errors = read_activations(self._state.record.model, inputs, self.layout)
+        for error in errors.values():
+            raise error
+        unread = [name for name, value in outputs.items() if value is None]
+        if unread:
+            warnings.warn(
+                f"ReDo does not measure {', '.join(unread)}: what their readers see cannot be told; give a layout "
+                "whose groups have their outgoing parameters, or use ReGraMa",
+                na.ActivityWarning,
+                stacklevel=3,
+            )
 
     def _measure(self, grads: Mapping[str, Any], trained: na.Layout) -> tuple[dict[str, Any], Any]:
         model, probe, state = self._state.record.model, self.probe, self._state
@@ -144,7 +173,8 @@ class ReDo(Resetter):
         specs = [tf.TensorSpec(shape, dtype) for shape in state.shapes.values()]
 
         def judge(*weights: Any) -> list[Any]:
-            scores = na.tau_dormant(activations(model, *as_inputs(probe()), layout=trained), trained)
+            outputs, _ = read_activations(model, as_inputs(probe()), trained)
+            scores = na.tau_dormant(outputs, trained)
             unseen = {name: tf.fill(shape, tf.constant(float("nan"), dtype)) for name, shape in state.shapes.items()}
             present = tf.constant([name in scores for name in state.trained])
             return [*(tf.cast(scores.get(name, nan), dtype) for name, nan in unseen.items()), present]

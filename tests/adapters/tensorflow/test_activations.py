@@ -157,3 +157,143 @@ def test_activations_leave_everything_as_it_was():
     assert not any("call" in vars(layer) for layer in model.layers)
     with pytest.raises(na.LayoutError, match="activations are read at the layers of a Keras model, got a mapping"):
         activations({}, X)
+
+
+class Sums(keras.Model):
+    """Adds two layers' neurons, so that no layer behind reads one of them alone."""
+
+    def __init__(self, function, layer=None) -> None:
+        super().__init__()
+        self.a, self.b, self.out, self.function = L.Dense(16), L.Dense(16), L.Dense(2), function
+        self.layer = layer
+
+    def build(self, shape):
+        self.built = True
+
+    def call(self, x):
+        return self.out(self.function(self.layer or tf.nn.relu, self.a(x), self.b(x)))
+
+
+SUMS = {
+    "functions": (lambda f, a, b: f(a) + f(b), None),
+    "a layer": (lambda f, a, b: f(a) + f(b), L.Activation("gelu")),
+    "a function of the sum": (lambda f, a, b: f(a + b), None),
+    "behind a pooling of one": (lambda f, a, b: f(tf.identity(a)) + b, None),
+    "a maximum": (lambda f, a, b: tf.maximum(a, 0.0) + f(b), None),
+}
+
+
+def sums(name):
+    model = built(Sums(*SUMS[name]))
+    model.a.bias.assign(tf.where(tf.range(16) < 3, -100.0, 0.5))
+    return model
+
+
+@pytest.mark.parametrize("name", SUMS)
+def test_dead_neurons_of_shared_groups_are_dead(name):
+    """Not the liveliest of all, as their values before the activation function would have it."""
+    model = sums(name)
+    layout = layout_of(model, X)
+    assert layout["a"].status == "shared"
+    scores = na.tau_dormant(activations(model, X, layout=layout), layout)["a"]
+    assert (scores[:3].numpy() == 0).all()
+    assert (scores[3:].numpy() > 0.02).all()
+
+
+def test_what_cannot_be_followed_is_left_out():
+    model = built(Sums(lambda f, a, b: tf.where(a > 0, a, 0.0) * tf.pow(a, 2.0) + keras.ops.silu(b)))
+    layout = layout_of(model, X)
+    seen = activations(model, X, layout=layout)
+    assert (seen["a"], seen["b"]) == (None, None)
+    assert seen["out"] is not None
+
+
+def test_a_writer_of_a_stream_is_read_as_it_writes():
+    stream, norm = L.Dense(12, name="a"), L.LayerNormalization(name="n")
+    x = keras.Input((5,))
+    hidden = stream(x)
+    model = keras.Model(x, L.Dense(2, name="o")(norm(L.Add()([hidden, L.Dense(12, name="b")(norm(hidden))]))))
+    layout = layout_of(model, X)
+    np.testing.assert_array_equal(activations(model, X, layout=layout)["a"], stream(X))
+
+
+def test_a_head_is_read_behind_its_own_activation_function():
+    x = keras.Input((5,))
+    model = keras.Model(x, keras.ops.tanh(L.Dense(2, name="o")(L.Dense(8, "relu", name="a")(x))))
+    np.testing.assert_allclose(activations(model, X)["o"], model(X), rtol=1e-6)
+
+
+class Cross(L.Layer):
+    """Cross attention called by keywords, over three inputs of one width."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.query, self.key, self.value = L.Dense(8, "relu"), L.Dense(8, "relu"), L.Dense(8, "relu")
+        self.attention, self.out = L.MultiHeadAttention(2, 4), L.Dense(2)
+
+    def call(self, x):
+        query, key, value = self.query(x[:, :1]), self.key(x[:, 1:3]), self.value(x[:, 3:])
+        return self.out(self.attention(value=value, query=query, key=key, use_causal_mask=False))
+
+
+def test_each_input_of_a_layer_is_told_from_the_others():
+    x = np.random.default_rng(0).normal(size=(16, 5, 3)).astype("float32")
+    model = built(Cross(), x)
+    seen = activations(model, x)
+    for name, part in (("query", x[:, :1]), ("key", x[:, 1:3]), ("value", x[:, 3:])):
+        np.testing.assert_array_equal(seen[name], getattr(model, name)(part))
+
+
+def test_a_recurrent_state_is_not_taken_for_the_sequence():
+    class Started(L.Layer):
+        def __init__(self) -> None:
+            super().__init__()
+            self.start, self.core, self.out = L.Dense(5, "relu"), L.GRU(5), L.Dense(2)
+
+        def call(self, x):
+            return self.out(self.core(x, initial_state=self.start(x[:, 0])))
+
+    x = np.random.default_rng(0).normal(size=(16, 3, 5)).astype("float32")
+    model = built(Started(), x)
+    layout = layout_of(model, x)
+    start = replace(layout["start"], outgoing=(na.ParamView("core/cell/recurrent_kernel", "neuron gates"),))
+    for group in (layout["start"], start):
+        seen = activations(model, x, layout=na.Layout([group]))["start"]
+        np.testing.assert_array_equal(seen, model.start(x[:, 0]))
+
+
+def test_padding_counts_for_nothing():
+    tokens = np.array([[1, 2, 0, 0], [3, 4, 5, 0]])
+    embed, dense = L.Embedding(9, 4, mask_zero=True, name="e"), L.Dense(6, "relu", name="d")
+    model = keras.Sequential([embed, dense, L.LSTM(3, name="r"), L.Dense(2, name="o")])
+    model(tokens)
+    seen = activations(model, tokens)["d"]
+    expected = np.where(tokens[..., None] > 0, dense(embed(tokens)), 0)
+    np.testing.assert_allclose(seen, expected, rtol=1e-6)
+
+
+def test_calls_of_a_shared_layer_are_taken_together():
+    class Twice(L.Layer):
+        def __init__(self) -> None:
+            super().__init__()
+            self.enc, self.out = L.Dense(8, "relu"), L.Dense(2)
+
+        def call(self, x):
+            return self.out(self.enc(x)) + tf.reduce_sum(self.out(self.enc(tf.stack([x, -x, x], axis=1))), axis=1)
+
+    model = built(Twice())
+    seen = activations(model, X)["enc"]
+    expected = np.concatenate([model.enc(X), np.reshape(model.enc(np.stack([X, -X, X], axis=1)), (-1, 8))])
+    np.testing.assert_allclose(np.sort(seen.numpy().reshape(-1, 8), 0), np.sort(expected, 0), rtol=1e-6)
+
+
+def test_a_layer_of_ones_own_may_apply_a_function_before_its_weights():
+    class PreActivated(L.Layer):
+        def build(self, shape):
+            self.w = self.add_weight(shape=(shape[-1], 2), name="w")
+
+        def call(self, x):
+            return tf.nn.relu(x) @ self.w
+
+    model = keras.Sequential([keras.Input((5,)), L.Dense(8, name="a"), PreActivated(name="p")])
+    np.testing.assert_allclose(activations(model, X)["a"], tf.nn.relu(model.layers[0](X)), rtol=1e-6)

@@ -276,3 +276,22 @@ def test_it_passes_on_what_it_is_asked_about_the_inner_optimizer():
     assert int(regrama.iterations) == 2
     assert [id(variable) for variable in inner.variables] == [id(v) for v in regrama.variables][-len(inner.variables) :]
     assert "adam" in ReGraMa("adam", model, layout=mlp_layout()).inner_optimizer.name
+
+
+def test_scalars_have_their_keys_from_the_start(tmp_path):
+    """A CSV logger fixes its columns at the end of the first epoch."""
+    model = mlp()
+    model.layers[0].trainable = False
+    regrama = ReGraMa(SGD(0.1), model, layout=mlp_layout(), tau=0.6, every=3)
+    keys = set(regrama.scalars("critic"))
+    assert all(map(math.isnan, regrama.scalars("critic").values()))
+    log = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: logs.update(regrama.scalars("critic")))
+    model.compile(regrama, loss="mse")
+    model.fit(X, X[:, :2], 32, 2, verbose=0, callbacks=[log, keras.callbacks.CSVLogger(tmp_path / "log.csv")])
+    header, first, second = ((tmp_path / "log.csv").read_text()).splitlines()
+    assert keys <= set(header.split(","))
+    rows = [dict(zip(header.split(","), line.split(","), strict=True)) for line in (first, second)]
+    assert [row["critic/2/inactive_fraction"] == "nan" for row in rows] == [True, False]
+    assert float(rows[1]["critic/neurons"]) == 18
+    assert math.isnan(regrama.scalars("critic")["critic/0/inactive_fraction"])
+    assert set(regrama.scalars("critic")) == keys

@@ -1,5 +1,7 @@
 """ReGraMa and ReDo: judged on the gradients of the step, or on the activations of a probe."""
 
+from dataclasses import replace
+
 import keras
 import numpy as np
 import pytest
@@ -84,15 +86,16 @@ def test_gradients_are_measured_as_the_step_uses_them():
 
 
 @pytest.mark.parametrize("graph", [False, True])
-def test_planted_dormant_neurons_are_found_and_the_probe_is_called_only_when_due(graph):
-    model, probes = mlp(), []
+def test_planted_dormant_neurons_are_found_and_the_probe_is_called_at_first_and_when_due(graph):
+    model, probes, made = mlp(), [], []
     kill(model.layers[0], [3, 5])
 
     def probe():
-        probes.append(redo.steps)
+        probes.append(made[0].steps if made else 0)
         return X
 
     redo = ReDo(SGD(0.0), model, layout=mlp_layout(), tau=0.0, every=2, probe=probe)
+    made.append(redo)
     train = tf.function(lambda: step(model, redo), autograph=False) if graph else lambda: step(model, redo)
     train()
     train()
@@ -101,7 +104,7 @@ def test_planted_dormant_neurons_are_found_and_the_probe_is_called_only_when_due
     reset = redo.neurons_reset
     for _ in range(3):
         train()
-    assert probes == [2, 4]
+    assert probes == [0, 2, 4]
     assert redo.last_report["0"].reset == 0, "they were reset at the first measurement"
     assert redo.neurons_reset == reset
 
@@ -132,10 +135,41 @@ def test_redo_is_blind_where_gradients_have_died_behind_a_saturated_tanh():
 
 def test_what_no_layer_shows_is_absent_and_never_reset():
     model, inputs, layout = found("depthwise, separable, transposed")
-    redo = ReDo(SGD(0.0), model, layout=layout, tau=100.0, every=1, reset_silent=True, probe=lambda: inputs)
+    with pytest.warns(na.ActivityWarning, match="ReDo does not measure s/depthwise: what their readers see cannot be"):
+        redo = ReDo(SGD(0.0), model, layout=layout, tau=100.0, every=1, reset_silent=True, probe=lambda: inputs)
     step(model, redo, *inputs)
     assert redo.last_report.absent == ("s/depthwise",)
     assert redo.last_report["c"].reset == 8
+
+
+def test_the_probe_is_tried_when_the_wrapper_is_made_and_may_be_empty_then():
+    layout = na.Layout([na.dense("0", weight=("0/kernel", "in neuron"), outgoing=[("2/kernel", "neuron out")])])
+    wrong = na.Layout([replace(layout["0"], activation="neuron")])
+    with pytest.raises(na.LayoutError, match="group '0', activation 'neuron', read at the input of '2/kernel'"):
+        ReDo(SGD(0.0), mlp(), layout=wrong, probe=lambda: X)
+    with pytest.raises(na.LayoutError, match="group '0', activation 'neuron', read at the input of '2/kernel'"):
+        ReDo(SGD(0.0), mlp(), layout=wrong, probe=lambda: [].pop(), example_inputs=X)
+    state, model = np.random.get_state()[1].tobytes(), mlp()
+    redo = ReDo(SGD(0.0), model, layout=mlp_layout(), every=1, probe=lambda: np.random.normal(size=(8, 5)))
+    assert np.random.get_state()[1].tobytes() == state
+    step(model, redo)
+    assert redo.measurements == 1
+
+
+def test_measuring_needs_no_example_inputs_and_no_search():
+    for wrapper, options in ((ReGraMa, {}), (ReDo, {"probe": lambda: X})):
+        model = mlp()
+        kill(model.layers[0], [3, 5])
+        measuring = wrapper(SGD(0.1), model, max_fraction=0, every=1, tau=0.0, **options)
+        assert {group.status for group in measuring.layout.values()} == {"listed"}
+        fit(model, measuring, jit_compile=False)
+        assert (measuring.measurements, measuring.last_report["0"].inactive, measuring.neurons_reset) == (2, 2, 0)
+
+
+def test_a_layout_that_was_only_listed_cannot_be_reset():
+    model = mlp()
+    with pytest.raises(na.LayoutError, match="layout: its groups are listed and not searched"):
+        ReGraMa(SGD(0.1), model, layout=layout_of(model))
 
 
 def test_a_layer_frozen_after_the_build_is_left_out():

@@ -1,0 +1,159 @@
+"""The slots (moments) of Keras optimizers: which variable each belongs to, and clearing them.
+
+Which slot belongs to which variable is read from the optimizer itself: a twin with the same configuration is built on
+the same variables, and the calls of its ``add_variable_from_reference`` are recorded.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple, TypeAlias
+
+import tensorflow as tf
+
+import neuroactivity as na
+from neuroactivity.wrapping import written_params
+from neuroactivity_tensorflow.optimizers import Moment, members_of, moments_of
+from neuroactivity_tensorflow.parameters import Model, assign_all, parameters, tf_variable, variables_of
+
+Slots: TypeAlias = Mapping[str, Mapping[int, Any]]
+"""The optimizer's variables, by name of the slot and by ``id`` of the ``tf.Variable`` that the slot belongs to."""
+
+
+class Member(NamedTuple):
+    """An optimizer that makes steps, with its slots and their initial values."""
+
+    optimizer: Any
+    rules: Mapping[str, Moment]
+    slots: Slots
+
+
+def members(optimizer: Any, moments: Mapping[str, Moment] | None = None) -> list[Member]:
+    """Return a built optimizer, or the members of a ``MultiOptimizer`` that train anything, each with its slots.
+
+    Raises:
+        ValueError: If one of them, or one of its slots, is not known.
+    """
+    found = [(member, moments_of(member, moments)) for member in members_of(optimizer)]
+    return [Member(member, rules, slots_of(member, rules)) for member, rules in found if member.built]
+
+
+def unscale_and_clip(optimizer: Any, grads: Mapping[str, Any], variables: Mapping[str, Any]) -> dict[str, Any]:
+    """Return gradients as an optimizer uses them. Scaling and clipping by the global norm change no score.
+
+    Args:
+        optimizer: A built optimizer.
+        grads: Gradients by name.
+        variables: The parameters' ``tf.Variable`` by name.
+    """
+    used = dict(grads)
+    for member in members_of(optimizer):
+        if member.built and (member.clipnorm or member.clipvalue):
+            ids, scale = (
+                {id(tf_variable(variable)) for variable in member._trainable_variables},
+                member.loss_scale_factor,
+            )
+            own = {name: gradient for name, gradient in grads.items() if id(variables[name]) in ids}
+            unscaled = [grad if scale is None or grad is None else grad / scale for grad in own.values()]
+            used |= dict(zip(own, member._clip_gradients(unscaled), strict=True))
+    return used
+
+
+def slots_of(optimizer: Any, rules: Mapping[str, Moment]) -> Slots:
+    """Find which variables of a built optimizer belong to which variable of the model.
+
+    Raises:
+        ValueError: If there is no rule for one of the optimizer's slots.
+    """
+    slots: dict[str, dict[int, Any]] = {}
+    twin = _twin(optimizer)
+    add, made = twin.add_variable_from_reference, {}
+
+    def recording(reference_variable: Any, name: str | None = None, **options: Any) -> Any:
+        slot = add(reference_variable, name=name, **options)
+        made[id(slot)] = (name or "var", id(tf_variable(reference_variable)))
+        return slot
+
+    object.__setattr__(twin, "add_variable_from_reference", recording)
+    twin.build(optimizer._trainable_variables)
+    for slot, copy in zip(optimizer.variables, twin.variables, strict=True):
+        if id(copy) in made:
+            name, variable = made[id(copy)]
+            if name not in rules:
+                expected = ", ".join(rules)
+                raise ValueError(f"optimizer {type(optimizer).__name__}, slot {name!r}: expected one of {expected}")
+            slots.setdefault(name, {})[variable] = slot
+    return slots
+
+
+def _twin(optimizer: Any) -> Any:
+    """Make an optimizer with the same configuration, but for a learning rate that is a function or a schedule.
+
+    The slots do not depend on it, and Keras may not be able to write its configuration or to read it again.
+    """
+    if not callable(optimizer._learning_rate):
+        return type(optimizer).from_config(optimizer.get_config())
+    shell = object.__new__(type(optimizer))
+    vars(shell).update(vars(optimizer), _learning_rate=0.0)
+    config = shell.get_config()
+    return type(optimizer).from_config(
+        {**config, "learning_rate": lambda: 0.0} if "learning_rate" in config else config
+    )
+
+
+def clear_moments(
+    optimizer: Any,
+    model: Model,
+    masks: Mapping[str, Any],
+    layout: na.Layout,
+    *,
+    moments: Mapping[str, Moment] | None = None,
+) -> None:
+    """Clear an optimizer's slots at every entry that :func:`neuroactivity.reset` writes.
+
+    For custom training loops, after :func:`write`; :class:`ReGraMa` and :class:`ReDo` do it themselves. Each slot is
+    set to the optimizer's initial value for the new parameter; the count of iterations stays, since healthy neurons
+    share it.
+
+    Args:
+        optimizer: A built optimizer of ``keras.optimizers`` that trains the model: SGD, Adam, AdamW, Nadam, Adamax,
+            Adagrad, Adadelta, RMSprop, Lion, Lamb, Muon or ScheduleFreeAdamW, or a ``MultiOptimizer`` of such.
+        model: The model.
+        masks: Masks by group name.
+        layout: The neuron groups.
+        moments: For any other optimizer: for each slot, by the name given to ``add_variable_from_reference``, a
+            function from a parameter's value and the optimizer to the slot's initial value.
+
+    Raises:
+        ValueError: If the optimizer or one of its slots is not known; nothing is written.
+    """
+    with tf.init_scope():
+        found = members(optimizer, moments)
+    named = {name: tf_variable(variable) for name, variable in variables_of(model).items()}
+    assign_all(cleared_moments(found, named, parameters(model), masks, layout))
+
+
+def cleared_moments(
+    found: Sequence[Member],
+    variables: Mapping[str, Any],
+    new: Mapping[str, Any],
+    masks: Mapping[str, Any],
+    layout: na.Layout,
+) -> list[tuple[Any, Any]]:
+    """Return pairs of an optimizer's ``tf.Variable`` and its cleared value; nothing is written.
+
+    Args:
+        found: The optimizers, from :func:`members`.
+        variables: The parameters' ``tf.Variable`` by name.
+        new: The parameters' new values.
+        masks: Masks by group name.
+        layout: The neuron groups.
+    """
+    pairs: list[tuple[Any, Any]] = []
+    names = written_params(masks, layout)
+    for optimizer, rules, slots in found:
+        for slot, by_id in slots.items():
+            held = {name: tf_variable(by_id[id(variables[name])]) for name in names if id(variables[name]) in by_id}
+            old = {name: tf.convert_to_tensor(held[name]) if name in held else None for name in names}
+            fresh = {name: tf.cast(rules[slot](new[name], optimizer), slot_.dtype) for name, slot_ in held.items()}
+            cleared = na.reset_moments(old, masks, layout, fresh)
+            pairs += [(variable, cleared[name]) for name, variable in held.items()]
+    return pairs
