@@ -1,0 +1,80 @@
+"""What is in no neuron group: layers with computed weights, modules whose weights nobody described."""
+
+import warnings
+from collections.abc import Collection, Sequence
+
+from torch import nn
+from torch.nn.utils import prune
+
+import neuroactivity as na
+from neuroactivity.discovery.names import looks_like_a_layer
+
+
+def is_pruned(module: nn.Module, leaf: str) -> bool:
+    """Whether ``torch.nn.utils.prune`` masks a parameter of a module, which is called ``..._orig`` then."""
+    hooks = module._forward_pre_hooks.values()
+    return any(isinstance(hook, prune.BasePruningMethod) and hook._tensor_name == leaf for hook in hooks)
+
+
+def warn_of_unlisted(model: nn.Module, taken: Collection[str], computed: Sequence[str], *, stacklevel: int) -> None:
+    """Warn of layers whose weights are no parameters, of masked ones, and of modules whose weights are in no group.
+
+    Args:
+        model: The model.
+        taken: The parameters that are in groups.
+        computed: Paths of the layers whose weights are computed from other parameters.
+        stacklevel: As for ``warnings.warn``.
+    """
+    if computed:
+        warnings.warn(
+            f"the weights of {_names(computed)} are computed from other parameters (weight_norm, spectral_norm, ...), "
+            "which are in no neuron group unless a rule lists them; what feeds these layers is not found",
+            na.ActivityWarning,
+            stacklevel=stacklevel,
+        )
+    masked = [path for path, module in model.named_modules() if _is_masked(module)]
+    if masked:
+        warnings.warn(
+            f"the weights of {_names(masked)} are computed from other parameters (prune); their neurons are those of "
+            "the parameters called ..._orig, and masked entries stay zero whatever a reset writes there",
+            na.ActivityWarning,
+            stacklevel=stacklevel,
+        )
+    unknown = _unknown(model, taken, computed)
+    if unknown:
+        warnings.warn(
+            f"no neuron group has the trained weights of {'; '.join(unknown)}: what they read is not found and their "
+            "neurons are not measured, unless a rule lists them (for weights of shape (experts, in, out): "
+            "lambda name, value: na.dense(name, weight=(name, 'stack in neuron')))",
+            na.ActivityWarning,
+            stacklevel=stacklevel,
+        )
+
+
+def _is_masked(module: nn.Module) -> bool:
+    return any(isinstance(hook, prune.BasePruningMethod) for hook in module._forward_pre_hooks.values())
+
+
+def _names(paths: Sequence[str]) -> str:
+    return ", ".join([path or "the model" for path in paths])
+
+
+def _unknown(model: nn.Module, taken: Collection[str], computed: Sequence[str]) -> list[str]:
+    """Name the modules that have trained weights of their own, none of them in a group, with class and shapes."""
+    found, seen = [], set[int]()
+    for path, module in model.named_modules():
+        prefix = f"{path}." if path else ""
+        own = {name: value for name, value in module.named_parameters(recurse=False) if id(value) not in seen}
+        seen |= {id(value) for value in own.values()}
+        inside = any(path == layer or path.startswith(f"{layer}.parametrizations".lstrip(".")) for layer in computed)
+        if inside or any(prefix + name in taken for name in own):
+            continue
+        weights = [f"{name} {tuple(value.shape)}" for name, value in own.items() if _is_weight(path, name, value)]
+        if weights:
+            found.append(f"{path or 'the model'} ({type(module).__name__}: {', '.join(weights)})")
+    return found
+
+
+def _is_weight(path: str, name: str, value: nn.Parameter) -> bool:
+    last = path.rpartition(".")[2] if name.isdigit() else name  # in a ParameterList the list has the name
+    return value.requires_grad and value.is_floating_point() and looks_like_a_layer(last, value.shape)
