@@ -4,7 +4,7 @@ Names alone prove nothing: what they suggest is listed, and discovery proves or 
 """
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Mapping
 
 from neuroactivity.errors import LayoutError
 from neuroactivity.layout import NeuronGroup
@@ -68,7 +68,24 @@ def looks_like_a_layer(name: str, shape: Collection[int]) -> bool:
     return len([size for size in sizes if size != 1]) > 1 and sizes[0] != 1 and not _NO_LAYER.search(name)
 
 
-def check_not_empty(groups: Collection[NeuronGroup], shapes: dict[str, tuple[int, ...]]) -> None:
+def say_computed(layers: Iterable[str], by: str = "weight_norm, spectral_norm, ...") -> str:
+    """Say of layers that their weights are no parameters; the text of a warning."""
+    return (
+        f"the weights of {', '.join(layers)} are computed from other parameters ({by}), which are in no neuron group "
+        "unless a rule lists them; what feeds these layers is not found"
+    )
+
+
+def say_unlisted(modules: Iterable[str]) -> str:
+    """Say of modules that their weights are in no group; the text of a warning."""
+    return (
+        f"no neuron group has the trained weights of {'; '.join(modules)}: what they read is not found and their "
+        "neurons are not measured, unless a rule lists them (for weights of shape (experts, in, out): "
+        "lambda name, value: na.dense(name, weight=(name, 'stack in neuron')))"
+    )
+
+
+def check_not_empty(groups: Collection[NeuronGroup], shapes: Mapping[str, tuple[int, ...]]) -> None:
     """Raise if a group has no neurons, or neurons without entries.
 
     Raises:

@@ -5,10 +5,12 @@ help of :mod:`.axis_orders` (how an array's axes can be ordered) and :mod:`.equi
 names and shapes). What the groups feed is discovered elsewhere.
 """
 
+import warnings
 from collections.abc import Sequence
 
-from neuroactivity import NeuronGroup
+from neuroactivity import ActivityWarning, NeuronGroup
 from neuroactivity.discovery import MergedAxes, Rule, groups_by_rule
+from neuroactivity.discovery.names import check_not_empty, looks_like_a_layer, say_unlisted
 from neuroactivity.errors import check_choice
 from neuroactivity_jax.layers.attention import AttentionNeurons, list_attention
 from neuroactivity_jax.layers.axis_orders import Convention
@@ -31,6 +33,8 @@ def list_groups(
 ) -> tuple[list[NeuronGroup], dict[str, MergedAxes]]:
     """List the neuron groups of a tree, in the order of the tree, without what they feed.
 
+    A warning names the layers with weights that are in no group.
+
     Args:
         tree: The parameters.
         attention: Whether a neuron of an attention layer is a channel of a projection or a whole head.
@@ -42,7 +46,7 @@ def list_groups(
         The groups, and the parameters that discovery is to see in another shape, in which the groups describe them.
 
     Raises:
-        LayoutError: If the names and shapes of an array can be read in several ways.
+        LayoutError: If the names and shapes of an array can be read in several ways, or a group has no neurons.
         ValueError: If an option has none of its values, or ``stacked`` has a path without parameters.
     """
     check_choice("attention", attention, ("channels", "heads"))
@@ -54,6 +58,8 @@ def list_groups(
     listed += list_cells(_unlisted(layers, listed))
     mapped = len(layers) > 1 and len({value.shape[:1] for value in params.values()}) == 1
     listed += list_layers(_unlisted(layers, listed), equinox_hints(tree), convention, copies, mapped=mapped)
+    check_not_empty([entry.group for entry in listed], {name: tuple(value.shape) for name, value in params.items()})
+    _warn_of_unlisted(layers, listed)
     order = {name: position for position, name in enumerate(params)}
     listed.sort(key=lambda entry: order.get(entry.group.incoming[0].param, len(order)))
     merged = {param: axes for entry in listed for param, axes in entry.merged.items()}
@@ -64,3 +70,17 @@ def _unlisted(layers: Sequence[LayerArrays], listed: Sequence[Listed]) -> list[L
     """Return the layers that no group is made of yet."""
     taken = {view.param for entry in listed for view in entry.group.incoming + entry.group.unscored}
     return [layer for layer in layers if not taken.intersection(layer.params(*layer.shapes))]
+
+
+def _warn_of_unlisted(layers: Sequence[LayerArrays], listed: Sequence[Listed]) -> None:
+    """Warn of layers with weights, none of whose arrays is in a group."""
+    trained = [layer for layer in layers if layer.name.startswith("params/")] or layers
+    unknown = [_describe_weights(layer) for layer in _unlisted(trained, listed)]
+    named = [description for description in unknown if description]
+    if named and listed:
+        warnings.warn(say_unlisted(named), ActivityWarning, stacklevel=4)
+
+
+def _describe_weights(layer: LayerArrays) -> str:
+    weights = [f"{leaf} {shape}" for leaf, shape in layer.shapes.items() if looks_like_a_layer(leaf, shape)]
+    return f"{layer.name or 'the tree'} ({', '.join(weights)})" if weights else ""

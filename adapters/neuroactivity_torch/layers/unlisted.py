@@ -7,7 +7,7 @@ from torch import nn
 from torch.nn.utils import prune
 
 import neuroactivity as na
-from neuroactivity.discovery.names import looks_like_a_layer
+from neuroactivity.discovery.names import looks_like_a_layer, say_computed, say_unlisted
 
 
 def is_pruned(module: nn.Module, leaf: str) -> bool:
@@ -26,37 +26,23 @@ def warn_of_unlisted(model: nn.Module, taken: Collection[str], computed: Sequenc
         stacklevel: As for ``warnings.warn``.
     """
     if computed:
-        warnings.warn(
-            f"the weights of {_names(computed)} are computed from other parameters (weight_norm, spectral_norm, ...), "
-            "which are in no neuron group unless a rule lists them; what feeds these layers is not found",
-            na.ActivityWarning,
-            stacklevel=stacklevel,
-        )
-    masked = [path for path, module in model.named_modules() if _is_masked(module)]
+        text = say_computed([path or "the model" for path in computed])
+        warnings.warn(text, na.ActivityWarning, stacklevel=stacklevel)
+    masked = [path or "the model" for path, module in model.named_modules() if _is_masked(module)]
     if masked:
         warnings.warn(
-            f"the weights of {_names(masked)} are computed from other parameters (prune); their neurons are those of "
-            "the parameters called ..._orig, and masked entries stay zero whatever a reset writes there",
+            f"the weights of {', '.join(masked)} are computed from other parameters (prune); their neurons are "
+            "those of the parameters called ..._orig, and masked entries stay zero whatever a reset writes there",
             na.ActivityWarning,
             stacklevel=stacklevel,
         )
     unknown = _unknown(model, taken, computed)
     if unknown:
-        warnings.warn(
-            f"no neuron group has the trained weights of {'; '.join(unknown)}: what they read is not found and their "
-            "neurons are not measured, unless a rule lists them (for weights of shape (experts, in, out): "
-            "lambda name, value: na.dense(name, weight=(name, 'stack in neuron')))",
-            na.ActivityWarning,
-            stacklevel=stacklevel,
-        )
+        warnings.warn(say_unlisted(unknown), na.ActivityWarning, stacklevel=stacklevel)
 
 
 def _is_masked(module: nn.Module) -> bool:
     return any(isinstance(hook, prune.BasePruningMethod) for hook in module._forward_pre_hooks.values())
-
-
-def _names(paths: Sequence[str]) -> str:
-    return ", ".join([path or "the model" for path in paths])
 
 
 def _unknown(model: nn.Module, taken: Collection[str], computed: Sequence[str]) -> list[str]:

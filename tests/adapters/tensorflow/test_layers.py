@@ -23,7 +23,8 @@ def test_a_layer_of_an_unknown_type_makes_a_group_by_rule():
 
     model = keras.Sequential([Scaled(name="own"), L.Dense(2, name="b")])
     rule = {"own/table": na.dense("own", weight=("own/table", "in neuron"))}
-    assert set(layout_of(model, X)) == {"b"}
+    with pytest.warns(na.ActivityWarning, match=r"trained weights of own \(Scaled: table \(5, 12\)\)"):
+        assert set(layout_of(model, X)) == {"b"}
     assert layout_of(model, X, rule=lambda name, variable: rule.get(name))["own"].outgoing[0].param == "b/kernel"
 
 
@@ -95,15 +96,17 @@ def test_views_of_attention_name_the_parameters_own_axes():
 
 
 def test_attention_whose_output_has_several_axes_has_no_group_for_it():
-    layout = layout_of(behind_a_projection((2, 5)), SEQUENCE)
+    with pytest.warns(na.ActivityWarning, match=r"trained weights of attn/output_dense \(EinsumDense: kernel"):
+        layout = layout_of(behind_a_projection((2, 5)), SEQUENCE)
     assert list(layout) == ["embed", "attn/query", "attn/key", "attn/value", "head"]
     assert (layout["attn/value"].status, layout["attn/value"].reason) == ("unproved", "nothing was found that reads it")
     assert layout["attn/value"].incoming == (na.ParamView("attn/value_dense/kernel", "in neuron neuron"),)
 
 
-def test_layers_under_spectral_normalization_are_left_out():
+def test_layers_under_spectral_normalization_are_left_out_with_a_warning():
     model = keras.Sequential([L.SpectralNormalization(L.Dense(8, "relu"), name="s"), L.Dense(2, name="b")])
-    assert set(layout_of(model, X)) == {"b"}
+    with pytest.warns(na.ActivityWarning, match="the weights of s are computed from other parameters"):
+        assert set(layout_of(model, X)) == {"b"}
 
 
 def test_what_a_neuron_of_attention_is_has_one_of_two_names():
