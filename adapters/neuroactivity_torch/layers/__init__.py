@@ -4,17 +4,18 @@
 :mod:`.unlisted` names what is in no group.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from torch import nn
+from torch.nn.parameter import UninitializedParameter
 
-from neuroactivity import NeuronGroup, ParamView
+from neuroactivity import LayoutError, NeuronGroup, ParamView
 from neuroactivity.discovery import Rule, groups_by_rule
 from neuroactivity.discovery.names import check_not_empty
 from neuroactivity_torch.layers.alike import groups_alike, is_alike, norm_axis
 from neuroactivity_torch.layers.builtin import BATCH_NORMS, AttentionNeurons, builtin_axis, builtin_groups
-from neuroactivity_torch.layers.unlisted import is_pruned, warn_of_unlisted
+from neuroactivity_torch.layers.unlisted import pruned_parameters, warn_of_unlisted
 
 __all__ = ["BATCH_NORMS", "AttentionNeurons", "feature_axis", "list_groups"]
 
@@ -37,9 +38,12 @@ def list_groups(
             known here.
 
     Raises:
-        LayoutError: If a rule's group contradicts itself, or a group has no neurons.
+        LayoutError: If a rule's group contradicts itself, a group has no neurons, or a lazy layer no shapes.
     """
     named = dict(model.named_parameters())
+    for name, value in named.items():
+        if isinstance(value, UninitializedParameter):
+            raise LayoutError(f"parameter {name!r} has no shape yet: call the model on example inputs first")
     there = {name for name, _ in model.named_parameters(remove_duplicate=False)}  # with shared ones
     groups = groups_by_rule(rule, named)
     taken = {param for group in groups for param in _params(group)}
@@ -75,12 +79,14 @@ def _module_groups(path: str, module: nn.Module, attention: AttentionNeurons) ->
     prefix, name = f"{path}." if path else "", path or type(module).__name__.lower()
     groups = groups_alike(prefix, name, module) if is_alike(module) else builtin_groups(prefix, name, module, attention)
 
-    def unpruned(view: ParamView) -> ParamView:
-        pruned = is_pruned(module, view.param.removeprefix(prefix))
-        return replace(view, param=f"{view.param}_orig") if pruned else view
+    def unpruned(views: Sequence[ParamView]) -> tuple[ParamView, ...]:
+        changed = [view.param.removeprefix(prefix) in pruned for view in views]
+        return tuple([replace(v, param=f"{v.param}_orig") if c else v for v, c in zip(views, changed, strict=True)])
 
+    pruned = pruned_parameters(module)
     for group in groups:
-        incoming, unscored, outgoing = [
-            tuple([unpruned(view) for view in views]) for views in (group.incoming, group.unscored, group.outgoing)
-        ]
-        yield replace(group, incoming=incoming, unscored=unscored, outgoing=outgoing)
+        if pruned.isdisjoint(view.param.removeprefix(prefix) for _, view in group.views):
+            yield group
+        else:
+            incoming, unscored, outgoing = map(unpruned, (group.incoming, group.unscored, group.outgoing))
+            yield replace(group, incoming=incoming, unscored=unscored, outgoing=outgoing, resettable=False)

@@ -10,10 +10,10 @@ import neuroactivity as na
 from neuroactivity.discovery.names import looks_like_a_layer, say_computed, say_unlisted
 
 
-def is_pruned(module: nn.Module, leaf: str) -> bool:
-    """Whether ``torch.nn.utils.prune`` masks a parameter of a module, which is called ``..._orig`` then."""
+def pruned_parameters(module: nn.Module) -> set[str]:
+    """Name the parameters of a module that ``torch.nn.utils.prune`` masks; they are called ``..._orig`` then."""
     hooks = module._forward_pre_hooks.values()
-    return any(isinstance(hook, prune.BasePruningMethod) and hook._tensor_name == leaf for hook in hooks)
+    return {hook._tensor_name for hook in hooks if isinstance(hook, prune.BasePruningMethod)}
 
 
 def warn_of_unlisted(model: nn.Module, taken: Collection[str], computed: Sequence[str], *, stacklevel: int) -> None:
@@ -28,21 +28,17 @@ def warn_of_unlisted(model: nn.Module, taken: Collection[str], computed: Sequenc
     if computed:
         text = say_computed([path or "the model" for path in computed])
         warnings.warn(text, na.ActivityWarning, stacklevel=stacklevel)
-    masked = [path or "the model" for path, module in model.named_modules() if _is_masked(module)]
+    masked = [path or "the model" for path, module in model.named_modules() if pruned_parameters(module)]
     if masked:
         warnings.warn(
-            f"the weights of {', '.join(masked)} are computed from other parameters (prune); their neurons are "
-            "those of the parameters called ..._orig, and masked entries stay zero whatever a reset writes there",
+            f"the weights of {', '.join(masked)} are computed from other parameters (prune): their neurons are "
+            "measured by the parameters called ..._orig, and not reset",
             na.ActivityWarning,
             stacklevel=stacklevel,
         )
     unknown = _unknown(model, taken, computed)
     if unknown:
         warnings.warn(say_unlisted(unknown), na.ActivityWarning, stacklevel=stacklevel)
-
-
-def _is_masked(module: nn.Module) -> bool:
-    return any(isinstance(hook, prune.BasePruningMethod) for hook in module._forward_pre_hooks.values())
 
 
 def _unknown(model: nn.Module, taken: Collection[str], computed: Sequence[str]) -> list[str]:

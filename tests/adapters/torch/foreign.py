@@ -41,7 +41,7 @@ class Block(nn.Module):
 class GPT(nn.Module):
     """Token embeddings plus a bare parameter for positions, pre-norm blocks, a head."""
 
-    def __init__(self, blocks: int = 2, width: int = 8) -> None:
+    def __init__(self, blocks: int = 1, width: int = 8) -> None:
         super().__init__()
         self.wte, self.pos = nn.Embedding(7, width), nn.Parameter(0.02 * torch.randn(1, 6, width))
         self.blocks = nn.Sequential(*[Block(width, causal=True) for _ in range(blocks)])
@@ -136,7 +136,11 @@ class SimbaV2(nn.Module):
     def __init__(self, width: int = 8) -> None:
         super().__init__()
         self.embed, self.embed_scale = nn.Linear(6, width, bias=False), Scaler(width)
-        self.up, self.up_scale, self.down = nn.Linear(width, 16, bias=False), Scaler(16), nn.Linear(16, width, bias=False)
+        self.up, self.up_scale, self.down = (
+            nn.Linear(width, 16, bias=False),
+            Scaler(16),
+            nn.Linear(16, width, bias=False),
+        )
         self.step = Scaler(width)
         self.mid, self.mid_scale, self.head = nn.Linear(width, width, bias=False), Scaler(width), nn.Linear(width, 2)
 
@@ -236,9 +240,20 @@ class Llama(nn.Module):
         super().__init__()
         plain = {"bias": False}
         self.embed = nn.Embedding(7, width)
-        self.norm1, self.attn = LlamaRMSNorm(width), Attention(width, causal=True, dense=lambda a, b: nn.Linear(a, b, **plain))
-        self.norm2, self.gate, self.up = LlamaRMSNorm(width), nn.Linear(width, 12, **plain), nn.Linear(width, 12, **plain)
-        self.down, self.norm, self.head = nn.Linear(12, width, **plain), LlamaRMSNorm(width), nn.Linear(width, 7, **plain)
+        self.norm1, self.attn = (
+            LlamaRMSNorm(width),
+            Attention(width, causal=True, dense=lambda a, b: nn.Linear(a, b, **plain)),
+        )
+        self.norm2, self.gate, self.up = (
+            LlamaRMSNorm(width),
+            nn.Linear(width, 12, **plain),
+            nn.Linear(width, 12, **plain),
+        )
+        self.down, self.norm, self.head = (
+            nn.Linear(12, width, **plain),
+            LlamaRMSNorm(width),
+            nn.Linear(width, 7, **plain),
+        )
 
     def forward(self, tokens: Tensor) -> Tensor:
         x = self.embed(tokens)
@@ -324,7 +339,11 @@ class DreamerCell(nn.Module):
 
     def __init__(self, width: int = 8) -> None:
         super().__init__()
-        self.inputs, self.gates, self.norm = nn.Linear(5, width), nn.Linear(2 * width, 3 * width, bias=False), nn.LayerNorm(3 * width)
+        self.inputs, self.gates, self.norm = (
+            nn.Linear(5, width),
+            nn.Linear(2 * width, 3 * width, bias=False),
+            nn.LayerNorm(3 * width),
+        )
         self.head, self.width = nn.Linear(width, 2), width
 
     def forward(self, x: Tensor) -> Tensor:
@@ -351,17 +370,17 @@ class ResBlock(nn.Module):
 
 
 class UNet(nn.Module):
-    """Down, through, and up again, with a skip by concatenation."""
+    """Down and up again, with a skip by concatenation."""
 
     def __init__(self) -> None:
         super().__init__()
         self.time1, self.time2 = nn.Linear(4, 8), nn.Linear(8, 8)
-        self.stem, self.down, self.mid, self.up = nn.Conv2d(1, 4, 3, padding=1), ResBlock(4, 8), ResBlock(8, 8), ResBlock(12, 4)
-        self.norm, self.out = nn.GroupNorm(2, 4), nn.Conv2d(4, 1, 3, padding=1)
+        self.stem, self.down, self.up = nn.Conv2d(1, 8, 3, padding=1), ResBlock(8, 16), ResBlock(24, 8)
+        self.norm, self.out = nn.GroupNorm(2, 8), nn.Conv2d(8, 1, 3, padding=1)
 
     def forward(self, x: Tensor, time: Tensor) -> Tensor:
         time = F.silu(self.time2(F.silu(self.time1(time))))
         first = self.stem(x)
-        x = self.mid(self.down(F.avg_pool2d(first, 2), time), time)
+        x = self.down(F.avg_pool2d(first, 2), time)
         x = self.up(torch.cat([F.interpolate(x, scale_factor=2.0), first], 1), time)
         return self.out(F.silu(self.norm(x)))
