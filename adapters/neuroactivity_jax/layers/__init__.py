@@ -2,18 +2,17 @@
 
 :mod:`.attention` and :mod:`.cells` know the layers that are made of several, :mod:`.conventions` all others, with the
 help of :mod:`.axis_orders` (how an array's axes can be ordered) and :mod:`.equinox` (what Equinox's classes add to
-names and shapes). What the groups feed is discovered elsewhere.
+names and shapes). :mod:`.bare` names what is in no group. What the groups feed is discovered elsewhere.
 """
 
-import warnings
 from collections.abc import Sequence
 
-from neuroactivity import ActivityWarning, NeuronGroup
+from neuroactivity import NeuronGroup
 from neuroactivity.discovery import MergedAxes, Rule, groups_by_rule
-from neuroactivity.discovery.names import check_not_empty, looks_like_a_layer, say_unlisted
 from neuroactivity.errors import check_choice
 from neuroactivity_jax.layers.attention import AttentionNeurons, list_attention
 from neuroactivity_jax.layers.axis_orders import Convention
+from neuroactivity_jax.layers.bare import check_empty, warn_of_bare
 from neuroactivity_jax.layers.cells import list_cells
 from neuroactivity_jax.layers.conventions import Stacked, list_layers, read_stacked
 from neuroactivity_jax.layers.equinox import equinox_heads, equinox_hints
@@ -58,11 +57,11 @@ def list_groups(
     listed += list_cells(_unlisted(layers, listed))
     mapped = len(layers) > 1 and len({value.shape[:1] for value in params.values()}) == 1
     listed += list_layers(_unlisted(layers, listed), equinox_hints(tree), convention, copies, mapped=mapped)
-    check_not_empty([entry.group for entry in listed], {name: tuple(value.shape) for name, value in params.items()})
-    _warn_of_unlisted(layers, listed)
     order = {name: position for position, name in enumerate(params)}
     listed.sort(key=lambda entry: order.get(entry.group.incoming[0].param, len(order)))
     merged = {param: axes for entry in listed for param, axes in entry.merged.items()}
+    check_empty(listed, params)
+    warn_of_bare(_unlisted(layers, listed), listed)
     return [entry.group for entry in listed], merged
 
 
@@ -70,17 +69,3 @@ def _unlisted(layers: Sequence[LayerArrays], listed: Sequence[Listed]) -> list[L
     """Return the layers that no group is made of yet."""
     taken = {view.param for entry in listed for view in entry.group.incoming + entry.group.unscored}
     return [layer for layer in layers if not taken.intersection(layer.params(*layer.shapes))]
-
-
-def _warn_of_unlisted(layers: Sequence[LayerArrays], listed: Sequence[Listed]) -> None:
-    """Warn of layers with weights, none of whose arrays is in a group."""
-    trained = [layer for layer in layers if layer.name.startswith("params/")] or layers
-    unknown = [_describe_weights(layer) for layer in _unlisted(trained, listed)]
-    named = [description for description in unknown if description]
-    if named and listed:
-        warnings.warn(say_unlisted(named), ActivityWarning, stacklevel=4)
-
-
-def _describe_weights(layer: LayerArrays) -> str:
-    weights = [f"{leaf} {shape}" for leaf, shape in layer.shapes.items() if looks_like_a_layer(leaf, shape)]
-    return f"{layer.name or 'the tree'} ({', '.join(weights)})" if weights else ""

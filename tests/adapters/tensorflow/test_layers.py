@@ -112,3 +112,38 @@ def test_layers_under_spectral_normalization_are_left_out_with_a_warning():
 def test_what_a_neuron_of_attention_is_has_one_of_two_names():
     with pytest.raises(ValueError, match="attention: expected 'channels' or 'heads', got 'head'"):
         layout_of(mlp(), np.ones((2, 5), "float32"), attention="head")
+
+
+def layer_of(name, **shapes):
+    """A layer of a class of this name, with variables of these shapes."""
+    layer = type(name, (keras.Layer,), {"call": lambda self, x: x})(name="own")
+    for label, shape in shapes.items():
+        layer.add_weight(shape=shape, name=label)
+    layer.built = True
+    return layer
+
+
+@pytest.mark.parametrize(
+    ("name", "shapes", "patterns"),
+    [
+        ("BatchRenorm", {"scale": (8,), "bias": (8,)}, ["neuron", "neuron"]),
+        ("RMSNormalization2", {"gamma": (8,)}, None),
+        ("LlamaRMSNorm", {"weight": (8,)}, ["neuron"]),
+        (
+            "NoisyDense",
+            {"mu_kernel": (4, 8), "sigma_kernel": (4, 8), "mu_bias": (8,), "sigma_bias": (8,)},
+            ["in neuron", "in neuron", "neuron", "neuron"],
+        ),
+        ("LayerScale", {"gamma": (8,)}, None),
+        ("Tokens", {"cls": (1, 1, 8), "pos_embed": (6, 8)}, None),
+    ],
+)
+def test_layers_of_any_library_are_known_by_names_and_shapes(name, shapes, patterns):
+    listed = [group for group, _ in list_groups(layer_of(name, **shapes))]
+    found = [[view.pattern for view in group.incoming + group.unscored] for group in listed]
+    assert found == ([] if patterns is None else [patterns])
+
+
+def test_a_layer_without_neurons_is_one_clear_error():
+    with pytest.raises(na.LayoutError, match=r"group 'own': expected neurons, got parameter 'scale' of shape \(0,\)"):
+        list_groups(keras.Sequential([keras.Input((0,)), L.RMSNormalization(name="own")]))
