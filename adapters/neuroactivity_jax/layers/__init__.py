@@ -2,7 +2,7 @@
 
 :mod:`.attention` and :mod:`.cells` know the layers that are made of several, :mod:`.conventions` all others, with the
 help of :mod:`.axis_orders` (how an array's axes can be ordered) and :mod:`.equinox` (what Equinox's classes add to
-names and shapes). :mod:`.bare` names what is in no group. What the groups feed is discovered elsewhere.
+names and shapes). What the groups feed is discovered elsewhere.
 """
 
 from collections.abc import Sequence

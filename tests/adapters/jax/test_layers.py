@@ -311,7 +311,10 @@ def test_the_order_of_axes_is_asked_for_where_nothing_tells_it():
                 *[("n/mu_bias", "stack neuron"), ("n/sigma_bias", "stack neuron")],
             ],
         ),
-        (tree(n__weight_mu=(4, 3), n__weight_sigma=(4, 3)), [("n/weight_mu", "neuron in"), ("n/weight_sigma", "neuron in")]),
+        (
+            tree(n__weight_mu=(4, 3), n__weight_sigma=(4, 3)),
+            [("n/weight_mu", "neuron in"), ("n/weight_sigma", "neuron in")],
+        ),
         (tree(RMSNorm_0__gamma=(4,)), [("RMSNorm_0/gamma", "neuron")]),
         (tree(own__gamma=(4,), own__beta=(4,)), [("own/gamma", "neuron"), ("own/beta", "neuron")]),
     ],
@@ -327,7 +330,7 @@ def test_layers_with_weights_in_no_group_are_named_once():
     known |= tree(cache__keys=(5, 4))
     list_groups(known)
     known["params"] |= tree(moe__w_up=(3, 4, 8), mix__theta=(4, 4))
-    named = r"trained weights of params/moe \(w_up \(3, 4, 8\)\); params/mix \(theta \(4, 4\)\): what"
+    named = r"trained weights of params/mix \(theta \(4, 4\)\); params/moe \(w_up \(3, 4, 8\)\): what"
     with pytest.warns(na.ActivityWarning, match=named) as caught:
         list_groups(known)
     assert len(caught) == 1

@@ -145,5 +145,7 @@ def test_layers_of_any_library_are_known_by_names_and_shapes(name, shapes, patte
 
 
 def test_a_layer_without_neurons_is_one_clear_error():
-    with pytest.raises(na.LayoutError, match=r"group 'own': expected neurons, got parameter 'scale' of shape \(0,\)"):
+    with pytest.raises(
+        na.LayoutError, match=r"group 'own': expected neurons, got parameter 'own/scale' of shape \(0,\)"
+    ):
         list_groups(keras.Sequential([keras.Input((0,)), L.RMSNormalization(name="own")]))
