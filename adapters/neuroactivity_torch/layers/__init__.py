@@ -13,11 +13,11 @@ from torch.nn.parameter import UninitializedParameter
 from neuroactivity import LayoutError, NeuronGroup, ParamView
 from neuroactivity.discovery import Rule, groups_by_rule
 from neuroactivity.discovery.names import check_not_empty
-from neuroactivity_torch.layers.alike import groups_alike, is_alike, norm_axis
+from neuroactivity_torch.layers.alike import groups_alike, is_alike, norm_axis, resting_statistics
 from neuroactivity_torch.layers.builtin import BATCH_NORMS, AttentionNeurons, builtin_axis, builtin_groups
 from neuroactivity_torch.layers.unlisted import pruned_parameters, warn_of_unlisted
 
-__all__ = ["BATCH_NORMS", "AttentionNeurons", "feature_axis", "list_groups"]
+__all__ = ["BATCH_NORMS", "AttentionNeurons", "feature_axis", "list_groups", "resting_statistics"]
 
 
 def list_groups(

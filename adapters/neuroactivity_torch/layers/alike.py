@@ -3,7 +3,8 @@
 import re
 from collections.abc import Iterator
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 import neuroactivity as na
 from neuroactivity import NeuronGroup
@@ -41,6 +42,21 @@ def groups_alike(prefix: str, name: str, module: nn.Module) -> Iterator[NeuronGr
 def norm_axis(module: nn.Module, ndim: int) -> int:
     """Return the axis of such a layer's outputs that counts features."""
     return 1 if _is_norm(module) and _activation(module) else ndim - 1
+
+
+def resting_statistics(model: nn.Module) -> dict[str, Tensor]:
+    """Return running means of zero and variances of one for the normalisations of other libraries, by buffer name.
+
+    With these a silent neuron is silent behind its normalisation, as it is with the statistics of the batch.
+    """
+    resting: dict[str, Tensor] = {}
+    for path, module in model.named_modules():
+        if is_alike(module) and _is_norm(module):
+            for name, buffer in module.named_buffers(prefix=path, recurse=False):
+                leaf = name.rpartition(".")[2]
+                if buffer.is_floating_point() and re.search("mean|var|std", leaf):
+                    resting[name] = torch.zeros_like(buffer) if "mean" in leaf else torch.ones_like(buffer)
+    return resting
 
 
 def _own(module: nn.Module) -> dict[str, nn.Parameter]:

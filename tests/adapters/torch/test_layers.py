@@ -9,7 +9,7 @@ from torch.nn.utils import parametrizations, prune
 
 import neuroactivity as na
 from neuroactivity_torch import layout_of
-from neuroactivity_torch.layers import list_groups
+from neuroactivity_torch.layers import list_groups, resting_statistics
 from tests.adapters.torch.models import X, mlp
 
 
@@ -224,3 +224,13 @@ def test_layers_without_neurons_or_without_shapes_are_one_clear_error():
         list_groups(nn.Sequential(nn.Linear(5, 0)))
     with pytest.raises(na.LayoutError, match=r"'0\.weight' has no shape yet: call the model on example"):
         list_groups(nn.Sequential(nn.LazyLinear(4)))
+
+
+def test_running_statistics_of_foreign_norms_are_brought_to_rest():
+    norm = module_of("BatchRenorm", scale=(3,), bias=(3,))
+    for name in ("running_mean", "running_var", "steps"):
+        norm[0].register_buffer(name, torch.full((3,), 5.0) if name != "steps" else torch.tensor(7))
+    resting = resting_statistics(nn.Sequential(norm, nn.BatchNorm1d(3)))
+    assert {name: value.tolist() for name, value in resting.items()} == {
+        "0.0.running_mean": [0, 0, 0], "0.0.running_var": [1, 1, 1],
+    }  # fmt: skip
