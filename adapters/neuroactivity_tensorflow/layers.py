@@ -1,6 +1,7 @@
 """The neuron groups of Keras's layers: which parameters, which axis. What they feed is found elsewhere."""
 
 import re
+import warnings
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal, TypeAlias
 
@@ -9,8 +10,18 @@ from keras import layers
 import neuroactivity as na
 from neuroactivity import NeuronGroup
 from neuroactivity.discovery import MergedAxes, Rule, groups_by_rule
+from neuroactivity.discovery.names import (
+    SCALES,
+    SHIFTS,
+    check_not_empty,
+    is_norm,
+    looks_like_a_layer,
+    noisy_parts,
+    say_computed,
+    say_unlisted,
+)
 from neuroactivity.errors import check_choice
-from neuroactivity_tensorflow.parameters import Model, layers_of, variables_of
+from neuroactivity_tensorflow.parameters import Model, layers_of, own_variables, variables_of
 
 AttentionNeurons: TypeAlias = Literal["channels", "heads"]
 """What a neuron of ``MultiHeadAttention`` is."""
@@ -34,8 +45,9 @@ def list_groups(model: Model, *, attention: AttentionNeurons = "channels", rule:
 
     Known are ``Dense``, ``EinsumDense`` with one new axis, ``Conv1D`` to ``Conv3D`` and their transposes, depthwise and
     separable convolutions, ``Embedding``, the normalisations, ``MultiHeadAttention``, ``SimpleRNN``, ``GRU``, ``LSTM``
-    and their cells. A layer that a model uses twice is listed once. Layers under ``SpectralNormalization`` are left
-    out, since their weights are not what multiplies.
+    and their cells; by names and shapes the normalisations of other libraries, and dense layers with learned noise. A
+    layer that a model uses twice is listed once. Layers under ``SpectralNormalization`` are left out, since their
+    weights are not what multiplies; a warning names them, and layers with trained weights that are in no group.
 
     Args:
         model: A Keras layer or model, or a mapping of names to ``tf.Variable``, of which only the rule knows anything.
@@ -43,7 +55,7 @@ def list_groups(model: Model, *, attention: AttentionNeurons = "channels", rule:
         rule: Asked first for every parameter.
 
     Raises:
-        LayoutError: If a rule's group contradicts itself.
+        LayoutError: If a rule's group contradicts itself, or a group has no neurons.
         ValueError: If ``attention`` is neither of the two.
     """
     check_choice("attention", attention, ("channels", "heads"))
@@ -56,14 +68,22 @@ def list_groups(model: Model, *, attention: AttentionNeurons = "channels", rule:
         for group in _layer_groups(path, layer, attention):
             if {view.param for view in group.incoming + group.unscored} <= named.keys() - taken:
                 listed.append((group, kept))
+    check_not_empty([group for group, _ in listed], {name: tuple(value.shape) for name, value in named.items()})
+    if listed and not isinstance(model, Mapping):
+        _warn_of_unlisted(model, {view.param for group, _ in listed for view in group.incoming + group.unscored})
     order = {name: position for position, name in enumerate(named)}
     return sorted(listed, key=lambda entry: order.get(entry[0].incoming[0].param, len(order)))
+
+
+def _normalised(by_path: Mapping[str, Any]) -> set[int]:
+    """Return the layers whose weights a layer around them changes."""
+    return {id(layer.layer) for layer in by_path.values() if isinstance(layer, layers.SpectralNormalization)}
 
 
 def _listed_layers(model: Any) -> dict[str, Any]:
     """Return the layers of a model without those that a layer around them describes, or whose weights it changes."""
     by_path = layers_of(model)
-    hidden = {id(layer.layer) for layer in by_path.values() if isinstance(layer, layers.SpectralNormalization)}
+    hidden = _normalised(by_path)
     for layer in by_path.values():
         if isinstance(layer, layers.MultiHeadAttention):
             hidden |= {id(getattr(layer, f"_{part}_dense")) for part in (*_PARTS, "output")}
@@ -94,6 +114,46 @@ def _layer_groups(path: str, layer: Any, attention: AttentionNeurons) -> Iterato
         yield from _attention(prefix, name, layer, attention)
     elif isinstance(layer, tuple(_CELLS)):
         yield _recurrent(prefix, name.removesuffix("/cell"), layer)
+    else:
+        yield from _alike(prefix, name, layer)
+
+
+def _alike(prefix: str, name: str, layer: Any) -> Iterator[NeuronGroup]:
+    """Describe a layer of any library by the names and shapes of its variables: learned noise, or a normalisation."""
+    own = {label: tuple(variable.shape) for label, variable in own_variables(layer)}
+    means, shifts = noisy_parts(own)
+    scales = [label for label in SCALES if label in own]
+    if means and len({own[label] for label in means}) == 1 and len(own[means[0]]) == 2:
+        incoming = [(prefix + label, "in neuron") for label in means]
+        yield NeuronGroup(name, incoming, [(prefix + label, "neuron") for label in shifts])
+    elif is_norm(type(layer).__name__) and len(scales) == 1 and own.keys() <= {*scales, *SHIFTS} and len(own) <= 2:
+        shift = next((prefix + label for label in SHIFTS if label in own), None)
+        if all(len(shape) == 1 < shape[0] for shape in own.values()) and len(set(own.values())) == 1:
+            yield na.norm(name, scale=prefix + scales[0], shift=shift)
+
+
+def _warn_of_unlisted(model: Any, taken: set[str]) -> None:
+    """Warn of layers whose weights are computed from others, and of those whose weights are in no group."""
+    by_path, computed, unlisted = layers_of(model), [], []
+    for path, layer in by_path.items():
+        own = {f"{path}/{label}" if path else label: (label, variable) for label, variable in own_variables(layer)}
+        weights = [
+            f"{label} {tuple(variable.shape)}" for label, variable in own.values() if _is_weight(label, variable)
+        ]
+        if not weights or not taken.isdisjoint(own):
+            continue
+        if isinstance(layer, layers.SpectralNormalization):
+            computed.append(path)
+        elif id(layer) not in _normalised(by_path):
+            unlisted.append(f"{path or 'the model'} ({type(layer).__name__}: {', '.join(weights)})")
+    if computed:
+        warnings.warn(say_computed(computed, "SpectralNormalization"), na.ActivityWarning, stacklevel=4)
+    if unlisted:
+        warnings.warn(say_unlisted(unlisted), na.ActivityWarning, stacklevel=4)
+
+
+def _is_weight(label: str, variable: Any) -> bool:
+    return getattr(variable, "trainable", True) and looks_like_a_layer(label, variable.shape)
 
 
 def _features(scale: Any) -> str:

@@ -13,6 +13,7 @@ from neuroactivity.discovery import MergedAxes, Rule, groups_by_rule
 from neuroactivity.errors import check_choice
 from neuroactivity_jax.layers.attention import AttentionNeurons, list_attention
 from neuroactivity_jax.layers.axis_orders import Convention
+from neuroactivity_jax.layers.bare import check_empty, warn_of_bare
 from neuroactivity_jax.layers.cells import list_cells
 from neuroactivity_jax.layers.conventions import Stacked, list_layers, read_stacked
 from neuroactivity_jax.layers.copies import check_sizes
@@ -33,6 +34,8 @@ def list_groups(
 ) -> tuple[list[NeuronGroup], dict[str, MergedAxes]]:
     """List the neuron groups of a tree, in the order of the tree, without what they feed.
 
+    A warning names the layers with weights that are in no group.
+
     Args:
         tree: The parameters.
         attention: Whether a neuron of an attention layer is a channel of a projection or a whole head.
@@ -44,7 +47,7 @@ def list_groups(
         The groups, and the parameters that discovery is to see in another shape, in which the groups describe them.
 
     Raises:
-        LayoutError: If the names and shapes of an array can be read in several ways.
+        LayoutError: If the names and shapes of an array can be read in several ways, or a group has no neurons.
         ValueError: If an option has none of its values, or ``stacked`` has a path without parameters.
     """
     check_choice("attention", attention, ("channels", "heads"))
@@ -61,6 +64,8 @@ def list_groups(
     order = {name: position for position, name in enumerate(params)}
     listed.sort(key=lambda entry: order.get(entry.group.incoming[0].param, len(order)))
     merged = {param: axes for entry in listed for param, axes in entry.merged.items()}
+    check_empty(listed, params)
+    warn_of_bare(_unlisted(layers, listed), listed)
     return [entry.group for entry in listed], merged
 
 

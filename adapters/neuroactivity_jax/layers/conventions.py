@@ -1,11 +1,13 @@
 """Which axis of an array counts neurons: the conventions of Flax, Haiku and Equinox, told by names and shapes."""
 
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from typing import NamedTuple, TypeAlias
 
 import neuroactivity as na
-from neuroactivity import LayoutError
+from neuroactivity import LayoutError, ParamView
 from neuroactivity.discovery import MergedAxes
+from neuroactivity.discovery.names import is_norm, noisy_parts
 from neuroactivity_jax.layers.axis_orders import AxisOrder, Convention, scale_orders, weight_orders
 from neuroactivity_jax.layers.copies import check_place, is_below, nearest
 from neuroactivity_jax.layers.equinox import Hint, Kind
@@ -18,7 +20,7 @@ Copies: TypeAlias = int | Mapping[str, int] | None
 """The same, checked, with a number for each path."""
 
 _CONVENTIONS: dict[str, Convention] = {"kernel": "flax", "w": "haiku", "weight": "equinox"}
-_KINDS: dict[str, Kind] = {"embedding": "embedding", "embeddings": "embedding", "scale": "scale"}
+_KINDS: dict[str, Kind] = {"embedding": "embedding", "embeddings": "embedding", "scale": "scale", "gamma": "scale"}
 
 
 class _Layer(NamedTuple):
@@ -30,6 +32,7 @@ class _Layer(NamedTuple):
     bias: str | None
     convention: Convention
     orders: Sequence[AxisOrder]
+    deviations: Sequence[str] = ()  # of learned noise, one for the weight and one for the bias
 
     @property
     def param(self) -> str:
@@ -108,10 +111,14 @@ def _read(
     arrays: LayerArrays, hint: Hint | None, convention: Convention | None, copies: Copies, mapped: bool
 ) -> _Layer | None:
     """Find out what a layer is, and which orders of axes its arrays can have."""
-    leaf = arrays.find("kernel", "w", "weight", "embedding", "embeddings", "scale")
+    leaf = arrays.find("kernel", "w", "weight", "embedding", "embeddings", "scale", *_gamma(arrays))
+    bias, deviations = arrays.find("bias", "b", "offset", *(["beta"] if leaf == "gamma" else [])), []
+    parts = [names for names in noisy_parts(arrays.shapes) if _alike(arrays, names)]
+    if leaf is None and parts:
+        leaf, bias, deviations = parts[0][0], (parts[1][0] if parts[1:] else None), [noise for _, noise in parts]
     if leaf is None:
         return None
-    bias, whose = arrays.find("bias", "b", "offset"), convention or _CONVENTIONS.get(leaf, "flax")
+    whose = convention or _CONVENTIONS.get(leaf.removesuffix("_mu").removeprefix("mu_"), "flax")
     shape, shift = arrays.shapes[leaf], None if bias is None else arrays.shapes[bias]
     kind = hint.kind if hint is not None else _KINDS.get(leaf, "weight")
     if hint is None and kind == "weight" and (len(shape) < 2 or shape == shift):
@@ -131,7 +138,17 @@ def _read(
     if orders and not fitting:
         expected = f"{('no', 'a')[wanted]} leading axis" if wanted in (0, 1) else f"{wanted} leading axes"
         raise LayoutError(f"parameter {arrays.param(leaf)!r}: expected {expected} of copies, got shape {shape}")
-    return _Layer(arrays, kind, leaf, bias, whose, fitting)
+    return _Layer(arrays, kind, leaf, bias, whose, fitting, deviations)
+
+
+def _gamma(arrays: LayerArrays) -> list[str]:
+    """Return the name of a scale that a normalisation may have, and other layers too."""
+    return ["gamma"] if is_norm(arrays.last) or arrays.shapes.get("gamma") == arrays.shapes.get("beta") else []
+
+
+def _alike(arrays: LayerArrays, names: Sequence[str]) -> bool:
+    """Whether these arrays have one shape."""
+    return len({arrays.shapes[name] for name in names}) == 1
 
 
 def _wanted(name: str, copies: Copies) -> int | None:
@@ -176,7 +193,18 @@ def _describe(layer: _Layer, order: AxisOrder) -> Listed:
         group = na.conv(name, weight=weight, bias=bias, activation="stack " * order.stacks + outputs)
     else:
         group = na.dense(name, weight=weight, bias=bias)
+    if layer.deviations:
+        both = [_with_noise(views, layer, merged) for views in (group.incoming, group.unscored)]
+        group = replace(group, incoming=both[0], unscored=both[1])
     return Listed(group, merged)
+
+
+def _with_noise(means: tuple[ParamView, ...], layer: _Layer, merged: dict[str, MergedAxes]) -> tuple[ParamView, ...]:
+    """Add the views of deviations of learned noise to those of the means."""
+    own = (layer.param, layer.arrays.param(str(layer.bias)))
+    pairs = dict(zip(own, map(layer.arrays.param, layer.deviations), strict=False))
+    merged |= {pairs[mean]: axes for mean, axes in merged.items() if mean in pairs}
+    return (*means, *[replace(view, param=pairs[view.param]) for view in means])
 
 
 def _merge_ones(arrays: LayerArrays, leaf: str, names: list[str], merged: dict[str, MergedAxes]) -> tuple[str, str]:

@@ -23,7 +23,8 @@ def test_a_layer_of_an_unknown_type_makes_a_group_by_rule():
 
     model = keras.Sequential([Scaled(name="own"), L.Dense(2, name="b")])
     rule = {"own/table": na.dense("own", weight=("own/table", "in neuron"))}
-    assert set(layout_of(model, X)) == {"b"}
+    with pytest.warns(na.ActivityWarning, match=r"trained weights of own \(Scaled: table \(5, 12\)\)"):
+        assert set(layout_of(model, X)) == {"b"}
     assert layout_of(model, X, rule=lambda name, variable: rule.get(name))["own"].outgoing[0].param == "b/kernel"
 
 
@@ -95,18 +96,57 @@ def test_views_of_attention_name_the_parameters_own_axes():
 
 
 def test_attention_whose_output_has_several_axes_has_no_group_for_it():
-    layout = layout_of(behind_a_projection((2, 5)), SEQUENCE)
+    with pytest.warns(na.ActivityWarning, match=r"trained weights of attn/output_dense \(EinsumDense: kernel"):
+        layout = layout_of(behind_a_projection((2, 5)), SEQUENCE)
     assert list(layout) == ["embed", "attn/query", "attn/key", "attn/value", "head"]
     value = layout["attn/value"]
     assert (value.status, value.reason) == ("unproved", "read by what is in no group: attn/output_dense/kernel")
     assert layout["attn/value"].incoming == (na.ParamView("attn/value_dense/kernel", "in neuron neuron"),)
 
 
-def test_layers_under_spectral_normalization_are_left_out():
+def test_layers_under_spectral_normalization_are_left_out_with_a_warning():
     model = keras.Sequential([L.SpectralNormalization(L.Dense(8, "relu"), name="s"), L.Dense(2, name="b")])
-    assert set(layout_of(model, X)) == {"b"}
+    with pytest.warns(na.ActivityWarning, match="the weights of s are computed from other parameters"):
+        assert set(layout_of(model, X)) == {"b"}
 
 
 def test_what_a_neuron_of_attention_is_has_one_of_two_names():
     with pytest.raises(ValueError, match="attention: expected 'channels' or 'heads', got 'head'"):
         layout_of(mlp(), np.ones((2, 5), "float32"), attention="head")
+
+
+def layer_of(name, **shapes):
+    """A layer of a class of this name, with variables of these shapes."""
+    layer = type(name, (keras.Layer,), {"call": lambda self, x: x})(name="own")
+    for label, shape in shapes.items():
+        layer.add_weight(shape=shape, name=label)
+    layer.built = True
+    return layer
+
+
+@pytest.mark.parametrize(
+    ("name", "shapes", "patterns"),
+    [
+        ("BatchRenorm", {"scale": (8,), "bias": (8,)}, ["neuron", "neuron"]),
+        ("RMSNormalization2", {"gamma": (8,)}, None),
+        ("LlamaRMSNorm", {"weight": (8,)}, ["neuron"]),
+        (
+            "NoisyDense",
+            {"mu_kernel": (4, 8), "sigma_kernel": (4, 8), "mu_bias": (8,), "sigma_bias": (8,)},
+            ["in neuron", "in neuron", "neuron", "neuron"],
+        ),
+        ("LayerScale", {"gamma": (8,)}, None),
+        ("Tokens", {"cls": (1, 1, 8), "pos_embed": (6, 8)}, None),
+    ],
+)
+def test_layers_of_any_library_are_known_by_names_and_shapes(name, shapes, patterns):
+    listed = [group for group, _ in list_groups(layer_of(name, **shapes))]
+    found = [[view.pattern for view in group.incoming + group.unscored] for group in listed]
+    assert found == ([] if patterns is None else [patterns])
+
+
+def test_a_layer_without_neurons_is_one_clear_error():
+    with pytest.raises(
+        na.LayoutError, match=r"group 'own': expected neurons, got parameter 'own/scale' of shape \(0,\)"
+    ):
+        list_groups(keras.Sequential([keras.Input((0,)), L.RMSNormalization(name="own")]))

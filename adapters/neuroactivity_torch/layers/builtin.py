@@ -1,6 +1,5 @@
-"""Which layer has which neuron groups: the parameters and axes of each layer type, without what the neurons feed."""
+"""PyTorch's own layers, known by their types."""
 
-import warnings
 from collections.abc import Iterator
 from typing import Literal, TypeAlias
 
@@ -9,7 +8,6 @@ from torch.nn.utils import parametrize
 
 import neuroactivity as na
 from neuroactivity import NeuronGroup, ParamView
-from neuroactivity.discovery import Rule, groups_by_rule
 
 AttentionNeurons: TypeAlias = Literal["channels", "heads"]
 """What a neuron of ``MultiheadAttention`` is."""
@@ -21,54 +19,11 @@ _CHANNEL_NORMS = (*BATCH_NORMS, nn.GroupNorm)
 _CONVOLUTIONS = nn.modules.conv._ConvNd
 _KERNELS = {1: "k", 2: "h w", 3: "d h w"}
 _GATES = {nn.RNN: 1, nn.RNNCell: 1, nn.GRU: 3, nn.GRUCell: 3, nn.LSTM: 4, nn.LSTMCell: 4}
+_NORMS = (*_CHANNEL_NORMS, nn.LayerNorm, nn.RMSNorm)
+_BUILTIN = (nn.Linear, _CONVOLUTIONS, nn.Embedding, nn.EmbeddingBag, nn.MultiheadAttention, *_NORMS, *_GATES)
 
 
-def list_groups(
-    model: nn.Module, *, attention: AttentionNeurons = "channels", rule: Rule | None = None
-) -> list[NeuronGroup]:
-    """List the neuron groups of a model by the types of its layers, in the order of its parameters.
-
-    Known are ``Linear``, ``Conv1d`` to ``Conv3d`` and their transposes, ``Embedding``, the normalisations,
-    ``MultiheadAttention``, ``RNN``, ``GRU``, ``LSTM`` and their cells. A parameter that two modules share belongs to
-    the first.
-
-    Args:
-        model: The model.
-        attention: Whether a neuron of ``MultiheadAttention`` is a channel of a projection or a whole head.
-        rule: Asked first for every parameter: from its name and value to its group, or None to leave it to what is
-            known here.
-
-    Raises:
-        LayoutError: If a rule's group contradicts itself.
-    """
-    named = dict(model.named_parameters())
-    groups = groups_by_rule(rule, named)
-    taken = {param for group in groups for param in _params(group)}
-    reparametrised: list[str] = []
-    for path, module in model.named_modules():
-        listed = list(_module_groups(path, module, attention))
-        free = [group for group in listed if taken.isdisjoint(_params(group))]
-        groups += [group for group in free if all(view.param in named for view in group.incoming)]
-        if listed and (parametrize.is_parametrized(module) or hasattr(module, "weight_g")):
-            reparametrised.append(path)
-    if reparametrised:
-        warnings.warn(
-            f"the weights of {', '.join(reparametrised)} are computed from other parameters (weight_norm, "
-            "spectral_norm, ...), which are in no neuron group unless a rule lists them; what feeds these layers is "
-            "not found",
-            na.ActivityWarning,
-            stacklevel=3,
-        )
-    order = {name: position for position, name in enumerate(named)}
-    return sorted(groups, key=lambda group: order.get(group.incoming[0].param, len(order)))
-
-
-def _params(group: NeuronGroup) -> list[str]:
-    """Name the parameters that belong to a group's neurons."""
-    return [view.param for view in group.incoming + group.unscored]
-
-
-def feature_axis(module: nn.Module, ndim: int) -> int | None:
+def builtin_axis(module: nn.Module, ndim: int) -> int | None:
     """Return the axis of a layer's inputs and outputs that counts features; ``None`` if the layer is not known."""
     if isinstance(module, _CONVOLUTIONS):
         return ndim - 1 - len(module.kernel_size)
@@ -79,18 +34,23 @@ def feature_axis(module: nn.Module, ndim: int) -> int | None:
     return ndim - 1 if isinstance(module, (nn.Linear, nn.Embedding, nn.EmbeddingBag, *_GATES)) else None
 
 
-def _module_groups(path: str, module: nn.Module, attention: AttentionNeurons) -> Iterator[NeuronGroup]:
-    """List the groups of one module, without its children's."""
-    prefix = f"{path}." if path else ""
+def is_builtin(module: nn.Module) -> bool:
+    """Whether a module is one of PyTorch's layers, or of a class made from one."""
+    return isinstance(module, _BUILTIN)
+
+
+def builtin_groups(prefix: str, name: str, module: nn.Module, attention: AttentionNeurons) -> Iterator[NeuronGroup]:
+    """List the groups of one such layer, without its children's."""
     weight = f"{prefix}weight"
-    bias = f"{prefix}bias" if getattr(module, "bias", None) is not None else None
-    name = path or type(module).__name__.lower()
+    bias = f"{prefix}bias" if _has(module, "bias") else None
     if isinstance(module, nn.Linear):
         yield na.dense(name, weight=(weight, "neuron in"), bias=bias)
     elif isinstance(module, _CONVOLUTIONS):
         yield from _convolution(name, module, weight, bias)
     elif isinstance(module, nn.Embedding | nn.EmbeddingBag):
         yield na.dense(name, weight=(weight, "vocabulary neuron"))
+    elif isinstance(module, _NORMS) and not _has(module, "weight"):
+        return
     elif isinstance(module, _CHANNEL_NORMS):
         yield na.norm(name, scale=weight, shift=bias, activation="batch neuron ...")
     elif isinstance(module, nn.LayerNorm | nn.RMSNorm):
@@ -100,6 +60,13 @@ def _module_groups(path: str, module: nn.Module, attention: AttentionNeurons) ->
         yield from _attention(prefix, name, module, attention)
     elif isinstance(module, tuple(_GATES)):
         yield from _recurrent(prefix, name, module)
+
+
+def _has(module: nn.Module, leaf: str) -> bool:
+    """Whether a layer has a parameter or what is computed in its place; nothing is computed to find out."""
+    if leaf in module._parameters:
+        return module._parameters[leaf] is not None
+    return parametrize.is_parametrized(module, leaf) or getattr(module, leaf, None) is not None
 
 
 def _convolution(name: str, module: nn.modules.conv._ConvNd, weight: str, bias: str | None) -> Iterator[NeuronGroup]:
@@ -119,9 +86,9 @@ def _attention(
     prefix: str, name: str, module: nn.MultiheadAttention, attention: AttentionNeurons
 ) -> Iterator[NeuronGroup]:
     """Describe attention, without its output projection, which is a layer of its own."""
-    fused, width, heads = module.in_proj_weight is not None, module.embed_dim, {"neuron": module.num_heads}
+    fused, width, heads = _has(module, "in_proj_weight"), module.embed_dim, {"neuron": module.num_heads}
     parts = {"query": "q_proj_weight", "key": "k_proj_weight", "value": "v_proj_weight"}
-    bias = f"{prefix}in_proj_bias" if module.in_proj_bias is not None else None
+    bias = f"{prefix}in_proj_bias" if _has(module, "in_proj_bias") else None
     if attention == "heads":
         qkv = {"qkv": 3, **heads}
         weights = [ParamView(f"{prefix}{weight}", "(neuron dim) in", heads) for weight in parts.values()]
@@ -141,7 +108,12 @@ def _recurrent(prefix: str, name: str, module: nn.Module) -> Iterator[NeuronGrou
     gates = next(gates for kind, gates in _GATES.items() if isinstance(module, kind))
     if getattr(module, "proj_size", 0):
         return  # the hidden state is a projection of the cell: no neuron owns a row of every weight
-    ends = sorted({key.partition("_")[2][2:] for key, _ in module.named_parameters(recurse=False)})  # "_l0", "_l1", ...
+    ways = ("", "_reverse") if getattr(module, "bidirectional", False) else ("",)
+    ends = (
+        [f"_l{layer}{way}" for layer in range(module.num_layers) for way in ways]
+        if isinstance(module, nn.RNNBase)
+        else [""]
+    )
     for end in ends:
         label = f"{name}.{end[1:]}" if len(ends) > 1 else name
         weights = [f"{prefix}weight_{kind}{end}" for kind in ("ih", "hh")]
