@@ -34,7 +34,7 @@ def take_neurons(values: Array, reader: ParamView, neurons: int, axis: int) -> A
         if len(owned) != neurons or len(set(map(len, owned))) > 1:
             raise LayoutError(f"parameter {reader.param!r} reads not all neurons equally often")
         positions = tuple([position for positions in owned for position in positions])
-        values = xp.take(values, asarray_like(positions, like=values, dtype=xp.int32), axis=axis)
+        values = _pick(values, positions, axis)
         sizes, place = [neurons, len(owned[0])] if len(owned[0]) > 1 else [neurons], 0
     shape = tuple(values.shape)
     known = math.prod([size for size in sizes if size > 0])
@@ -45,6 +45,86 @@ def take_neurons(values: Array, reader: ParamView, neurons: int, axis: int) -> A
     axes = list(range(len(values.shape)))
     axes.append(axes.pop(axis + place))
     return xp.permute_dims(values, tuple(axes))
+
+
+def join_neurons(parts: Sequence[tuple[Array, Sequence[int]]], neurons: int, *, samples_axis: int = 0) -> Array | None:
+    """Put a group's outputs together that were read in several parts, several times, or both.
+
+    Where a part holds all neurons, those that hold some are left out. Parts with the same neurons are more samples of
+    them; they may have different sizes.
+
+    Args:
+        parts: Outputs of shape ``(*stack, ..., positions)``, and for each position its neuron, -1 for none.
+        neurons: Number of neurons.
+        samples_axis: The first axis behind those that count copies.
+
+    Returns:
+        Outputs of shape ``(*stack, ..., neurons)``; None if a neuron was not read, or some were read more often.
+
+    Example:
+        >>> import numpy as np
+        >>> halves = [(np.zeros((5, 2)), [0, 1]), (np.ones((5, 2)), [2, 3])]
+        >>> join_neurons(halves, 4).shape
+        (5, 4)
+    """
+    by_owners: dict[frozenset[int], list[Array]] = {}
+    for values, index in parts:
+        owners = frozenset(index) - {-1}
+        taken = _take_evenly(values, index, sorted(owners))
+        if taken is not None:
+            by_owners.setdefault(owners, []).append(taken)
+    everybody = frozenset(range(neurons))
+    if everybody in by_owners:
+        return _more_samples(by_owners[everybody], samples_axis)
+    if sorted([owner for owners in by_owners for owner in owners]) != list(range(neurons)):
+        return None
+    joined = [_more_samples(arrays, samples_axis) for arrays in by_owners.values()]
+    if len({tuple(array.shape[:-1]) for array in joined}) > 1:
+        joined = [_flat_samples(array, samples_axis) for array in joined]
+    if len({tuple(array.shape[:-1]) for array in joined}) > 1:
+        return None
+    order = [owner for owners in by_owners for owner in sorted(owners)]
+    values = namespace(joined[0]).concat(joined, axis=joined[0].ndim - 1)
+    return _pick(values, tuple([order.index(neuron) for neuron in range(neurons)]), values.ndim - 1)
+
+
+def _pick(values: Array, positions: tuple[int, ...], axis: int) -> Array:
+    """Take positions along an axis."""
+    xp = namespace(values)
+    return xp.take(values, asarray_like(positions, like=values, dtype=xp.int32), axis=axis)
+
+
+def _take_evenly(values: Array, index: Sequence[int], owners: Sequence[int]) -> Array | None:
+    """Take these neurons out of the last axis; None if some have more positions than others."""
+    positions: dict[int, list[int]] = {owner: [] for owner in owners}
+    for position, owner in enumerate(index):
+        if owner >= 0:
+            positions[owner].append(position)
+    counts = set(map(len, positions.values()))
+    if len(counts) != 1:
+        return None
+    (each,) = counts
+    if list(index) != list(owners):
+        values = _pick(values, tuple([place for owner in owners for place in positions[owner]]), values.ndim - 1)
+    if each > 1:
+        xp, last = namespace(values), values.ndim - 1
+        values = xp.reshape(values, (*values.shape[:-1], len(owners), each))
+        values = xp.permute_dims(values, (*range(last), last + 1, last))
+    return values
+
+
+def _more_samples(arrays: Sequence[Array], axis: int) -> Array:
+    """Join arrays along the samples."""
+    if len(arrays) == 1:
+        return arrays[0]
+    if len({(*array.shape[:axis], *array.shape[axis + 1 :]) for array in arrays}) > 1 or arrays[0].ndim < axis + 2:
+        arrays = [_flat_samples(array, axis) for array in arrays]
+    return namespace(arrays[0]).concat(list(arrays), axis=axis)
+
+
+def _flat_samples(array: Array, axis: int) -> Array:
+    """Bring all samples into one axis."""
+    return namespace(array).reshape(array, (*array.shape[:axis], -1, array.shape[-1]))
 
 
 def arrange_outputs(values: Array, pattern: Pattern, *, neurons: Sequence[int] = ()) -> Array:
