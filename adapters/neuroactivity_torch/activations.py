@@ -52,8 +52,25 @@ def activations(model: nn.Module, *inputs: Any, layout: na.Layout | None = None)
         {'0': (5, 4), '2': (5, 2)}
     """
     layout = layout_of(model, *inputs) if layout is None else layout
+    outputs, errors = read_activations(model, inputs, layout)
+    for error in errors.values():
+        raise error
+    return outputs
+
+
+def read_activations(
+    model: nn.Module, inputs: tuple[Any, ...], layout: na.Layout
+) -> tuple[dict[str, Tensor | None], dict[str, na.LayoutError]]:
+    """Do what :func:`activations` does, but return the errors of groups, whose outputs are ``None``, by their names."""
     run, shapes = _run(model, inputs, layout), {name: tuple(p.shape) for name, p in parameters(model).items()}
-    return {name: _outputs(model, group, run, shapes) for name, group in layout.items()}
+    outputs: dict[str, Tensor | None] = dict.fromkeys(layout)
+    errors = {}
+    for name, group in layout.items():
+        try:
+            outputs[name] = _outputs(model, group, run, shapes)
+        except na.LayoutError as error:
+            errors[name] = error
+    return outputs, errors
 
 
 class _Call(NamedTuple):
@@ -144,7 +161,9 @@ def _listening(model: nn.Module, layout: na.Layout, run: _Run) -> Iterator[None]
 
     def after(module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
         tensor = plain(output)
-        for group in made[module] if tensor is not None else ():
+        if tensor is None:
+            return
+        for group in made[module]:
             if isinstance(module, _RECURRENT):
                 run.returned.setdefault(group.name, []).append(tensor.detach().clone())
             owners = owners_of(module, group, tensor, group.count(shapes))
@@ -173,11 +192,10 @@ def _tensors(output: Any, depth: int = 4) -> Iterator[Tensor]:
 def _outputs(model: nn.Module, group: NeuronGroup, run: _Run, shapes: Mapping[str, tuple[int, ...]]) -> Tensor | None:
     """Return a group's outputs in the form that its activation pattern names, if they were seen."""
     pattern, neurons, where = parse(group.activation), group.count(shapes), ""
+    for view in _readers(model, group)[:1]:
+        where = f", read at the input of {view.param!r}"
     try:
-        values = None
-        for view in _readers(model, group)[:1]:
-            where = f", read at the input of {view.param!r}"
-        values = _read(model, group, run, neurons, shapes)
+        values: Tensor | None = _read(model, group, run, neurons, shapes)
         if values is None:
             values = _followed(group, run, neurons)
         if values is None:
@@ -206,7 +224,7 @@ def _read(
             if part is None:
                 return None
             parts.append(part)
-        whole = join_neurons(parts, neurons, samples_axis=pattern.stacks)
+        whole: Tensor | None = join_neurons(parts, neurons, samples_axis=pattern.stacks)
         if whole is not None:
             return whole
     return None
@@ -254,12 +272,13 @@ def _followed(group: NeuronGroup, run: _Run, neurons: int) -> Tensor | None:
     pattern = parse(group.activation)
     if group.name in run.returned:
         returned = [(values, tuple(range(neurons))) for values in run.returned[group.name]]
-        return join_neurons(returned, neurons)
+        whole: Tensor | None = join_neurons(returned, neurons)
+        return whole
     seen = run.follower.seen.get(group.name, [])
     if not seen or group.name in run.follower.lost:
         return None
     copies = -(-int(max(part.owners.max().item() for part in seen)) // neurons) if pattern.stacks else 1
-    values = join_neurons([_apart(part) for part in seen], copies * neurons)
+    values: Tensor | None = join_neurons([_apart(part) for part in seen], copies * neurons)
     return values if values is None or not pattern.stacks else values.unflatten(-1, (copies, neurons)).movedim(-2, 0)
 
 

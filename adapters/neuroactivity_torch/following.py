@@ -58,7 +58,7 @@ class Track(NamedTuple):
     own: Seen | None = None
 
 
-class Follower(TorchDispatchMode):
+class Follower(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Watches every operation of a model's run, and follows neurons through those that keep them apart.
 
     An operation that multiplies neurons with weights reads them. So does a normalisation, and a sum with other values,
@@ -72,7 +72,7 @@ class Follower(TorchDispatchMode):
 
     def __init__(self, own: Mapping[str, set[StorageWeakRef]], params: Iterable[Tensor]) -> None:
         """Take the parameters, and which belong to each group, such as its bias: adding these adds nothing else."""
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.seen: dict[str, list[Seen]] = {}
         self.lost: set[str] = set()
         self._own, self._calls = own, 0
@@ -291,7 +291,7 @@ class _Step(NamedTuple):
 
 def memory_of(tensor: Tensor) -> StorageWeakRef:
     """Name the memory that a tensor shares with its views; the name is never used again for other memory."""
-    return StorageWeakRef(tensor.untyped_storage())
+    return StorageWeakRef(tensor.untyped_storage())  # type: ignore[no-untyped-call]
 
 
 def _place(tensor: Tensor) -> Place:

@@ -114,8 +114,8 @@ def pooled(
 
 def multiplied(operation: Any, args: Sequence[Any], position: int, owners: Tensor, output: Tensor) -> Tensor | None:
     """Say whose the entries are of a product that sums over samples, as attention does; None if over neurons."""
-    places = (-1, 2) if _ATTENTION in name_of(operation) else _PRODUCTS.get(name_of(operation), ())
-    if position not in places or owners.ndim < 2 or output.ndim != owners.ndim:
+    places: tuple[int, ...] = (-1, 2) if _ATTENTION in name_of(operation) else _PRODUCTS.get(name_of(operation), ())
+    if position not in places or position < 0 or owners.ndim < 2 or output.ndim != owners.ndim:
         return None
     return _spread(_without(owners, [-1 if position == places[0] else -2]), output)
 

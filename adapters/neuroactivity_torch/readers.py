@@ -51,7 +51,7 @@ def input_of(module: nn.Module, param: str, args: Sequence[Any], kwargs: Mapping
         return inputs[_PROJECTIONS[leaf]] if leaf in _PROJECTIONS else inputs[0] if same else None
     if isinstance(module, _CELLS) and leaf.startswith("weight_hh"):
         state = _argument(args, kwargs, 1, "hx")
-        return state[0] if isinstance(state, tuple) else state
+        return plain(state)
     if isinstance(module, _RECURRENT) and not leaf.startswith("weight_ih_l0"):
         return None
     return plain(_argument(args, kwargs, 0, "input"))
