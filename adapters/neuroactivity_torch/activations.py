@@ -10,14 +10,14 @@ from torch import Tensor, nn
 
 import neuroactivity as na
 from neuroactivity import NeuronGroup, ParamView
-from neuroactivity.layout import Pattern
-from neuroactivity.layout.patterns import NEURON, STACK, bind, parse
-from neuroactivity.wrapping import arrange_outputs, join_neurons, take_neurons
-from neuroactivity_torch.following import Follower, Seen, memory_of
+from neuroactivity.layout.patterns import parse
+from neuroactivity.wrapping import join_neurons
+from neuroactivity_torch.arranging import in_form, part_read, put_together
+from neuroactivity_torch.following import Follower, memory_of
 from neuroactivity_torch.layouts import layout_of
 from neuroactivity_torch.operations import tensors_in
 from neuroactivity_torch.parameters import parameters, undisturbed
-from neuroactivity_torch.readers import axis_of, input_of, is_known, layer_of, makes_alone, owners_of, plain
+from neuroactivity_torch.readers import input_of, is_known, layer_of, makes_alone, owners_of, plain
 
 _RECURRENT = (nn.RNNBase, nn.RNNCellBase)
 
@@ -106,29 +106,35 @@ def _run(model: nn.Module, inputs: tuple[Any, ...], layout: na.Layout) -> _Run:
     """Run a model and watch it; once more and less closely if it does not run while its operations are watched."""
     run = _Run(model, layout)
     try:
-        with _listening(model, layout, run), _plainly(model), run.follower:
+        with _listening(model, layout, run), plainly(model), _judging(model), run.follower:
             run.follower.enter(tensors_in((inputs, list(model.buffers()))))
             outputs = model(*inputs)
         for tensor in _tensors(outputs):
             run.follower.read(tensor)
-    except ZeroDivisionError:
+    except Exception:
         run = _Run(model, layout)
-        with _listening(model, layout, run), _plainly(model):
+        with _listening(model, layout, run), plainly(model), _judging(model):
             model(*inputs)
     return run
 
 
 @contextmanager
-def _plainly(model: nn.Module) -> Iterator[None]:
-    """Let a model run in evaluation mode, without gradients, compiled code or fused layers, and undisturbed."""
+def plainly(model: nn.Module) -> Iterator[None]:
+    """Let a model run without compiled code or fused layers, which show nothing to hooks, and leave it as it was."""
     fast = torch.backends.mha.get_fastpath_enabled()
     with ExitStack() as stack:
         stack.callback(torch.backends.mha.set_fastpath_enabled, fast)
         torch.backends.mha.set_fastpath_enabled(False)
         if "torch._dynamo" in sys.modules and hasattr(torch.compiler, "set_stance"):
             stack.enter_context(torch.compiler.set_stance("force_eager"))
-        stack.enter_context(undisturbed(model))
-        stack.enter_context(torch.no_grad())
+        with undisturbed(model):
+            yield
+
+
+@contextmanager
+def _judging(model: nn.Module) -> Iterator[None]:
+    """Let a model run in evaluation mode and without gradients."""
+    with torch.no_grad():
         model.eval()
         yield
 
@@ -191,22 +197,16 @@ def _tensors(output: Any, depth: int = 4) -> Iterator[Tensor]:
 
 def _outputs(model: nn.Module, group: NeuronGroup, run: _Run, shapes: Mapping[str, tuple[int, ...]]) -> Tensor | None:
     """Return a group's outputs in the form that its activation pattern names, if they were seen."""
-    pattern, neurons, where = parse(group.activation), group.count(shapes), ""
+    neurons, where = group.count(shapes), ""
     for view in _readers(model, group)[:1]:
         where = f", read at the input of {view.param!r}"
     try:
         values: Tensor | None = _read(model, group, run, neurons, shapes)
         if values is None:
             values = _followed(group, run, neurons)
-        if values is None:
-            return None
-        if values.ndim == pattern.stacks + 1:
-            values = values.unsqueeze(pattern.stacks)
-        values = arrange_outputs(values, pattern)
-        bind(pattern, tuple(values.shape), {NEURON: neurons})
+        return None if values is None else in_form(values, group, neurons)
     except na.LayoutError as error:
         raise na.LayoutError(f"group {group.name!r}, activation {group.activation!r}{where}: {error}") from None
-    return values
 
 
 def _read(
@@ -220,7 +220,7 @@ def _read(
         if not all(call.certain or run.follower.is_as_expected(run.named[view.param]) for call in calls):
             return None
         for call in calls:
-            part = _part(call, view, neurons, pattern, shapes[view.param])
+            part = part_read(call.module, call.values, view, neurons, pattern, shapes[view.param])
             if part is None:
                 return None
             parts.append(part)
@@ -230,63 +230,10 @@ def _read(
     return None
 
 
-def _part(
-    call: _Call, view: ParamView, neurons: int, pattern: Pattern, shape: tuple[int, ...]
-) -> tuple[Tensor, tuple[int, ...]] | None:
-    """Bring the neurons to the last axis of what a module read, and say which lies where."""
-    axis = axis_of(call.module, call.values.ndim)
-    axis = call.values.ndim - 1 if axis is None else axis
-    if axis < 0 or call.values.shape[axis] == 0:
-        return None
-    if view.index is not None and not pattern.stacks:
-        return (call.values.movedim(axis, -1), view.index) if call.values.shape[axis] == len(view.index) else None
-    try:
-        values = _stacks_first(take_neurons(call.values, view, neurons, axis), pattern)
-    except na.LayoutError:
-        if _fits(view, shape, neurons):
-            return None  # the module read something else than these neurons
-        raise
-    return values, tuple(range(neurons))
-
-
-def _fits(view: ParamView, shape: tuple[int, ...], neurons: int) -> bool:
-    """Whether a parameter has the neurons that a view of it says."""
-    try:
-        view.bind(shape, neurons)
-    except na.LayoutError:
-        return False
-    return True
-
-
-def _stacks_first(values: Tensor, pattern: Pattern) -> Tensor:
-    """Move the axes of copies to the front; they lie among the axes other than the neurons where the pattern says."""
-    if not pattern.stacks:
-        return values
-    others = bind(Pattern(tuple([names for names in pattern.axes if NEURON not in names])), values.shape[:-1], {})
-    stacks = [axis for axis, name in enumerate(others.names) if name == STACK]
-    return values.movedim(stacks, list(range(len(stacks))))
-
-
 def _followed(group: NeuronGroup, run: _Run, neurons: int) -> Tensor | None:
     """Put together where a group was read that was followed from its layer."""
-    pattern = parse(group.activation)
-    if group.name in run.returned:
-        returned = [(values, tuple(range(neurons))) for values in run.returned[group.name]]
-        whole: Tensor | None = join_neurons(returned, neurons)
-        return whole
-    seen = run.follower.seen.get(group.name, [])
-    if not seen or group.name in run.follower.lost:
-        return None
-    copies = -(-int(max(part.owners.max().item() for part in seen)) // neurons) if pattern.stacks else 1
-    values: Tensor | None = join_neurons([_apart(part) for part in seen], copies * neurons)
-    return values if values is None or not pattern.stacks else values.unflatten(-1, (copies, neurons)).movedim(-2, 0)
-
-
-def _apart(seen: Seen) -> tuple[Tensor, tuple[int, ...]]:
-    """Bring the axes along which owners differ to the end, as one."""
-    owners = seen.owners
-    axes = [axis for axis in range(owners.ndim) if (owners.amax(axis) != owners.amin(axis)).any()] or [owners.ndim - 1]
-    last = list(range(-len(axes), 0))
-    index = owners.movedim(axes, last)[(0,) * (owners.ndim - len(axes))].flatten()
-    values = seen.values.movedim(axes, last).flatten(-len(axes))
-    return values, tuple([int(owner) - 1 for owner in index.tolist()])
+    returned = run.returned.get(group.name)
+    if returned is None:
+        return put_together(group, run.follower.seen(group.name), neurons)
+    values: Tensor | None = join_neurons([(values, tuple(range(neurons))) for values in returned], neurons)
+    return values

@@ -33,10 +33,14 @@ class Seen(NamedTuple):
     Attributes:
         values: A copy of what was read.
         owners: Whose each entry is, counted from 1; 0 for nobody's.
+        mark: What the same entries have in common.
+        stream: Whether they were added to a residual stream.
     """
 
     values: Tensor
     owners: Tensor
+    mark: Any
+    stream: bool = False
 
 
 class Track(NamedTuple):
@@ -66,14 +70,13 @@ class Follower(TorchDispatchMode):  # type: ignore[no-untyped-call]
     where none comes at all, the neurons' own values. What a layer adds to a stream that it has read itself is its own.
 
     Attributes:
-        seen: By group, what was read.
         lost: Groups that went through an operation which cannot be followed.
     """
 
     def __init__(self, own: Mapping[str, set[StorageWeakRef]], params: Iterable[Tensor]) -> None:
         """Take the parameters, and which belong to each group, such as its bias: adding these adds nothing else."""
         super().__init__()  # type: ignore[no-untyped-call]
-        self.seen: dict[str, list[Seen]] = {}
+        self._seen: dict[str, list[Seen]] = {}
         self.lost: set[str] = set()
         self._own, self._calls = own, 0
         self._origins = {memory_of(param): {memory_of(param)} for param in params}
@@ -111,6 +114,13 @@ class Follower(TorchDispatchMode):  # type: ignore[no-untyped-call]
         """Note that something reads a tensor."""
         for group, track in self._tracks.get(_place(tensor), {}).items():
             self._note(group, track, tensor)
+
+    def seen(self, group: str) -> list[Seen]:
+        """Return what was read of a group; of a layer that writes to a residual stream, what it wrote."""
+        if group in self.lost:
+            return []
+        seen = self._seen.get(group, [])
+        return [part for part in seen if part.stream] or seen
 
     def __torch_dispatch__(self, operation: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
@@ -157,15 +167,13 @@ class Follower(TorchDispatchMode):  # type: ignore[no-untyped-call]
             bits |= self._behind.get(memory_of(tensor), 0)
         return bits
 
-    def _note(self, group: str, track: Track, tensor: Tensor) -> None:
+    def _note(self, group: str, track: Track, tensor: Tensor, *, stream: bool = False) -> None:
         """Copy what is read, once."""
-        version = 0 if tensor.is_inference() else tensor._version
-        entries = (memory_of(tensor), tensor.storage_offset(), tensor.numel(), version)
-        mark = (group, entries if track.own is None else id(track.own))
-        if mark not in self._read:
-            self._read.add(mark)
-            seen = track.own or Seen(tensor.detach().clone(), track.owners)
-            self.seen.setdefault(group, []).append(seen)
+        mark = _mark(tensor) if track.own is None else track.own.mark
+        if (group, mark, stream) not in self._read:
+            self._read.add((group, mark, stream))
+            seen = track.own or Seen(tensor.detach().clone(), track.owners, mark)
+            self._seen.setdefault(group, []).append(seen._replace(stream=stream))
 
     def _follow(
         self,
@@ -184,7 +192,15 @@ class Follower(TorchDispatchMode):  # type: ignore[no-untyped-call]
             step = _Step(operation, args, kwargs, inputs, holding, copies, outputs)
             for tensor, track in self._pass(group, step):
                 results[_place(tensor)][group] = track
+            if name_of(operation) == "copy" and group not in results[_place(args[0])]:
+                self._lose_part(group, args[0])
         self._tracks |= results
+
+    def _lose_part(self, group: str, tensor: Tensor) -> None:
+        """Give a group up if another one's values are written over a part of its neurons."""
+        places = [place for place, found in self._tracks.items() if place[0] == memory_of(tensor) and group in found]
+        if places != [_place(tensor)]:
+            self.lost.add(group)
 
     def _pass(self, group: str, step: "_Step") -> list[tuple[Tensor, Track]]:
         """Say which outputs of an operation hold a group's neurons, and note where it reads them."""
@@ -201,8 +217,7 @@ class Follower(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if is_elementwise(step.operation):
             return self._pass_elementwise(group, step, first)
         if is_norm(step.operation) and id(step.args[0]) in step.holding and not track.active:
-            own = track.own or Seen(step.values.clone(), track.owners)
-            return [(first, track._replace(own=own))]
+            return [(first, track._replace(own=step.own))]
         if is_norm(step.operation) or is_reader(step.operation):
             return self._pass_reader(group, step, first)
         share = pooled(step.operation, step.args, step.kwargs, track.owners, first)
@@ -240,16 +255,16 @@ class Follower(TorchDispatchMode):  # type: ignore[no-untyped-call]
         own_params, full = self._own.get(group, set()), step.full(owners, output)
         others = [t for t in step.others if not own_params & self._origins.get(memory_of(t), set())]
         behind = {id(t): self._behind[memory_of(t)] for t in others if memory_of(t) in self._behind}
-        added = [t for t in others if id(t) in full or id(t) in behind]
-        if name not in SUMS or not added:
+        added = name in SUMS and any(id(t) in full or id(t) in behind for t in others)
+        scaled = any(bits & track.call for key, bits in behind.items() if key not in full)  # by the neurons' own size
+        if not added and not scaled:
             return [(output, track._replace(owners=owners))]
         streams = [bits for key, bits in behind.items() if key in full]
-        is_stream = streams and all(not bits & ~track.before or bits & track.call for bits in streams)
-        if track.active or is_stream:
-            self._note(group, track, step.values)
+        stream = added and bool(streams) and all(not bits & ~track.before or bits & track.call for bits in streams)
+        if track.active or stream:
+            self._note(group, track, step.values, stream=stream)
             return []
-        own = track.own or Seen(step.values.clone(), next(iter(step.holding.values())).owners)
-        return [(output, track._replace(owners=owners, own=own))]
+        return [(output, track._replace(owners=owners, own=step.own))]
 
 
 class _Step(NamedTuple):
@@ -267,6 +282,12 @@ class _Step(NamedTuple):
     def values(self) -> Tensor:
         """The first input that holds the neurons, as it was before the operation."""
         return self.copies[next(iter(self.holding))]
+
+    @property
+    def own(self) -> Seen:
+        """What the neurons were before they were normalised, or something was added: now, or earlier."""
+        first = next(iter(self.holding.values()))
+        return self.merged.own or Seen(self.values.clone(), first.owners, _mark(self.values))
 
     @property
     def merged(self) -> Track:
@@ -297,6 +318,11 @@ def memory_of(tensor: Tensor) -> StorageWeakRef:
 def _place(tensor: Tensor) -> Place:
     """Name the place of a tensor."""
     return (memory_of(tensor), tensor.storage_offset(), tensor.shape, tensor.stride(), tensor.dtype)
+
+
+def _mark(tensor: Tensor) -> Place:
+    """Name the entries of a tensor, whatever its shape, as they are now."""
+    return memory_of(tensor), tensor.storage_offset(), tensor.numel(), 0 if tensor.is_inference() else tensor._version
 
 
 def _is_written(operation: Any, tensor: Tensor, args: Any) -> bool:

@@ -104,6 +104,9 @@ def pooled(
     if "pool" in name or "upsample" in name:
         places = int(next(digit for digit in name if digit.isdigit()))
         return _spread(_without(owners, list(range(ndim - places, ndim))), output)
+    if name == "_pack_padded_sequence":
+        kept = _without(owners, [0, 1]) if ndim == 3 else None
+        return _spread(None if kept is None else kept[0], output)
     dims = kwargs.get("dim", args[1] if len(args) > 1 else None)
     dims = [dims] if isinstance(dims, int) else dims
     if name not in _REDUCTIONS or not isinstance(dims, list | tuple) or not dims:

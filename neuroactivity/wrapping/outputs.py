@@ -50,8 +50,8 @@ def take_neurons(values: Array, reader: ParamView, neurons: int, axis: int) -> A
 def join_neurons(parts: Sequence[tuple[Array, Sequence[int]]], neurons: int, *, samples_axis: int = 0) -> Array | None:
     """Put a group's outputs together that were read in several parts, several times, or both.
 
-    Where a part holds all neurons, those that hold some are left out. Parts with the same neurons are more samples of
-    them; they may have different sizes.
+    Where a part holds all neurons, those that hold some are left out; otherwise a neuron is taken from the first. Parts
+    with the same neurons are more samples of them; they may have different sizes.
 
     Args:
         parts: Outputs of shape ``(*stack, ..., positions)``, and for each position its neuron, -1 for none.
@@ -59,7 +59,7 @@ def join_neurons(parts: Sequence[tuple[Array, Sequence[int]]], neurons: int, *, 
         samples_axis: The first axis behind those that count copies.
 
     Returns:
-        Outputs of shape ``(*stack, ..., neurons)``; None if a neuron was not read, or some were read more often.
+        Outputs of shape ``(*stack, ..., neurons)``; None if a neuron was not read, or on other samples.
 
     Example:
         >>> import numpy as np
@@ -67,24 +67,29 @@ def join_neurons(parts: Sequence[tuple[Array, Sequence[int]]], neurons: int, *, 
         >>> join_neurons(halves, 4).shape
         (5, 4)
     """
-    by_owners: dict[frozenset[int], list[Array]] = {}
+    by_owners: dict[frozenset[int], list[tuple[Array, Sequence[int]]]] = {}
     for values, index in parts:
-        owners = frozenset(index) - {-1}
-        taken = _take_evenly(values, index, sorted(owners))
-        if taken is not None:
-            by_owners.setdefault(owners, []).append(taken)
+        by_owners.setdefault(frozenset(index) - {-1}, []).append((values, index))
     everybody = frozenset(range(neurons))
     if everybody in by_owners:
-        return _more_samples(by_owners[everybody], samples_axis)
-    if sorted([owner for owners in by_owners for owner in owners]) != list(range(neurons)):
+        by_owners = {everybody: by_owners[everybody]}
+    order: list[int] = []
+    joined: list[Array] = []
+    for owners, several in by_owners.items():
+        new = sorted(owners.difference(order))
+        taken = [even for values, index in several if (even := _take_evenly(values, index, new)) is not None]
+        if taken:
+            joined.append(_more_samples(taken, samples_axis))
+            order += new
+    if sorted(order) != list(range(neurons)):
         return None
-    joined = [_more_samples(arrays, samples_axis) for arrays in by_owners.values()]
-    if len({tuple(array.shape[:-1]) for array in joined}) > 1:
-        joined = [_flat_samples(array, samples_axis) for array in joined]
-    if len({tuple(array.shape[:-1]) for array in joined}) > 1:
+    if len({tuple(values.shape[:-1]) for values in joined}) > 1:
+        joined = [_flat_samples(values, samples_axis) for values in joined]
+    if len({tuple(values.shape[:-1]) for values in joined}) > 1:
         return None
-    order = [owner for owners in by_owners for owner in sorted(owners)]
-    values = namespace(joined[0]).concat(joined, axis=joined[0].ndim - 1)
+    values = joined[0] if len(joined) == 1 else namespace(joined[0]).concat(joined, axis=joined[0].ndim - 1)
+    if order == list(range(neurons)):
+        return values
     return _pick(values, tuple([order.index(neuron) for neuron in range(neurons)]), values.ndim - 1)
 
 
@@ -95,10 +100,10 @@ def _pick(values: Array, positions: tuple[int, ...], axis: int) -> Array:
 
 
 def _take_evenly(values: Array, index: Sequence[int], owners: Sequence[int]) -> Array | None:
-    """Take these neurons out of the last axis; None if some have more positions than others."""
+    """Take these neurons out of the last axis; None if some have more positions than others, or there are none."""
     positions: dict[int, list[int]] = {owner: [] for owner in owners}
     for position, owner in enumerate(index):
-        if owner >= 0:
+        if owner in positions:
             positions[owner].append(position)
     counts = set(map(len, positions.values()))
     if len(counts) != 1:
