@@ -13,13 +13,12 @@ from neuroactivity import NeuronGroup, ParamView
 from neuroactivity.layout.patterns import parse
 from neuroactivity.wrapping import join_neurons
 from neuroactivity_torch.arranging import in_form, part_read, put_together
-from neuroactivity_torch.following import Follower, memory_of
+from neuroactivity_torch.following import Follower
 from neuroactivity_torch.layouts import layout_of
 from neuroactivity_torch.operations import tensors_in
 from neuroactivity_torch.parameters import parameters, undisturbed
-from neuroactivity_torch.readers import input_of, is_known, layer_of, makes_alone, owners_of, plain
-
-_RECURRENT = (nn.RNNBase, nn.RNNCellBase)
+from neuroactivity_torch.readers import RECURRENT, input_of, is_known, layer_of, makes_alone, owners_of, plain
+from neuroactivity_torch.tracks import memory_of
 
 
 def activations(model: nn.Module, *inputs: Any, layout: na.Layout | None = None) -> dict[str, Tensor | None]:
@@ -170,7 +169,7 @@ def _listening(model: nn.Module, layout: na.Layout, run: _Run) -> Iterator[None]
         if tensor is None:
             return
         for group in made[module]:
-            if isinstance(module, _RECURRENT):
+            if isinstance(module, RECURRENT):
                 run.returned.setdefault(group.name, []).append(tensor.detach().clone())
             owners = owners_of(module, group, tensor, group.count(shapes))
             if owners is not None:

@@ -9,8 +9,8 @@ from neuroactivity import NeuronGroup, ParamView
 from neuroactivity.layout import Pattern
 from neuroactivity.layout.patterns import NEURON, STACK, bind, parse
 from neuroactivity.wrapping import arrange_outputs, join_neurons, take_neurons
-from neuroactivity_torch.following import Seen
 from neuroactivity_torch.readers import axis_of
+from neuroactivity_torch.tracks import Seen
 
 
 def in_form(values: Tensor, group: NeuronGroup, neurons: int) -> Tensor:

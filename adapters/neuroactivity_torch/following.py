@@ -1,7 +1,7 @@
 """Follow neurons from the layer that makes them to where they are read, through activation functions and the like."""
 
 from collections.abc import Iterable, Mapping
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -22,44 +22,7 @@ from neuroactivity_torch.operations import (
     pooled,
     tensors_in,
 )
-
-Place: TypeAlias = tuple[Any, ...]
-"""Where a tensor lies in memory: two tensors of one place are the same."""
-
-
-class Seen(NamedTuple):
-    """Neurons where something reads them.
-
-    Attributes:
-        values: A copy of what was read.
-        owners: Whose each entry is, counted from 1; 0 for nobody's.
-        mark: What the same entries have in common.
-        stream: Whether they were added to a residual stream.
-    """
-
-    values: Tensor
-    owners: Tensor
-    mark: Any
-    stream: bool = False
-
-
-class Track(NamedTuple):
-    """Neurons of a group inside a tensor.
-
-    Attributes:
-        owners: Whose each entry is, as in :class:`Seen`.
-        call: The bit of the call that made them.
-        before: The bits of the calls that this call's inputs depend on.
-        active: Whether an activation function has been applied.
-        own: What the neurons were before they were normalised, or before other values were added to them, as long as no
-            activation function has followed.
-    """
-
-    owners: Tensor
-    call: int
-    before: int
-    active: bool = False
-    own: Seen | None = None
+from neuroactivity_torch.tracks import Place, Seen, Step, Track, is_written, mark_of, memory_of, place_of
 
 
 class Follower(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -96,11 +59,11 @@ class Follower(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._calls += 1
         memory = memory_of(output)
         self._behind[memory] = self._behind.get(memory, 0) | before | call
-        self._tracks.setdefault(_place(output), {})[group] = Track(owners, call, before)
+        self._tracks.setdefault(place_of(output), {})[group] = Track(owners, call, before)
 
     def expect(self, tensor: Tensor, param: Tensor) -> None:
         """Find out whether a parameter reads this very tensor, but for its shape and a scale."""
-        self._expected.setdefault(_place(tensor), set()).add(memory_of(param))
+        self._expected.setdefault(place_of(tensor), set()).add(memory_of(param))
 
     def is_as_expected(self, param: Tensor) -> bool:
         """Whether a parameter has read what was expected."""
@@ -108,11 +71,11 @@ class Follower(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def holds(self, group: str, tensor: Tensor) -> bool:
         """Whether a tensor holds neurons of a group."""
-        return group in self._tracks.get(_place(tensor), {})
+        return group in self._tracks.get(place_of(tensor), {})
 
     def read(self, tensor: Tensor) -> None:
         """Note that something reads a tensor."""
-        for group, track in self._tracks.get(_place(tensor), {}).items():
+        for group, track in self._tracks.get(place_of(tensor), {}).items():
             self._note(group, track, tensor)
 
     def seen(self, group: str) -> list[Seen]:
@@ -125,12 +88,12 @@ class Follower(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def __torch_dispatch__(self, operation: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         inputs = list(tensors_in((args, kwargs)))
-        places = {id(tensor): _place(tensor) for tensor in inputs}
+        places = {id(tensor): place_of(tensor) for tensor in inputs}
         tracks = {key: dict(found) for key, place in places.items() if (found := self._tracks.get(place))}
         expected = set().union(*[self._expected.get(place, set()) for place in places.values()])
         known = [memory_of(tensor) for tensor in inputs]
         depends, behind = any(memory in self._behind for memory in known), self._calls_behind(inputs)
-        copies = {id(t): t.clone() if _is_written(operation, t, args) else t for t in inputs if id(t) in tracks}
+        copies = {id(t): t.clone() if is_written(operation, t, args) else t for t in inputs if id(t) in tracks}
         output = operation(*args, **kwargs)
         outputs = list(tensors_in(output))
         origins = set().union(*[self._origins.get(memory, set()) for memory in known])
@@ -158,7 +121,7 @@ class Follower(TorchDispatchMode):  # type: ignore[no-untyped-call]
             self._as_expected |= expected & origins
         if scales or is_move(operation):
             for tensor in outputs:
-                self._expected.setdefault(_place(tensor), set()).update(expected)
+                self._expected.setdefault(place_of(tensor), set()).update(expected)
 
     def _calls_behind(self, tensors: Iterable[Tensor]) -> int:
         """Bits of the calls that tensors depend on."""
@@ -169,7 +132,7 @@ class Follower(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def _note(self, group: str, track: Track, tensor: Tensor, *, stream: bool = False) -> None:
         """Copy what is read, once."""
-        mark = _mark(tensor) if track.own is None else track.own.mark
+        mark = mark_of(tensor) if track.own is None else track.own.mark
         if (group, mark, stream) not in self._read:
             self._read.add((group, mark, stream))
             seen = track.own or Seen(tensor.detach().clone(), track.owners, mark)
@@ -186,23 +149,23 @@ class Follower(TorchDispatchMode):  # type: ignore[no-untyped-call]
         outputs: list[Tensor],
     ) -> None:
         """Follow all groups through an operation."""
-        results: dict[Place, dict[str, Track]] = {_place(tensor): {} for tensor in outputs}
+        results: dict[Place, dict[str, Track]] = {place_of(tensor): {} for tensor in outputs}
         for group in {group: None for found in tracks.values() for group in found}:
             holding = {key: found[group] for key, found in tracks.items() if group in found}
-            step = _Step(operation, args, kwargs, inputs, holding, copies, outputs)
+            step = Step(operation, args, kwargs, inputs, holding, copies, outputs)
             for tensor, track in self._pass(group, step):
-                results[_place(tensor)][group] = track
-            if name_of(operation) == "copy" and group not in results[_place(args[0])]:
+                results[place_of(tensor)][group] = track
+            if name_of(operation) == "copy" and group not in results[place_of(args[0])]:
                 self._lose_part(group, args[0])
         self._tracks |= results
 
     def _lose_part(self, group: str, tensor: Tensor) -> None:
         """Give a group up if another one's values are written over a part of its neurons."""
         places = [place for place, found in self._tracks.items() if place[0] == memory_of(tensor) and group in found]
-        if places != [_place(tensor)]:
+        if places != [place_of(tensor)]:
             self.lost.add(group)
 
-    def _pass(self, group: str, step: "_Step") -> list[tuple[Tensor, Track]]:
+    def _pass(self, group: str, step: Step) -> list[tuple[Tensor, Track]]:
         """Say which outputs of an operation hold a group's neurons, and note where it reads them."""
         first, track = step.outputs[0] if step.outputs else None, step.merged
         if first is None or not first.is_floating_point():
@@ -227,7 +190,7 @@ class Follower(TorchDispatchMode):  # type: ignore[no-untyped-call]
             self.lost.add(group)
         return []
 
-    def _pass_reader(self, group: str, step: "_Step", output: Tensor) -> list[tuple[Tensor, Track]]:
+    def _pass_reader(self, group: str, step: Step, output: Tensor) -> list[tuple[Tensor, Track]]:
         """Read each input, but for those that are summed over samples."""
         passed = []
         for position, value in enumerate(step.args):
@@ -240,7 +203,7 @@ class Follower(TorchDispatchMode):  # type: ignore[no-untyped-call]
                     passed.append((output, track._replace(owners=share)))
         return passed
 
-    def _pass_elementwise(self, group: str, step: "_Step", output: Tensor) -> list[tuple[Tensor, Track]]:
+    def _pass_elementwise(self, group: str, step: Step, output: Tensor) -> list[tuple[Tensor, Track]]:
         """Follow neurons through an elementwise operation, unless it ends here what is theirs."""
         track, name = step.merged, name_of(step.operation)
         shares = [held.owners.expand(output.shape) for held in step.holding.values()]
@@ -265,69 +228,3 @@ class Follower(TorchDispatchMode):  # type: ignore[no-untyped-call]
             self._note(group, track, step.values, stream=stream)
             return []
         return [(output, track._replace(owners=owners, own=step.own))]
-
-
-class _Step(NamedTuple):
-    """An operation that a group's neurons go through."""
-
-    operation: Any
-    args: Any
-    kwargs: Any
-    inputs: list[Tensor]
-    holding: dict[int, Track]
-    copies: dict[int, Tensor]
-    outputs: list[Tensor]
-
-    @property
-    def values(self) -> Tensor:
-        """The first input that holds the neurons, as it was before the operation."""
-        return self.copies[next(iter(self.holding))]
-
-    @property
-    def own(self) -> Seen:
-        """What the neurons were before they were normalised, or something was added: now, or earlier."""
-        first = next(iter(self.holding.values()))
-        return self.merged.own or Seen(self.values.clone(), first.owners, _mark(self.values))
-
-    @property
-    def merged(self) -> Track:
-        """What is known of all inputs that hold the neurons."""
-        first, *more = self.holding.values()
-        for track in more:
-            own = first.own if track.own is not None else None
-            active = first.active or track.active
-            first = Track(first.owners, first.call | track.call, first.before & track.before, active, own)
-        return first
-
-    @property
-    def others(self) -> list[Tensor]:
-        """The other inputs."""
-        return [t for t in self.inputs if id(t) not in self.holding and t.is_floating_point()]
-
-    def full(self, owners: Tensor, output: Tensor) -> set[int]:
-        """The ids of the other inputs that have a value for each neuron."""
-        axes = [axis for axis in range(owners.ndim) if (owners.amax(axis) != owners.amin(axis)).any()]
-        return {id(t) for t in self.others if any(t.expand(output.shape).stride(axis) for axis in axes)}
-
-
-def memory_of(tensor: Tensor) -> StorageWeakRef:
-    """Name the memory that a tensor shares with its views; the name is never used again for other memory."""
-    return StorageWeakRef(tensor.untyped_storage())  # type: ignore[no-untyped-call]
-
-
-def _place(tensor: Tensor) -> Place:
-    """Name the place of a tensor."""
-    return (memory_of(tensor), tensor.storage_offset(), tensor.shape, tensor.stride(), tensor.dtype)
-
-
-def _mark(tensor: Tensor) -> Place:
-    """Name the entries of a tensor, whatever its shape, as they are now."""
-    return memory_of(tensor), tensor.storage_offset(), tensor.numel(), 0 if tensor.is_inference() else tensor._version
-
-
-def _is_written(operation: Any, tensor: Tensor, args: Any) -> bool:
-    """Whether an operation writes into a tensor."""
-    arguments = zip(operation._schema.arguments, args, strict=False)
-    return any(
-        value is tensor and spec.alias_info is not None and spec.alias_info.is_write for spec, value in arguments
-    )

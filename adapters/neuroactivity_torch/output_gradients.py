@@ -11,10 +11,10 @@ import neuroactivity as na
 from neuroactivity import NeuronGroup
 from neuroactivity_torch.activations import plainly
 from neuroactivity_torch.arranging import in_form, put_together
-from neuroactivity_torch.following import Seen
 from neuroactivity_torch.layouts import layout_of
 from neuroactivity_torch.parameters import parameters
-from neuroactivity_torch.readers import layer_of, makes_alone, owners_of
+from neuroactivity_torch.readers import RECURRENT, layer_of, makes_alone, owners_of
+from neuroactivity_torch.tracks import Seen
 
 
 def activation_gradients(
@@ -52,7 +52,7 @@ def activation_gradients(
     made: dict[nn.Module, list[NeuronGroup]] = {}
     for group in layout.values():
         maker = layer_of(model, group.incoming[0].param)
-        if makes_alone(model, group) and not isinstance(maker, nn.RNNBase | nn.RNNCellBase):
+        if makes_alone(model, group) and not isinstance(maker, RECURRENT):
             made.setdefault(maker, []).append(group)
     returned: list[tuple[nn.Module, Tensor]] = []
 

@@ -13,8 +13,9 @@ from neuroactivity.layout.patterns import ANY, NEURON, STACK, bind, parse
 from neuroactivity_torch.layers import feature_axis
 from neuroactivity_torch.operations import tensors_in
 
-_CELLS = (nn.RNNCell, nn.GRUCell, nn.LSTMCell)
-_RECURRENT = (nn.RNN, nn.GRU, nn.LSTM)
+RECURRENT = (nn.RNNBase, nn.RNNCellBase)
+"""Layers that read what they return themselves, which is behind their activation functions."""
+
 _PROJECTIONS = {"q_proj_weight": 0, "k_proj_weight": 1, "v_proj_weight": 2}
 
 
@@ -33,6 +34,8 @@ def is_known(module: nn.Module) -> bool:
 def makes_alone(model: nn.Module, group: NeuronGroup) -> bool:
     """Whether a group's neurons are all that its module returns."""
     maker = layer_of(model, group.incoming[0].param)
+    if is_known(maker) and feature_axis(maker, 4) is not None and not isinstance(maker, RECURRENT):
+        return True
     held = {view.param for view in group.incoming + group.unscored if view.index is None}
     trained = dict(model.named_parameters())
     own = {id(trained[name]) for name in held if name in trained}
@@ -49,10 +52,10 @@ def input_of(module: nn.Module, param: str, args: Sequence[Any], kwargs: Mapping
         inputs = [_argument(args, kwargs, place, name) for place, name in enumerate(("query", "key", "value"))]
         same = all(value is inputs[0] for value in inputs)
         return inputs[_PROJECTIONS[leaf]] if leaf in _PROJECTIONS else inputs[0] if same else None
-    if isinstance(module, _CELLS) and leaf.startswith("weight_hh"):
+    if isinstance(module, nn.RNNCellBase) and leaf.startswith("weight_hh"):
         state = _argument(args, kwargs, 1, "hx")
         return plain(state)
-    if isinstance(module, _RECURRENT) and not leaf.startswith("weight_ih_l0"):
+    if isinstance(module, nn.RNNBase) and not leaf.startswith("weight_ih_l0"):
         return None
     return plain(_argument(args, kwargs, 0, "input"))
 
