@@ -34,7 +34,9 @@ def is_known(module: nn.Module) -> bool:
 def makes_alone(model: nn.Module, group: NeuronGroup) -> bool:
     """Whether a group's neurons are all that its module returns."""
     maker = layer_of(model, group.incoming[0].param)
-    if is_known(maker) and feature_axis(maker, 4) is not None and not isinstance(maker, RECURRENT):
+    if is_known(maker) and isinstance(maker, nn.RNNBase):
+        return maker.num_layers == 1 and not maker.bidirectional and not maker.proj_size
+    if is_known(maker) and not isinstance(maker, nn.MultiheadAttention):
         return True
     held = {view.param for view in group.incoming + group.unscored if view.index is None}
     trained = dict(model.named_parameters())
