@@ -66,8 +66,8 @@ def activation_gradients(
         for module in made:
             stack.callback(module.register_forward_hook(after).remove)
         with plainly(model), torch.enable_grad():
-            scalar = loss(model(*inputs))
-        found = torch.autograd.grad(scalar, [output for _, output in returned], allow_unused=True) if returned else ()
+            scalar, outputs = loss(model(*inputs)), [output for _, output in returned]
+            found = torch.autograd.grad(scalar, outputs, allow_unused=True) if outputs else ()
     shapes = {name: tuple(value.shape) for name, value in parameters(model).items()}
     seen: dict[str, list[Seen]] = {}
     for (module, _), gradient in zip(returned, found, strict=True):
