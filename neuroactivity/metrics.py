@@ -47,7 +47,8 @@ def grama(
             neuron outputs for each sample, by group name, of the shape that the group's ``activation`` pattern names.
         layout: The neuron groups.
         signal: What was differentiated: the weights, as the paper's own code does, or the neuron outputs, Eq. 2 to the
-            letter.
+            letter. Take the outputs before the activation function: gradients of what a ReLU returns find no dead
+            neuron, since they do not pass the ReLU.
 
     Returns:
         Scores by group name, shape ``(neurons,)`` or ``(stack, neurons)``, in ``[0, neurons]`` with mean 1; float32, or

@@ -9,12 +9,14 @@ neuron groups of a model and what they feed.
 from neuroactivity_torch.activations import activations
 from neuroactivity_torch.layouts import gradient_function, layout_of
 from neuroactivity_torch.optimizers import clear_moments
+from neuroactivity_torch.output_gradients import activation_gradients
 from neuroactivity_torch.parameters import gradients, parameters, write
 from neuroactivity_torch.wrappers import ReDo, ReGraMa
 
 __all__ = [
     "ReDo",
     "ReGraMa",
+    "activation_gradients",
     "activations",
     "clear_moments",
     "gradient_function",

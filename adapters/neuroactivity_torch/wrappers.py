@@ -7,10 +7,10 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 import neuroactivity as na
-from neuroactivity.wrapping import Options, as_inputs
-from neuroactivity_torch.activations import activations
+from neuroactivity.wrapping import Options
 from neuroactivity_torch.optimizers import Moment
 from neuroactivity_torch.parameters import gradients
+from neuroactivity_torch.probes import Probe
 from neuroactivity_torch.resetter import Resetter
 
 
@@ -84,7 +84,9 @@ class ReDo(Resetter):
     Args:
         model: The model, as for :class:`ReGraMa`.
         optimizer: Its optimizer.
-        probe: Returns the model's inputs, one or a tuple; called only when a measurement is due.
+        probe: Returns the model's inputs, one or a tuple; called when the wrapper is made, to find out which groups can
+            be measured, and then when a measurement is due. If it raises the first time, as an empty replay buffer
+            does, ``example_inputs`` are tried instead.
         example_inputs: As for :class:`ReGraMa`, and so are ``layout`` and ``moments``.
         layout: The neuron groups.
         tau: Threshold on the score.
@@ -111,8 +113,9 @@ class ReDo(Resetter):
         super().__init__(
             model, optimizer, example_inputs=example_inputs, layout=layout, tau=tau, moments=moments, **options
         )
-        self._probe = probe
+        self._probe = Probe(probe)
+        self._probe.try_out(model, self._trained_layout, example_inputs)
 
     def _measure(self) -> dict[str, Tensor]:
         layout = self._trained_layout
-        return na.tau_dormant(activations(self.model, *as_inputs(self._probe()), layout=layout), layout)
+        return na.tau_dormant(self._probe.outputs(self.model, layout), layout)

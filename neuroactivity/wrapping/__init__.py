@@ -16,7 +16,7 @@ from neuroactivity.wrapping.options import (
     is_due,
     option,
 )
-from neuroactivity.wrapping.outputs import arrange_outputs, take_neurons
+from neuroactivity.wrapping.outputs import arrange_outputs, join_neurons, take_neurons
 from neuroactivity.wrapping.trained import trained_groups, written_params
 
 __all__ = [
@@ -32,6 +32,7 @@ __all__ = [
     "derive_key",
     "drawn_views",
     "is_due",
+    "join_neurons",
     "option",
     "resample",
     "take_neurons",

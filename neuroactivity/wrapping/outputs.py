@@ -34,7 +34,7 @@ def take_neurons(values: Array, reader: ParamView, neurons: int, axis: int) -> A
         if len(owned) != neurons or len(set(map(len, owned))) > 1:
             raise LayoutError(f"parameter {reader.param!r} reads not all neurons equally often")
         positions = tuple([position for positions in owned for position in positions])
-        values = xp.take(values, asarray_like(positions, like=values, dtype=xp.int32), axis=axis)
+        values = _pick(values, positions, axis)
         sizes, place = [neurons, len(owned[0])] if len(owned[0]) > 1 else [neurons], 0
     shape = tuple(values.shape)
     known = math.prod([size for size in sizes if size > 0])
@@ -45,6 +45,91 @@ def take_neurons(values: Array, reader: ParamView, neurons: int, axis: int) -> A
     axes = list(range(len(values.shape)))
     axes.append(axes.pop(axis + place))
     return xp.permute_dims(values, tuple(axes))
+
+
+def join_neurons(parts: Sequence[tuple[Array, Sequence[int]]], neurons: int, *, samples_axis: int = 0) -> Array | None:
+    """Put a group's outputs together that were read in several parts, several times, or both.
+
+    Where a part holds all neurons, those that hold some are left out; otherwise a neuron is taken from the first. Parts
+    with the same neurons are more samples of them; they may have different sizes.
+
+    Args:
+        parts: Outputs of shape ``(*stack, ..., positions)``, and for each position its neuron, -1 for none.
+        neurons: Number of neurons.
+        samples_axis: The first axis behind those that count copies.
+
+    Returns:
+        Outputs of shape ``(*stack, ..., neurons)``; None if a neuron was not read, or on other samples.
+
+    Example:
+        >>> import numpy as np
+        >>> halves = [(np.zeros((5, 2)), [0, 1]), (np.ones((5, 2)), [2, 3])]
+        >>> join_neurons(halves, 4).shape
+        (5, 4)
+    """
+    by_owners: dict[frozenset[int], list[tuple[Array, Sequence[int]]]] = {}
+    for values, index in parts:
+        by_owners.setdefault(frozenset(index) - {-1}, []).append((values, index))
+    everybody = frozenset(range(neurons))
+    if everybody in by_owners:
+        by_owners = {everybody: by_owners[everybody]}
+    order: list[int] = []
+    joined: list[Array] = []
+    for owners, several in by_owners.items():
+        new = sorted(owners.difference(order))
+        taken = [even for values, index in several if (even := _take_evenly(values, index, new)) is not None]
+        if taken:
+            joined.append(_more_samples(taken, samples_axis))
+            order += new
+    if sorted(order) != list(range(neurons)):
+        return None
+    if len({tuple(values.shape[:-1]) for values in joined}) > 1:
+        joined = [_flat_samples(values, samples_axis) for values in joined]
+    if len({tuple(values.shape[:-1]) for values in joined}) > 1:
+        return None
+    values = joined[0] if len(joined) == 1 else namespace(joined[0]).concat(joined, axis=joined[0].ndim - 1)
+    if order == list(range(neurons)):
+        return values
+    return _pick(values, tuple([order.index(neuron) for neuron in range(neurons)]), values.ndim - 1)
+
+
+def _pick(values: Array, positions: tuple[int, ...], axis: int) -> Array:
+    """Take positions along an axis."""
+    xp = namespace(values)
+    return xp.take(values, asarray_like(positions, like=values, dtype=xp.int32), axis=axis)
+
+
+def _take_evenly(values: Array, index: Sequence[int], owners: Sequence[int]) -> Array | None:
+    """Take these neurons out of the last axis; None if some have more positions than others, or there are none."""
+    positions: dict[int, list[int]] = {owner: [] for owner in owners}
+    for position, owner in enumerate(index):
+        if owner in positions:
+            positions[owner].append(position)
+    counts = set(map(len, positions.values()))
+    if len(counts) != 1:
+        return None
+    (each,) = counts
+    if list(index) != list(owners):
+        values = _pick(values, tuple([place for owner in owners for place in positions[owner]]), values.ndim - 1)
+    if each > 1:
+        xp, last = namespace(values), values.ndim - 1
+        values = xp.reshape(values, (*values.shape[:-1], len(owners), each))
+        values = xp.permute_dims(values, (*range(last), last + 1, last))
+    return values
+
+
+def _more_samples(arrays: Sequence[Array], axis: int) -> Array:
+    """Join arrays along the samples."""
+    if len(arrays) == 1:
+        return arrays[0]
+    if len({(*array.shape[:axis], *array.shape[axis + 1 :]) for array in arrays}) > 1 or arrays[0].ndim < axis + 2:
+        arrays = [_flat_samples(array, axis) for array in arrays]
+    return namespace(arrays[0]).concat(list(arrays), axis=axis)
+
+
+def _flat_samples(array: Array, axis: int) -> Array:
+    """Bring all samples into one axis."""
+    return namespace(array).reshape(array, (*array.shape[:axis], -1, array.shape[-1]))
 
 
 def arrange_outputs(values: Array, pattern: Pattern, *, neurons: Sequence[int] = ()) -> Array:

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 import neuroactivity as na
 from neuroactivity.layout.patterns import parse
-from neuroactivity.wrapping import arrange_outputs, take_neurons
+from neuroactivity.wrapping import arrange_outputs, join_neurons, take_neurons
 from tests.neuroactivity.backends import to_numpy
 
 
@@ -124,3 +124,30 @@ def test_a_reader_that_was_given_something_else_is_an_error(reader, message):
     with pytest.raises(na.LayoutError) as caught:
         take_neurons(np.zeros((5, 4)), reader, 3, 1)
     assert str(caught.value) == message
+
+
+def test_neurons_read_in_parts_are_put_together():
+    left, right = np.arange(6.0).reshape(3, 2), np.arange(10.0, 16.0).reshape(3, 2)
+    joined = join_neurons([(left, [2, 0]), (right, [-1, 1])], 3)
+    np.testing.assert_array_equal(joined, np.stack([left[:, 1], right[:, 1], left[:, 0]], axis=1))
+
+
+def test_whoever_reads_all_neurons_is_preferred_and_a_neuron_is_taken_from_the_first_part():
+    whole, part, more = np.ones((3, 3)), np.zeros((3, 2)), np.full((3, 2), 5.0)
+    np.testing.assert_array_equal(join_neurons([(part, [0, 1]), (whole, [0, 1, 2])], 3), whole)
+    np.testing.assert_array_equal(join_neurons([(part, [0, 1]), (more, [1, 2])], 3), [[0.0, 0.0, 5.0]] * 3)
+
+
+def test_several_calls_are_more_samples_of_any_size():
+    small, large = np.zeros((2, 3)), np.ones((2, 4, 3))
+    assert join_neurons([(small, range(3)), (small, range(3))], 3).shape == (4, 3)
+    assert join_neurons([(small, range(3)), (large, range(3))], 3).shape == (10, 3)
+    stacked = np.zeros((2, 5, 3))
+    assert join_neurons([(stacked, range(3))] * 2, 3, samples_axis=1).shape == (2, 10, 3)
+
+
+def test_several_positions_of_a_neuron_are_samples_and_uneven_ones_are_not_joined():
+    assert join_neurons([(np.zeros((2, 6)), [0, 0, 1, 1, 2, 2])], 3).shape == (2, 2, 3)
+    assert join_neurons([(np.zeros((2, 3)), [0, 0, 1])], 2) is None
+    assert join_neurons([(np.zeros((2, 2)), [0, 1])], 3) is None
+    assert join_neurons([(np.zeros((2, 1)), [0]), (np.zeros((3, 1)), [1])], 2) is None

@@ -1,0 +1,55 @@
+"""The batch that ReDo judges neurons on: tried when the wrapper is made, run when a measurement is due."""
+
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+from torch import Tensor, nn
+
+import neuroactivity as na
+from neuroactivity.wrapping import as_inputs
+from neuroactivity_torch.activations import read_activations
+from neuroactivity_torch.parameters import undisturbed
+
+
+class Probe:
+    """Runs a model on what a function returns, and names each group once that cannot be measured."""
+
+    def __init__(self, inputs: Callable[[], tuple[Any, ...] | Tensor]) -> None:
+        self._inputs = inputs
+        self._named: set[str] = set()
+
+    def try_out(self, model: nn.Module, layout: na.Layout, example_inputs: tuple[Any, ...] | Tensor) -> None:
+        """Run the model once, so that what is wrong shows now; on the example inputs while there is no batch yet.
+
+        Raises:
+            LayoutError: If the layout contradicts what the model does.
+        """
+        with undisturbed(model):
+            try:
+                inputs = as_inputs(self._inputs())
+            except Exception:  # a replay buffer may still be empty
+                inputs = as_inputs(example_inputs)
+        if inputs:
+            outputs, errors = read_activations(model, inputs, layout)
+            for error in errors.values():
+                raise error
+            self._name(outputs)
+
+    def outputs(self, model: nn.Module, layout: na.Layout) -> dict[str, Tensor | None]:
+        """Return the outputs of neurons; None for groups that cannot be measured."""
+        outputs, _ = read_activations(model, as_inputs(self._inputs()), layout)
+        self._name(outputs)
+        return outputs
+
+    def _name(self, outputs: dict[str, Tensor | None]) -> None:
+        """Warn of groups that cannot be measured, if they have not been named."""
+        unread = [name for name, value in outputs.items() if value is None and name not in self._named]
+        self._named |= set(unread)
+        if unread:
+            warnings.warn(
+                f"ReDo does not measure {', '.join(unread)}: what their readers see cannot be told; give a layout "
+                "whose groups have their outgoing parameters, or use ReGraMa",
+                na.ActivityWarning,
+                stacklevel=4,
+            )

@@ -1,0 +1,65 @@
+"""ReDo tries its probe when it is made, and never stops a training step."""
+
+import warnings
+
+import pytest
+import torch
+from torch import nn, optim
+
+import neuroactivity as na
+from neuroactivity_torch import ReDo
+from tests.adapters.torch.models import X, mlp, step
+from tests.adapters.torch.reading import listed
+
+
+class Odd(nn.Module):
+    """A layer whose outputs go through something that nobody has described."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.b, self.out = nn.Linear(5, 16), nn.Linear(5, 16), nn.Linear(16, 2)
+
+    def forward(self, x):
+        return self.out(self.a(x).cumsum(0).relu() + self.b(x).relu())
+
+
+def redo(model, **options):
+    options = {"layout": listed(model), "every": 1, "max_fraction": 0, **options}
+    return ReDo(model, optim.SGD(model.parameters(), lr=0.1), **options)
+
+
+def test_groups_that_cannot_be_measured_are_named_once_when_the_wrapper_is_made():
+    model = Odd()
+    with pytest.warns(
+        na.ActivityWarning, match="ReDo does not measure a: what their readers see cannot be told"
+    ) as seen:
+        wrapper = redo(model, probe=lambda: X)
+    assert len(seen) == 1
+    assert "test_probes" in seen[0].filename
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        step(model, wrapper.optimizer, X)
+    assert wrapper.last_report.absent == ("a",)
+    assert "not measured: a" in str(wrapper.last_report)
+
+
+def test_a_layout_that_contradicts_the_model_is_refused_when_the_wrapper_is_made():
+    model = mlp()
+    group = na.dense("0", weight=("0.weight", "neuron in"), outgoing=[("2.weight", "out neuron")], activation="neuron")
+    with pytest.raises(na.LayoutError, match="expected an axis for the samples"):
+        redo(model, layout=na.Layout([group]), probe=lambda: X)
+
+
+@pytest.mark.parametrize("example_inputs", [(), X])
+def test_a_probe_that_has_no_batch_yet_is_no_error(example_inputs):
+    model, batches = mlp(), []
+    wrapper = redo(model, probe=lambda: batches[0], example_inputs=example_inputs)
+    batches.append(X)
+    step(model, wrapper.optimizer, X)
+    assert wrapper.last_report.absent == ()
+
+
+def test_trying_the_probe_draws_nothing_from_the_global_generator():
+    generator = torch.get_rng_state()
+    redo(mlp(), probe=lambda: torch.randn(8, 5))
+    assert torch.equal(torch.get_rng_state(), generator)
