@@ -4,7 +4,9 @@ State is looked up by the identity of the parameter, never by its position in a 
 listed here; an optimizer that is not listed is refused, not guessed.
 """
 
+import copy
 import inspect
+from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -89,14 +91,49 @@ class Stepper:
             ValueError: With the optimizer, the state's key and the parameter.
         """
         for name in names:
-            shape = params[name].shape
             for key, value in self.state_of(params[name]):
-                if not isinstance(value, Tensor) or (key in _SCALARS and value.numel() == 1):
-                    continue
-                if key not in self.rules or value.shape != shape:
-                    where = f"optimizer {type(self.optimizer).__name__}, state {key!r} of parameter {name!r}"
-                    expected = f"one of {', '.join(self.rules)}, of shape {tuple(shape)}"
-                    raise ValueError(f"{where}: expected {expected}, got {key!r} of shape {tuple(value.shape)}")
+                self._check_entry(name, params[name], key, value)
+
+    def check_first_state(self, params: Mapping[str, nn.Parameter], names: Sequence[str]) -> None:
+        """Raise likewise before there is a state: an optimizer that is not known here takes a step on a copy.
+
+        Raises:
+            ValueError: As for :meth:`check_state`.
+        """
+        if _known(type(self.optimizer)) is None and names:
+            name = max(names, key=lambda name: params[name].ndim)
+            for key, value in _first_state(self.optimizer, params[name], self.holds()[id(params[name])]).items():
+                self._check_entry(name, params[name], key, value)
+
+    def _check_entry(self, name: str, parameter: nn.Parameter, key: str, value: Any) -> None:
+        """Raise if one tensor of a parameter's state has no rule."""
+        if not isinstance(value, Tensor) or (key in _SCALARS and value.numel() == 1):
+            return
+        if key not in self.rules or value.shape != parameter.shape:
+            where = f"optimizer {type(self.optimizer).__name__}, state {key!r} of parameter {name!r}"
+            expected = f"one of {', '.join(self.rules)}, of shape {tuple(parameter.shape)}"
+            raise ValueError(f"{where}: expected {expected}, got {key!r} of shape {tuple(value.shape)}")
+
+
+def _first_state(optimizer: Optimizer, parameter: nn.Parameter, options: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What an optimizer keeps for a parameter like this one after a step; nothing if a copy of it cannot be made."""
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        return {}  # its steps may wait for those of other processes
+    twin = nn.Parameter(torch.zeros_like(parameter))
+    twin.grad = torch.zeros_like(parameter)
+    devices = [parameter.device.index] if parameter.is_cuda else []
+    apart = ("state", "param_groups", "_optimizer_step_pre_hooks", "_optimizer_step_post_hooks")
+    trial = object.__new__(type(optimizer))
+    try:
+        vars(trial).update(copy.deepcopy({key: value for key, value in vars(optimizer).items() if key not in apart}))
+        vars(trial).update({key: OrderedDict() for key in apart}, state=defaultdict(dict))
+        vars(trial)["param_groups"] = [{**options, "params": [twin]}]
+        with torch.random.fork_rng(devices=devices):
+            trial.step()
+    except Exception:  # noqa: BLE001: whatever it is, there is nothing to be learned
+        return {}
+    state: Mapping[str, Any] = trial.state.get(twin, {})
+    return state
 
 
 def steppers(optimizers: Any, moments: Mapping[str, Moment] | None = None, *, writes: bool = True) -> list[Stepper]:

@@ -105,9 +105,8 @@ def check_memory(params: Mapping[str, nn.Parameter], written: Collection[str]) -
         reach = 0
         for stride, size in sorted(zip(params[name].stride(), params[name].shape, strict=True)):
             if size > 1 and stride <= reach:
-                raise ValueError(
-                    f"parameter {name!r}: entries share their memory (an expanded tensor?); clone it first"
-                )
+                what = "its entries share memory, as in an expanded tensor; clone it first"
+                raise ValueError(f"parameter {name!r}: {what}")
             reach += stride * (size - 1)
         others = [other for other in starts.get(params[name].data_ptr(), ()) if other != name]
         if others and params[name].device.type != "meta":

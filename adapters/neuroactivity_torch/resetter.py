@@ -70,7 +70,7 @@ class Resetter(ABC):
         self._warned: set[str] = set()
         self._trained = trained_parameters(model, self._steppers)
         self._trained_layout = trained_groups(self.layout, self._trained, writes=writes)
-        self._check_writes()
+        self._check_writes(first=True)
         self._fresh = FreshValues(
             model,
             self._trained_layout if writes else na.Layout([]),
@@ -115,12 +115,16 @@ class Resetter(ABC):
         layout = self._trained_layout
         return {name: self._trained[name] for name in written_params(layout, layout)} if self._writes else {}
 
-    def _check_writes(self) -> None:
+    def _check_writes(self, *, first: bool = False) -> None:
         """Raise if resets could not write what they are to write, or another wrapper writes it."""
         written = self._written()
         check_memory(dict(self.model.named_parameters()), written)
         for stepper in self._steppers:
-            stepper.check_state(written, [name for name in written if id(written[name]) in stepper.holds()])
+            held = stepper.holds()
+            names = [name for name, parameter in written.items() if id(parameter) in held]
+            stepper.check_state(written, names)
+            if first:
+                stepper.check_first_state(written, names)
         optimizers, own = {id(stepper.optimizer) for stepper in self._steppers}, set(map(id, written.values()))
         for other in _ATTACHED:
             shared = optimizers & {id(stepper.optimizer) for stepper in other._steppers}
@@ -140,6 +144,7 @@ class Resetter(ABC):
             return
         self._stepped.clear()
         if not self._checked:
+            self._look()
             self._check_writes()  # now that there is a state
             self._checked = True
         self.steps += 1
