@@ -81,7 +81,7 @@ class FreshValues:
         for name, value in (snapshot or {}).items():
             if name not in params:
                 raise ValueError(f"state: its snapshot holds {name!r}, which is no parameter of the model")
-            check_like(value, params[name], f"state, snapshot of parameter {name!r}")
+            check_like(value, params[name], f"state: snapshot of parameter {name!r}")
         return None if snapshot is None else {n: v.detach().clone().to(params[n].device) for n, v in snapshot.items()}
 
     def __getstate__(self) -> dict[str, Any]:
