@@ -135,7 +135,8 @@ class FreshValues:
                 members.append(module.get_parameter(key).detach().clone())
         if not axes:
             return members[0]
-        return torch.stack(members).unflatten(0, sizes).movedim(tuple(range(len(axes))), axes)
+        values = torch.stack(members).reshape(*sizes, *members[0].shape)
+        return values.movedim(tuple(range(len(axes))), axes)
 
     def _stack_axes(self, name: str) -> tuple[int, ...]:
         """The axes of a parameter that count copies of its layer, and nothing else."""

@@ -177,9 +177,15 @@ def _unwrap(optimizer: Any) -> tuple[Any, ...]:
 
 def _known(kind: type) -> Mapping[str, Moment] | None:
     """What an optimizer's moments start with: that of its class, or of a parent whose ``step`` it has."""
-    parent = next((base for base in kind.__mro__ if base in _KNOWN), None)
-    unchanged = parent is not None and inspect.unwrap(kind.step) is inspect.unwrap(parent.step)
-    return _KNOWN[parent] if unchanged else None
+    parents = [known for known in _KNOWN if issubclass(kind, known)]
+    parent = max(parents, key=lambda known: len(known.__mro__), default=None)
+    if (
+        parent is None
+        or not issubclass(kind, Optimizer)
+        or inspect.unwrap(kind.step) is not inspect.unwrap(parent.step)
+    ):
+        return None
+    return _KNOWN[parent]
 
 
 def _rules(links: Sequence[Any], moments: Mapping[str, Moment] | None) -> Mapping[str, Moment]:
