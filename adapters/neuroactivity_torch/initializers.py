@@ -3,14 +3,25 @@
 Every draw has its own key and its own generator; the global generators are left as they were.
 """
 
+import math
 from collections.abc import Callable, Iterable, Mapping
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import torch
 from torch import Tensor, nn
 
 import neuroactivity as na
-from neuroactivity.wrapping import check_fresh, check_initializer, check_seed, derive_key, drawn_views, resample
+from neuroactivity.arrays import check_like
+from neuroactivity.layout.patterns import ANY, STACK
+from neuroactivity.wrapping import (
+    check_fresh,
+    check_initializer,
+    check_seed,
+    derive_key,
+    drawn_views,
+    resample,
+    warn_of_spread,
+)
 from neuroactivity_torch.parameters import owner_of, parameters
 
 Initializer: TypeAlias = Literal["layer", "snapshot"] | Callable[[int], Mapping[str, Tensor]]
@@ -27,6 +38,7 @@ class FreshValues:
             ``"snapshot"`` draws rows at random from the values that the model has now. A function gets a key, an
             integer, while PyTorch's CPU generator is seeded with it, and returns fresh parameters by name.
         seed: Seed of all draws.
+        compare: Whether to warn if the layers' own initialisers draw another spread than the model's values have.
 
     Attributes:
         snapshot: The values that rows are drawn from, by parameter name; ``None`` for another initializer.
@@ -36,15 +48,45 @@ class FreshValues:
             missing or does not fit its parameter.
     """
 
-    def __init__(self, model: nn.Module, layout: na.Layout, initializer: Initializer, *, seed: int) -> None:
+    def __init__(
+        self, model: nn.Module, layout: na.Layout, initializer: Initializer, *, seed: int, compare: bool = False
+    ) -> None:
         check_initializer(initializer, "layer", "snapshot")
-        self._model, self._initializer, self._seed = model, initializer, check_seed(seed)
-        params = parameters(model)
+        self._model, self._seed = model, check_seed(seed)
+        self._initializer: Initializer | None = initializer
+        self.snapshot: dict[str, Tensor] | None = {} if initializer == "snapshot" else None
+        fresh = self.cover(layout)
+        if compare and initializer == "layer":
+            warn_of_spread(fresh, parameters(model), stacklevel=4)
+
+    def cover(self, layout: na.Layout) -> dict[str, Tensor]:
+        """Draw for the groups of this layout from now on; return a draw that shows that it can be done."""
+        params = parameters(self._model)
         self._views = drawn_views(layout, {name: tuple(value.shape) for name, value in params.items()})
-        self.snapshot: dict[str, Tensor] | None = None
-        if initializer == "snapshot":
-            self.snapshot = {name: params[name].clone() for name in self._views}
-        self.draw(event=0, names=self._views)
+        if self.snapshot is not None:
+            kept = {n: value for n, value in self.snapshot.items() if n in params and value.shape == params[n].shape}
+            self.snapshot = {name: params[name].clone() for name in self._views} | kept
+        return self.draw(event=0, names=self._views)
+
+    def check_snapshot(self, snapshot: Any) -> dict[str, Tensor] | None:
+        """Return a copy of a saved snapshot.
+
+        Raises:
+            ValueError: If it does not fit the model, or is given where none is used, or the reverse.
+        """
+        fits = isinstance(snapshot, Mapping) if self.snapshot is not None else snapshot is None
+        if not fits or set(self._views if self.snapshot is not None else ()) - set(snapshot or ()):
+            raise ValueError("state: its snapshot does not hold the parameters that this initializer needs")
+        params = parameters(self._model)
+        for name, value in (snapshot or {}).items():
+            if name not in params:
+                raise ValueError(f"state: its snapshot holds {name!r}, which is no parameter of the model")
+            check_like(value, params[name], f"state: snapshot of parameter {name!r}")
+        return None if snapshot is None else {n: v.detach().clone().to(params[n].device) for n, v in snapshot.items()}
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out the user's function: few can be pickled, and a copy has lost its hook anyway."""
+        return vars(self) | {"_initializer": None if callable(self._initializer) else self._initializer}
 
     def draw(self, event: int, names: Iterable[str]) -> dict[str, Tensor]:
         """Draw fresh values for the named parameters, on their devices.
@@ -59,7 +101,7 @@ class FreshValues:
             fresh = {name: self._resample(name, self.snapshot[name], event) for name in names}
         elif callable(self._initializer):
             key = derive_key(self._seed, event, "")
-            with torch.random.fork_rng(devices=[]):
+            with torch.random.fork_rng(devices=[]), torch.device("cpu"):
                 torch.default_generator.manual_seed(key)
                 fresh = self._initializer(key)
         else:
@@ -70,35 +112,60 @@ class FreshValues:
 
     def _reinitialise(self, name: str, event: int) -> Tensor:
         """Run the initialiser of the module that holds a parameter, on a copy."""
-        module = _skeleton(owner_of(self._model, name))
-        initialise = getattr(module, "reset_parameters", None) or getattr(module, "_reset_parameters", None)
-        if initialise is None:
+        owner, key = owner_of(self._model, name), name.rpartition(".")[2]
+        method = next((known for known in ("reset_parameters", "_reset_parameters") if hasattr(owner, known)), None)
+        if method is None:
             raise ValueError(
-                f"parameter {name!r}: {type(module).__name__} has no reset_parameters(), so initializer='layer' cannot "
+                f"parameter {name!r}: {type(owner).__name__} has no reset_parameters(), so initializer='layer' cannot "
                 "draw fresh values for it; use initializer='snapshot' or a function from a key to fresh parameters"
             )
-        with torch.random.fork_rng(devices=[]):
+        prefix = name.removesuffix(key)
+        stacks = {
+            held: self._stack_axes(prefix + held) for held, value in owner._parameters.items() if value is not None
+        }
+        if not str(getattr(getattr(owner, method), "__module__", "")).startswith("torch.nn."):
+            stacks = {}  # only PyTorch's own initialisers are sure to know of none
+        module, axes = _skeleton(owner, stacks), stacks.get(key, ())
+        sizes = [owner.get_parameter(key).shape[axis] for axis in axes]
+        members = []
+        with torch.random.fork_rng(devices=[]), torch.device("cpu"):
             torch.default_generator.manual_seed(derive_key(self._seed, event, name))
-            initialise()
-        return module.get_parameter(name.rpartition(".")[2])
+            for _ in range(math.prod(sizes)):
+                getattr(module, method)()
+                members.append(module.get_parameter(key).detach().clone())
+        if not axes:
+            return members[0]
+        values = torch.stack(members).reshape(*sizes, *members[0].shape)
+        return values.movedim(tuple(range(len(axes))), axes)
+
+    def _stack_axes(self, name: str) -> tuple[int, ...]:
+        """The axes of a parameter that count copies of its layer, and nothing else."""
+        if name not in self._views:
+            return ()
+        axes = self._views[name][0][0].parsed.axes
+        end = axes.index((ANY,)) if (ANY,) in axes else len(axes)
+        return tuple([i if i < end else i - len(axes) for i, names in enumerate(axes) if names == (STACK,)])
 
     def _resample(self, name: str, values: Tensor, event: int) -> Tensor:
         """Give each neuron the snapshot's entries of a neuron drawn at random."""
-        generator = torch.Generator().manual_seed(derive_key(self._seed, event, name))
+        generator = torch.Generator("cpu").manual_seed(derive_key(self._seed, event, name))
 
         def donors(neurons: int, number: int) -> Tensor:
-            return torch.randint(neurons, (neurons,), generator=generator).to(values.device)
+            return torch.randint(neurons, (neurons,), generator=generator, device="cpu").to(values.device)
 
         exchanged: Tensor = resample(values, self._views[name], donors)
         return exchanged
 
 
-def _skeleton(module: nn.Module) -> nn.Module:
-    """Copy a module with empty parameters on the CPU, sharing everything else; hooks and values stay untouched."""
+def _skeleton(module: nn.Module, stacks: Mapping[str, tuple[int, ...]] | None = None) -> nn.Module:
+    """Copy a module with empty parameters on the CPU, sharing everything else; hooks and values stay untouched.
+
+    ``stacks`` names axes of its own parameters that the copy is to do without.
+    """
     copy = type(module).__new__(type(module))
     copy.__dict__ = dict(module.__dict__)
     copy.__dict__["_parameters"] = {
-        name: None if value is None else nn.Parameter(torch.zeros(value.shape, dtype=value.dtype), value.requires_grad)
+        name: None if value is None else _empty(value, (stacks or {}).get(name, ()))
         for name, value in module._parameters.items()
     }
     copy.__dict__["_buffers"] = {
@@ -108,3 +175,10 @@ def _skeleton(module: nn.Module) -> nn.Module:
         name: None if child is None else _skeleton(child) for name, child in module._modules.items()
     }
     return copy
+
+
+def _empty(parameter: nn.Parameter, without: tuple[int, ...]) -> nn.Parameter:
+    """Make a parameter of zeros on the CPU, like another one but for some axes."""
+    left_out = {axis % parameter.ndim for axis in without}
+    shape = [size for axis, size in enumerate(parameter.shape) if axis not in left_out]
+    return nn.Parameter(torch.zeros(shape, dtype=parameter.dtype, device="cpu"), parameter.requires_grad)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from neuroactivity import Layout, LayoutError
-from neuroactivity.discovery import GradientFunction, OutputFunction, Rule, SharedNeurons, discover_layout
+from neuroactivity.discovery import GradientFunction, OutputFunction, Rule, SharedNeurons, discover_layout, list_layout
 from neuroactivity.errors import check_choice
 from neuroactivity.wrapping import derive_key
 from neuroactivity_torch.layers import BATCH_NORMS, AttentionNeurons, list_groups
@@ -39,7 +39,7 @@ def layout_of(
     Args:
         model: Any module.
         example_inputs: What the model is called with: a batch of a few samples; floating-point values are replaced by
-            noise.
+            noise, of the parameters' dtype. Without any, the groups are only listed, which is enough to measure them.
         shared: Whether a reset of neurons that are read only together with other groups, as in a residual stream, draws
             fresh incoming parameters (``"incoming"``, as the paper's own code does) or skips them (``"skip"``).
         attention: Whether a neuron of ``MultiheadAttention`` is a channel of a projection (``"channels"``) or a whole
@@ -54,8 +54,7 @@ def layout_of(
         The layout. A group is named by its module's path, a parameter as ``named_parameters`` names it.
 
     Raises:
-        LayoutError: If there are no example inputs or no neuron groups, or the model fails or its output has no
-            gradient.
+        LayoutError: If there are no neuron groups, or the model fails or its output has no gradient.
         ValueError: If ``shared`` or ``attention`` is none of their choices.
 
     Example:
@@ -66,13 +65,13 @@ def layout_of(
     """
     check_choice("attention", attention, ("channels", "heads"))
     check_choice("shared", shared, ("incoming", "skip"))
-    if not example_inputs:
-        raise LayoutError("example_inputs: what the model is called with is needed to find its layout; or give layout=")
-    if type(model).forward is nn.Module.forward and "forward" not in vars(model):
-        raise LayoutError(f"{type(model).__name__} has no forward(); give layout=, or wrap the method in a module")
     groups = list_groups(model, attention=attention, rule=rule)
     if not groups:
         raise LayoutError(f"{type(model).__name__}: found no layer with neurons; give rule= or layout=")
+    if not example_inputs:
+        return list_layout(groups)
+    if type(model).forward is nn.Module.forward and "forward" not in vars(model):
+        raise LayoutError(f"{type(model).__name__} has no forward(); give layout=, or wrap the method in a module")
     params = _probed_parameters(_Probed(model, readers))
     with _one_thread(model):
         try:

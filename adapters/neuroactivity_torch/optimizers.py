@@ -4,7 +4,12 @@ State is looked up by the identity of the parameter, never by its position in a 
 listed here; an optimizer that is not listed is refused, not guessed.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+import copy
+import inspect
+from collections import OrderedDict, defaultdict
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeAlias
 
 import torch
@@ -13,7 +18,7 @@ from torch.optim import Optimizer
 
 import neuroactivity as na
 from neuroactivity.wrapping import written_params
-from neuroactivity_torch.parameters import parameters
+from neuroactivity_torch.parameters import overwrite, parameters
 
 Moment: TypeAlias = Callable[[Tensor, Mapping[str, Any]], Tensor]
 """From a parameter and the options of its parameter group to what the optimizer starts with for it."""
@@ -27,8 +32,8 @@ def _parameter(parameter: Tensor, options: Mapping[str, Any]) -> Tensor:
     return parameter
 
 
-def _option(name: str) -> Moment:
-    return lambda parameter, options: torch.full_like(parameter, float(options[name]))
+def _filled(name: str, parameter: Tensor, options: Mapping[str, Any]) -> Tensor:
+    return torch.full_like(parameter, float(options[name]))
 
 
 _ADAM: dict[str, Moment] = {"exp_avg": _zero, "exp_avg_sq": _zero, "max_exp_avg_sq": _zero}
@@ -39,34 +44,162 @@ _KNOWN: dict[type[Optimizer], dict[str, Moment]] = {
     optim.NAdam: {"exp_avg": _zero, "exp_avg_sq": _zero},
     optim.RAdam: {"exp_avg": _zero, "exp_avg_sq": _zero},
     optim.Adamax: {"exp_avg": _zero, "exp_inf": _zero},
-    optim.Adagrad: {"sum": _option("initial_accumulator_value")},
+    optim.Adagrad: {"sum": partial(_filled, "initial_accumulator_value")},
     optim.Adadelta: {"square_avg": _zero, "acc_delta": _zero},
     optim.RMSprop: {"square_avg": _zero, "momentum_buffer": _zero, "grad_avg": _zero},
-    optim.Rprop: {"prev": _zero, "step_size": _option("lr")},
+    optim.Rprop: {"prev": _zero, "step_size": partial(_filled, "lr")},
     optim.ASGD: {"ax": _parameter},  # a running average of the parameter; torch starts it at zero and copies at once
 }
+if hasattr(optim, "Muon"):
+    _KNOWN[optim.Muon] = {"momentum_buffer": _zero}
+_SLOW: dict[str, Moment] = dict.fromkeys(("lookahead_slow_buff", "slow_param", "slow_params"), _parameter)  # Lookahead
 _SCALARS = {"step", "mu_product", "eta", "mu"}  # one number for the whole parameter: healthy neurons need it, it stays
 
 
-def moments_of(optimizer: Optimizer, moments: Mapping[str, Moment] | None = None) -> Mapping[str, Moment]:
-    """Return what an optimizer's moments start with.
+@dataclass(frozen=True)
+class Stepper:
+    """An optimizer whose steps are counted, with what its moments start with.
+
+    Attributes:
+        links: The optimizer, in front of it the wrappers that a host puts around it.
+        rules: By state key what its moments start with.
+    """
+
+    links: tuple[Any, ...]
+    rules: Mapping[str, Moment]
+
+    @property
+    def optimizer(self) -> Optimizer:
+        """The optimizer inside all wrappers."""
+        inner: Optimizer = self.links[-1]
+        return inner
+
+    def holds(self) -> dict[int, Mapping[str, Any]]:
+        """The parameters that it holds, by identity, with the options of their parameter groups."""
+        return {id(held): group for group in self.optimizer.param_groups for held in group["params"]}
+
+    def state_of(self, parameter: nn.Parameter) -> Iterator[tuple[str, Any]]:
+        """Yield what it and its wrappers keep for a parameter, with the keys."""
+        states = {id(state): state for link in self.links if isinstance(state := getattr(link, "state", None), Mapping)}
+        for state in states.values():
+            yield from state.get(parameter, {}).items()
+
+    def check_state(self, params: Mapping[str, nn.Parameter], names: Collection[str]) -> None:
+        """Raise if the state of a parameter holds a tensor that has no rule.
+
+        Raises:
+            ValueError: With the optimizer, the state's key and the parameter.
+        """
+        for name in names:
+            for key, value in self.state_of(params[name]):
+                self._check_entry(name, params[name], key, value)
+
+    def check_first_state(self, params: Mapping[str, nn.Parameter], names: Sequence[str]) -> None:
+        """Raise likewise before there is a state: an optimizer that is not known here takes a step on a copy.
+
+        Raises:
+            ValueError: As for :meth:`check_state`.
+        """
+        if _known(type(self.optimizer)) is None and names:
+            name = max(names, key=lambda name: params[name].ndim)
+            for key, value in _first_state(self.optimizer, params[name], self.holds()[id(params[name])]).items():
+                self._check_entry(name, params[name], key, value)
+
+    def _check_entry(self, name: str, parameter: nn.Parameter, key: str, value: Any) -> None:
+        """Raise if one tensor of a parameter's state has no rule."""
+        if not isinstance(value, Tensor) or (key in _SCALARS and value.numel() == 1):
+            return
+        if key not in self.rules or value.shape != parameter.shape:
+            where = f"optimizer {type(self.optimizer).__name__}, state {key!r} of parameter {name!r}"
+            expected = f"one of {', '.join(self.rules)}, of shape {tuple(parameter.shape)}"
+            raise ValueError(f"{where}: expected {expected}, got {key!r} of shape {tuple(value.shape)}")
+
+
+def _first_state(optimizer: Optimizer, parameter: nn.Parameter, options: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What an optimizer keeps for a parameter like this one after a step; nothing if a copy of it cannot be made."""
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        return {}  # its steps may wait for those of other processes
+    twin = nn.Parameter(torch.zeros_like(parameter))
+    twin.grad = torch.zeros_like(parameter)
+    devices = [parameter.device.index] if parameter.is_cuda else []
+    apart = ("state", "param_groups", "_optimizer_step_pre_hooks", "_optimizer_step_post_hooks")
+    trial = object.__new__(type(optimizer))
+    try:
+        vars(trial).update(copy.deepcopy({key: value for key, value in vars(optimizer).items() if key not in apart}))
+        vars(trial).update({key: OrderedDict() for key in apart}, state=defaultdict(dict))
+        vars(trial)["param_groups"] = [{**options, "params": [twin]}]
+        with torch.random.fork_rng(devices=devices):
+            trial.step()
+    except Exception:  # noqa: BLE001: whatever it is, there is nothing to be learned
+        return {}
+    state: Mapping[str, Any] = trial.state.get(twin, {})
+    return state
+
+
+def steppers(optimizers: Any, moments: Mapping[str, Moment] | None = None, *, writes: bool = True) -> list[Stepper]:
+    """Return the optimizers that train a model, without the wrappers of hosts around them.
 
     Args:
-        optimizer: The optimizer.
-        moments: The start values for an optimizer that is not known here, by state key.
+        optimizers: One, or a list of several.
+        moments: The start values for optimizers that are not known here, by state key.
+        writes: Whether their state is to be reset.
 
     Raises:
-        ValueError: If the optimizer is not known and ``moments`` is not given.
+        ValueError: If something is no optimizer, or is not known and ``moments`` is not given.
     """
-    if moments is not None:
-        return moments
-    if type(optimizer) not in _KNOWN:
+    given = list(optimizers) if isinstance(optimizers, list | tuple) else [optimizers]
+    if not given:
+        raise ValueError("optimizer: expected an optimizer or a list of several, got an empty list")
+    chains = [_unwrap(optimizer) for optimizer in given]
+    return [Stepper(links, _rules(links, moments) if writes else {}) for links in chains]
+
+
+_INNER = ("optimizer", "_optimizer", "_optim", "_base_optimizer")
+"""Where accelerate, Lightning, Tianshou and timm's Lookahead keep the optimizer that they wrap."""
+
+
+def _unwrap(optimizer: Any) -> tuple[Any, ...]:
+    """Follow wrappers to the optimizer inside."""
+    links = [optimizer]
+    while len(links) < 8 and _known(type(links[-1])) is None:
+        inner = [getattr(links[-1], name, None) for name in _INNER]
+        inner = [link for link in inner if hasattr(link, "step") and all(link is not seen for seen in links)]
+        if not inner:
+            break
+        links.append(inner[0])
+    if not isinstance(links[-1], Optimizer) or not hasattr(links[-1], "_optimizer_step_post_hooks"):
         raise ValueError(
-            f"optimizer {type(optimizer).__name__} is not known, so its state cannot be reset; known are torch.optim's "
+            f"optimizer: expected an optimizer of torch.optim, got {type(optimizer).__name__}; attach to the optimizer "
+            "inside it (often optimizer.optimizer)"
+        )
+    return tuple(links)
+
+
+def _known(kind: type) -> Mapping[str, Moment] | None:
+    """What an optimizer's moments start with: that of its class, or of a parent whose ``step`` it has."""
+    parents = [known for known in _KNOWN if issubclass(kind, known)]
+    parent = max(parents, key=lambda known: len(known.__mro__), default=None)
+    if (
+        parent is None
+        or not issubclass(kind, Optimizer)
+        or inspect.unwrap(kind.step) is not inspect.unwrap(parent.step)
+    ):
+        return None
+    return _KNOWN[parent]
+
+
+def _rules(links: Sequence[Any], moments: Mapping[str, Moment] | None) -> Mapping[str, Moment]:
+    """Return what the moments of an optimizer inside wrappers start with, by its own or the user's rules."""
+    known, name = _known(type(links[-1])), type(links[-1]).__name__
+    if "adafactor" in name.lower():
+        raise ValueError(f"optimizer {name} keeps factored moments, which mix neurons and cannot be reset one by one")
+    if known is None and moments is None:
+        raise ValueError(
+            f"optimizer {name} is not known, so its state cannot be reset; known are torch.optim's "
             f"{', '.join(sorted(cls.__name__ for cls in _KNOWN))}. For another one give "
             'moments={"state_key": lambda parameter, options: start, ...}'
         )
-    return _KNOWN[type(optimizer)]
+    return {**(known or {}), **(moments or {}), **(_SLOW if len(links) > 1 else {})}
 
 
 def clear_moments(
@@ -96,15 +229,12 @@ def clear_moments(
         ValueError: If the optimizer, or an entry of its state, is not known; nothing is written.
     """
     params = dict(model.named_parameters())
-    rules = moments_of(optimizer, moments)
     with torch.no_grad():
-        for old, new in cleared_moments(optimizer, rules, params, parameters(model), masks, layout):
-            old.copy_(new)
+        overwrite(cleared_moments(steppers(optimizer, moments), params, parameters(model), masks, layout))
 
 
 def cleared_moments(
-    optimizer: Optimizer,
-    rules: Mapping[str, Moment],
+    trainers: Sequence[Stepper],
     params: Mapping[str, nn.Parameter],
     new: Mapping[str, Tensor],
     masks: Mapping[str, Tensor],
@@ -113,9 +243,8 @@ def cleared_moments(
     """Build the cleared moments without writing them.
 
     Args:
-        optimizer: The optimizer.
-        rules: What its moments start with.
-        params: The model's parameters, which are the keys of the optimizer's state.
+        trainers: The optimizers.
+        params: The model's parameters, which are the keys of the optimizers' state.
         new: The parameters' new values.
         masks: Masks by group name.
         layout: The neuron groups.
@@ -126,30 +255,15 @@ def cleared_moments(
     Raises:
         ValueError: If an entry of the state is not known.
     """
-    options = {id(parameter): group for group in optimizer.param_groups for parameter in group["params"]}
     written = written_params(masks, layout)
-    for name in written:
-        check_state(optimizer, name, params[name], rules)
     pairs: list[tuple[Tensor, Tensor]] = []
-    for key, start in rules.items():
-        old = {name: optimizer.state.get(params[name], {}).get(key) for name in written}
-        held = {name: value for name, value in old.items() if value is not None}
-        fresh = {name: start(new[name], options[id(params[name])]).to(value.dtype) for name, value in held.items()}
-        cleared = na.reset_moments(old, masks, layout, fresh)
-        pairs += [(value, cleared[name]) for name, value in held.items()]
+    for trainer in trainers:
+        trainer.check_state(params, written)
+        options, states = trainer.holds(), {name: dict(trainer.state_of(params[name])) for name in written}
+        for key, start in trainer.rules.items():
+            old = {name: state.get(key) for name, state in states.items()}
+            held = {name: value for name, value in old.items() if value is not None}
+            fresh = {n: start(new[n], options.get(id(params[n]), {})).to(value.dtype) for n, value in held.items()}
+            cleared = na.reset_moments(old, masks, layout, fresh)
+            pairs += [(value, cleared[name]) for name, value in held.items()]
     return pairs
-
-
-def check_state(optimizer: Optimizer, name: str, parameter: Tensor, rules: Mapping[str, Moment]) -> None:
-    """Raise if the state of a parameter holds a tensor that has no rule.
-
-    Raises:
-        ValueError: With the optimizer, the state's key and the parameter.
-    """
-    for key, value in optimizer.state.get(parameter, {}).items():
-        if not isinstance(value, Tensor) or (key in _SCALARS and value.numel() == 1):
-            continue
-        if key not in rules or value.shape != parameter.shape:
-            where = f"optimizer {type(optimizer).__name__}, state {key!r} of parameter {name!r}"
-            expected = f"one of {', '.join(rules)}, of shape {tuple(parameter.shape)}"
-            raise ValueError(f"{where}: expected {expected}, got {key!r} of shape {tuple(value.shape)}")

@@ -1,8 +1,8 @@
 """A module's parameters as arrays by name, and back."""
 
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import torch
@@ -65,10 +65,55 @@ def write(model: nn.Module, params: Mapping[str, Tensor]) -> None:
         if name not in named:
             raise LayoutError(f"parameter {name!r} is not in the model; there are {', '.join(list(named)[:8])}")
         check_like(value, named[name], f"parameter {name!r}")
+    overwrite([(named[name], value) for name, value in params.items() if value.data_ptr() != named[name].data_ptr()])
+
+
+def overwrite(pairs: Sequence[tuple[Tensor, Tensor]]) -> None:
+    """Copy values into tensors in place, all of them or none: if a write fails, what was written is put back.
+
+    Args:
+        pairs: Tensors with their new values.
+    """
+    kept: list[tuple[Tensor, Tensor]] = []
     with torch.no_grad():
-        for name, value in params.items():
-            if value.data_ptr() != named[name].data_ptr():
-                named[name].copy_(value)
+        try:
+            for tensor, value in pairs:
+                kept.append((tensor, tensor.clone()))
+                tensor.copy_(value)
+        except BaseException:
+            for tensor, value in reversed(kept):
+                with suppress(RuntimeError):  # of the tensor that cannot be written
+                    tensor.copy_(value)
+            raise
+
+
+def check_memory(params: Mapping[str, nn.Parameter], written: Collection[str]) -> None:
+    """Raise if a parameter that resets write cannot be written row by row.
+
+    Args:
+        params: The model's parameters by name.
+        written: Names of those that resets write.
+
+    Raises:
+        ValueError: If entries of one share their memory, as in an expanded tensor, or it shares it with another.
+    """
+    starts: dict[int, list[str]] = {}
+    for name, parameter in params.items():
+        if parameter.numel() and parameter.device.type != "meta":
+            starts.setdefault(parameter.data_ptr(), []).append(name)
+    for name in written:
+        reach = 0
+        for stride, size in sorted(zip(params[name].stride(), params[name].shape, strict=True)):
+            if size > 1 and stride <= reach:
+                what = "its entries share memory, as in an expanded tensor; clone it first"
+                raise ValueError(f"parameter {name!r}: {what}")
+            reach += stride * (size - 1)
+        others = [other for other in starts.get(params[name].data_ptr(), ()) if other != name]
+        if others and params[name].device.type != "meta":
+            raise ValueError(
+                f"parameter {name!r} shares its memory with {others[0]!r}, but is another parameter; tie them by "
+                "assigning the same nn.Parameter"
+            )
 
 
 def owner_of(model: nn.Module, param: str) -> nn.Module:

@@ -1,8 +1,10 @@
 """The engine of ReGraMa and ReDo: it counts an optimizer's steps, measures the model's neurons and resets them."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, SupportsIndex
+from weakref import WeakSet
 
 import torch
 from torch import Tensor, nn
@@ -10,13 +12,24 @@ from torch.optim import Optimizer
 
 import neuroactivity as na
 from neuroactivity.report import build_report, warn_of_alerts
-from neuroactivity.wrapping import ResetOptions, as_inputs, is_due, option, trained_groups
+from neuroactivity.wrapping import (
+    COUNTS,
+    ResetOptions,
+    as_inputs,
+    check_same_layout,
+    check_searched,
+    is_due,
+    note_outside,
+    option,
+    read_counts,
+    trained_groups,
+    written_params,
+)
+from neuroactivity_torch.changes import fitting_groups, trained_parameters, warn_of_changes
 from neuroactivity_torch.initializers import FreshValues, Initializer
 from neuroactivity_torch.layouts import layout_of
-from neuroactivity_torch.optimizers import Moment, cleared_moments, moments_of
-from neuroactivity_torch.parameters import parameters
-
-_COUNTS = ("steps", "measurements", "resets", "neurons_reset")
+from neuroactivity_torch.optimizers import Moment, cleared_moments, steppers
+from neuroactivity_torch.parameters import check_memory, overwrite, parameters
 
 
 class Resetter(ABC):
@@ -24,11 +37,13 @@ class Resetter(ABC):
 
     tau, every, max_fraction = option("tau"), option("every"), option("max_fraction")
     reset_silent, on_report = option("reset_silent"), option("on_report")
+    _reads_outputs = False
+    """Whether scores need to know who reads the neurons, so that a layout that is only listed will not do."""
 
     def __init__(
         self,
         model: nn.Module,
-        optimizer: Optimizer,
+        optimizer: Optimizer | Sequence[Optimizer],
         *,
         example_inputs: tuple[Any, ...] | Tensor = (),
         layout: na.Layout | None = None,
@@ -41,86 +56,190 @@ class Resetter(ABC):
         seed: int = 0,
         on_report: Callable[[na.ActivityReport], None] | None = None,
     ) -> None:
-        self.options = ResetOptions(
+        self._options = ResetOptions(
             tau=tau, every=every, max_fraction=max_fraction, reset_silent=reset_silent, on_report=on_report
         )
+        writes = self._writes = self.options.writes
         self.model, self.optimizer = model, optimizer
-        self.layout = layout_of(model, *as_inputs(example_inputs)) if layout is None else layout
-        self.layout.validate(parameters(model))
+        self._steppers = steppers(optimizer, moments, writes=writes)
+        self.layout = self._find_layout(as_inputs(example_inputs), layout)
         self.last_report: na.ActivityReport | None = None
         self.steps = self.measurements = self.resets = self.neurons_reset = 0
-        writes = self.options.writes
-        self._trained = _trained_names(model, optimizer)
-        self._trained_layout = trained_groups(self.layout, self._trained, writes=writes)
-        self._moments = moments_of(optimizer, moments) if writes else {}
-        self._fresh = FreshValues(model, self._trained_layout if writes else na.Layout([]), initializer, seed=seed)
+        self._stepped: set[int] = set()
+        self._checked = False
         self._warned: set[str] = set()
+        self._trained = trained_parameters(model, self._steppers)
+        self._trained_layout = trained_groups(self.layout, self._trained, writes=writes)
+        self._check_writes(first=True)
+        self._fresh = FreshValues(
+            model,
+            self._trained_layout if writes else na.Layout([]),
+            initializer,
+            seed=seed,
+            compare=not any(stepper.optimizer.state for stepper in self._steppers),
+        )
+        _ATTACHED.add(self)
         hook = torch.compiler.disable(self._after_step)  # type: ignore[no-untyped-call]
-        self._handle = optimizer.register_step_post_hook(hook)
+        self._handles = [stepper.optimizer.register_step_post_hook(hook) for stepper in self._steppers]
+
+    @property
+    def options(self) -> ResetOptions:
+        """All options together."""
+        return self._options
+
+    @options.setter
+    def options(self, options: ResetOptions) -> None:
+        if options.writes and not self._writes:
+            raise ValueError("max_fraction: the wrapper was made with 0, to measure only; attach another one to reset")
+        self._options = options
+
+    def _find_layout(self, inputs: tuple[Any, ...], layout: na.Layout | None) -> na.Layout:
+        """Return the layout, discovered if it is not given, with a remark if the optimizer trains other networks."""
+        if layout is None and not inputs and (self._writes or self._reads_outputs):
+            what = "what the model is called with is needed to find its layout"
+            hint = "" if self._reads_outputs else ", or max_fraction=0 to measure only"
+            raise na.LayoutError(f"example_inputs: {what}; or give layout={hint}")
+        layout = layout_of(self.model, *inputs) if layout is None else layout
+        layout.validate(parameters(self.model))
+        check_searched(layout, writes=self._writes)
+        own = {id(parameter) for parameter in self.model.parameters()}
+        outside = {held for stepper in self._steppers for held in stepper.holds()} - own
+        return note_outside(layout, len(outside), type(self.model).__name__)
 
     @abstractmethod
     def _measure(self) -> dict[str, Tensor]:
         """Score the neurons that the optimizer trains."""
 
+    def _written(self) -> dict[str, nn.Parameter]:
+        """The parameters that resets write, by name."""
+        layout = self._trained_layout
+        return {name: self._trained[name] for name in written_params(layout, layout)} if self._writes else {}
+
+    def _check_writes(self, *, first: bool = False) -> None:
+        """Raise if resets could not write what they are to write, or another wrapper writes it."""
+        written = self._written()
+        check_memory(dict(self.model.named_parameters()), written)
+        for stepper in self._steppers:
+            held = stepper.holds()
+            names = [name for name, parameter in written.items() if id(parameter) in held]
+            stepper.check_state(written, names)
+            if first:
+                stepper.check_first_state(written, names)
+        optimizers, own = {id(stepper.optimizer) for stepper in self._steppers}, set(map(id, written.values()))
+        for other in _ATTACHED:
+            shared = optimizers & {id(stepper.optimizer) for stepper in other._steppers}
+            if other is not self and shared and own & set(map(id, other._written().values())):
+                raise ValueError(
+                    f"optimizer: a {type(other).__name__} is attached to it already and resets the same parameters; "
+                    "call its detach() first, or make one of the two with max_fraction=0, to measure only"
+                )
+
     def _after_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
-        """Count a step; measure and reset when one is due."""
+        """Count a step, once every optimizer has taken it; measure and reset when one is due."""
         skipped = getattr(optimizer, "found_inf", None)  # a fused step that gradient scaling has called off
         if skipped is not None and float(skipped) > 0:
             return
-        self.steps += 1
-        if not is_due(self.steps, every=self.options.every):
+        self._stepped.add(id(optimizer))
+        if len(self._stepped) < len(self._steppers):
             return
-        with torch.no_grad():
-            scores = self._measure()
-            masks = self.options.masks(scores)
-            report = build_report(scores, self.layout, self.options.tau, masks=masks)
-            marked = {group.name: masks[group.name] for group in report.groups if group.reset}
-            if marked:
-                self._reset(marked)
+        self._stepped.clear()
+        if not self._checked:
+            self._look()
+            self._check_writes()  # now that there is a state
+            self._checked = True
+        self.steps += 1
+        if is_due(self.steps, every=self.options.every):
+            try:
+                report = self._measure_and_reset()
+            except BaseException:
+                self.steps -= 1
+                raise
+            self._count(report)
+
+    @torch.no_grad()
+    def _measure_and_reset(self) -> na.ActivityReport:
+        """Score the neurons that are trained now, and reset those that are due."""
+        self._look()
+        scores = self._measure()
+        masks = self.options.masks(scores)
+        report = build_report(scores, self._shown_layout(), self.options.tau, masks=masks)
+        marked = {group.name: masks[group.name] for group in report.groups if group.reset}
+        if marked:
+            self._reset(marked)
+        return report
+
+    def _count(self, report: na.ActivityReport) -> None:
+        """Count what was done, and tell."""
+        reset = [group.reset for group in report.groups if group.reset]
         self.measurements += 1
-        self.resets += bool(marked)
-        self.neurons_reset += sum(group.reset or 0 for group in report.groups)
+        self.resets += bool(reset)
+        self.neurons_reset += sum(reset)
         self.last_report = report
-        warn_of_alerts(report, self._warned, stacklevel=2)
+        warn_of_alerts(report, self._warned, stacklevel=3)
         if self.options.on_report is not None:
             self.options.on_report(report)
 
+    def _look(self) -> None:
+        """See which parameters are trained now: some may have been frozen, replaced or added."""
+        before, now = self._trained, trained_parameters(self.model, self._steppers)
+        if before.keys() == now.keys() and all(before[name] is parameter for name, parameter in now.items()):
+            return
+        layout = fitting_groups(self.layout, parameters(self.model))
+        old, self._trained = self._trained_layout, now
+        self._trained_layout = trained_groups(layout, now, writes=self._writes, strict=False)
+        if self._writes:
+            self._check_writes()
+            self._fresh.cover(self._trained_layout)
+        warn_of_changes(self.model, before, now, old, self._trained_layout)
+
+    def _shown_layout(self) -> na.Layout:
+        """The layout for the report: what is trained as it is reset now, the rest as it was found."""
+        return na.Layout([replace(self._trained_layout.get(n, g), partners=()) for n, g in self.layout.items()])
+
     def _reset(self, masks: Mapping[str, Tensor]) -> None:
-        """Reset the masked neurons: everything is built before the first value is written."""
-        layout, named, params = self._trained_layout, dict(self.model.named_parameters()), parameters(self.model)
+        """Reset the masked neurons: everything is built before a value is written, and all is written or none."""
+        layout, params = self._trained_layout, parameters(self.model)
         drawn = {view.param for name in masks for view in layout[name].incoming + layout[name].unscored}
         new = na.reset(params, self._fresh.draw(self.resets + 1, sorted(drawn)), masks, layout)
         pairs = [(params[name], value) for name, value in new.items() if value is not params[name]]
-        pairs += cleared_moments(self.optimizer, self._moments, named, new, masks, layout)
-        for old, value in pairs:
-            old.copy_(value)
+        overwrite([*pairs, *cleared_moments(self._steppers, self._trained, new, masks, layout)])
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what a resumed run needs: the counts, and the snapshot if there is one."""
-        return {**{name: getattr(self, name) for name in _COUNTS}, "snapshot": self._fresh.snapshot}
+        """Return what a resumed run needs: the counts, the layout as JSON values, and the snapshot if there is one.
+
+        Give a resumed run's wrapper ``layout=na.Layout.from_dict(state["layout"])``, and it does not search again.
+        """
+        snapshot = self._fresh.snapshot
+        copied = None if snapshot is None else {name: value.clone() for name, value in snapshot.items()}
+        return {**{n: getattr(self, n) for n in COUNTS}, "snapshot": copied, "layout": self.layout.to_dict()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continue from a state that :meth:`state_dict` returned.
+        """Continue from a state that :meth:`state_dict` returned; everything is checked before anything is set.
 
         Raises:
-            ValueError: If the state is not of this form, or holds a snapshot where none is used, or the reverse.
+            ValueError: If the state is not of this form, holds another layout, or a snapshot where none is used, or the
+                reverse.
         """
-        expected = {*_COUNTS, "snapshot"}
-        if set(state) != expected:
-            raise ValueError(f"state: expected the keys {sorted(expected)}, got {sorted(state)}")
-        snapshot = state["snapshot"]
-        if set(snapshot or ()) != set(self._fresh.snapshot or ()):
-            raise ValueError("state: its snapshot does not hold the parameters that this initializer needs")
-        for name in _COUNTS:
-            setattr(self, name, int(state[name]))
-        self._fresh.snapshot = snapshot
+        expected = {*COUNTS, "snapshot"}
+        keys = set(state) if isinstance(state, Mapping) else type(state)
+        if keys not in (expected, expected | {"layout"}):  # older versions kept no layout
+            shown = sorted(map(str, keys)) if isinstance(keys, set) else keys.__name__
+            raise ValueError(f"state: expected the keys {sorted(expected)} and 'layout', got {shown}")
+        counts = read_counts(state)
+        check_same_layout(state.get("layout"), self.layout)
+        self._fresh.snapshot = self._fresh.check_snapshot(state["snapshot"])
+        vars(self).update(counts)
 
     def detach(self) -> None:
-        """Remove the hook from the optimizer; the model keeps its values."""
-        self._handle.remove()
+        """Remove the hooks from the optimizer; the model keeps its values."""
+        _ATTACHED.discard(self)
+        for handle in self._handles:
+            handle.remove()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out the hooks, and with them the functions that only they call: few of these can be pickled."""
+        return vars(self) | {"_handles": [], "_steppers": [], "_options": replace(self.options, on_report=None)}
 
 
-def _trained_names(model: nn.Module, optimizer: Optimizer) -> set[str]:
-    """Names of the model's parameters that the optimizer trains, by identity."""
-    trained = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
-    return {name for name, parameter in model.named_parameters() if id(parameter) in trained}
+_ATTACHED: WeakSet[Resetter] = WeakSet()
+"""The wrappers that are attached to an optimizer."""

@@ -1,6 +1,6 @@
 """ReGraMa and ReDo: attached to an optimizer, they measure and reset a model while it trains."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Unpack
 
 from torch import Tensor, nn
@@ -24,9 +24,11 @@ class ReGraMa(Resetter):
     Args:
         model: The model, or the part of it that ``optimizer`` trains. Groups of which the optimizer trains nothing are
             left alone.
-        optimizer: Its optimizer, of ``torch.optim``.
-        example_inputs: What the model is called with, to discover its layout.
-        layout: The neuron groups, if they are not to be discovered.
+        optimizer: Its optimizer, of ``torch.optim``, also inside a wrapper that holds it as ``.optimizer``; or a list
+            of several that step one after another on the same gradients: a step is counted when all have stepped.
+        example_inputs: What the model is called with, to discover its layout. With ``max_fraction=0`` not needed.
+        layout: The neuron groups, if they are not to be discovered; a resumed run's are
+            ``na.Layout.from_dict(state["layout"])`` of the saved state.
         tau: Threshold on the score.
         every: Steps of the optimizer between two measurements.
         max_fraction: At most this part of a group is reset at once; with 0 the wrapper only measures.
@@ -49,8 +51,9 @@ class ReGraMa(Resetter):
 
     Raises:
         LayoutError: If the layout cannot be discovered, or does not fit the model.
-        ValueError: If an option is out of range, the optimizer is not known, a parameter has no initialiser, or a reset
-            would write a parameter that the optimizer does not train.
+        ValueError: If an option is out of range, the optimizer is not known, a parameter has no initialiser, a reset
+            would write a parameter that is frozen, that the optimizer does not train or whose entries share their
+            memory, or another wrapper resets the same parameters after steps of the same optimizer.
 
     Example:
         >>> import torch
@@ -67,7 +70,9 @@ class ReGraMa(Resetter):
         NeurIPS 2025, arXiv:2505.24061, Algorithm 1.
 
     Notes:
-        A copy made by ``copy.deepcopy`` or pickle has lost its hook; attach a new wrapper and load the state.
+        What the optimizer trains is looked up at every measurement, by identity: parameters that were frozen, replaced
+        or added since are named in a warning, and what is not trained is not written. A copy made by ``copy.deepcopy``
+        or pickle has lost its hook and the functions it was given; attach a new wrapper and load the state.
     """
 
     def _measure(self) -> dict[str, Tensor]:
@@ -98,10 +103,12 @@ class ReDo(Resetter):
         Sokar et al., "The dormant neuron phenomenon in deep reinforcement learning", ICML 2023, arXiv:2302.12902.
     """
 
+    _reads_outputs = True
+
     def __init__(
         self,
         model: nn.Module,
-        optimizer: Optimizer,
+        optimizer: Optimizer | Sequence[Optimizer],
         *,
         probe: Callable[[], tuple[Any, ...] | Tensor],
         example_inputs: tuple[Any, ...] | Tensor = (),
@@ -119,3 +126,6 @@ class ReDo(Resetter):
     def _measure(self) -> dict[str, Tensor]:
         layout = self._trained_layout
         return na.tau_dormant(self._probe.outputs(self.model, layout), layout)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in super().__getstate__().items() if name != "_probe"}

@@ -1,11 +1,11 @@
 """What every optimizer wrapper shares, whatever the framework.
 
 :mod:`.options` says when to measure and what to reset, :mod:`.trained` which groups an optimizer trains and what a
-reset of them writes, :mod:`.fresh` which entries are drawn anew and from what, :mod:`.outputs` how neuron outputs are
-brought into the form that a group's activation pattern names.
+reset of them writes, :mod:`.fresh` which entries are drawn anew and from what, :mod:`.states` what a resumed run is
+given, :mod:`.outputs` how neuron outputs are brought into the form that a group's activation pattern names.
 """
 
-from neuroactivity.wrapping.fresh import DrawnViews, check_fresh, derive_key, drawn_views, resample
+from neuroactivity.wrapping.fresh import DrawnViews, check_fresh, derive_key, drawn_views, resample, warn_of_spread
 from neuroactivity.wrapping.options import (
     Options,
     ResetOptions,
@@ -17,9 +17,11 @@ from neuroactivity.wrapping.options import (
     option,
 )
 from neuroactivity.wrapping.outputs import arrange_outputs, join_neurons, take_neurons
-from neuroactivity.wrapping.trained import trained_groups, written_params
+from neuroactivity.wrapping.states import COUNTS, check_same_layout, read_counts
+from neuroactivity.wrapping.trained import check_searched, note_outside, trained_groups, written_params
 
 __all__ = [
+    "COUNTS",
     "DrawnViews",
     "Options",
     "ResetOptions",
@@ -28,14 +30,19 @@ __all__ = [
     "check_every",
     "check_fresh",
     "check_initializer",
+    "check_same_layout",
+    "check_searched",
     "check_seed",
     "derive_key",
     "drawn_views",
     "is_due",
     "join_neurons",
+    "note_outside",
     "option",
+    "read_counts",
     "resample",
     "take_neurons",
     "trained_groups",
+    "warn_of_spread",
     "written_params",
 ]

@@ -1,10 +1,13 @@
 """Which entries a reset draws anew, from what, and the keys of the draws."""
 
 import hashlib
+import math
+import warnings
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TypeAlias
 
-from neuroactivity.arrays import Array, Arrays, asarray_like, check_like, namespace
+from neuroactivity.arrays import Array, Arrays, accumulation_dtype, asarray_like, check_like, namespace
+from neuroactivity.errors import ActivityWarning
 from neuroactivity.layout import BoundPattern, Layout, ParamView
 from neuroactivity.layout.patterns import NEURON
 
@@ -54,6 +57,49 @@ def check_fresh(fresh: Arrays, params: Arrays, names: Collection[str]) -> None:
             given = ", ".join(list(fresh)[:8]) or "nothing"
             raise ValueError(f"initializer: expected a fresh value for parameter {name!r}, got {given}")
         check_like(fresh[name], params[name], f"initializer, parameter {name!r}")
+
+
+_WIDER, _FEW = 1.5, 100
+
+
+def warn_of_spread(fresh: Arrays, present: Arrays, *, stacklevel: int = 1) -> None:
+    """Warn where a layer's own initialiser draws wider or narrower than what the model was initialised with.
+
+    Vectors, arrays of fewer than 100 entries, and constants are not compared.
+
+    Args:
+        fresh: Fresh values by parameter name.
+        present: The values that the model starts with, by parameter name.
+        stacklevel: As for :func:`warnings.warn`.
+
+    Example:
+        >>> import numpy as np
+        >>> values = np.arange(100.0).reshape(10, 10)
+        >>> warn_of_spread({"w": 1.2 * values}, {"w": values})
+    """
+    found = []
+    for name, value in fresh.items():
+        if len(value.shape) < 2 or math.prod(value.shape) < _FEW:
+            continue
+        drawn, there = _deviation(value), _deviation(present[name])
+        if min(drawn, there) > 0 and max(drawn, there) > _WIDER * min(drawn, there):
+            found.append(f"{name} (fresh {drawn:.3g}, present {there:.3g})")
+    if found:
+        shown = ", ".join(found[:8]) + (", ..." if len(found) > 8 else "")
+        warnings.warn(
+            f"fresh values have another standard deviation than the model's own: {shown}; if the network was not "
+            'initialised by its layers, as with orthogonal weights, use initializer="snapshot"',
+            ActivityWarning,
+            stacklevel=stacklevel + 1,
+        )
+
+
+def _deviation(values: Array) -> float:
+    """Compute the standard deviation of all entries; zero for constants."""
+    xp, size = namespace(values), math.prod(values.shape)
+    values = xp.astype(values, accumulation_dtype(xp, values.dtype))
+    values = values - xp.sum(values) / size
+    return math.sqrt(float(xp.sum(values * values)) / size)
 
 
 def resample(

@@ -7,9 +7,9 @@ import torch
 from torch import nn
 
 import neuroactivity as na
-from neuroactivity_torch import layout_of, parameters
+from neuroactivity_torch import ReGraMa, layout_of, parameters
 from neuroactivity_torch.initializers import FreshValues
-from tests.adapters.torch.models import IMAGES, X, convnet, mlp, values
+from tests.adapters.torch.models import IMAGES, X, convnet, mlp, step, values
 
 
 def fresh_values(model, initializer="layer", seed=0, layout=None, inputs=X):
@@ -155,3 +155,102 @@ def test_a_module_without_initialiser_is_refused_at_once():
     with pytest.raises(ValueError, match=r"parameter 'weight': Scale has no reset_parameters\(\).*use .*'snapshot'"):
         fresh_values(Scale(), layout=layout)
     assert fresh_values(Scale(), "snapshot", layout=layout).draw(1, ["weight"])["weight"].tolist() == [1.0] * 3
+
+
+class Members(nn.Module):
+    """Four two-layer networks in one, whose stacked weights stand in PyTorch's own layers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = nn.Linear(100, 50), nn.Linear(50, 1)
+        for layer, (outputs, inputs) in ((self.first, (50, 100)), (self.last, (1, 50))):
+            bound = 1 / math.sqrt(inputs)
+            layer.weight = nn.Parameter(torch.empty(4, outputs, inputs).uniform_(-bound, bound))
+            layer.bias = nn.Parameter(torch.zeros(4, outputs))
+
+    def forward(self, x):
+        hidden = torch.relu(torch.einsum("bi,eoi->ebo", x, self.first.weight) + self.first.bias[:, None])
+        return torch.einsum("ebi,eoi->ebo", hidden, self.last.weight) + self.last.bias[:, None]
+
+    @staticmethod
+    def layout(first="first"):
+        return na.Layout(
+            [
+                na.dense(
+                    first,
+                    weight=(f"{first}.weight", "stack neuron in"),
+                    bias=(f"{first}.bias", "stack neuron"),
+                    outgoing=[("last.weight", "stack out neuron")],
+                    activation="stack ... neuron",
+                )
+            ]
+        )
+
+
+def test_stacked_weights_under_a_layer_of_pytorch_are_drawn_member_by_member():
+    drawn = fresh_values(Members(), layout=Members.layout()).draw(1, ["first.weight", "first.bias"])
+    assert drawn["first.weight"].shape == (4, 50, 100)
+    for values_ in [*drawn["first.weight"], *drawn["first.bias"]]:
+        assert 0.8 * 0.1 < values_.abs().max() <= 0.1
+    assert len({float(member.sum()) for member in drawn["first.weight"]}) == 4
+
+
+def test_stacks_on_another_axis_are_drawn_member_by_member():
+    layer = nn.Linear(100, 50, bias=False)
+    layer.weight = nn.Parameter(torch.zeros(50, 4, 100))
+    layout = na.Layout([na.dense("stack", weight=("weight", "neuron stack in"))])
+    drawn = fresh_values(layer, layout=layout).draw(1, ["weight"])["weight"]
+    assert drawn.shape == (50, 4, 100)
+    assert 0.099 < drawn.abs().max() <= 0.1
+    assert drawn[:, 0].std().item() == pytest.approx(0.1 / math.sqrt(3), rel=0.05)
+
+
+def test_an_initialiser_that_knows_stacks_draws_them_whole():
+    class Ensemble(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight, self.bias = nn.Parameter(torch.zeros(4, 3, 2)), nn.Parameter(torch.zeros(4, 3))
+
+        def reset_parameters(self):
+            for member in self.weight:
+                nn.init.orthogonal_(member)
+
+    model = nn.ModuleDict({"first": Ensemble(), "last": nn.Linear(3, 1)})
+    model["last"].weight = nn.Parameter(torch.zeros(4, 1, 3))
+    drawn = fresh_values(model, layout=Members.layout()).draw(1, ["first.weight"])["first.weight"]
+    torch.testing.assert_close(drawn.mT @ drawn, torch.eye(2).expand(4, 2, 2))
+
+
+def orthogonal(seed=0):
+    """The network of PPO's published codes."""
+    model = mlp(seed, width=64)
+    for layer in (model[0], model[2], model[4]):
+        nn.init.orthogonal_(layer.weight, math.sqrt(2))
+        nn.init.zeros_(layer.bias)
+    return model
+
+
+def test_another_scheme_than_the_layers_own_is_warned_of():
+    model = orthogonal()
+    message = r'another standard deviation than the model.s own: .*2\.weight \(fresh .*use initializer="snapshot"'
+    with pytest.warns(na.ActivityWarning, match=message):
+        regrama = ReGraMa(model, torch.optim.Adam(model.parameters()), example_inputs=X)
+    regrama.detach()
+    layout, optimizer = regrama.layout, torch.optim.Adam(model.parameters())
+    for initializer in ("snapshot", lambda key: parameters(orthogonal(key % 1000))):
+        ReGraMa(model, optimizer, layout=layout, initializer=initializer).detach()
+    step(model, optimizer, X)
+    ReGraMa(model, optimizer, layout=layout)  # weights in training have any spread
+
+
+@pytest.mark.parametrize("initializer", ["layer", "snapshot", lambda key: parameters(mlp_from_global_generator())])
+def test_a_default_device_changes_nothing(initializer):
+    model, twin, layout = mlp(), mlp(), layout_of(mlp(), X)
+    for net, device in ((model, "cpu"), (twin, "meta")):
+        optimizer = torch.optim.Adam(net.parameters())
+        with torch.device(device):
+            regrama = ReGraMa(net, optimizer, layout=layout, tau=0.7, every=1, initializer=initializer)
+            net(X).square().mean().backward()
+            optimizer.step()
+        assert regrama.neurons_reset > 0
+    assert all(torch.equal(value, values(twin)[name]) for name, value in values(model).items())

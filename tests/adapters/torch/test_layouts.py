@@ -77,7 +77,6 @@ def test_weights_of_no_group_make_no_heads_of_hidden_layers():
 @pytest.mark.parametrize(
     ("model", "inputs", "message"),
     [
-        (mlp(), (), "example_inputs: what the model is called with is needed"),
         (
             mlp(),
             (torch.ones(4, 7),),
@@ -161,3 +160,10 @@ def test_the_probes_of_a_model_on_a_gpu_run_without_cudnn_which_is_put_back(monk
         assert torch.backends.cudnn.enabled is (enabled and not is_cuda)
         raise RuntimeError("not today")
     assert torch.backends.cudnn.enabled is enabled
+
+
+def test_without_example_inputs_groups_are_listed_and_never_reset():
+    layout = layout_of(mlp())
+    assert [(group.name, group.status, group.resettable) for group in layout.values()] == [
+        (name, "listed", False) for name in ("0", "2", "4")
+    ]

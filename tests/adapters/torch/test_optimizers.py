@@ -120,9 +120,26 @@ def test_an_unknown_optimizer_is_refused_when_attached():
         ReGraMa(model, optim.LBFGS(model.parameters()), example_inputs=X)
 
 
-def test_a_subclass_may_do_anything_and_is_refused():
+class Renamed(optim.AdamW):
+    """AdamW under another name, which steps as AdamW does."""
+
+    def __init__(self, params, lr=0.1) -> None:
+        super().__init__(params, lr=lr, weight_decay=0.0)
+
+
+def test_a_subclass_that_steps_as_its_parent_does_is_known():
+    model = mlp()
+    optimizer = Renamed(model.parameters())
+    regrama = ReGraMa(model, optimizer, example_inputs=X, tau=0.7, every=1)
+    step(model, optimizer, X)
+    assert regrama.neurons_reset > 0
+    assert (optimizer.state[model[0].weight]["exp_avg"] == 0).any()
+
+
+def test_a_subclass_with_a_step_of_its_own_may_do_anything_and_is_refused():
     class MyAdam(optim.Adam):
-        pass
+        def step(self, closure=None):
+            return super().step(closure)
 
     model = mlp()
     with pytest.raises(ValueError, match="optimizer MyAdam is not known"):
@@ -147,14 +164,13 @@ def test_an_unknown_optimizer_can_be_taught():
 def test_unknown_state_is_refused_and_nothing_is_written():
     model = mlp()
     optimizer = optim.Adam(model.parameters())
-    ReGraMa(model, optimizer, example_inputs=X, tau=10.0, every=2)
     step(model, optimizer, torch.randn(8, 5))
     optimizer.state[model[2].weight]["secret"] = torch.ones_like(model[2].weight)
     stepped = values(model)
-    ReGraMa(model, optimizer, example_inputs=X, tau=10.0, every=1).detach()
-    with pytest.raises(
-        ValueError, match=r"optimizer Adam, state 'secret' of parameter '2\.weight': expected one of exp_avg"
-    ):
+    message = r"optimizer Adam, state 'secret' of parameter '2\.weight': expected one of exp_avg"
+    with pytest.raises(ValueError, match=message):
+        ReGraMa(model, optimizer, example_inputs=X)
+    with pytest.raises(ValueError, match=message):
         clear_moments(optimizer, model, {"0": torch.ones(16, dtype=torch.bool)}, layout_of(model, X))
     assert all(torch.equal(value, stepped[name]) for name, value in values(model).items())
     assert (optimizer.state[model[0].weight]["exp_avg"] != 0).any()

@@ -181,9 +181,8 @@ def test_options_are_read_and_set_while_training():
 
 def test_redo_has_the_options_of_regrama_and_a_threshold_of_its_own():
     model = mlp()
-    optimizer = optim.Adam(model.parameters())
-    regrama = ReGraMa(model, optimizer, example_inputs=X)
-    redo = ReDo(model, optimizer, layout=regrama.layout, probe=lambda: X)
+    regrama = ReGraMa(model, optim.Adam(model.parameters()), example_inputs=X)
+    redo = ReDo(model, optim.Adam(model.parameters()), layout=regrama.layout, probe=lambda: X)
     assert (regrama.tau, redo.tau) == (0.01, 0.02)
     assert replace(redo.options, tau=regrama.tau) == regrama.options
 

@@ -155,13 +155,13 @@ def test_a_frozen_layer_is_left_out():
     assert torch.equal(model[0].weight, before["0.weight"])
 
 
-def test_a_measurement_leaves_no_trace():
+@pytest.mark.parametrize(("wrapper", "options"), [(ReGraMa, {}), (ReDo, {"probe": lambda: X})])
+def test_a_measurement_leaves_no_trace(wrapper, options):
     """Published fault 9."""
     model = mlp()
     model[1].eval()
     optimizer = optim.Adam(model.parameters())
-    ReGraMa(model, optimizer, example_inputs=X, tau=0.7, every=1)
-    ReDo(model, optimizer, example_inputs=X, tau=0.7, every=1, probe=lambda: X)
+    wrapper(model, optimizer, example_inputs=X, tau=0.7, every=1, **options)
     model(X).square().mean().backward()
     kept = {name: gradient.clone() for name, gradient in gradients(model).items()}
     generator = torch.get_rng_state()

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import neuroactivity as na
-from neuroactivity.wrapping import check_fresh, derive_key, drawn_views, resample
+from neuroactivity.wrapping import check_fresh, derive_key, drawn_views, resample, warn_of_spread
 from tests.neuroactivity.backends import to_numpy
 
 
@@ -107,3 +107,30 @@ def test_fresh_values_that_are_missing_or_do_not_fit_are_an_error(fresh, message
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         check_fresh(fresh, {"w": np.zeros(2)}, ["w"])
     check_fresh({"w": np.ones(2)}, {"w": np.zeros(2)}, ["w"])
+
+
+WEIGHTS = np.random.default_rng(0).normal(0.0, 0.1, (20, 10)).astype("float32")
+
+
+@pytest.mark.parametrize("factor", [0.6, 1.6])
+def test_fresh_values_of_another_spread_are_warned_of(backend, factor):
+    message = r"fresh values have another standard deviation .*: w \(fresh 0\.\d+, present 0\.\d+\); .*snapshot"
+    with pytest.warns(na.ActivityWarning, match=message):
+        warn_of_spread(backend.arrays({"w": factor * WEIGHTS + 3}), backend.arrays({"w": WEIGHTS}))
+
+
+@pytest.mark.parametrize(
+    ("fresh", "present"),
+    [
+        (0.7 * WEIGHTS, WEIGHTS),
+        (1.4 * WEIGHTS - 2, WEIGHTS),
+        (9 * WEIGHTS[:4], WEIGHTS[:4]),
+        (9 * WEIGHTS.ravel(), WEIGHTS.ravel()),
+        (0 * WEIGHTS, WEIGHTS),
+        (WEIGHTS, 0 * WEIGHTS),
+    ],
+    ids=["narrower", "wider", "few", "a vector", "constant", "was constant"],
+)
+def test_spreads_that_agree_or_cannot_be_compared_are_not(fresh, present, recwarn):
+    warn_of_spread({"w": fresh}, {"w": present})
+    assert not recwarn.list

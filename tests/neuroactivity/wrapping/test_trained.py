@@ -1,9 +1,11 @@
 """Which groups an optimizer trains, and what a reset of them writes."""
 
+from dataclasses import replace
+
 import pytest
 
 import neuroactivity as na
-from neuroactivity.wrapping import trained_groups, written_params
+from neuroactivity.wrapping import check_searched, note_outside, trained_groups, written_params
 
 A = na.dense("a", weight=("a.w", "neuron in"), bias="a.b", outgoing=[("b.w", "out neuron")])
 B = na.dense("b", weight=("b.w", "neuron in"), resettable=False)
@@ -65,3 +67,30 @@ def test_what_a_reset_writes_is_named_once_and_without_groups_that_are_never_res
     assert written_params(["b"], LAYOUT) == []
     tied = na.Layout([A, na.dense("c", weight=("c.w", "neuron in"), outgoing=[("b.w", "out neuron")])])
     assert written_params(["a", "c"], tied) == ["a.w", "a.b", "b.w", "c.w"]
+
+
+@pytest.mark.parametrize("missing", ["a.b", "b.w"])
+def test_where_nothing_is_to_be_raised_a_group_is_measured_and_not_reset(missing):
+    found = trained_groups(LAYOUT, {"a.w", "a.b", "b.w"} - {missing}, writes=True, strict=False)
+    assert [group.resettable for name, group in found.items() if name == "a"] == [False]
+    assert trained_groups(LAYOUT, {"a.w", "a.b", "b.w"}, writes=True, strict=False) == LAYOUT
+    assert list(trained_groups(LAYOUT, set(), writes=True, strict=False)) == []
+
+
+def test_a_layout_that_was_only_listed_is_no_layout_to_reset_by():
+    listed = na.Layout([replace(A, status="listed", resettable=False)])
+    with pytest.raises(na.LayoutError, match=r"^layout: its groups are listed and not searched, so nothing"):
+        check_searched(listed, writes=True)
+    check_searched(listed, writes=False)
+    check_searched(LAYOUT, writes=True)
+
+
+def test_what_a_proof_has_not_seen_is_remarked_once_and_in_proved_groups_alone():
+    proved = replace(A, status="exclusive", reason="proved: feeds nothing else")
+    layout = na.Layout([proved, B])
+    noted = note_outside(layout, 4, "Critic")
+    remark = "in Critic; the optimizer also trains 4 parameters outside it: give readers= if they read it"
+    assert noted["a"].reason == f"proved: feeds nothing else {remark}"
+    assert noted["b"] == B
+    assert note_outside(noted, 4, "Critic") == noted
+    assert note_outside(layout, 0, "Critic") is layout

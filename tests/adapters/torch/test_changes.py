@@ -1,0 +1,167 @@
+"""What an optimizer trains is looked up at every measurement: frozen, replaced, removed and added parameters."""
+
+import pytest
+import torch
+from torch import nn, optim
+
+import neuroactivity as na
+from neuroactivity_torch import ReGraMa, layout_of
+from tests.adapters.torch.models import X, kill, mlp, step, values
+
+
+def attached(model=None, *, params=None, **options):
+    """A model with dead neurons in front of both hidden readers, and what trains it."""
+    model = mlp() if model is None else model
+    kill(model[0], [2, 9])
+    optimizer = optim.SGD(model.parameters() if params is None else params(model), lr=0.1)
+    options = {"layout": layout_of(mlp(), X), "tau": 0.0, "every": 1, **options}
+    return model, optimizer, ReGraMa(model, optimizer, **options)
+
+
+def measured(regrama):
+    return {group.name: group.reset for group in regrama.last_report.groups}
+
+
+def test_a_frozen_reader_that_the_optimizer_holds_is_refused_when_attached():
+    model = mlp()
+    model[2].requires_grad_(False)
+    with pytest.raises(ValueError, match=r"group '0': a reset would write parameter '2\.weight', which this optimizer"):
+        ReGraMa(model, optim.Adam(model.parameters()), example_inputs=X)
+
+
+def test_a_reader_that_is_frozen_later_is_not_written_and_named():
+    model, optimizer, regrama = attached()
+    model[2].requires_grad_(False)
+    before = values(model)
+    with pytest.warns(na.ActivityWarning, match=r"frozen: 2\.weight, 2\.bias; no longer measured: 2; .* reset: 0\)"):
+        step(model, optimizer, X)
+    assert torch.equal(model[2].weight, before["2.weight"])
+    assert torch.equal(model[0].weight[[2, 9]], before["0.weight"][[2, 9]])
+    assert measured(regrama) == {"0": 0, "4": 0}
+    assert regrama.last_report["0"].inactive == 2
+    model[2].requires_grad_(True)
+    with pytest.warns(na.ActivityWarning, match=r"trained now: 2\.weight, 2\.bias\)"):
+        step(model, optimizer, X)
+    assert regrama.last_report["0"].reset == 2
+
+
+def test_nothing_is_measured_where_all_is_frozen():
+    model, optimizer, regrama = attached()
+    model(X).square().mean().backward()
+    model.requires_grad_(False)
+    with pytest.warns(na.ActivityWarning, match="frozen: 0.weight"):
+        optimizer.step()
+    assert regrama.last_report.absent == ("0", "2", "4")
+    assert (regrama.steps, regrama.measurements, regrama.resets) == (1, 1, 0)
+
+
+def test_a_replaced_parameter_that_the_optimizer_does_not_hold_is_named_and_left_alone():
+    model, optimizer, regrama = attached()
+    model[0].weight = nn.Parameter(torch.zeros(16, 5))
+    with pytest.warns(na.ActivityWarning, match=r"replaced, and not in the optimizer: 0\.weight; .* measured: 0"):
+        step(model, optimizer, X)
+    assert (model[0].weight == 0).all()
+    assert regrama.last_report.absent == ("0",)
+
+
+def test_a_replaced_parameter_that_the_optimizer_holds_is_measured_and_reset():
+    model, optimizer, regrama = attached()
+    model[0] = nn.Linear(5, 16)
+    kill(model[0], [3])
+    optimizer.param_groups[0]["params"] = list(model.parameters())
+    with pytest.warns(na.ActivityWarning, match=r"\(replaced: 0\.weight, 0\.bias\)"):
+        step(model, optimizer, X)
+    assert regrama.last_report["0"].reset == 1
+    assert (model[2].weight[:, 3] == 0).all()
+    assert (model[0].weight[3] != 0).all()
+
+
+@pytest.mark.parametrize("initializer", ["layer", "snapshot"])
+def test_a_parameter_group_that_is_added_later_is_measured_and_reset(initializer):
+    model, optimizer, regrama = attached(params=lambda m: m[4].parameters(), initializer=initializer)
+    assert list(regrama._trained_layout) == ["4"]
+    optimizer.add_param_group({"params": [*model[0].parameters(), *model[2].parameters()]})
+    with pytest.warns(na.ActivityWarning, match=r"trained now: 0\.weight, 0\.bias, 2\.weight, 2\.bias\)"):
+        step(model, optimizer, X)
+    assert measured(regrama)["0"] == 2
+    assert (model[2].weight[:, [2, 9]] == 0).all()
+
+
+def test_a_layer_that_is_added_later_is_named_as_in_no_group():
+    model, optimizer, regrama = attached()
+    model.append(nn.Linear(2, 2))
+    optimizer.add_param_group({"params": model[5].parameters()})
+    with pytest.warns(na.ActivityWarning, match=r"in no neuron group: 5\.weight, 5\.bias"):
+        step(model, optimizer, X)
+    assert measured(regrama)["0"] == 2
+
+
+def test_a_parameter_that_is_gone_leaves_its_group_unmeasured():
+    model, optimizer, regrama = attached()
+    model[0].bias = None
+    before = values(model)
+    with pytest.warns(na.ActivityWarning, match=r"no longer in the model: 0\.bias; no longer measured: 0\)"):
+        step(model, optimizer, X)
+    assert torch.equal(model[0].weight[2], before["0.weight"][2])
+    assert regrama.last_report.absent == ("0",)
+
+
+@pytest.mark.parametrize("initializer", ["layer", "snapshot"])
+def test_layers_of_another_size_are_measured_and_reset(initializer):
+    model, optimizer, regrama = attached(initializer=initializer)
+    model[0], model[2] = nn.Linear(5, 8), nn.Linear(8, 16)
+    kill(model[0], [1])
+    optimizer.param_groups[0]["params"] = list(model.parameters())
+    with pytest.warns(na.ActivityWarning, match=r"replaced: 0\.weight, 0\.bias, 2\.weight, 2\.bias\)"):
+        step(model, optimizer, X)
+    assert measured(regrama)["0"] == 1
+    assert (model[2].weight[:, 1] == 0).all()
+
+
+def test_nothing_is_said_while_nothing_changes(recwarn):
+    model, optimizer, regrama = attached()
+    for _ in range(3):
+        step(model, optimizer, X)
+    assert regrama.measurements == 3
+    assert not recwarn.list
+
+
+def expanded(model):
+    model[2].bias = nn.Parameter(torch.zeros(1).expand(16))
+
+
+def tied_by_memory(model):
+    model[2].weight = nn.Parameter(torch.ones(16, 16))
+    model[4].weight = nn.Parameter(model[2].weight.data[:2])
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (expanded, r"parameter '2\.bias': its entries share memory, as in an expanded tensor; clone it first"),
+        (tied_by_memory, r"parameter '2\.weight' shares its memory with '4\.weight', but is another parameter"),
+    ],
+)
+def test_parameters_that_cannot_be_written_row_by_row_are_refused_when_attached(change, message):
+    model = mlp()
+    change(model)
+    optimizer = optim.Adam(model.parameters())
+    with pytest.raises(ValueError, match=message):
+        ReGraMa(model, optimizer, layout=layout_of(mlp(), X))
+    assert ReGraMa(model, optimizer, layout=layout_of(mlp(), X), max_fraction=0).steps == 0
+
+
+def test_parameters_outside_the_model_are_remarked():
+    critic, other = mlp(outputs=1), mlp()
+    optimizer = optim.Adam([*critic.parameters(), *other.parameters()])
+    regrama = ReGraMa(critic, optimizer, example_inputs=X)
+    remark = (
+        "proved: feeds nothing else in Sequential; the optimizer also trains 6 parameters outside it: give readers= if "
+        "they read it"
+    )
+    assert remark in regrama.layout.describe()
+    regrama.detach()
+    again = ReGraMa(critic, optimizer, layout=na.Layout.from_dict(regrama.state_dict()["layout"]))
+    assert again.layout == regrama.layout
+    own = ReGraMa(critic, optim.Adam(critic.parameters()), example_inputs=X)
+    assert "outside" not in own.layout.describe()
