@@ -1,11 +1,11 @@
-"""Find out what every neuron group feeds, by probing the model's gradient function; no graph is read.
+"""Find out what every neuron group feeds, by probing the model's gradients and outputs; no graph is read.
 
 **The pipeline.** An adapter lists the groups; :mod:`.layouts` samples parameters and starts the search, :mod:`.search`,
 which is a loop over stages: functions from the prober and what is known so far to claims. A group that is claimed is
 left alone. Each status has its file:
 
 1. :mod:`.heads`: ``head``, feeds the output;
-2. for each silencing bias, with neurons silenced independently:
+2. for each silencing bias and center, with neurons silenced independently:
    :mod:`.direct`: ``exclusive``, proved to feed its outgoing entries and nothing else,
    :mod:`.norms`: ``through_norm``, read by normalisations alone, or ``head`` if these are heads,
    :mod:`.partners`: ``partner``, multiplied with another group and read by nothing else,
@@ -14,7 +14,10 @@ left alone. Each status has its file:
    :mod:`.residual`: ``shared``, read only together with other groups;
 3. :mod:`.unproved`: ``unproved``, the rest, with the reason.
 
-Below them: :mod:`.prober` (silence, cut, see which gradients vanish), :mod:`.decoding` (from series of probes to who
+Without a search, :mod:`.listed` says ``listed`` of every group.
+
+Below them: :mod:`.prober` (silence, cut, see which gradients vanish), :mod:`.draws` and :mod:`.values` (the parameter values of
+a probe), :mod:`.probes` (series of probes), :mod:`.decoding` (from series of probes to who
 feeds which position), :mod:`.links` (what that means for a group), :mod:`.proof`, :mod:`.claims` (what is known).
 Beside them: :mod:`.verify` (checks a layout that somebody wrote), :mod:`.merging` (several axes seen as one).
 
@@ -33,6 +36,11 @@ Beside them: :mod:`.verify` (checks a layout that somebody wrote), :mod:`.mergin
 - *one to one*: the positions are the neurons of that group, as in a depthwise convolution or the scale of a norm.
 - *norms* of a group: the normalisations whose scales it feeds one to one.
 - *gates*: groups whose weights and biases vanish alike with the neurons: they are multiplied with them, not fed.
+- *balance* neurons in front of a normalisation: silence half and make the rest opposite in pairs, so that the mean is
+  what a silent neuron outputs. *Center*: what is added to all of them, so that an activation function in between is
+  linear there.
+- *bare* parameters: those of no group. *Held*: set to a value in every probe, so that they add nothing to a stream.
+- *without gradient*: a path to the output that gradients do not see, found by the forward check of the proof.
 - *evidence*: the links, norms and gates of a group. *Claim*: a status with its reason and outgoing views.
 - *open*: nothing is claimed yet. *Examined*: with evidence from the last probes.
 - *bias-free hop*: a group without biases falls silent with what it reads, and so what it feeds vanishes too.
