@@ -62,7 +62,7 @@ def layout_of(
         raise LayoutError(f"{type(model).__name__}: found no layer with neurons; give rule= or layout=")
     if not example_inputs:
         return list_layout(groups)
-    if type(model).forward is nn.Module.forward and "forward" not in vars(model):
+    if getattr(type(model), "forward", None) is nn.Module.forward and "forward" not in vars(model):
         raise LayoutError(f"{type(model).__name__} has no forward(); give layout=, or wrap the method in a module")
     grad_fn = gradient_function(model, *example_inputs, seed=seed)
     with _one_thread():

@@ -63,6 +63,7 @@ class Resetter(ABC):
         self.model, self.optimizer = model, optimizer
         self._steppers = steppers(optimizer, moments, writes=writes)
         self.layout = self._find_layout(as_inputs(example_inputs), layout)
+        self._reported = self.layout  # as it is reset now
         self.last_report: na.ActivityReport | None = None
         self.steps = self.measurements = self.resets = self.neurons_reset = 0
         self._stepped: set[int] = set()
@@ -162,7 +163,7 @@ class Resetter(ABC):
         self._look()
         scores = self._measure()
         masks = self.options.masks(scores)
-        report = build_report(scores, self._shown_layout(), self.options.tau, masks=masks)
+        report = build_report(scores, self._reported, self.options.tau, masks=masks)
         marked = {group.name: masks[group.name] for group in report.groups if group.reset}
         if marked:
             self._reset(marked)
@@ -190,11 +191,9 @@ class Resetter(ABC):
         if self._writes:
             self._check_writes()
             self._fresh.cover(self._trained_layout)
+        reported = [self._trained_layout.get(name, group) for name, group in self.layout.items()]
+        self._reported = na.Layout([replace(group, partners=()) for group in reported])
         warn_of_changes(self.model, before, now, old, self._trained_layout)
-
-    def _shown_layout(self) -> na.Layout:
-        """The layout for the report: what is trained as it is reset now, the rest as it was found."""
-        return na.Layout([replace(self._trained_layout.get(n, g), partners=()) for n, g in self.layout.items()])
 
     def _reset(self, masks: Mapping[str, Tensor]) -> None:
         """Reset the masked neurons: everything is built before a value is written, and all is written or none."""
