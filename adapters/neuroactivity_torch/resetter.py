@@ -72,13 +72,9 @@ class Resetter(ABC):
         self._trained = trained_parameters(model, self._steppers)
         self._trained_layout = trained_groups(self.layout, self._trained, writes=writes)
         self._check_writes(first=True)
-        self._fresh = FreshValues(
-            model,
-            self._trained_layout if writes else na.Layout([]),
-            initializer,
-            seed=seed,
-            compare=not any(stepper.optimizer.state for stepper in self._steppers),
-        )
+        drawn = self._trained_layout if writes else na.Layout([])
+        untrained = not any(stepper.optimizer.state for stepper in self._steppers)
+        self._fresh = FreshValues(model, drawn, initializer, seed=seed, compare=untrained)
         _ATTACHED.add(self)
         hook = torch.compiler.disable(self._after_step)  # type: ignore[no-untyped-call]
         self._handles = [stepper.optimizer.register_step_post_hook(hook) for stepper in self._steppers]
