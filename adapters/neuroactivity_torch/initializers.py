@@ -57,7 +57,7 @@ class FreshValues:
         self.snapshot: dict[str, Tensor] | None = {} if initializer == "snapshot" else None
         fresh = self.cover(layout)
         if compare and initializer == "layer":
-            warn_of_spread(fresh, parameters(model), stacklevel=4)
+            warn_of_spread(fresh, parameters(model), stacklevel=3)
 
     def cover(self, layout: na.Layout) -> dict[str, Tensor]:
         """Draw for the groups of this layout from now on; return a draw that shows that it can be done."""
@@ -95,10 +95,10 @@ class FreshValues:
             event: Number of the reset.
             names: Names of parameters; those that no reset draws anew are skipped.
         """
-        names = [name for name in names if name in self._views]
+        names, params = [name for name in names if name in self._views], parameters(self._model)
         fresh: Mapping[str, Tensor]
         if self.snapshot is not None:
-            fresh = {name: self._resample(name, self.snapshot[name], event) for name in names}
+            fresh = {name: self._resample(name, self.snapshot[name].to(params[name]), event) for name in names}
         elif callable(self._initializer):
             key = derive_key(self._seed, event, "")
             with torch.random.fork_rng(devices=[]), torch.device("cpu"):
@@ -106,7 +106,6 @@ class FreshValues:
                 fresh = self._initializer(key)
         else:
             fresh = {name: self._reinitialise(name, event) for name in names}
-        params = parameters(self._model)
         check_fresh(fresh, params, names)
         return {name: fresh[name].detach().to(params[name].device) for name in names}
 

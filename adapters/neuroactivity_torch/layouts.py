@@ -70,7 +70,7 @@ def layout_of(
         raise LayoutError(f"{type(model).__name__}: found no layer with neurons; give rule= or layout=")
     if not example_inputs:
         return list_layout(groups)
-    if type(model).forward is nn.Module.forward and "forward" not in vars(model):
+    if getattr(type(model), "forward", None) is nn.Module.forward and "forward" not in vars(model):
         raise LayoutError(f"{type(model).__name__} has no forward(); give layout=, or wrap the method in a module")
     params = _probed_parameters(_Probed(model, readers))
     with _one_thread(model):

@@ -151,6 +151,8 @@ def steppers(optimizers: Any, moments: Mapping[str, Moment] | None = None, *, wr
     if not given:
         raise ValueError("optimizer: expected an optimizer or a list of several, got an empty list")
     chains = [_unwrap(optimizer) for optimizer in given]
+    if len({id(links[-1]) for links in chains}) < len(chains):
+        raise ValueError("optimizer: expected each optimizer once, got one twice")
     return [Stepper(links, _rules(links, moments) if writes else {}) for links in chains]
 
 

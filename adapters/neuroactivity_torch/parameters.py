@@ -82,7 +82,7 @@ def overwrite(pairs: Sequence[tuple[Tensor, Tensor]]) -> None:
                 tensor.copy_(value)
         except BaseException:
             for tensor, value in reversed(kept):
-                with suppress(RuntimeError):  # of the tensor that cannot be written
+                with suppress(Exception):  # of the tensor that cannot be written
                     tensor.copy_(value)
             raise
 
@@ -99,8 +99,7 @@ def check_memory(params: Mapping[str, nn.Parameter], written: Collection[str]) -
     """
     starts: dict[int, list[str]] = {}
     for name, parameter in params.items():
-        if parameter.numel() and parameter.device.type != "meta":
-            starts.setdefault(parameter.data_ptr(), []).append(name)
+        starts.setdefault(_start(parameter), []).append(name)
     for name in written:
         reach = 0
         for stride, size in sorted(zip(params[name].stride(), params[name].shape, strict=True)):
@@ -108,8 +107,9 @@ def check_memory(params: Mapping[str, nn.Parameter], written: Collection[str]) -
                 what = "its entries share memory, as in an expanded tensor; clone it first"
                 raise ValueError(f"parameter {name!r}: {what}")
             reach += stride * (size - 1)
-        others = [other for other in starts.get(params[name].data_ptr(), ()) if other != name]
-        if others and params[name].device.type != "meta":
+        start = _start(params[name])
+        others = [other for other in starts[start] if other != name] if start else []
+        if others:
             raise ValueError(
                 f"parameter {name!r} shares its memory with {others[0]!r}, but is another parameter; tie them by "
                 "assigning the same nn.Parameter"
@@ -121,18 +121,30 @@ def owner_of(model: nn.Module, param: str) -> nn.Module:
     return model.get_submodule(param.rpartition(".")[0])
 
 
+def _start(tensor: Tensor) -> int:
+    """Where a tensor's memory starts; 0 if it has none, as on the meta device, or none of its own."""
+    try:
+        return tensor.data_ptr()
+    except RuntimeError:
+        return 0
+
+
 @contextmanager
 def swapped(model: nn.Module, params: Mapping[str, Tensor], buffers: Mapping[str, Tensor]) -> Iterator[None]:
     """Let a model compute with other tensors in the place of its parameters and buffers, and leave it as it was.
 
     Tensors are exchanged by identity wherever a module keeps them: under several names, in an alias of the module, in a
     recurrent layer's list of weights. What the modules' attributes were before, they are afterwards, the same objects;
-    ``torch.func.functional_call`` loses the originals of a module that is registered twice.
+    ``torch.func.functional_call`` loses the originals of a module that is registered twice. Other tensors among the
+    attributes are copied, in case the model writes into them.
 
     Args:
         model: The module.
         params: Tensors by the names of ``named_parameters``; parameters that are not named stay in place.
         buffers: Likewise by the names of ``named_buffers``.
+
+    Raises:
+        LayoutError: If the parameters cannot be exchanged, as in a model that ``torch.jit`` has compiled.
     """
     others: dict[int, Any] = {id(old): buffers[name] for name, old in model.named_buffers() if name in buffers}
     others.update({id(old): params[name] for name, old in model.named_parameters() if name in params})
@@ -140,6 +152,8 @@ def swapped(model: nn.Module, params: Mapping[str, Tensor], buffers: Mapping[str
     try:
         for attributes, _ in kept:
             attributes.update({name: _exchange(value, others) for name, value in attributes.items()})
+        if any(params.get(name, parameter) is not parameter for name, parameter in model.named_parameters()):
+            raise LayoutError(f"the parameters of {type(model).__name__} cannot be exchanged to probe it; give layout=")
         yield
     finally:
         for attributes, values in kept:
@@ -151,6 +165,8 @@ def _exchange(value: Any, others: dict[int, Any]) -> Any:
     """Copy plain containers, with other tensors in them; ``others`` has what takes an object's place, by identity."""
     if id(value) in others:
         return others[id(value)]
+    if type(value) is Tensor:
+        return others.setdefault(id(value), value.detach().clone())
     if type(value) is tuple:
         return tuple([_exchange(entry, others) for entry in value])
     if type(value) is list:

@@ -63,6 +63,7 @@ class Resetter(ABC):
         self.model, self.optimizer = model, optimizer
         self._steppers = steppers(optimizer, moments, writes=writes)
         self.layout = self._find_layout(as_inputs(example_inputs), layout)
+        self._reported = self.layout  # as it is reset now
         self.last_report: na.ActivityReport | None = None
         self.steps = self.measurements = self.resets = self.neurons_reset = 0
         self._stepped: set[int] = set()
@@ -71,13 +72,9 @@ class Resetter(ABC):
         self._trained = trained_parameters(model, self._steppers)
         self._trained_layout = trained_groups(self.layout, self._trained, writes=writes)
         self._check_writes(first=True)
-        self._fresh = FreshValues(
-            model,
-            self._trained_layout if writes else na.Layout([]),
-            initializer,
-            seed=seed,
-            compare=not any(stepper.optimizer.state for stepper in self._steppers),
-        )
+        drawn = self._trained_layout if writes else na.Layout([])
+        untrained = not any(stepper.optimizer.state for stepper in self._steppers)
+        self._fresh = FreshValues(model, drawn, initializer, seed=seed, compare=untrained)
         _ATTACHED.add(self)
         hook = torch.compiler.disable(self._after_step)  # type: ignore[no-untyped-call]
         self._handles = [stepper.optimizer.register_step_post_hook(hook) for stepper in self._steppers]
@@ -162,7 +159,7 @@ class Resetter(ABC):
         self._look()
         scores = self._measure()
         masks = self.options.masks(scores)
-        report = build_report(scores, self._shown_layout(), self.options.tau, masks=masks)
+        report = build_report(scores, self._reported, self.options.tau, masks=masks)
         marked = {group.name: masks[group.name] for group in report.groups if group.reset}
         if marked:
             self._reset(marked)
@@ -190,11 +187,9 @@ class Resetter(ABC):
         if self._writes:
             self._check_writes()
             self._fresh.cover(self._trained_layout)
+        reported = [self._trained_layout.get(name, group) for name, group in self.layout.items()]
+        self._reported = na.Layout([replace(group, partners=()) for group in reported])
         warn_of_changes(self.model, before, now, old, self._trained_layout)
-
-    def _shown_layout(self) -> na.Layout:
-        """The layout for the report: what is trained as it is reset now, the rest as it was found."""
-        return na.Layout([replace(self._trained_layout.get(n, g), partners=()) for n, g in self.layout.items()])
 
     def _reset(self, masks: Mapping[str, Tensor]) -> None:
         """Reset the masked neurons: everything is built before a value is written, and all is written or none."""

@@ -96,10 +96,11 @@ class Aliased(nn.Module):
         self.register_buffer("scale", torch.ones(4))
         self.register_buffer("again", self.scale)
         self.plain = [self.features.bias, {"scale": self.scale}]
-        self.calls = 0
+        self.calls, self.mean = 0, torch.zeros(4)
 
     def forward(self, x):
         self.calls += 1
+        self.mean += x.detach().mean()
         self.scale.add_(1.0)
         self.again = self.again * 2.0
         self.last = self.rnn(self.alias(x) + self.plain[0] + self.plain[1]["scale"])[0] + self.twin(x)
@@ -115,6 +116,7 @@ def identities(model):
 def test_swapped_parameters_are_used_wherever_they_are_registered_and_the_originals_come_back():
     model, x = Aliased(), torch.randn(2, 3, 4)
     before, kept, start = identities(model), values(model), model.plain[0]
+    mean = model.mean
     zeros = {name: torch.zeros_like(value).requires_grad_() for name, value in parameters(model).items()}
     with swapped(model, zeros, {"scale": torch.full((4,), 3.0)}):
         assert model.features.weight is model.alias.weight is model.twin.weight is zeros["features.weight"]
@@ -124,6 +126,8 @@ def test_swapped_parameters_are_used_wherever_they_are_registered_and_the_origin
     assert all(gradient is not None for gradient in grads)
     assert identities(model) == before
     assert model.plain[0] is start
+    assert model.mean is mean
+    assert (mean == 0).all()
     assert all(torch.equal(value, kept[name]) for name, value in values(model).items())
 
 
@@ -163,3 +167,21 @@ def test_layouts_are_found_under_a_default_device():
     with torch.device("meta"):
         assert layout_of(model, X) == layout_of(model, X)
     assert layout_of(model, X)["0"].status == "exclusive"
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch's own
+def test_a_model_whose_parameters_cannot_be_exchanged_is_refused():
+    scripted = torch.jit.script(mlp())
+    with pytest.raises(na.LayoutError, match="cannot be exchanged to probe it; give layout="):
+        gradient_function(scripted, X)(parameters(scripted))
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch's own, while it compiles
+def test_a_compiled_model_is_probed_with_the_values_it_is_given():
+    model = mlp()
+    plain, compiled = gradient_function(model, X), gradient_function(torch.compile(model, backend="eager"), X)
+    for seed in range(3):
+        params = parameters(mlp(seed))
+        found = compiled({f"_orig_mod.{name}": value for name, value in params.items()})
+        for name, gradient in plain(params).items():
+            torch.testing.assert_close(found[f"_orig_mod.{name}"], gradient)

@@ -110,6 +110,13 @@ def test_a_list_of_optimizers_steps_when_all_have_stepped(backwards):
     assert not any(optimizer._optimizer_step_post_hooks for optimizer in optimizers)
 
 
+def test_an_optimizer_that_is_given_twice_is_refused():
+    model = mlp()
+    optimizer = optim.Adam(model.parameters())
+    with pytest.raises(ValueError, match="optimizer: expected each optimizer once, got one twice"):
+        ReGraMa(model, [optimizer, Algorithm(optimizer)], layout=LAYOUT)
+
+
 @pytest.mark.skipif(not hasattr(optim, "Muon"), reason="needs torch.optim.Muon")
 def test_muon_beside_adamw():
     model = mlp()
