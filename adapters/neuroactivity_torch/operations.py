@@ -43,6 +43,11 @@ def is_move(operation: Any) -> bool:
     return (bool(operation.is_view) and name_of(operation) != "as_strided") or name_of(operation) in _MOVES
 
 
+def reshapes(operation: Any) -> bool:
+    """Whether an operation returns all entries of an input once, if it returns as many."""
+    return is_move(operation) and (bool(operation.is_view) or name_of(operation) in ("_unsafe_view", "clone"))
+
+
 def is_elementwise(operation: Any) -> bool:
     """Whether each entry of the result belongs to the neuron whose entries lie in its place."""
     return torch.Tag.pointwise in operation.tags or name_of(operation) in _ELEMENTWISE
