@@ -142,7 +142,7 @@ def _judging(model: nn.Module) -> Iterator[None]:
 def _listening(model: nn.Module, layout: na.Layout, run: _Run) -> Iterator[None]:
     """Hook onto the modules that make neurons and those that read them."""
     named = dict(model.named_parameters())
-    read: dict[nn.Module, set[str]] = {module: set() for module in model.modules() if isinstance(module, nn.Linear)}
+    read: dict[nn.Module, set[str]] = {}
     made: dict[nn.Module, list[NeuronGroup]] = {}
     shapes = {name: tuple(value.shape) for name, value in named.items()}
     for group in layout.values():
@@ -161,8 +161,6 @@ def _listening(model: nn.Module, layout: na.Layout, run: _Run) -> Iterator[None]
                 run.follower.expect(tensor, named[param])
             held = frozenset(name for name in layout if run.follower.holds(name, tensor))
             run.calls.setdefault(param, []).append(_Call(module, tensor.detach().clone(), certain, held))
-        if certain and isinstance(module, nn.Linear) and (tensor := plain([*args, *kwargs.values()])) is not None:
-            run.follower.read(tensor)
 
     def after(module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
         tensor = plain(output)

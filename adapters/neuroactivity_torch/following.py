@@ -20,6 +20,7 @@ from neuroactivity_torch.operations import (
     multiplied,
     name_of,
     pooled,
+    reshapes,
     tensors_in,
 )
 from neuroactivity_torch.tracks import Place, Seen, Step, Track, is_written, mark_of, memory_of, place_of
@@ -59,7 +60,8 @@ class Follower(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._calls += 1
         memory = memory_of(output)
         self._behind[memory] = self._behind.get(memory, 0) | before | call
-        self._tracks.setdefault(place_of(output), {})[group] = Track(owners, call, before)
+        source = Seen(output, owners, mark_of(output))
+        self._tracks.setdefault(place_of(output), {})[group] = Track(owners, call, before, source=source)
 
     def expect(self, tensor: Tensor, param: Tensor) -> None:
         """Find out whether a parameter reads this very tensor, but for its shape and a scale."""
@@ -94,6 +96,8 @@ class Follower(TorchDispatchMode):  # type: ignore[no-untyped-call]
         known = [memory_of(tensor) for tensor in inputs]
         depends, behind = any(memory in self._behind for memory in known), self._calls_behind(inputs)
         copies = {id(t): t.clone() if is_written(operation, t, args) else t for t in inputs if id(t) in tracks}
+        for key in [id(t) for t in inputs if id(t) in tracks and copies[id(t)] is not t]:
+            tracks[key] = {group: track._replace(source=None) for group, track in tracks[key].items()}
         output = operation(*args, **kwargs)
         outputs = list(tensors_in(output))
         origins = set().union(*[self._origins.get(memory, set()) for memory in known])
@@ -132,10 +136,12 @@ class Follower(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def _note(self, group: str, track: Track, tensor: Tensor, *, stream: bool = False) -> None:
         """Copy what is read, once."""
-        mark = mark_of(tensor) if track.own is None else track.own.mark
-        if (group, mark, stream) not in self._read:
-            self._read.add((group, mark, stream))
-            seen = track.own or Seen(tensor.detach().clone(), track.owners, mark)
+        seen = track.own or track.source
+        if seen is None or (seen is track.source and mark_of(seen.values) != seen.mark):  # changed in place since
+            seen = Seen(tensor, track.owners, mark_of(tensor))
+        if (group, seen.mark, stream) not in self._read:
+            self._read.add((group, seen.mark, stream))
+            seen = seen._replace(values=seen.values.detach().clone())
             self._seen.setdefault(group, []).append(seen._replace(stream=stream))
 
     def _follow(
@@ -154,6 +160,8 @@ class Follower(TorchDispatchMode):  # type: ignore[no-untyped-call]
             holding = {key: found[group] for key, found in tracks.items() if group in found}
             step = Step(operation, args, kwargs, inputs, holding, copies, outputs)
             for tensor, track in self._pass(group, step):
+                if track.source is None or not reshapes(operation) or track.source.values.numel() != tensor.numel():
+                    track = track._replace(source=Seen(tensor, track.owners, mark_of(tensor)))
                 results[place_of(tensor)][group] = track
             if name_of(operation) == "copy" and group not in results[place_of(args[0])]:
                 self._lose_part(group, args[0])

@@ -23,7 +23,8 @@ _MOVES = {
 }
 _ELEMENTWISE = {"_prelu_kernel", "_softmax", "_log_softmax", "_safe_softmax", "rrelu_with_noise", "native_dropout"}
 _REDUCTIONS = {"mean", "sum", "amax", "amin", "max", "min", "median", "std", "var", "logsumexp"}
-_PRODUCTS = {"mm": (0, 1), "bmm": (0, 1), "addmm": (1, 2), "baddbmm": (1, 2), "mv": (0, 1), "addmv": (1, 2)}
+_PRODUCTS = {"mm": (0, 1), "bmm": (0, 1), "addmm": (1, 2), "baddbmm": (1, 2), "_sparse_addmm": (1, 2)}
+_PRODUCTS |= {"mv": (0, 1), "addmv": (1, 2), "_sparse_mm": (0, 1)}
 _READERS = {
     *("_cdist_forward", "_convolution", "_cudnn_rnn", "_thnn_fused_gru_cell", "_thnn_fused_lstm_cell", "_trilinear"),
     *("addbmm", "addr", "convolution", "convolution_overrideable", "cudnn_convolution", "dot", "gru", "linear", "lstm"),
@@ -42,6 +43,11 @@ def is_move(operation: Any) -> bool:
     return (bool(operation.is_view) and name_of(operation) != "as_strided") or name_of(operation) in _MOVES
 
 
+def reshapes(operation: Any) -> bool:
+    """Whether an operation returns all entries of an input once, if it returns as many."""
+    return is_move(operation) and (bool(operation.is_view) or name_of(operation) in ("_unsafe_view", "clone"))
+
+
 def is_elementwise(operation: Any) -> bool:
     """Whether each entry of the result belongs to the neuron whose entries lie in its place."""
     return torch.Tag.pointwise in operation.tags or name_of(operation) in _ELEMENTWISE
@@ -58,9 +64,10 @@ def is_reader(operation: Any) -> bool:
 
 
 def tensors_in(value: Any) -> Iterator[Tensor]:
-    """Yield the tensors in an operation's arguments or results."""
+    """Yield the dense tensors in an operation's arguments or results."""
     if isinstance(value, Tensor):
-        yield value
+        if value.layout == torch.strided:
+            yield value
     elif isinstance(value, list | tuple):
         for entry in value:
             yield from tensors_in(entry)

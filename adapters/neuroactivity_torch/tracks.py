@@ -35,6 +35,7 @@ class Track(NamedTuple):
         active: Whether an activation function has been applied.
         own: What the neurons were before they were normalised, or before other values were added to them, as long as no
             activation function has followed.
+        source: The same values, not copied, before they were reshaped.
     """
 
     owners: Tensor
@@ -42,6 +43,7 @@ class Track(NamedTuple):
     before: int
     active: bool = False
     own: Seen | None = None
+    source: Seen | None = None
 
 
 class Step(NamedTuple):

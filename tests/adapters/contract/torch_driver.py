@@ -50,7 +50,7 @@ OPTIMIZERS = {
 class TorchDriver:
     """Trains the network with gradients that it is given; without a method by the plain optimizer."""
 
-    rounding, initializers = 0.0, ("layer", "snapshot")
+    rounding, initializers, follows = 0.0, ("layer", "snapshot"), True
 
     def __init__(
         self,

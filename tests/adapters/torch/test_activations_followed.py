@@ -185,14 +185,16 @@ def test_gated_units_are_read_as_products():
     assert_reads(Telling(run, gate=linear(5, 16), up=linear(5, 16), out=linear(16, 2)), X)
 
 
-def test_a_graph_layer_has_its_activation_function_behind_the_sum_over_neighbours():
+@pytest.mark.parametrize("sparse", [False, True])
+def test_a_graph_layer_has_its_activation_function_behind_the_sum_over_neighbours(sparse):
     def run(net, x):
         hidden = torch.relu(net.edges @ net.a(x))
         net.tell(a=hidden)
         return net.edges @ net.out(hidden)
 
     model = Telling(run, a=linear(5, 16, dead=3), out=linear(16, 2))
-    model.register_buffer("edges", torch.rand(32, 32))
+    edges = torch.rand(32, 32).round()
+    model.register_buffer("edges", edges.to_sparse() if sparse else edges)
     assert_reads(model, X)
 
 
