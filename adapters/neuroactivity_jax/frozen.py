@@ -33,7 +33,7 @@ def frozen_params(inner: optax.GradientTransformationExtraArgs, params: PyTree) 
         updates, _ = inner.update(replace(params, grads), inner.init(tree), tree)
         return parameters(updates)
 
-    shapes = {name: jax.ShapeDtypeStruct(value.shape, value.dtype) for name, value in parameters(params).items()}
+    shapes = jax.eval_shape(dict, parameters(params))
     try:
         program, updates = jax.make_jaxpr(step, return_shape=True)(shapes, shapes)
     except (TypeError, ValueError):

@@ -116,7 +116,8 @@ def gradient_function(params: PyTree, apply: Apply, *, seed: int = 0) -> Gradien
     gradients = jax.jit(jax.grad(lambda values: _project_outputs(apply(replace(params, values)), seed)))
 
     def grad_fn(values: dict[str, Any]) -> Mapping[str, Any]:
-        return _evaluate(gradients, values)
+        found: Mapping[str, Any] = _evaluate(gradients, values)
+        return found
 
     return grad_fn
 

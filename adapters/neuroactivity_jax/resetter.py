@@ -39,7 +39,7 @@ def _any_due_of_many(size: int, batched: list[bool], due: Array) -> tuple[Array,
 @jax.custom_batching.custom_vmap
 def _number_of_run(due: Array, scores: dict[str, Array]) -> Array:
     """Number of the run among those that are mapped over; -1 for one that is alone."""
-    return jnp.int32(-1)
+    return jnp.full((), -1, jnp.int32)
 
 
 @_number_of_run.def_vmap
@@ -90,10 +90,10 @@ class Resetter:
     def __post_init__(self) -> None:
         if not isinstance(self.layout, na.Layout):
             raise TypeError(f"layout: expected a neuroactivity.Layout, got {self.layout!r}")
-        if self.options.writes and all(group.status == "listed" for group in self.layout.values()):
-            raise ValueError(
-                "layout: it was listed and not searched, so nothing can be reset; give layout_of the model's function "
-                "as well, or measure with max_fraction=0"
+        if self.options.writes and self.layout and all(group.status == "listed" for group in self.layout.values()):
+            raise na.LayoutError(
+                "layout: its groups are listed and not searched, so nothing could be reset; give layout_of the model's "
+                "function, or max_fraction=0 to measure only"
             )
 
     def init(self, params: PyTree) -> ActivityState:

@@ -9,9 +9,9 @@ from jax import Array
 from jax.extend.core import ClosedJaxpr, Jaxpr, Literal, jaxpr_as_fun
 
 from neuroactivity_jax.following import Ends, Followed, Value, follow
+from neuroactivity_jax.origins import CONSTANT, KEEPING, UNKNOWN, Origin, aligned, moved_origin, sources_of
 
 _INLINED = {"jit", "pjit", "closed_call", "core_call", "custom_jvp_call", "custom_vjp_call", "checkpoint", "remat2"}
-_KEEPING = {"convert_element_type", "copy", "stop_gradient", "reduce_precision"}
 _OF_CONSTANTS = {"broadcast_in_dim", "convert_element_type", "reshape", "squeeze", "neg", "exp", "log", "sqrt", "rsqrt"}
 _OF_CONSTANTS |= {"add", "sub", "mul", "div", "pow", "integer_pow", "max", "min", "stop_gradient", "copy"}
 
@@ -44,28 +44,7 @@ class Trace(NamedTuple):
     ends: Ends
 
 
-class _Origin(NamedTuple):
-    """Where a value comes from.
-
-    Attributes:
-        param: Name of the parameter that it is, with axes moved at most; ``""`` if it is none.
-        axes: For each axis of the value the axis of the parameter; ``None`` where it has none.
-        shape: The parameter's shape.
-        weight: Name of the weight or scale that made it, only moved or scaled since; ``""`` if none did.
-        followed: What it has of what weights made.
-        constant: Whether it is one number, repeated.
-    """
-
-    param: str = ""
-    axes: tuple[int | None, ...] = ()
-    shape: tuple[int, ...] = ()
-    weight: str = ""
-    followed: tuple[Followed, ...] = ()
-    constant: bool = False
-
-
-_UNKNOWN, _CONSTANT = _Origin(), _Origin(constant=True)
-_Origins: TypeAlias = Sequence[_Origin]
+_Origins: TypeAlias = Sequence[Origin]
 
 
 def trace(params: Mapping[str, Array], function: Callable[[dict[str, Array]], Any]) -> Trace:
@@ -76,7 +55,7 @@ def trace(params: Mapping[str, Array], function: Callable[[dict[str, Array]], An
     names = sorted(params)  # the order in which JAX takes a dictionary apart
     program = jax.make_jaxpr(function)(dict(params))
     origins = [
-        _Origin(name, tuple(range(params[name].ndim)), params[name].shape, constant=not params[name].ndim)
+        Origin(name, tuple(range(params[name].ndim)), params[name].shape, constant=not params[name].ndim)
         for name in names
     ]
     record = Trace({}, [], Ends())
@@ -88,17 +67,17 @@ def trace(params: Mapping[str, Array], function: Callable[[dict[str, Array]], An
 
 def _evaluate(
     program: ClosedJaxpr, inputs: Sequence[Any], origins: _Origins, record: Trace
-) -> tuple[list[Any], list[_Origin]]:
+) -> tuple[list[Any], list[Origin]]:
     """Evaluate a program operation by operation; return its results and where they come from."""
     values: dict[Any, Any] = dict(zip(program.jaxpr.constvars, program.consts, strict=True))
     values.update(zip(program.jaxpr.invars, inputs, strict=True))
-    known: dict[Any, _Origin] = dict(zip(program.jaxpr.invars, origins, strict=True))
-    known |= {variable: _CONSTANT for variable in program.jaxpr.constvars if not variable.aval.shape}
+    known: dict[Any, Origin] = dict(zip(program.jaxpr.invars, origins, strict=True))
+    known |= {variable: CONSTANT for variable in program.jaxpr.constvars if not variable.aval.shape}
 
-    def read(atom: Any) -> tuple[Any, _Origin]:
+    def read(atom: Any) -> tuple[Any, Origin]:
         if isinstance(atom, Literal):
-            return atom.val, _CONSTANT
-        return values[atom], known.get(atom, _UNKNOWN)
+            return atom.val, CONSTANT
+        return values[atom], known.get(atom, UNKNOWN)
 
     for equation in program.jaxpr.eqns:
         operands = [read(atom) for atom in equation.invars]
@@ -111,7 +90,7 @@ def _evaluate(
 
 def _apply(
     equation: Any, inputs: Sequence[Any], origins: _Origins, record: Trace
-) -> tuple[Sequence[Any], Sequence[_Origin]]:
+) -> tuple[Sequence[Any], Sequence[Origin]]:
     """Evaluate one operation, and record what it does with parameters."""
     primitive, options = equation.primitive, equation.params
     inner = [part for part in options.values() if isinstance(part, ClosedJaxpr | Jaxpr)]
@@ -124,27 +103,27 @@ def _apply(
             _look_into_loop(options, inputs, origins, record)
         for origin in origins:
             record.ends.add(origin.followed, seen=False)
-        return results, [_UNKNOWN] * len(results)
+        return results, [UNKNOWN] * len(results)
     several = results if primitive.multiple_results else [results]
     return several, [_origin_of(primitive.name, options, inputs, result, origins, record) for result in several]
 
 
 def _origin_of(
     name: str, options: Mapping[str, Any], inputs: Sequence[Any], result: Any, origins: _Origins, record: Trace
-) -> _Origin:
+) -> Origin:
     """Say where the result of an operation comes from, and record what it does with parameters."""
-    origin, made = _UNKNOWN, len(record.made)
-    sources = _sources(name, options, jnp.shape(inputs[0]), result.shape) if inputs else []
+    origin, made = UNKNOWN, len(record.made)
+    sources = sources_of(name, options, jnp.shape(inputs[0]), result.shape) if inputs else []
     if name == "dot_general":
         origin = _record_product(options["dimension_numbers"], inputs, result, origins, record)
     elif name == "conv_general_dilated":
         origin = _record_convolution(options, inputs, result, origins, record)
     elif name == "mul":  # by a scale, or by what a scale has multiplied
-        origin = _Origin(weight=next((o.param or o.weight for o in origins if o.param or o.weight), ""))
+        origin = Origin(weight=next((o.param or o.weight for o in origins if o.param or o.weight), ""))
     elif name == "add":
         _record_sum(result, origins, record)
-    elif origins and (name in _KEEPING or sources):
-        origin = _moved(name, origins[0], sources, jnp.shape(inputs[0]), result.shape)
+    elif origins and (name in KEEPING or sources):
+        origin = moved_origin(name, origins[0], sources, jnp.shape(inputs[0]), result.shape)
     operands = [(value, where.followed, where.constant) for value, where in zip(inputs, origins, strict=True)]
     followed = follow(name, operands, result, sources, record.ends)
     new = range(made, len(record.made))
@@ -167,7 +146,7 @@ def _look_into_loop(options: Mapping[str, Any], inputs: Sequence[Any], origins: 
         length=options["length"],
         reverse=options["reverse"],
     )
-    known = [origin._replace(followed=()) for origin in origins[:consts]] + [_UNKNOWN] * carries
+    known = [origin._replace(followed=()) for origin in origins[:consts]] + [UNKNOWN] * carries
     known += [origin._replace(axes=origin.axes[1:], followed=()) for origin in origins[start:]]
     along = {origin.param: origin.axes[0] for origin in origins[start:] if origin.param}
     inner = Trace({}, [], Ends())
@@ -203,57 +182,7 @@ def _in_steps(array: Any, axes: Sequence[int | None], stack: int | None) -> Valu
     return Value(array, tuple(moved))
 
 
-def _sources(name: str, options: Mapping[str, Any], before: Sequence[int], after: Sequence[int]) -> list[int | None]:
-    """For each axis of a result that only moves entries return the axis that it was; nothing for other operations."""
-    if name == "transpose":
-        return list(options["permutation"])
-    if name == "squeeze":
-        return [axis for axis in range(len(before)) if axis not in options["dimensions"]]
-    if name == "broadcast_in_dim":
-        kept = list(options["broadcast_dimensions"])
-        return [kept.index(axis) if axis in kept else None for axis in range(len(after))]
-    if name == "reshape":
-        return _inserted(before, after) or _kept(before, after)
-    return []
-
-
-def _moved(
-    name: str, origin: _Origin, sources: Sequence[int | None], before: Sequence[int], after: Sequence[int]
-) -> _Origin:
-    """Return where a value comes from after an operation that only moves entries."""
-    if name in _KEEPING:
-        return origin
-    if not origin.param and not origin.weight:
-        return _UNKNOWN
-    if name == "reshape" and not _inserted(before, after):
-        return _UNKNOWN
-    axes = [None if source is None else origin.axes[source] for source in sources if origin.param]
-    return origin._replace(axes=tuple(axes))
-
-
-def _kept(before: Sequence[int], after: Sequence[int]) -> list[int | None]:
-    """Match the last and the first axes of a shape to those of one that was reshaped between them."""
-    most = min(len(before), len(after))
-    last = next((n for n in range(most) if before[-1 - n] != after[-1 - n]), most)
-    first = next((n for n in range(most - last) if before[n] != after[n]), most - last)
-    middle: list[int | None] = [None] * (len(after) - first - last)
-    return [*range(first), *middle, *range(len(before) - last, len(before))]
-
-
-def _inserted(before: tuple[int, ...], after: tuple[int, ...]) -> list[int | None]:
-    """Match the axes of a shape to those of one with additional axes of size 1; nothing if it is none."""
-    sources: list[int | None] = []
-    left = len(before) - 1
-    for size in reversed(after):  # from the last axis on, as broadcasting does
-        matches = left >= 0 and size == before[left]
-        if not matches and size != 1:
-            return []
-        sources.append(left if matches else None)
-        left -= matches
-    return sources[::-1] if left < 0 else []
-
-
-def _record_product(numbers: Any, inputs: Sequence[Any], result: Any, origins: _Origins, record: Trace) -> _Origin:
+def _record_product(numbers: Any, inputs: Sequence[Any], result: Any, origins: _Origins, record: Trace) -> Origin:
     """Record the parameters among the two factors of a matrix product."""
     contracted, batched = numbers
     free = [[i for i in range(inputs[side].ndim) if i not in (*contracted[side], *batched[side])] for side in (0, 1)]
@@ -263,23 +192,23 @@ def _record_product(numbers: Any, inputs: Sequence[Any], result: Any, origins: _
             along = {axis: twin for pairs in numbers for axis, twin in zip(pairs[side], pairs[1 - side], strict=True)}
             made = {axis: number for number, axis in enumerate(batched[side])}
             made |= {axis: len(batched[0]) + side * len(free[0]) + number for number, axis in enumerate(free[side])}
-            weight = _record(origin, _aligned(origin, inputs[1 - side], along), _aligned(origin, result, made), record)
-    return _Origin(weight=weight)
+            weight = _record(origin, aligned(origin, inputs[1 - side], along), aligned(origin, result, made), record)
+    return Origin(weight=weight)
 
 
 def _record_convolution(
     options: Mapping[str, Any], inputs: Sequence[Any], result: Any, origins: _Origins, record: Trace
-) -> _Origin:
+) -> Origin:
     """Record the kernel of a convolution without groups."""
     numbers, kernel = options["dimension_numbers"], origins[1]
     if not kernel.param or options["feature_group_count"] != 1 or options["batch_group_count"] != 1:
-        return _UNKNOWN
-    read = _aligned(kernel, inputs[0], {numbers.rhs_spec[1]: numbers.lhs_spec[1]})
-    made = _aligned(kernel, result, {numbers.rhs_spec[0]: numbers.out_spec[1]})
-    return _Origin(weight=_record(kernel, read, made, record))
+        return UNKNOWN
+    read = aligned(kernel, inputs[0], {numbers.rhs_spec[1]: numbers.lhs_spec[1]})
+    made = aligned(kernel, result, {numbers.rhs_spec[0]: numbers.out_spec[1]})
+    return Origin(weight=_record(kernel, read, made, record))
 
 
-def _record(weight: _Origin, read: Value, made: Value, record: Trace) -> str:
+def _record(weight: Origin, read: Value, made: Value, record: Trace) -> str:
     """Record what a weight was multiplied with, and the product; return its name."""
     record.read.setdefault(weight.param, []).append(read)
     record.made.append(Made(weight.param, None, made))
@@ -290,15 +219,5 @@ def _record_sum(result: Any, origins: _Origins, record: Trace) -> None:
     """Record a bias that is added to what a weight made."""
     for bias, other in (origins, origins[::-1]):
         if bias.param and other.weight:
-            value = _aligned(bias, result, {axis: axis for axis in range(result.ndim)})
+            value = aligned(bias, result, {axis: axis for axis in range(result.ndim)})
             record.made.append(Made(other.weight, bias.param, value))
-
-
-def _aligned(origin: _Origin, value: Any, along: Mapping[int, int]) -> Value:
-    """Return how a parameter corresponds to a value, from the value's axes for those of the moved parameter."""
-    axes: dict[int, int | None] = {}
-    for moved, axis in enumerate(origin.axes):
-        target = along.get(moved)
-        if axis is not None and target is not None and value.shape[target] == origin.shape[axis]:
-            axes[axis] = target
-    return Value(value, tuple(axes.get(axis) for axis in range(len(origin.shape))))

@@ -93,7 +93,7 @@ def test_without_a_function_groups_are_listed_and_measured():
     grads = jax.grad(lambda params: jnp.square(apply(params)).mean())(params)
     _, state = tx.update(grads, tx.init(params), params)
     assert report(state, layout)["params/Dense_0"].neurons == 8
-    with pytest.raises(ValueError, match="layout: it was listed and not searched"):
+    with pytest.raises(na.LayoutError, match="layout: its groups are listed and not searched, so nothing"):
         regrama(optax.sgd(0.1), layout)
     with pytest.raises(ValueError, match="readers: expected apply as well"):
         layout_of(params, readers=[apply])
