@@ -80,9 +80,14 @@ def search(name: str) -> Search:
 
     def counted(*args: Any, **options: Any) -> Callable[..., Any]:
         evaluate = gradient_function(*args, **options)
-        return lambda params: calls.update(["evaluations"]) or evaluate(params)
 
-    layouts.gradient_function = counted  # type: ignore[assignment]
+        def evaluate_and_count(params: Any) -> Any:
+            calls["evaluations"] += 1
+            return evaluate(params)
+
+        return evaluate_and_count
+
+    layouts.gradient_function = counted
     model, inputs = make(name)
     model(*inputs)
     entries = sum(parameter.numel() for parameter in model.parameters())

@@ -152,12 +152,12 @@ def decode_one_to_one(
     for axis in [axis for axis in live[0] if all(axis in probe for probe in live)]:
         rows = [probe[axis] for probe in live]
         decided = [position for position, alive in enumerate(zip(*rows, strict=True)) if sum(alive) >= least]
-        candidates = {}
+        candidates: dict[str, Candidates] = {}
         for unit, count in neurons.items():
             if count == len(rows[0]):
                 silent = [chosen[unit] for chosen in silenced]
                 refuted = {n for members, row in zip(silent, rows, strict=True) for n in members if row[n]}
-                own: Candidates = {position: (position,) for position in decided if position not in refuted}
+                own = {position: (position,) for position in decided if position not in refuted}
                 candidates |= {unit: own} if own else {}
         found[axis] = AxisReaders(candidates, frozenset(range(len(rows[0]))) - set(decided))
     return found
