@@ -157,7 +157,7 @@ def decode_one_to_one(
             if count == len(rows[0]):
                 silent = [chosen[unit] for chosen in silenced]
                 refuted = {n for members, row in zip(silent, rows, strict=True) for n in members if row[n]}
-                own = {position: (position,) for position in decided if position not in refuted}
+                own: Candidates = {position: (position,) for position in decided if position not in refuted}
                 candidates |= {unit: own} if own else {}
         found[axis] = AxisReaders(candidates, frozenset(range(len(rows[0]))) - set(decided))
     return found
