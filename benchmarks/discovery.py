@@ -13,6 +13,7 @@ import time
 import warnings
 from collections import Counter
 from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -80,9 +81,14 @@ def search(name: str) -> Search:
 
     def counted(*args: Any, **options: Any) -> Callable[..., Any]:
         evaluate = gradient_function(*args, **options)
-        return lambda params: calls.update(["evaluations"]) or evaluate(params)
 
-    layouts.gradient_function = counted  # type: ignore[assignment]
+        def evaluate_and_count(params: Any) -> Any:
+            calls["evaluations"] += 1
+            return evaluate(params)
+
+        return evaluate_and_count
+
+    layouts.gradient_function = counted
     model, inputs = make(name)
     model(*inputs)
     entries = sum(parameter.numel() for parameter in model.parameters())
@@ -103,8 +109,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=list(NETWORKS))
     parser.add_argument("--out", type=Path, help="JSON file for the numbers")
     options = parser.parse_args(arguments)
-    with multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=1) as pool:
-        searches = pool.map(search, options.networks, chunksize=1)
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), max_tasks_per_child=1) as pool:
+        searches = list(pool.map(search, options.networks))
     header = ("network", "parameters, M", "groups", "processor, s", "evaluations", "memory, copies")
     print("\n".join(format_table(header, [found.row() for found in searches], words=header[:1])))
     if options.out:

@@ -25,7 +25,8 @@ class BroNet(nn.Module):
         x = self.embed(x)
         for block in self.blocks:
             x = x + block(x)
-        return self.head(x)
+        out: Tensor = self.head(x)
+        return out
 
 
 class BroAgent(nn.Module):
@@ -54,10 +55,11 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map a sequence to one of its shape."""
-        parts = self.qkv(self.norm1(x)).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
-        attended = functional.scaled_dot_product_attention(*parts, is_causal=True)
+        query, key, value = self.qkv(self.norm1(x)).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        attended = functional.scaled_dot_product_attention(query, key, value, is_causal=True)
         x = x + self.out(attended.transpose(1, 2).flatten(2))
-        return x + self.narrow(functional.gelu(self.wide(self.norm2(x))))
+        out: Tensor = x + self.narrow(functional.gelu(self.wide(self.norm2(x))))
+        return out
 
 
 class Gpt(nn.Module):
@@ -75,7 +77,8 @@ class Gpt(nn.Module):
         x = self.tokens(tokens) + self.positions[: tokens.shape[1]]
         for block in self.blocks:
             x = block(x)
-        return self.head(self.norm(x))
+        logits: Tensor = self.head(self.norm(x))
+        return logits
 
 
 class ConvBlock(nn.Module):
@@ -92,7 +95,8 @@ class ConvBlock(nn.Module):
     def forward(self, x: Tensor, time: Tensor) -> Tensor:
         """Map a sequence of channels to one of as many steps."""
         hidden = functional.mish(self.norm1(self.first(x))) + self.time(functional.mish(time))[..., None]
-        return functional.mish(self.norm2(self.second(hidden))) + self.skip(x)
+        out: Tensor = functional.mish(self.norm2(self.second(hidden))) + self.skip(x)
+        return out
 
 
 class DiffusionUnet(nn.Module):
@@ -101,7 +105,7 @@ class DiffusionUnet(nn.Module):
     def __init__(self, *, observation: int = 17, action: int = 6, width: int = 32) -> None:
         super().__init__()
         wide, given = 2 * width, 64
-        self.time = nn.Sequential(nn.Linear(16, 64), nn.Mish(), nn.Linear(64, given // 2))
+        self.time = nn.Sequential(nn.Linear(16, 64), nn.Mish(), nn.Linear(64, 64), nn.Mish(), nn.Linear(64, given // 2))
         self.observation = nn.Sequential(nn.Linear(observation, 64), nn.Mish(), nn.Linear(64, given // 2))
         self.stem = nn.Conv1d(action, width, 3, padding=1)
         self.down = nn.ModuleList([ConvBlock(width, width, given), ConvBlock(width, wide, given)])
@@ -124,4 +128,5 @@ class DiffusionUnet(nn.Module):
             x = block(x, given)
         for block, grow in zip(self.up, self.grow, strict=True):
             x = block(torch.cat([grow(x), skips.pop()], dim=1), given)
-        return self.head(functional.mish(self.norm(self.last(x))))
+        noise: Tensor = self.head(functional.mish(self.norm(self.last(x))))
+        return noise

@@ -16,9 +16,10 @@ left alone. Each status has its file:
 
 Without a search, :mod:`.listed` says ``listed`` of every group.
 
-Below them: :mod:`.prober` (silence, cut, see which gradients vanish), :mod:`.draws` and :mod:`.values` (the parameter values of
-a probe), :mod:`.probes` (series of probes), :mod:`.decoding` (from series of probes to who
-feeds which position), :mod:`.links` (what that means for a group), :mod:`.proof`, :mod:`.claims` (what is known).
+Below them: :mod:`.prober` (silence, cut, see which gradients vanish), :mod:`.probes` (series of them, as long as it
+takes), :mod:`.decoding` (from these to who feeds which position), :mod:`.links` (what that means for a group),
+:mod:`.proof`, :mod:`.claims` (what is known), :mod:`.draws` and :mod:`.values` (parameters that are sampled, written to
+and put back), :mod:`.progress`.
 Beside them: :mod:`.verify` (checks a layout that somebody wrote), :mod:`.merging` (several axes seen as one).
 
 **Glossary.** The words of these files:
@@ -27,10 +28,12 @@ Beside them: :mod:`.verify` (checks a layout that somebody wrote), :mod:`.mergin
   no gradient then. *Silencing bias*: 0, or -1e4 or 1e4 for activations that are not zero at zero.
 - *cut* neurons off: zero the entries that they feed; they have no gradient then, if they feed nothing else.
 - *draw*: one mapping of sampled parameter values. *Probe*: one evaluation of the gradients on a draw.
+- *round*: four probes of one draw, which silence every neuron once.
 - *live*: has a nonzero gradient.
 - *unit*: a group, or several of equal width, whose neurons are silenced or cut off together.
 - *axis*, *position*: an axis of a parameter, an index along it.
 - *candidates* of a position: the neurons that were active whenever it was live. A single candidate *feeds* it.
+- *rivals*: neurons that are candidates of the same position; later rounds silence them apart.
 - *undecided*: a position that was live in too few probes.
 - *link*: neurons of a group feed positions along an axis of a parameter of another group.
 - *one to one*: the positions are the neurons of that group, as in a depthwise convolution or the scale of a norm.

@@ -152,7 +152,7 @@ def decode_one_to_one(
     for axis in [axis for axis in live[0] if all(axis in probe for probe in live)]:
         rows = [probe[axis] for probe in live]
         decided = [position for position, alive in enumerate(zip(*rows, strict=True)) if sum(alive) >= least]
-        candidates = {}
+        candidates: dict[str, Candidates] = {}
         for unit, count in neurons.items():
             if count == len(rows[0]):
                 silent = [chosen[unit] for chosen in silenced]
