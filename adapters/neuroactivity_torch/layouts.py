@@ -12,7 +12,7 @@ from neuroactivity import Layout, LayoutError
 from neuroactivity.discovery import GradientFunction, OutputFunction, Rule, SharedNeurons, discover_layout, list_layout
 from neuroactivity.errors import check_choice
 from neuroactivity.wrapping import derive_key
-from neuroactivity_torch.layers import BATCH_NORMS, AttentionNeurons, list_groups
+from neuroactivity_torch.layers import BATCH_NORMS, AttentionNeurons, list_groups, resting_statistics
 from neuroactivity_torch.parameters import parameters, swapped, undisturbed
 
 Reader: TypeAlias = Callable[..., Any]
@@ -72,6 +72,11 @@ def layout_of(
         return list_layout(groups)
     if getattr(type(model), "forward", None) is nn.Module.forward and "forward" not in vars(model):
         raise LayoutError(f"{type(model).__name__} has no forward(); give layout=, or wrap the method in a module")
+    if any(parameter.is_meta for parameter in model.parameters()):
+        raise LayoutError(
+            f"{type(model).__name__} is on the meta device, where parameters have no values to probe; give them values "
+            "(model.to_empty(device=...)), or list the groups without example inputs"
+        )
     params = _probed_parameters(_Probed(model, readers))
     with _one_thread(model):
         try:
@@ -117,8 +122,12 @@ class _Probed(nn.Module):
 
 
 def _probed_parameters(probed: _Probed) -> dict[str, Tensor]:
-    """Return the model's parameters by their names, and what its readers have beside as ``readers.0. ...``."""
-    return {name.removeprefix("model."): value for name, value in parameters(probed).items()}
+    """Return the model's parameters by their names, and what its readers have beside as ``readers.0. ...``.
+
+    Integers, which have no gradient, stay as they are.
+    """
+    named = {name.removeprefix("model."): value for name, value in parameters(probed).items()}
+    return {name: value for name, value in named.items() if _is_differentiable(value)}
 
 
 def probe_functions(
@@ -136,7 +145,7 @@ def probe_functions(
     inputs = _noisy_inputs(example_inputs, seed, dtypes.pop() if len(dtypes) == 1 else None)
 
     def run(params: Mapping[str, Tensor], *, training: bool) -> Any:
-        buffers = {name: buffer.clone() for name, buffer in probed.named_buffers()}
+        buffers = {name: buffer.clone() for name, buffer in probed.named_buffers()} | resting_statistics(probed)
         values = {names[name]: value for name, value in params.items()}
         with undisturbed(probed, seed=derive_key(seed, 0, "model")), _without_cudnn(model):
             _set_probe_mode(probed, training=training)
@@ -147,11 +156,12 @@ def probe_functions(
         return [run(params, training=training) for training in modes]
 
     def grad_fn(params: dict[str, Tensor]) -> Mapping[str, Tensor | None]:
-        leaves = {name: value.detach().requires_grad_() for name, value in params.items()}
+        leaves = {name: value.detach().requires_grad_() for name, value in params.items() if _is_differentiable(value)}
         with torch.enable_grad():
             scalar = _project_outputs(run_modes(leaves), seed)
             gradients = torch.autograd.grad(scalar, list(leaves.values()), allow_unused=True)
-        return dict(zip(leaves, gradients, strict=True))
+        dense = [grad.to_dense() if grad is not None and grad.is_sparse else grad for grad in gradients]
+        return dict(zip(leaves, dense, strict=True))
 
     @torch.no_grad()
     def output_fn(params: dict[str, Tensor]) -> list[Tensor]:
@@ -164,6 +174,10 @@ def probe_functions(
     if len(evaluated) != len(trained) or not all(map(_is_close, evaluated, trained)):
         modes.append(True)
     return grad_fn, output_fn
+
+
+def _is_differentiable(value: Tensor) -> bool:
+    return value.is_floating_point() or value.is_complex()
 
 
 def _is_close(first: Tensor, second: Tensor) -> bool:

@@ -27,22 +27,22 @@ def missed(what):
 KINDS = [
     pytest.param(
         foreign.GPT, (TOKENS,), {"wte": "shared", **inside("blocks.0", BLOCK), "norm": "exclusive", "head": "head"},
-        id="a GPT with a bare position parameter", marks=missed("a stream that a bare parameter writes too"),
+        id="a GPT with a bare position parameter",
     ),
     pytest.param(
         foreign.ViT, (PIXELS,), {"patch": "shared", **inside("block", BLOCK), "norm": "exclusive", "head": "head"},
-        id="a ViT with class token and layer scale", marks=missed("a stream that a bare parameter writes too"),
+        id="a ViT with class token and layer scale",
     ),
     pytest.param(
         foreign.Mixer, (PIXELS,),
         {"patch": "shared", "token_up": "exclusive", "norm2": "exclusive", "up": "exclusive", "down": "shared",
          "norm": "exclusive", "head": "head"},
-        id="an MLP-Mixer", marks=missed("a stream that is mixed along another axis too"),
+        id="an MLP-Mixer",
     ),
     pytest.param(
         foreign.mappo, (STATES,),
         {"0": "exclusive", "1": "through_norm", "3": "exclusive", "4": "through_norm", "6": "exclusive", "7": "head"},
-        id="MAPPO: activation, then LayerNorm", marks=missed("an activation function in front of a normalisation"),
+        id="MAPPO: activation, then LayerNorm",
     ),
     pytest.param(
         foreign.SimBa, (STATES,),
@@ -66,7 +66,7 @@ KINDS = [
         {"embed": "exclusive", "router": "unproved", "experts.0.0": "exclusive", "experts.0.2": "shared",
          "experts.1.0": "exclusive", "experts.1.2": "shared", "experts.2.0": "exclusive", "experts.2.2": "shared",
          "head": "head"},
-        id="experts, one for each sample", marks=missed("an expert that few samples choose"),
+        id="experts, one for each sample",
     ),
     pytest.param(
         foreign.GPT2, (TOKENS,),
@@ -95,7 +95,7 @@ KINDS = [
     ),
     pytest.param(
         foreign.DreamerCell, (STATES,), {"inputs": "exclusive", "head": "head"},
-        id="DreamerV3's cell", marks=missed("one norm over all gates"),
+        id="DreamerV3's cell",
     ),
     pytest.param(
         foreign.UNet, (PIXELS[:, :, :4, :4], STATES[:4, :4]),
@@ -120,14 +120,12 @@ def test_a_head_without_biases_is_a_head():
     assert layout_of(foreign.Llama(), TOKENS)["head"].status == "head"
 
 
-@missed("what a layer reads in training mode only")
 @pytest.mark.parametrize("layer", [foreign.NoisyLinear, foreign.NoisySubclass])
 def test_noise_is_read_too(layer):
     layout = layout_of(foreign.noisy(layer), STATES)
     assert {view.param for view in layout["0"].outgoing} == {"2.weight_mu", "2.weight_sigma"}
 
 
-@missed("a running mean keeps silent neurons of a foreign norm alive")
 def test_running_statistics_hide_nothing():
     model = foreign.crossq()
     for module in model:

@@ -167,3 +167,34 @@ def test_without_example_inputs_groups_are_listed_and_never_reset():
     assert [(group.name, group.status, group.resettable) for group in layout.values()] == [
         (name, "listed", False) for name in ("0", "2", "4")
     ]
+
+
+class Permuted(nn.Module):
+    """Two layers with a permutation between them that is a frozen parameter of integers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Linear(5, 8), nn.Linear(8, 2)
+        self.order = nn.Parameter(torch.arange(8).flip(0), requires_grad=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.second(torch.relu(self.first(x))[:, self.order])
+
+
+def test_frozen_integers_stay_as_they_are():
+    model = Permuted()
+    layout = layout_of(model, X)
+    assert [group.status for group in layout.values()] == ["exclusive", "head"]
+    na.verify_layout(layout, parameters(model), gradient_function(model, X))
+
+
+@pytest.mark.parametrize("layer", [nn.Embedding, nn.EmbeddingBag])
+def test_sparse_embeddings_are_ordinary(layer):
+    model = nn.Sequential(layer(7, 8, sparse=True), nn.Linear(8, 4), nn.ReLU(), nn.Linear(4, 2))
+    layout = layout_of(model, torch.arange(12).reshape(6, 2) % 7)
+    assert [group.status for group in layout.values()] == ["exclusive", "exclusive", "head"]
+
+
+def test_a_model_without_values_is_said_to_have_none():
+    with pytest.raises(na.LayoutError, match="Sequential is on the meta device, where parameters have no values"):
+        layout_of(mlp().to("meta"), X)
