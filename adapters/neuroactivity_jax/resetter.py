@@ -14,7 +14,7 @@ from jax import Array
 import neuroactivity as na
 from neuroactivity.layout import lookup
 from neuroactivity.report import build_report
-from neuroactivity.wrapping import ResetOptions, drawn_views, is_due, trained_groups
+from neuroactivity.wrapping import ResetOptions, check_searched, drawn_views, is_due, trained_groups
 from neuroactivity_jax.frozen import frozen_params
 from neuroactivity_jax.initializers import FreshValues
 from neuroactivity_jax.optimizers import reinit_state, state_owners, written_mask
@@ -90,11 +90,7 @@ class Resetter:
     def __post_init__(self) -> None:
         if not isinstance(self.layout, na.Layout):
             raise TypeError(f"layout: expected a neuroactivity.Layout, got {self.layout!r}")
-        if self.options.writes and self.layout and all(group.status == "listed" for group in self.layout.values()):
-            raise na.LayoutError(
-                "layout: its groups are listed and not searched, so nothing could be reset; give layout_of the model's "
-                "function, or max_fraction=0 to measure only"
-            )
+        check_searched(self.layout, writes=self.options.writes)
 
     def init(self, params: PyTree) -> ActivityState:
         """Start, and check what can be checked before the first update."""

@@ -9,6 +9,7 @@ import tensorflow as tf
 
 import neuroactivity as na
 from neuroactivity.discovery import Rule, SharedNeurons, discover_layout, list_layout
+from neuroactivity.wrapping import check_searched
 from neuroactivity_tensorflow.constraints import mark_constrained
 from neuroactivity_tensorflow.layers import AttentionNeurons, list_groups
 from neuroactivity_tensorflow.parameters import Model, tf_variable, variables_of
@@ -107,11 +108,7 @@ def layout_to_use(model: Any, inputs: Inputs, layout: na.Layout | None, *, write
             "measure with max_fraction=0"
         )
     layout = layout_of(model, *inputs) if layout is None else layout
-    if writes and layout and all(group.status == "listed" for group in layout.values()):
-        raise na.LayoutError(
-            "layout: its groups are listed and not searched, so nothing could be reset; give example inputs, or "
-            "max_fraction=0 to measure only"
-        )
+    check_searched(layout, writes=writes)
     return layout
 
 

@@ -20,6 +20,7 @@ from neuroactivity.wrapping import (
     is_due,
     option,
     trained_groups,
+    warn_of_spread,
     written_params,
 )
 from neuroactivity_tensorflow.constraints import constrain, constraints_of, mark_constrained
@@ -99,6 +100,11 @@ class Resetter(OptimizerWrapper):
             state.fresh = FreshValues(
                 state.variables, reset, self.initializer, layers=layers, snapshot=snapshot, seed=self.seed
             )
+            if self.initializer == "layer":
+                views = [v for g in reset.values() if g.resettable for v in g.incoming + g.unscored]
+                fresh = state.fresh.draw(0, sorted({view.param for view in views}))
+                present = {name: tf_variable(state.variables[name]) for name in fresh}
+                warn_of_spread(fresh, present, stacklevel=3)
             super().build(list(variables))
 
     def _add_variables(self, reset: na.Layout) -> None:

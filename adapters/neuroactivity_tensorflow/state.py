@@ -10,7 +10,7 @@ import gc
 import re
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary, ref
 
@@ -18,7 +18,7 @@ import numpy as np
 import tensorflow as tf
 
 import neuroactivity as na
-from neuroactivity.wrapping import written_params
+from neuroactivity.wrapping import note_outside, written_params
 from neuroactivity_tensorflow.initializers import FreshValues, Initializer, RebuiltLayer
 from neuroactivity_tensorflow.optimizers import Moment
 from neuroactivity_tensorflow.parameters import Model, owner_of, tf_variable, variables_of
@@ -147,13 +147,8 @@ def _rebuild_owner(param: str, owner: Any) -> RebuiltLayer:
 
 def remark_outsiders(layout: na.Layout, record: ModelRecord) -> na.Layout:
     """Say in the reason of proved groups that the optimizer trains parameters which the proof has not seen."""
-    number, mark = sum(name is None for name, _, _ in record._parameters), "; the optimizer also trains"
-    if not number or record.model is None:
-        return layout
-    remark = f" in {type(record.model).__name__}{mark} {number} parameters outside it: give readers= if they read it"
-    proved = [group for group in layout.values() if group.status == "exclusive" and mark not in group.reason]
-    marked = {group.name: replace(group, reason=(group.reason or "proved") + remark) for group in proved}
-    return na.Layout([marked.get(name, group) for name, group in layout.items()])
+    number = sum(name is None for name, _, _ in record._parameters)
+    return layout if record.model is None else note_outside(layout, number, type(record.model).__name__)
 
 
 _WRAPPED: WeakKeyDictionary[Any, list[tuple[Any, Sequence[Any]]]] = WeakKeyDictionary()

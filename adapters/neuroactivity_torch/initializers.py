@@ -27,6 +27,8 @@ from neuroactivity_torch.parameters import owner_of, parameters
 Initializer: TypeAlias = Literal["layer", "snapshot"] | Callable[[int], Mapping[str, Tensor]]
 """``"layer"``, ``"snapshot"``, or a function from a key to freshly initialised parameters by name."""
 
+_INSTEAD = "use initializer='snapshot' or a function from a key to fresh parameters"
+
 
 class FreshValues:
     """Draws fresh values for the parameters of neurons that are reset.
@@ -114,10 +116,8 @@ class FreshValues:
         owner, key = owner_of(self._model, name), name.rpartition(".")[2]
         method = next((known for known in ("reset_parameters", "_reset_parameters") if hasattr(owner, known)), None)
         if method is None:
-            raise ValueError(
-                f"parameter {name!r}: {type(owner).__name__} has no reset_parameters(), so initializer='layer' cannot "
-                "draw fresh values for it; use initializer='snapshot' or a function from a key to fresh parameters"
-            )
+            what = f"{type(owner).__name__} has no reset_parameters(), so initializer='layer' cannot draw fresh values"
+            raise ValueError(f"parameter {name!r}: {what} for it; {_INSTEAD}")
         prefix = name.removesuffix(key)
         stacks = {
             held: self._stack_axes(prefix + held) for held, value in owner._parameters.items() if value is not None
@@ -132,6 +132,9 @@ class FreshValues:
             for _ in range(math.prod(sizes)):
                 getattr(module, method)()
                 members.append(module.get_parameter(key).detach().clone())
+        if any(bool(member.isnan().any()) for member in members):
+            what = f"{type(owner).__name__}.{method}() does not initialise it"
+            raise ValueError(f"parameter {name!r}: {what}; {_INSTEAD}")
         if not axes:
             return members[0]
         values = torch.stack(members).reshape(*sizes, *members[0].shape)
@@ -177,7 +180,8 @@ def _skeleton(module: nn.Module, stacks: Mapping[str, tuple[int, ...]] | None = 
 
 
 def _empty(parameter: nn.Parameter, without: tuple[int, ...]) -> nn.Parameter:
-    """Make a parameter of zeros on the CPU, like another one but for some axes."""
+    """Make a parameter of NaN on the CPU, like another one but for some axes: what is not initialised shows."""
     left_out = {axis % parameter.ndim for axis in without}
     shape = [size for axis, size in enumerate(parameter.shape) if axis not in left_out]
-    return nn.Parameter(torch.zeros(shape, dtype=parameter.dtype, device="cpu"), parameter.requires_grad)
+    empty = torch.zeros(shape, dtype=parameter.dtype, device="cpu")
+    return nn.Parameter(empty.fill_(math.nan) if empty.is_floating_point() else empty, parameter.requires_grad)

@@ -25,7 +25,7 @@ def _reason(prober: Prober, known: Known, name: str) -> str:
     if name in prober.without_gradient:
         return "reaches the output on a path without gradient"
     if readers := _readers_in_no_group(prober, name):
-        return f"read by what is in no group: {name_some(readers)}"
+        return f"read, directly or not, by what is in no group: {name_some(readers)}"
     if name in known.ambiguous:
         return "without biases what reads it cannot be told"
     if known.evidence[name].links:

@@ -52,8 +52,8 @@ def check_searched(layout: Layout, *, writes: bool) -> None:
     """
     if writes and layout and all(group.status == "listed" for group in layout.values()):
         raise LayoutError(
-            "layout: its groups are listed and not searched, so nothing could be reset; give example inputs, or "
-            "max_fraction=0 to measure only"
+            "layout: its groups are listed and not searched, so nothing could be reset; give layout_of example inputs "
+            "(in JAX, the model's function), or max_fraction=0 to measure only"
         )
 
 

@@ -212,6 +212,7 @@ def test_an_initialiser_that_knows_stacks_draws_them_whole():
             self.weight, self.bias = nn.Parameter(torch.zeros(4, 3, 2)), nn.Parameter(torch.zeros(4, 3))
 
         def reset_parameters(self):
+            nn.init.zeros_(self.bias)
             for member in self.weight:
                 nn.init.orthogonal_(member)
 
@@ -219,6 +220,16 @@ def test_an_initialiser_that_knows_stacks_draws_them_whole():
     model["last"].weight = nn.Parameter(torch.zeros(4, 1, 3))
     drawn = fresh_values(model, layout=Members.layout()).draw(1, ["first.weight"])["first.weight"]
     torch.testing.assert_close(drawn.mT @ drawn, torch.eye(2).expand(4, 2, 2))
+
+
+def test_what_an_initialiser_leaves_alone_is_not_made_up():
+    class Half(nn.Linear):
+        def reset_parameters(self):
+            nn.init.zeros_(self.bias)
+
+    model = nn.Sequential(Half(3, 8), nn.ReLU(), nn.Linear(8, 1))
+    with pytest.raises(ValueError, match=r"'0.weight': Half.reset_parameters\(\) does not initialise it; use init"):
+        ReGraMa(model, torch.optim.SGD(model.parameters()), example_inputs=torch.zeros(4, 3))
 
 
 def orthogonal(seed=0):
