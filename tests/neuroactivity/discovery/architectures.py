@@ -196,11 +196,11 @@ def top_k(builder: Builder, x: Value) -> Value:
 
 
 def routing(builder: Builder, x: Value) -> Value:
-    """A branch with the sign that a choice among the samples gives it, without gradient."""
+    """A branch with a factor that a choice among the samples gives it, without gradient."""
 
     def route(gate: Tensor, branch: Tensor) -> Tensor:
         means = gate.mean(1, keepdim=True)
-        return branch * torch.where(means > means.median(), 1.0, -0.5)
+        return branch * torch.where(means > means.median(), 1.0, 0.9)
 
     return builder.without_gradient(route, x, layer(builder, x))
 
