@@ -8,7 +8,7 @@ from jax import Array
 import neuroactivity as na
 from neuroactivity import NeuronGroup, ParamView
 from neuroactivity.layout.patterns import ANY, NEURON, STACK, parse
-from neuroactivity.wrapping import arrange_outputs, take_neurons
+from neuroactivity.wrapping import arrange_outputs, read_by_norms, take_neurons
 from neuroactivity_jax.following import Value
 from neuroactivity_jax.layouts import Apply, layout_of
 from neuroactivity_jax.parameters import PyTree, parameters, replace, shapes_of
@@ -51,18 +51,24 @@ def activations(params: PyTree, apply: Apply, *, layout: na.Layout | None = None
     arrays = parameters(params)
     record = trace(arrays, lambda values: apply(replace(params, values)))
     shapes = shapes_of(arrays)
-    outputs = {name: _outputs(group, record, shapes) for name, group in layout.items()}
+    norms = read_by_norms(layout)
+    outputs = {name: _outputs(group, record, shapes, by_norms=name in norms) for name, group in layout.items()}
     if unseen := [name for name, output in outputs.items() if output is None]:
         why = "what reads them, or their activation function, is not seen; they are not measured by activations"
         warnings.warn(f"no activations for {', '.join(unseen)}: {why}", na.ActivityWarning, stacklevel=2)
     return outputs
 
 
-def _outputs(group: NeuronGroup, record: Trace, shapes: dict[str, tuple[int, ...]]) -> Array | None:
-    """Return a group's outputs, in the form that its activation pattern names."""
+def _outputs(group: NeuronGroup, record: Trace, shapes: dict[str, tuple[int, ...]], *, by_norms: bool) -> Array | None:
+    """Return a group's outputs, in the form that its activation pattern names.
+
+    What a normalisation reads is the output if an activation function stands in front of it, else what stands behind.
+    """
     made_by, neurons = {view.param for view in group.incoming}, group.count(shapes)
     readers = [view for view in group.outgoing if view.param not in made_by]
-    seen = [(view, record.read.get(view.param, [])) for view in readers] if readers else _made(group, record)
+    seen = [(view, record.read.get(view.param, [])) for view in readers]
+    if by_norms or not readers:
+        seen = _made(group, record, applied=by_norms or group.status == "through_norm") or seen
     try:
         for view, values in seen:
             outputs = [output for value in values if (output := _neurons_last(value, view, neurons)) is not None]
@@ -73,8 +79,11 @@ def _outputs(group: NeuronGroup, record: Trace, shapes: dict[str, tuple[int, ...
     return None
 
 
-def _made(group: NeuronGroup, record: Trace) -> list[tuple[ParamView, list[Value]]]:
-    """Return where a group is seen that no parameter reads: at the sum with its bias, or at its weight's product."""
+def _made(group: NeuronGroup, record: Trace, *, applied: bool) -> list[tuple[ParamView, list[Value]]]:
+    """Return where a group is seen that no parameter reads: at the sum with its bias, or at its weight's product.
+
+    ``applied`` if only what an activation function has been applied to counts.
+    """
     if len(group.incoming) > 1 or len(group.unscored) > 1:
         return []
     (weight,) = group.incoming
@@ -83,7 +92,7 @@ def _made(group: NeuronGroup, record: Trace) -> list[tuple[ParamView, list[Value
         return []
     bias = view.param if group.unscored else None
     numbers = [n for n, made in enumerate(record.made) if (made.weight, made.bias) == (weight.param, bias)]
-    outputs = [record.ends.output(number) for number in numbers]
+    outputs = [record.ends.output(number, applied=applied) for number in numbers]
     return [] if None in outputs else [(view, [output for output in outputs if output is not None])]
 
 

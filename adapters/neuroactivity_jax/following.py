@@ -65,11 +65,13 @@ class Ends:
             depth, output = (depth, output) if seen else (UNSEEN, output._replace(value=None))
             self._found.setdefault(made, {})[id(output.value)] = depth, output
 
-    def output(self, made: int) -> Value | None:
+    def output(self, made: int, *, applied: bool = False) -> Value | None:
         """Return what is read, after the activation function; of several functions in turn what is read first."""
         ends = list(self._found.get(made, {}).values())
         first = [output for depth, output in ends if depth == min(depth for depth, _ in ends)]
-        return first[0] if len(first) == 1 and first[0].value is not None else None
+        if len(first) != 1 or first[0].value is None or (applied and min(depth for depth, _ in ends) == 0):
+            return None
+        return first[0]
 
 
 def follow(

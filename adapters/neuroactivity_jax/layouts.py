@@ -130,8 +130,8 @@ def _output_function(params: PyTree, functions: Sequence[Apply]) -> OutputFuncti
         return [leaf for function in functions for leaf in _arrays(function(replace(params, values)))]
 
     def output_fn(values: dict[str, Any]) -> Sequence[Any]:
-        found: Sequence[Any] = _evaluate(outputs, values)
-        return found
+        found = _evaluate(outputs, values)
+        return [one.astype(np.float32) if one.dtype.itemsize < 4 else one for one in found]
 
     return output_fn
 

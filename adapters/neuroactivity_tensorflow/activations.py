@@ -3,6 +3,7 @@
 import inspect
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple, TypeAlias
 
@@ -12,7 +13,7 @@ import tensorflow as tf
 import neuroactivity as na
 from neuroactivity.layout import NeuronGroup, ParamView
 from neuroactivity.layout.patterns import NEURON, STACK, bind, parse
-from neuroactivity.wrapping import arrange_outputs, take_neurons
+from neuroactivity.wrapping import arrange_outputs, read_by_norms, take_neurons
 from neuroactivity_tensorflow.following import Found, Trace
 from neuroactivity_tensorflow.layers import channels_first, einsum_letters
 from neuroactivity_tensorflow.layouts import layout_of
@@ -58,6 +59,8 @@ def activations(model: Any, *inputs: Any, layout: na.Layout | None = None) -> di
 
 def read_activations(model: Any, inputs: Inputs, layout: na.Layout) -> tuple[dict[str, Any], dict[str, na.LayoutError]]:
     """Do what :func:`activations` does, but return errors by group name."""
+    norms = read_by_norms(layout)
+    layout = na.Layout([replace(g, outgoing=()) if name in norms else g for name, g in layout.items()])
     plans = _plans(model, layout)
     seen = _run(model, inputs, plans)
     traced = _traced(model, inputs, plans)

@@ -103,7 +103,8 @@ class Probe:
         """Return all floating-point outputs that are the same at every call."""
         values = self._values(params)
         with _swapped(self._model, values):
-            return [output.numpy() for output in self._outputs(values)]
+            outputs = self._outputs(values)
+            return [(tf.cast(one, tf.float32) if one.dtype.size < 4 else one).numpy() for one in outputs]
 
     def _values(self, params: Mapping[str, Any]) -> dict[str, Any]:
         return {name: tf.convert_to_tensor(params[name]) for name in self._variables}

@@ -234,6 +234,7 @@ class Resetter(OptimizerWrapper):
             everything before the first measurement.
 
         Example:
+            >>> from neuroactivity_tensorflow import ReGraMa
             >>> model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])
             >>> regrama = ReGraMa(keras.optimizers.SGD(), model, max_fraction=0)
             >>> regrama.scalars("critic")["critic/0/inactive_fraction"]

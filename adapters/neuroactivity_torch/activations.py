@@ -3,15 +3,16 @@
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 import neuroactivity as na
-from neuroactivity import NeuronGroup, ParamView
+from neuroactivity import Layout, NeuronGroup, ParamView
 from neuroactivity.layout.patterns import parse
-from neuroactivity.wrapping import join_neurons
+from neuroactivity.wrapping import join_neurons, read_by_norms
 from neuroactivity_torch.arranging import in_form, part_read, put_together
 from neuroactivity_torch.following import Follower
 from neuroactivity_torch.layouts import layout_of
@@ -61,6 +62,8 @@ def read_activations(
     model: nn.Module, inputs: tuple[Any, ...], layout: na.Layout
 ) -> tuple[dict[str, Tensor | None], dict[str, na.LayoutError]]:
     """Do what :func:`activations` does, but return the errors of groups, whose outputs are ``None``, by their names."""
+    norms = read_by_norms(layout)
+    layout = Layout([replace(g, outgoing=()) if name in norms else g for name, g in layout.items()])
     run, shapes = _run(model, inputs, layout), {name: tuple(p.shape) for name, p in parameters(model).items()}
     outputs: dict[str, Tensor | None] = dict.fromkeys(layout)
     errors = {}

@@ -78,7 +78,14 @@ class Values:
                 params[name] = namespace(array).zeros_like(array)
 
     def fill(
-        self, params: Params, name: str, neurons: Sequence[int], bound: BoundPattern, value: float, *, times: bool
+        self,
+        params: Params,
+        name: str,
+        neurons: Sequence[int],
+        bound: BoundPattern,
+        value: float,
+        *,
+        times: bool = False,
     ) -> None:
         """Set the entries at some positions along the axis of neurons to a value, or to so many times theirs."""
         rows = self._rows(params, name, bound)

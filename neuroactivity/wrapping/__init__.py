@@ -16,7 +16,7 @@ from neuroactivity.wrapping.options import (
     is_due,
     option,
 )
-from neuroactivity.wrapping.outputs import arrange_outputs, join_neurons, take_neurons
+from neuroactivity.wrapping.outputs import arrange_outputs, join_neurons, read_by_norms, take_neurons
 from neuroactivity.wrapping.states import COUNTS, check_same_layout, read_counts
 from neuroactivity.wrapping.trained import check_searched, note_outside, trained_groups, written_params
 
@@ -39,6 +39,7 @@ __all__ = [
     "join_neurons",
     "note_outside",
     "option",
+    "read_by_norms",
     "read_counts",
     "resample",
     "take_neurons",

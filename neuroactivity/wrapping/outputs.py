@@ -5,8 +5,25 @@ from collections.abc import Sequence
 
 from neuroactivity.arrays import Array, asarray_like, namespace
 from neuroactivity.errors import LayoutError
-from neuroactivity.layout import ParamView, Pattern
+from neuroactivity.layout import Layout, ParamView, Pattern
 from neuroactivity.layout.patterns import ANY, NEURON, STACK
+
+
+def read_by_norms(layout: Layout) -> set[str]:
+    """Name the groups whose outgoing parameters a normalisation reads, and not they.
+
+    Behind a normalisation a dead neuron is not zero, so what these parameters see is not what such a group outputs.
+
+    Example:
+        >>> from neuroactivity.layout import NeuronGroup
+        >>> norm = NeuronGroup("norm", [("scale", "neuron")], outgoing=[("v", "out neuron")])
+        >>> read_by_norms(Layout([NeuronGroup("fc", [("w", "neuron in")], outgoing=[("v", "out neuron")]), norm]))
+        {'fc'}
+    """
+    scales = {name for name, group in layout.items() if set(group.incoming[0].parsed.names) <= {NEURON, STACK}}
+    behind = [set(layout[name].outgoing) for name in scales if layout[name].outgoing]
+    rest = [group for name, group in layout.items() if name not in scales]
+    return {group.name for group in rest if any(views <= set(group.outgoing) for views in behind)}
 
 
 def take_neurons(values: Array, reader: ParamView, neurons: int, axis: int) -> Array:

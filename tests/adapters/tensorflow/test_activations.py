@@ -287,6 +287,7 @@ def test_calls_of_a_shared_layer_are_taken_together():
     np.testing.assert_allclose(np.sort(seen.numpy().reshape(-1, 8), 0), np.sort(expected, 0), rtol=1e-6)
 
 
+@pytest.mark.filterwarnings("ignore:no neuron group has the trained weights of p")
 def test_a_layer_of_ones_own_may_apply_a_function_before_its_weights():
     class PreActivated(L.Layer):
         def build(self, shape):

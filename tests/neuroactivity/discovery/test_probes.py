@@ -74,7 +74,7 @@ def test_probes_without_a_bias_are_made_once():
     groups = [dense("a"), na.norm("b", scale="b.bias"), dense("head")]
     network = Counted()
     prober = Prober(na.Layout(groups), network, draws(network.sizes), seed=0)
-    first = probe_zero_mean(prober, {"a": ["a"]})
+    first = probe_zero_mean(prober, {"a": ["a"]}, 0.0)
     assert network.evaluations == 16
-    assert probe_zero_mean(prober, {"a": ["a"]}) is first
+    assert probe_zero_mean(prober, {"a": ["a"]}, 0.0) is first
     assert network.evaluations == 16
