@@ -32,7 +32,7 @@ class Search:
         parameters: The number of its parameters.
         groups: The number of its groups.
         seconds: Of processor time, in one thread.
-        evaluations: Of the model and its gradients.
+        evaluations: Of the model, most of them with its gradients.
         copies: The most memory at once, in copies of the model, its own parameters among them.
     """
 
@@ -77,18 +77,19 @@ def search(name: str) -> Search:
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
     calls: Counter[str] = Counter()
-    gradient_function = layouts.gradient_function
+    probe_functions = layouts.probe_functions
 
-    def counted(*args: Any, **options: Any) -> Callable[..., Any]:
-        evaluate = gradient_function(*args, **options)
-
+    def counting(evaluate: Callable[[Any], Any]) -> Callable[[Any], Any]:
         def evaluate_and_count(params: Any) -> Any:
             calls["evaluations"] += 1
             return evaluate(params)
 
         return evaluate_and_count
 
-    layouts.gradient_function = counted
+    def counted(*args: Any, **options: Any) -> tuple[Callable[..., Any], ...]:
+        return tuple([counting(evaluate) for evaluate in probe_functions(*args, **options)])
+
+    layouts.probe_functions = counted
     model, inputs = make(name)
     model(*inputs)
     entries = sum(parameter.numel() for parameter in model.parameters())

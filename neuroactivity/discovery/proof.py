@@ -10,7 +10,7 @@ from neuroactivity.discovery.values import Params
 from neuroactivity.layout import ParamView
 
 _PROBES = 16
-_FORWARD_PROBES = 4
+_FORWARD_PROBES, _FORWARD_PROBES_OF_ALL = 4, 2  # of a random half of the neurons, and of all of them at once
 _ROUNDING = 32  # units in the last place of the largest output; zero times anything adds nothing at all
 
 
@@ -142,6 +142,6 @@ def is_read_only_by(prober: Prober, name: str, norms: Sequence[str], outgoing: S
     cut(params)
     if prober.live_neurons(prober.gradients(params), name):
         return False
-    moves = any(moves_output(prober, {name: everything}, cut, probe) for probe in range(_FORWARD_PROBES))
+    moves = any(moves_output(prober, {name: everything}, cut, probe) for probe in range(_FORWARD_PROBES_OF_ALL))
     prober.without_gradient |= {name} if moves else set()
     return not moves
