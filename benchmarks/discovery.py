@@ -89,7 +89,7 @@ def search(name: str) -> Search:
     def counted(*args: Any, **options: Any) -> tuple[Callable[..., Any], ...]:
         return tuple([counting(evaluate) for evaluate in probe_functions(*args, **options)])
 
-    layouts.probe_functions = counted
+    layouts.probe_functions = counted  # type: ignore[assignment]
     model, inputs = make(name)
     model(*inputs)
     entries = sum(parameter.numel() for parameter in model.parameters())
