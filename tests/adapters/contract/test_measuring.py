@@ -98,10 +98,9 @@ def test_redo_scores_neurons_whatever_the_order_of_axes(driver, pattern):
 
 def test_groups_that_no_parameter_is_known_to_read_are_read_behind_their_activation_functions(driver):
     """Never before them: a dead ReLU neuron would come out as the most active of all."""
-    if not getattr(driver, "follows", False):
-        pytest.skip("this framework does not follow neurons to their readers")
     groups = layout(outgoing=())
     scores = na.tau_dormant(driver().activations(X, groups), groups)
     for name, values in outputs(weights()).items():
-        np.testing.assert_allclose(scores[name], score(values), rtol=1e-5, atol=1e-7, err_msg=name)
         assert set(DEAD.get(name, [])) <= set((np.asarray(scores[name]) == 0).nonzero()[0].tolist())
+        if name not in driver.read_as_factors:
+            np.testing.assert_allclose(scores[name], score(values), rtol=1e-5, atol=1e-7, err_msg=name)

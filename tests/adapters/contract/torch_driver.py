@@ -50,7 +50,8 @@ OPTIMIZERS = {
 class TorchDriver:
     """Trains the network with gradients that it is given; without a method by the plain optimizer."""
 
-    rounding, initializers, follows = 0.0, ("layer", "snapshot"), True
+    rounding, initializers = 0.0, ("layer", "snapshot")
+    read_as_factors: frozenset[str] = frozenset()
 
     def __init__(
         self,
