@@ -5,6 +5,7 @@ from dataclasses import replace
 
 from neuroactivity.errors import LayoutError
 from neuroactivity.layout import Layout
+from neuroactivity.resets import Outgoing
 
 
 def trained_groups(
@@ -38,10 +39,10 @@ def trained_groups(
     return Layout([replace(g, partners=tuple([name for name in g.partners if name in kept])) for g in groups])
 
 
-def written_params(masks: Iterable[str], layout: Layout) -> list[str]:
+def written_params(masks: Iterable[str], layout: Layout, *, outgoing: Outgoing = "zero") -> list[str]:
     """Name the parameters that a reset of these groups writes."""
-    groups = [layout[name] for name in masks if layout[name].resettable]
-    return list(dict.fromkeys(view.param for group in groups for _, view in group.views))
+    views = [pair for name in masks if layout[name].resettable for pair in layout[name].views]
+    return list(dict.fromkeys(view.param for role, view in views if role != "outgoing" or outgoing != "keep"))
 
 
 def check_searched(layout: Layout, *, writes: bool) -> None:
