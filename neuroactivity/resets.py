@@ -78,7 +78,7 @@ def reset(
         if role != "outgoing" or outgoing != "zero":
             value = _fresh(fresh, view, group, old)
         if role == "outgoing" and outgoing == "small":
-            value = _small(value, old, mask, view, bound)
+            value = small_outgoing(value, params[view.param], mask, view, bound)
         written[view.param] = _select(mask, view, bound, old, value)
     return written
 
@@ -167,8 +167,16 @@ def _fresh(fresh: Arrays, view: ParamView, group: NeuronGroup, old: Array) -> Ar
     return fresh[view.param]
 
 
-def _small(value: Array, old: Array, mask: Array, view: ParamView, bound: BoundPattern) -> Array:
-    """Scale each neuron's fresh outgoing entries to a part of the size that those of living neurons have."""
+def small_outgoing(value: Array, old: Array, mask: Array, view: ParamView, bound: BoundPattern) -> Array:
+    """Scale each neuron's fresh outgoing entries to a part of the size that those of living neurons have.
+
+    Args:
+        value: A fresh parameter.
+        old: The parameter as it is before the reset.
+        mask: The neurons that are reset.
+        view: How the neurons lie in it.
+        bound: The view fitted to its shape.
+    """
     xp = namespace(old, mask)
     dtype, neurons = accumulation_dtype(xp, old.dtype), mask.shape[-1]
     value, old = xp.astype(value, dtype), xp.astype(old, dtype)

@@ -206,19 +206,19 @@ def reset(params, fresh, masks, layout, outgoing="zero"):
     if outgoing == "small":
         for name, mask in masks.items():
             for view in layout[name].outgoing if layout[name].resettable else ():
-                shrink(view, new[view.param], fresh[view.param], mask)
+                shrink(view, new[view.param], params[view.param], fresh[view.param], mask)
     elif outgoing != "keep":
         for param, position in entries_to_reset(("outgoing",), params, masks, layout):
             new[param][position] = 0 if outgoing == "zero" else fresh[param][position]
     return new
 
 
-def shrink(view, array, fresh, mask):
+def shrink(view, array, old, fresh, mask):
     """Fresh entries whose mean square, neuron by neuron, is 0.02 squared times that of the living neurons' entries."""
     entries = list(owned_entries(view.pattern, array.shape, view.sizes, view.index, mask.shape[-1]))
     squares, drawn = np.zeros(mask.shape), np.zeros(mask.shape)
     for position, who in entries:
-        squares[who] += float(array[position]) ** 2
+        squares[who] += float(old[position]) ** 2
         drawn[who] += float(fresh[position]) ** 2
     for member in np.ndindex(*mask.shape[:-1]):
         living = squares[member][~mask[member]]

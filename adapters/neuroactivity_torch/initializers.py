@@ -4,7 +4,7 @@ Every draw has its own key and its own generator; the global generators are left
 """
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal, TypeAlias
 
 import torch
@@ -12,20 +12,28 @@ from torch import Tensor, nn
 
 import neuroactivity as na
 from neuroactivity.arrays import check_like
-from neuroactivity.layout.patterns import ANY, STACK
+from neuroactivity.layout.patterns import ANY, NEURON, STACK
+from neuroactivity.resets import Outgoing
 from neuroactivity.wrapping import (
+    Rows,
     check_fresh,
     check_initializer,
     check_seed,
     derive_key,
     drawn_views,
-    resample,
     warn_of_spread,
+    written_rows,
 )
 from neuroactivity_torch.parameters import owner_of, parameters
+from neuroactivity_torch.rows import Entries
+from neuroactivity_torch.schemes import Scheme, schemes
+from neuroactivity_torch.skeletons import initialiser_of, skeleton
 
 Initializer: TypeAlias = Literal["layer", "snapshot"] | Callable[[int], Mapping[str, Tensor]]
 """``"layer"``, ``"snapshot"``, or a function from a key to freshly initialised parameters by name."""
+
+_SAMPLE = 64
+"""So many entries, squared, show how wide a layer draws."""
 
 _INSTEAD = "use initializer='snapshot' or a function from a key to fresh parameters"
 
@@ -40,6 +48,7 @@ class FreshValues:
             ``"snapshot"`` draws rows at random from the values that the model has now. A function gets a key, an
             integer, while PyTorch's CPU generator is seeded with it, and returns fresh parameters by name.
         seed: Seed of all draws.
+        outgoing: What outgoing parameters become.
         compare: Whether to warn if the layers' own initialisers draw another spread than the model's values have.
 
     Attributes:
@@ -51,10 +60,17 @@ class FreshValues:
     """
 
     def __init__(
-        self, model: nn.Module, layout: na.Layout, initializer: Initializer, *, seed: int, compare: bool = False
+        self,
+        model: nn.Module,
+        layout: na.Layout,
+        initializer: Initializer,
+        *,
+        seed: int,
+        outgoing: Outgoing = "zero",
+        compare: bool = False,
     ) -> None:
         check_initializer(initializer, "layer", "snapshot")
-        self._model, self._seed = model, check_seed(seed)
+        self._model, self._seed, self._outgoing = model, check_seed(seed), outgoing
         self._initializer: Initializer | None = initializer
         self.snapshot: dict[str, Tensor] | None = {} if initializer == "snapshot" else None
         fresh = self.cover(layout)
@@ -64,11 +80,20 @@ class FreshValues:
     def cover(self, layout: na.Layout) -> dict[str, Tensor]:
         """Draw for the groups of this layout from now on; return a draw that shows that it can be done."""
         params = parameters(self._model)
-        self._views = drawn_views(layout, {name: tuple(value.shape) for name, value in params.items()})
+        self._layout, self._shapes = layout, {name: tuple(value.shape) for name, value in params.items()}
+        self._views = drawn_views(layout, self._shapes, outgoing=self._outgoing)
+        self._schemes = {} if self._initializer != "layer" else self._find_schemes()
         if self.snapshot is not None:
             kept = {n: value for n, value in self.snapshot.items() if n in params and value.shape == params[n].shape}
             self.snapshot = {name: params[name].clone() for name in self._views} | kept
-        return self.draw(event=0, names=self._views)
+        whole = self._draw_whole(0, [name for name in self._views if name not in self._schemes])
+        generator = torch.Generator("cpu").manual_seed(0)
+        samples = {
+            name: scheme.fill(torch.empty((_SAMPLE, _SAMPLE), device="cpu"), generator)
+            for name, scheme in self._schemes.items()
+            if len(self._shapes[name]) > 1
+        }
+        return {**whole, **samples}
 
     def check_snapshot(self, snapshot: Any) -> dict[str, Tensor] | None:
         """Return a copy of a saved snapshot.
@@ -97,11 +122,53 @@ class FreshValues:
             event: Number of the reset.
             names: Names of parameters; those that no reset draws anew are skipped.
         """
-        names, params = [name for name in names if name in self._views], parameters(self._model)
-        fresh: Mapping[str, Tensor]
-        if self.snapshot is not None:
-            fresh = {name: self._resample(name, self.snapshot[name].to(params[name]), event) for name in names}
-        elif callable(self._initializer):
+        names, params = set(names) & set(self._views), parameters(self._model)
+        shapes = {name: group.bind(self._shapes).shape for name, group in self._layout.items()}
+        every = {name: torch.ones(shape, dtype=torch.bool, device="cpu").tolist() for name, shape in shapes.items()}
+        rows = self.drawn(written_rows(every, self._layout, self._shapes, outgoing=self._outgoing))
+        rows = [each for each in rows if each.view.param in names]
+        fresh = {name: params[name].clone() for name in self._views if name in names}
+        for each, values in zip(rows, self.draw_rows(event, rows), strict=True):
+            param = each.view.param
+            Entries.of(each, params[param].device).write(fresh[param], values)
+        return fresh
+
+    def drawn(self, rows: Iterable[Rows]) -> list[Rows]:
+        """Return those rows of which a reset draws the values."""
+        return [each for each in rows if each.role != "outgoing" or self._outgoing in ("small", "fresh")]
+
+    def draw_rows(self, event: int, rows: Sequence[Rows]) -> list[Tensor]:
+        """Draw the fresh values of some rows: the same values, whichever other rows are drawn.
+
+        Args:
+            event: Number of the reset.
+            rows: The rows.
+
+        Returns:
+            The values of each, on the device of its parameter; the first axis counts rows.
+        """
+        params = parameters(self._model)
+        others = [] if self.snapshot is not None else [each.view.param for each in rows]
+        whole = self._draw_whole(event, [name for name in dict.fromkeys(others) if name not in self._schemes])
+        drawn = []
+        for each in rows:
+            name, param = each.view.param, params[each.view.param]
+            if self.snapshot is not None:
+                values = Entries.of(self._donors(each, event), self.snapshot[name].device).read(self.snapshot[name])
+            elif name in self._schemes:
+                values = self._draw_scheme(each, event, param.dtype)
+            else:
+                values = Entries.of(each, param.device).read(whole[name])
+            drawn.append(values.to(param))
+        return drawn
+
+    def _draw_whole(self, event: int, names: Sequence[str]) -> dict[str, Tensor]:
+        """Draw whole parameters, which a function does, or an initialiser that does not draw entry by entry."""
+        params = parameters(self._model)
+        fresh: Mapping[str, Tensor] = {}
+        if self.snapshot is not None or not names:
+            return {}
+        if callable(self._initializer):
             key = derive_key(self._seed, event, "")
             with torch.random.fork_rng(devices=[]), torch.device("cpu"):
                 torch.default_generator.manual_seed(key)
@@ -111,20 +178,55 @@ class FreshValues:
         check_fresh(fresh, params, names)
         return {name: fresh[name].detach().to(params[name].device) for name in names}
 
+    def _find_schemes(self) -> dict[str, Scheme]:
+        """Return how the layers draw, for the parameters whose entries are all drawn alike."""
+        found: dict[str, Scheme] = {}
+        for name in self._views:
+            owner, key = owner_of(self._model, name), name.rpartition(".")[2]
+            method = initialiser_of(owner)
+            if method is not None and name not in found:
+                module = skeleton(owner, self._stacks(owner, name), device="meta")
+                scheme = schemes(module, getattr(module, method)).get(key)
+                found |= {} if scheme is None else {name: scheme}
+        return found
+
+    def _draw_scheme(self, rows: Rows, event: int, dtype: torch.dtype) -> Tensor:
+        """Draw the entries of rows, those of each neuron with a key of their own."""
+        name, scheme = rows.view.param, self._schemes[rows.view.param]
+        row = [size for axis, size in enumerate(rows.bound.sizes) if axis not in rows.axes]
+        values = torch.empty((len(rows.owners), *row), dtype=dtype, device="cpu")
+        if scheme.kind == "constant":
+            return values.fill_(*scheme.values)
+        generator, last = torch.Generator("cpu"), None
+        for value, owner in zip(values, rows.owners, strict=True):
+            if owner != last:
+                generator.manual_seed(derive_key(self._seed, event, f"{name}/{rows.group}/{owner}"))
+            scheme.fill(value, generator)
+            last = owner
+        return values
+
+    def _donors(self, rows: Rows, event: int) -> Rows:
+        """Return the rows of neurons drawn at random, one for each neuron; where one has fewer rows, they repeat."""
+        owners = rows.view.owners
+        neurons = rows.bound.size(NEURON) if owners is None else len(owners.positions)
+        places, rank, last = [], 0, None
+        for owner, place in zip(rows.owners, rows.places[-1], strict=True):
+            rank = rank + 1 if owner == last else 0
+            last = owner
+            donor = derive_key(self._seed, event, f"{rows.view.param}/{rows.group}/{owner}") % neurons
+            own = [donor] if owners is None else owners.positions[donor]
+            places.append(own[rank % len(own)] if own else place)
+        return rows._replace(places=(*rows.places[:-1], tuple(places)))
+
     def _reinitialise(self, name: str, event: int) -> Tensor:
         """Run the initialiser of the module that holds a parameter, on a copy."""
         owner, key = owner_of(self._model, name), name.rpartition(".")[2]
-        method = next((known for known in ("reset_parameters", "_reset_parameters") if hasattr(owner, known)), None)
+        method = initialiser_of(owner)
         if method is None:
             what = f"{type(owner).__name__} has no reset_parameters(), so initializer='layer' cannot draw fresh values"
             raise ValueError(f"parameter {name!r}: {what} for it; {_INSTEAD}")
-        prefix = name.removesuffix(key)
-        stacks = {
-            held: self._stack_axes(prefix + held) for held, value in owner._parameters.items() if value is not None
-        }
-        if not str(getattr(getattr(owner, method), "__module__", "")).startswith("torch.nn."):
-            stacks = {}  # only PyTorch's own initialisers are sure to know of none
-        module, axes = _skeleton(owner, stacks), stacks.get(key, ())
+        stacks = self._stacks(owner, name)
+        module, axes = skeleton(owner, stacks), stacks.get(key, ())
         sizes = [owner.get_parameter(key).shape[axis] for axis in axes]
         members = []
         with torch.random.fork_rng(devices=[]), torch.device("cpu"):
@@ -140,6 +242,13 @@ class FreshValues:
         values = torch.stack(members).reshape(*sizes, *members[0].shape)
         return values.movedim(tuple(range(len(axes))), axes)
 
+    def _stacks(self, owner: nn.Module, name: str) -> dict[str, tuple[int, ...]]:
+        """The axes of a layer's own parameters that count copies of it, which its initialiser is not to know of."""
+        if not str(getattr(getattr(owner, initialiser_of(owner) or ""), "__module__", "")).startswith("torch.nn."):
+            return {}  # only PyTorch's own initialisers are sure to know of none
+        prefix = name.removesuffix(name.rpartition(".")[2])
+        return {held: self._stack_axes(prefix + held) for held, value in owner._parameters.items() if value is not None}
+
     def _stack_axes(self, name: str) -> tuple[int, ...]:
         """The axes of a parameter that count copies of its layer, and nothing else."""
         if name not in self._views:
@@ -147,41 +256,3 @@ class FreshValues:
         axes = self._views[name][0][0].parsed.axes
         end = axes.index((ANY,)) if (ANY,) in axes else len(axes)
         return tuple([i if i < end else i - len(axes) for i, names in enumerate(axes) if names == (STACK,)])
-
-    def _resample(self, name: str, values: Tensor, event: int) -> Tensor:
-        """Give each neuron the snapshot's entries of a neuron drawn at random."""
-        generator = torch.Generator("cpu").manual_seed(derive_key(self._seed, event, name))
-
-        def donors(neurons: int, number: int) -> Tensor:
-            return torch.randint(neurons, (neurons,), generator=generator, device="cpu").to(values.device)
-
-        exchanged: Tensor = resample(values, self._views[name], donors)
-        return exchanged
-
-
-def _skeleton(module: nn.Module, stacks: Mapping[str, tuple[int, ...]] | None = None) -> nn.Module:
-    """Copy a module with empty parameters on the CPU, sharing everything else; hooks and values stay untouched.
-
-    ``stacks`` names axes of its own parameters that the copy is to do without.
-    """
-    copy = type(module).__new__(type(module))
-    copy.__dict__ = dict(module.__dict__)
-    copy.__dict__["_parameters"] = {
-        name: None if value is None else _empty(value, (stacks or {}).get(name, ()))
-        for name, value in module._parameters.items()
-    }
-    copy.__dict__["_buffers"] = {
-        name: None if value is None else value.detach().to("cpu", copy=True) for name, value in module._buffers.items()
-    }
-    copy.__dict__["_modules"] = {
-        name: None if child is None else _skeleton(child) for name, child in module._modules.items()
-    }
-    return copy
-
-
-def _empty(parameter: nn.Parameter, without: tuple[int, ...]) -> nn.Parameter:
-    """Make a parameter of NaN on the CPU, like another one but for some axes: what is not initialised shows."""
-    left_out = {axis % parameter.ndim for axis in without}
-    shape = [size for axis, size in enumerate(parameter.shape) if axis not in left_out]
-    empty = torch.zeros(shape, dtype=parameter.dtype, device="cpu")
-    return nn.Parameter(empty.fill_(math.nan) if empty.is_floating_point() else empty, parameter.requires_grad)

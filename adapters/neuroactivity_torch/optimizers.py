@@ -17,8 +17,9 @@ from torch import Tensor, nn, optim
 from torch.optim import Optimizer
 
 import neuroactivity as na
-from neuroactivity.wrapping import written_params
-from neuroactivity_torch.parameters import overwrite, parameters
+from neuroactivity.arrays import check_like
+from neuroactivity.wrapping import Rows, written_rows
+from neuroactivity_torch.rows import Entries, overwrite_entries
 
 Moment: TypeAlias = Callable[[Tensor, Mapping[str, Any]], Tensor]
 """From a parameter and the options of its parameter group to what the optimizer starts with for it."""
@@ -231,41 +232,40 @@ def clear_moments(
         ValueError: If the optimizer, or an entry of its state, is not known; nothing is written.
     """
     params = dict(model.named_parameters())
+    shapes = {name: tuple(parameter.shape) for name, parameter in params.items()}
+    rows = written_rows({name: mask.tolist() for name, mask in masks.items()}, layout, shapes)
+    entries = [(each, Entries.of(each, params[each.view.param].device)) for each in rows]
     with torch.no_grad():
-        overwrite(cleared_moments(steppers(optimizer, moments), params, parameters(model), masks, layout))
+        new = [(each, where, where.read(params[each.view.param])) for each, where in entries]
+        overwrite_entries(cleared_moments(steppers(optimizer, moments), params, new))
 
 
 def cleared_moments(
-    trainers: Sequence[Stepper],
-    params: Mapping[str, nn.Parameter],
-    new: Mapping[str, Tensor],
-    masks: Mapping[str, Tensor],
-    layout: na.Layout,
-) -> Sequence[tuple[Tensor, Tensor]]:
+    trainers: Sequence[Stepper], params: Mapping[str, nn.Parameter], new: Sequence[tuple[Rows, Entries, Tensor]]
+) -> list[tuple[Tensor, Entries, Tensor]]:
     """Build the cleared moments without writing them.
 
     Args:
         trainers: The optimizers.
         params: The model's parameters, which are the keys of the optimizers' state.
-        new: The parameters' new values.
-        masks: Masks by group name.
-        layout: The neuron groups.
+        new: The rows that a reset writes, where they lie, and their new values.
 
     Returns:
-        Pairs of a state tensor and its new value.
+        State tensors, with the entries to write and their values.
 
     Raises:
         ValueError: If an entry of the state is not known.
     """
-    written = written_params(masks, layout)
-    pairs: list[tuple[Tensor, Tensor]] = []
+    written = list(dict.fromkeys(rows.view.param for rows, _, _ in new))
+    writes: list[tuple[Tensor, Entries, Tensor]] = []
     for trainer in trainers:
         trainer.check_state(params, written)
         options, states = trainer.holds(), {name: dict(trainer.state_of(params[name])) for name in written}
         for key, start in trainer.rules.items():
-            old = {name: state.get(key) for name, state in states.items()}
-            held = {name: value for name, value in old.items() if value is not None}
-            fresh = {n: start(new[n], options.get(id(params[n]), {})).to(value.dtype) for n, value in held.items()}
-            cleared = na.reset_moments(old, masks, layout, fresh)
-            pairs += [(value, cleared[name]) for name, value in held.items()]
-    return pairs
+            for rows, entries, values in new:
+                name = rows.view.param
+                if (old := states[name].get(key)) is not None:
+                    begun = start(values, options.get(id(params[name]), {})).to(old.dtype)
+                    check_like(begun, values.to(old.dtype), f"moments[{key!r}] of parameter {name!r}")
+                    writes.append((old, entries, begun))
+    return writes

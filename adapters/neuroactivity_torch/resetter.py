@@ -24,12 +24,14 @@ from neuroactivity.wrapping import (
     read_counts,
     trained_groups,
     written_params,
+    written_rows,
 )
 from neuroactivity_torch.changes import fitting_groups, trained_parameters, warn_of_changes
 from neuroactivity_torch.initializers import FreshValues, Initializer
 from neuroactivity_torch.layouts import layout_of
 from neuroactivity_torch.optimizers import Moment, cleared_moments, steppers
-from neuroactivity_torch.parameters import check_memory, overwrite, parameters
+from neuroactivity_torch.parameters import check_memory, parameters
+from neuroactivity_torch.rows import Entries, overwrite_entries, shrink
 
 
 class Resetter(ABC):
@@ -193,11 +195,26 @@ class Resetter(ABC):
 
     def _reset(self, masks: Mapping[str, Tensor]) -> None:
         """Reset the masked neurons: everything is built before a value is written, and all is written or none."""
-        layout, params = self._trained_layout, parameters(self.model)
-        drawn = {view.param for name in masks for view in layout[name].incoming + layout[name].unscored}
-        new = na.reset(params, self._fresh.draw(self.resets + 1, sorted(drawn)), masks, layout)
-        pairs = [(params[name], value) for name, value in new.items() if value is not params[name]]
-        overwrite([*pairs, *cleared_moments(self._steppers, self._trained, new, masks, layout)])
+        layout, params, outgoing = self._trained_layout, self._trained, self.options.outgoing
+        shapes = {name: tuple(parameter.shape) for name, parameter in parameters(self.model).items()}
+        chosen = {name: mask.tolist() for name, mask in masks.items()}
+        rows = written_rows(chosen, layout, shapes, outgoing=outgoing)
+        drawn = self._fresh.drawn(rows)
+        fresh = {
+            id(each): value for each, value in zip(drawn, self._fresh.draw_rows(self.resets + 1, drawn), strict=True)
+        }
+        new = []
+        for each in rows:
+            param = params[each.view.param]
+            entries = Entries.of(each, param.device)
+            value = fresh.get(id(each))
+            if value is None:
+                value = torch.zeros_like(entries.read(param))
+            elif each.role == "outgoing" and outgoing == "small":
+                value = shrink(value, entries, param, masks[each.group], each)
+            new.append((each, entries, value))
+        written = [(params[each.view.param], entries, values) for each, entries, values in new]
+        overwrite_entries([*written, *cleared_moments(self._steppers, params, new)])
 
     def state_dict(self) -> dict[str, Any]:
         """Return what a resumed run needs: the counts, the layout as JSON values, and the snapshot if there is one.

@@ -20,6 +20,7 @@ from neuroactivity.wrapping.options import (
     option,
 )
 from neuroactivity.wrapping.outputs import arrange_outputs, join_neurons, read_by_norms, take_neurons
+from neuroactivity.wrapping.rows import Rows, written_rows
 from neuroactivity.wrapping.states import COUNTS, check_same_layout, read_counts
 from neuroactivity.wrapping.trained import check_searched, note_outside, trained_groups, written_params
 
@@ -30,6 +31,7 @@ __all__ = [
     "DrawnViews",
     "Options",
     "ResetOptions",
+    "Rows",
     "advance",
     "arrange_outputs",
     "as_inputs",
@@ -55,4 +57,5 @@ __all__ = [
     "warn_of_resets",
     "warn_of_spread",
     "written_params",
+    "written_rows",
 ]

@@ -1,0 +1,87 @@
+"""Where the entries of reset neurons lie, by index: a reset is to cost what it writes, not what it leaves alone."""
+
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from neuroactivity.layout import BoundPattern, Layout, ParamView, Role
+from neuroactivity.layout.patterns import NEURON, STACK
+from neuroactivity.resets import Outgoing
+
+
+class Rows(NamedTuple):
+    """The entries of one parameter that belong to some neurons of one group.
+
+    Attributes:
+        group: Name of the group.
+        role: What the parameter is to it.
+        view: How neurons lie in the parameter.
+        bound: The view fitted to the parameter's shape; ``bound.sizes`` is that shape with parentheses opened.
+        axes: The axes of that shape along which copies and neurons are counted.
+        places: The positions along each of these axes, one for each row.
+        owners: To which neuron each row belongs, by its number in the group, copies of a stack counted through.
+    """
+
+    group: str
+    role: Role
+    view: ParamView
+    bound: BoundPattern
+    axes: tuple[int, ...]
+    places: tuple[tuple[int, ...], ...]
+    owners: tuple[int, ...]
+
+
+def written_rows(
+    masks: Mapping[str, Sequence[Any]],
+    layout: Layout,
+    shapes: Mapping[str, tuple[int, ...]],
+    *,
+    outgoing: Outgoing = "zero",
+) -> list[Rows]:
+    """List the entries that :func:`neuroactivity.reset` writes, in the order in which it writes them.
+
+    Args:
+        masks: Masks by group name as lists of truth values, or lists of such lists for a stack.
+        layout: The neuron groups.
+        shapes: The shapes of the parameters.
+        outgoing: As given to the reset.
+
+    Example:
+        >>> import neuroactivity as na
+        >>> layout = na.Layout([na.dense("a", weight=("w", "in neuron"), outgoing=[("v", "neuron out")])])
+        >>> rows = written_rows({"a": [False, True, True]}, layout, {"w": (2, 3), "v": (3, 1)})
+        >>> [(each.view.param, each.axes, each.places) for each in rows]
+        [('w', (1,), ((1, 2),)), ('v', (0,), ((1, 2),))]
+    """
+    groups = [(layout[name], mask) for name, mask in masks.items() if layout[name].resettable]
+    found = []
+    for group, mask in groups:
+        for role, view, bound in group.bind(shapes).views:
+            found += [Rows(group.name, role, view, bound, *_places(mask, view, bound))]
+    last = [rows for rows in found if rows.role == "outgoing" and outgoing != "keep"]
+    return [rows for rows in found if rows.role != "outgoing"] + last
+
+
+def _places(
+    mask: Sequence[Any], view: ParamView, bound: BoundPattern
+) -> tuple[tuple[int, ...], tuple[tuple[int, ...], ...], tuple[int, ...]]:
+    """Return axes, the positions along them, and the neuron that each position belongs to."""
+    members = [mask] if not bound.stack_sizes else mask
+    copies = list(itertools.product(*map(range, bound.stack_sizes)))
+    found = [
+        (owner, *copy, place)
+        for member, (copy, of_member) in enumerate(zip(copies, members, strict=True))
+        for owner, place in _owned(of_member, member * len(of_member), view)
+    ]
+    owners, *places = zip(*found, strict=True) if found else ((), *[() for _ in range(len(bound.stack_sizes) + 1)])
+    counted = [axis for axis, name in enumerate(bound.names) if name == STACK] + [bound.names.index(NEURON)]
+    return tuple(counted), tuple(places), tuple(owners)
+
+
+def _owned(mask: Sequence[bool], first: int, view: ParamView) -> Iterator[tuple[int, int]]:
+    """Yield the number of each masked neuron with each of its positions along the neuron axis."""
+    for neuron in itertools.compress(range(len(mask)), mask):
+        if view.owners is None:
+            yield first + neuron, neuron
+        elif neuron < len(view.owners.positions):
+            yield from [(first + neuron, place) for place in view.owners.positions[neuron]]
