@@ -16,41 +16,37 @@ class Entries(NamedTuple):
 
     Attributes:
         sizes: The tensors' shape with the parentheses of a pattern opened.
-        index: What selects the entries of a tensor of that shape.
+        axes: The axes of that shape along which copies of a stack and neurons are counted.
+        index: The positions along each of these axes, one for each row.
     """
 
     sizes: tuple[int, ...]
-    index: tuple[slice | Tensor, ...]
+    axes: tuple[int, ...]
+    index: tuple[Tensor, ...]
 
     @classmethod
     def of(cls, rows: Rows, device: torch.device) -> "Entries":
         """The entries of these rows, for tensors on a device."""
-        index: list[slice | Tensor] = [slice(None)] * len(rows.bound.sizes)
-        for axis, places in zip(rows.axes, rows.places, strict=True):
-            index[axis] = torch.tensor(places, dtype=torch.long, device=device)
-        return cls(rows.bound.sizes, tuple(index))
+        return cls(rows.bound.sizes, rows.axes, tuple([torch.tensor(p, device=device) for p in rows.places]))
 
     def read(self, tensor: Tensor) -> Tensor:
         """Return a copy of the entries, the first axis of which counts rows."""
-        return self._in_front(tensor.reshape(self.sizes)[self.index])
+        opened = tensor.reshape(self.sizes)
+        if len(self.axes) == 1:
+            return opened.index_select(self.axes[0], self.index[0]).movedim(self.axes[0], 0)
+        return opened.movedim(self.axes, tuple(range(len(self.axes))))[self.index]
 
     def write(self, tensor: Tensor, values: Tensor | float) -> None:
-        """Write the entries."""
+        """Write the entries: a number, or values whose first axis counts rows."""
         opened = tensor.reshape(self.sizes)
-        if isinstance(values, Tensor):
-            values = values.movedim(0, self._front)
-        opened[self.index] = values
+        if len(self.axes) > 1:
+            opened.movedim(self.axes, tuple(range(len(self.axes))))[self.index] = values
+        elif isinstance(values, Tensor):
+            opened.index_copy_(self.axes[0], self.index[0], values.movedim(0, self.axes[0]))
+        else:
+            opened.index_fill_(self.axes[0], self.index[0], values)
         if opened.data_ptr() != tensor.data_ptr():  # a tensor whose memory has gaps was copied
             tensor.copy_(opened.reshape(tensor.shape))
-
-    @property
-    def _front(self) -> int:
-        """Where indexing leaves the axis that counts rows."""
-        axes = [axis for axis, index in enumerate(self.index) if isinstance(index, Tensor)]
-        return axes[0] if axes[-1] - axes[0] == len(axes) - 1 else 0
-
-    def _in_front(self, selected: Tensor) -> Tensor:
-        return selected.movedim(self._front, 0)
 
 
 def shrink(values: Tensor, entries: Entries, parameter: Tensor, mask: Tensor, rows: Rows) -> Tensor:
