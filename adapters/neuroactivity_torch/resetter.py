@@ -209,7 +209,7 @@ class Resetter(ABC):
             entries = Entries.of(each, param.device)
             value = fresh.get(id(each))
             if value is None:
-                value = torch.zeros_like(entries.read(param))
+                value = entries.zeros(param)
             elif each.role == "outgoing" and outgoing == "small":
                 value = shrink(value, entries, param, masks[each.group], each)
             new.append((each, entries, value))

@@ -29,6 +29,11 @@ class Entries(NamedTuple):
         """The entries of these rows, for tensors on a device."""
         return cls(rows.bound.sizes, rows.axes, tuple([torch.tensor(p, device=device) for p in rows.places]))
 
+    def zeros(self, tensor: Tensor) -> Tensor:
+        """Return zeros for all entries, which take the memory of one."""
+        others = [size for axis, size in enumerate(self.sizes) if axis not in self.axes]
+        return tensor.new_zeros(()).expand(len(self.index[0]), *others)
+
     def read(self, tensor: Tensor) -> Tensor:
         """Return a copy of the entries, the first axis of which counts rows."""
         opened = tensor.reshape(self.sizes)
