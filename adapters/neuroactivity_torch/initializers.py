@@ -26,7 +26,7 @@ from neuroactivity.wrapping import (
 )
 from neuroactivity_torch.parameters import owner_of, parameters
 from neuroactivity_torch.rows import Entries
-from neuroactivity_torch.schemes import Scheme, schemes
+from neuroactivity_torch.schemes import Draw, Scheme, draw_rows, first_states, schemes
 from neuroactivity_torch.skeletons import initialiser_of, skeleton
 
 Initializer: TypeAlias = Literal["layer", "snapshot"] | Callable[[int], Mapping[str, Tensor]]
@@ -87,9 +87,9 @@ class FreshValues:
             kept = {n: value for n, value in self.snapshot.items() if n in params and value.shape == params[n].shape}
             self.snapshot = {name: params[name].clone() for name in self._views} | kept
         whole = self._draw_whole(0, [name for name in self._views if name not in self._schemes])
-        generator = torch.Generator("cpu").manual_seed(0)
+        like = torch.empty(0, device="cpu")
         samples = {
-            name: scheme.fill(torch.empty((_SAMPLE, _SAMPLE), device="cpu"), generator)
+            name: draw_rows([Draw(scheme, 0, range(_SAMPLE), (_SAMPLE,), like)])[0]
             for name, scheme in self._schemes.items()
             if len(self._shapes[name]) > 1
         }
@@ -150,17 +150,20 @@ class FreshValues:
         params = parameters(self._model)
         others = [] if self.snapshot is not None else [each.view.param for each in rows]
         whole = self._draw_whole(event, [name for name in dict.fromkeys(others) if name not in self._schemes])
-        drawn = []
+        alike = [each for each in rows if each.view.param in self._schemes]
+        drawn = dict(zip(map(id, alike), draw_rows([self._draw(each, event, params) for each in alike]), strict=True))
         for each in rows:
-            name, param = each.view.param, params[each.view.param]
-            if self.snapshot is not None:
-                values = Entries.of(self._donors(each, event), self.snapshot[name].device).read(self.snapshot[name])
-            elif name in self._schemes:
-                values = self._draw_scheme(each, event, param.dtype)
-            else:
-                values = Entries.of(each, param.device).read(whole[name])
-            drawn.append(values.to(param))
-        return drawn
+            source = self.snapshot if self.snapshot is not None else whole
+            if id(each) not in drawn:
+                where, value = self._donors(each, event) if self.snapshot is not None else each, source[each.view.param]
+                drawn[id(each)] = Entries.of(where, value.device).read(value).to(params[each.view.param])
+        return [drawn[id(each)] for each in rows]
+
+    def _draw(self, rows: Rows, event: int, params: Mapping[str, Tensor]) -> Draw:
+        """Say how some rows are drawn."""
+        name = rows.view.param
+        shape = [size for axis, size in enumerate(rows.bound.sizes) if axis not in rows.axes]
+        return Draw(self._schemes[name], self._key(rows, event), rows.owners, shape, params[name])
 
     def _draw_whole(self, event: int, names: Sequence[str]) -> dict[str, Tensor]:
         """Draw whole parameters, which a function does, or an initialiser that does not draw entry by entry."""
@@ -190,33 +193,24 @@ class FreshValues:
                 found |= {} if scheme is None else {name: scheme}
         return found
 
-    def _draw_scheme(self, rows: Rows, event: int, dtype: torch.dtype) -> Tensor:
-        """Draw the entries of rows, those of each neuron with a key of their own."""
-        name, scheme = rows.view.param, self._schemes[rows.view.param]
-        row = [size for axis, size in enumerate(rows.bound.sizes) if axis not in rows.axes]
-        values = torch.empty((len(rows.owners), *row), dtype=dtype, device="cpu")
-        if scheme.kind == "constant":
-            return values.fill_(*scheme.values)
-        generator, last = torch.Generator("cpu"), None
-        for value, owner in zip(values, rows.owners, strict=True):
-            if owner != last:
-                generator.manual_seed(derive_key(self._seed, event, f"{name}/{rows.group}/{owner}"))
-            scheme.fill(value, generator)
-            last = owner
-        return values
-
     def _donors(self, rows: Rows, event: int) -> Rows:
         """Return the rows of neurons drawn at random, one for each neuron; where one has fewer rows, they repeat."""
         owners = rows.view.owners
         neurons = rows.bound.size(NEURON) if owners is None else len(owners.positions)
+        numbers = list(dict.fromkeys(rows.owners))
+        drawn = first_states(self._key(rows, event), numbers, torch.device("cpu")).remainder(neurons)
+        donors = dict(zip(numbers, drawn.tolist(), strict=True))
         places, rank, last = [], 0, None
         for owner, place in zip(rows.owners, rows.places[-1], strict=True):
             rank = rank + 1 if owner == last else 0
             last = owner
-            donor = derive_key(self._seed, event, f"{rows.view.param}/{rows.group}/{owner}") % neurons
-            own = [donor] if owners is None else owners.positions[donor]
+            own = [donors[owner]] if owners is None else owners.positions[donors[owner]]
             places.append(own[rank % len(own)] if own else place)
         return rows._replace(places=(*rows.places[:-1], tuple(places)))
+
+    def _key(self, rows: Rows, event: int) -> int:
+        """The key of a draw."""
+        return derive_key(self._seed, event, f"{rows.view.param}/{rows.group}")
 
     def _reinitialise(self, name: str, event: int) -> Tensor:
         """Run the initialiser of the module that holds a parameter, on a copy."""

@@ -1,6 +1,7 @@
 """How a layer initialises its parameters, entry by entry, found out without drawing a number."""
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -19,13 +20,92 @@ class Scheme(NamedTuple):
     kind: str
     values: tuple[float, ...]
 
-    def fill(self, tensor: Tensor, generator: torch.Generator) -> Tensor:
-        """Fill a tensor of the CPU, and return it."""
+    def of_uniform(self, uniform: Tensor) -> Tensor:
+        """Turn numbers that are uniform in ``(0, 1)`` into numbers of this distribution, in place."""
+        first, second = self.values
         if self.kind == "uniform":
-            return tensor.uniform_(*self.values, generator=generator)
-        if self.kind == "normal":
-            return tensor.normal_(*self.values, generator=generator)
-        return tensor.fill_(*self.values)
+            return uniform.mul_(second - first).add_(first)
+        return torch.special.ndtri(uniform).mul_(second).add_(first)
+
+
+class Draw(NamedTuple):
+    """Rows of a parameter that are to be drawn.
+
+    Attributes:
+        scheme: Their distribution.
+        key: A whole number in ``[0, 2**63)``.
+        owners: A number for each row. What is drawn depends on the key and on this number alone; rows of one owner, one
+            after the other, differ too.
+        shape: The shape of a row.
+        like: A tensor of the dtype and on the device of the rows.
+    """
+
+    scheme: Scheme
+    key: int
+    owners: Sequence[int]
+    shape: Sequence[int]
+    like: Tensor
+
+
+def draw_rows(draws: Sequence[Draw]) -> list[Tensor]:
+    """Draw the rows of several parameters."""
+    rows = [draw.like.new_empty((len(draw.owners), *draw.shape)) for draw in draws]
+    batch: list[tuple[Draw, Tensor, Tensor]] = []
+    for draw, values in zip(draws, rows, strict=True):
+        if draw.scheme.kind == "constant":
+            values.fill_(*draw.scheme.values)
+            continue
+        states, most = (
+            first_states(draw.key, draw.owners, values.device),
+            max(1, _CHUNK // max(1, math.prod(draw.shape))),
+        )
+        for chunk, of_chunk in zip(values.split(most), states.split(most), strict=True):
+            if batch and sum(other.numel() for _, other, _ in batch) + chunk.numel() > _CHUNK:
+                _draw_batch(batch)
+                batch = []
+            batch.append((draw, chunk, of_chunk))
+    _draw_batch(batch)
+    return rows
+
+
+def _draw_batch(batch: Sequence[tuple[Draw, Tensor, Tensor]]) -> None:
+    """Draw the rows of several parameters at once, since each operation takes longer to start than to run."""
+    for device in {values.device for _, values, _ in batch}:
+        mine = [entry for entry in batch if entry[1].device == device]
+        sizes = [values.numel() for _, values, _ in mine]
+        counters = torch.empty(sum(sizes), dtype=torch.int64, device=device)
+        steps = torch.arange(1, max(values[0].numel() for _, values, _ in mine) + 1, device=device).mul_(_GOLDEN)
+        for (_, _, states), part in zip(mine, counters.split(sizes), strict=True):
+            part = part.view(len(states), -1)
+            torch.add(states[:, None], steps[: part.shape[1]], out=part)
+        bits = _scramble(counters).bitwise_right_shift_(11).bitwise_and_(2**53 - 1)
+        uniform = bits.double().add_(0.5).mul_(2.0**-53)
+        for (draw, values, _), part in zip(mine, uniform.split(sizes), strict=True):
+            values.copy_(draw.scheme.of_uniform(part).view(values.shape))
+
+
+_GOLDEN = -0x61C8864680B583EB  # 2**64 over the golden ratio, as a signed number
+_FACTORS = (-0x40A7B892E31B1A47, -0x6B2FB644ECCEEE15)
+_CHUNK = 2**16  # entries that are drawn at once, so that a draw takes little memory
+
+
+def _scramble(x: Tensor) -> Tensor:
+    """Turn counters into random bits, in place: the output function of SplitMix64 (Steele, Lea and Flood, 2014)."""
+    for shift, factor in zip((30, 27), _FACTORS, strict=True):
+        x ^= (x >> shift) & (2 ** (64 - shift) - 1)
+        x *= factor
+    x ^= (x >> 31) & (2**33 - 1)
+    return x
+
+
+def first_states(key: int, owners: Sequence[int], device: torch.device) -> Tensor:
+    """Return a random whole number for each row, from a key and the number of its owner."""
+    ranks, last = [], -1
+    for owner in owners:
+        ranks.append(ranks[-1] + 1 if ranks and owner == last else 0)
+        last = owner
+    counters = torch.tensor([owner + rank * 2**32 for owner, rank in zip(owners, ranks, strict=True)], device=device)
+    return _scramble(counters.mul_(_GOLDEN).add_(key))
 
 
 class _Recorder(TorchDispatchMode):

@@ -1,0 +1,223 @@
+"""What a measurement with a reset costs in eager PyTorch, beside the rules of two published codes.
+
+Each step scores all neurons and resets the twentieth of each layer with the lowest scores: parameters and Adam's
+moments. The codes are restated as formulas. ``continual`` is a discrete step of ccbp-pytorch 0.0.3: rows of incoming
+weights drawn anew and copied by index, everything else multiplied by zeros and ones. ``released`` is GraMa's own code:
+whole layers drawn anew and selected from, outgoing weights left alone. The three take turns in one thread on one
+network, and the shortest times are compared; memory is what a reset takes at most, in parts of the largest array.
+
+    python -m benchmarks.resets --out resets.json
+"""
+
+import argparse
+import json
+import resource
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+import neuroactivity as na
+from neuroactivity.tables import format_table
+from neuroactivity_torch import ReGraMa, layout_of
+
+PART = 0.05
+
+
+def critic() -> tuple[nn.Module, na.Layout, tuple[Tensor, ...]]:
+    """A critic of two layers of 256 neurons."""
+    model = nn.Sequential(nn.Linear(23, 256), nn.ReLU(), nn.Linear(256, 256), nn.ReLU(), nn.Linear(256, 1))
+    inputs = (torch.randn(256, 23),)
+    return model, layout_of(model, *inputs), inputs
+
+
+def conv() -> tuple[nn.Module, na.Layout, tuple[Tensor, ...]]:
+    """An encoder of three convolutions, and two layers behind it."""
+    layers: list[nn.Module] = [nn.Conv2d(3, 32, 8, 4), nn.ReLU(), nn.Conv2d(32, 64, 4, 2), nn.ReLU()]
+    layers += [nn.Conv2d(64, 64, 3), nn.ReLU(), nn.Flatten(), nn.Linear(3136, 512), nn.ReLU(), nn.Linear(512, 6)]
+    model, inputs = nn.Sequential(*layers), (torch.randn(8, 3, 84, 84),)
+    return model, layout_of(model, *inputs), inputs
+
+
+def bro() -> tuple[nn.Module, na.Layout, tuple[Tensor, ...]]:
+    """BRO's critics with their actor."""
+    from benchmarks.networks import BroAgent
+
+    model, inputs = BroAgent(), (torch.randn(128, 67), torch.randn(128, 21))
+    return model, layout_of(model, *inputs), inputs
+
+
+def transformer() -> tuple[nn.Module, na.Layout, tuple[Tensor, ...]]:
+    """The feed-forward layers of a transformer of 85 million parameters; its layout is written down."""
+    from benchmarks.networks import Gpt
+
+    model = Gpt(blocks=12, width=768, heads=12)
+    groups = []
+    for name, module in model.named_modules():
+        if name.endswith("wide"):
+            behind = f"{name.removesuffix('wide')}narrow.weight"
+            views = {"weight": (f"{name}.weight", "neuron in"), "bias": f"{name}.bias"}
+            groups.append(na.dense(name, **views, outgoing=[(behind, "out neuron")]))  # type: ignore[arg-type]
+    return model, na.Layout(groups), (torch.randint(64, (2, 16)),)
+
+
+NETWORKS = {"critic": critic, "conv": conv, "bro": bro, "transformer": transformer}
+
+
+@dataclass(frozen=True)
+class Layer:
+    """The parameters of one group, with the axis of its neurons in each."""
+
+    weight: Tensor
+    axis: int
+    vectors: tuple[Tensor, ...]
+    outgoing: tuple[tuple[Tensor, int], ...]
+
+
+def layers(model: nn.Module, layout: na.Layout) -> Iterator[Layer]:
+    """Yield the groups that are reset, as the published codes see them: weights whose axes are neurons."""
+    params = dict(model.named_parameters())
+
+    def axis(view: na.ParamView) -> int:
+        return next(i for i, names in enumerate(view.parsed.axes) if "neuron" in names)
+
+    for group in layout.values():
+        if group.resettable:
+            own = [(params[view.param], axis(view)) for view in group.incoming + group.unscored]
+            weights = [pair for pair in own if pair[0].ndim > 1]
+            vectors = tuple([tensor for tensor, _ in own if tensor.ndim == 1])
+            outgoing = [(params[view.param], axis(view)) for view in group.outgoing if view.parsed.neurons == 1]
+            plain = [pair for pair in outgoing if pair[0].ndim > 1]
+            for weight, place in weights:
+                yield Layer(weight, place, vectors, tuple(plain))
+
+
+def moments(optimizer: Any, parameter: Tensor) -> list[Tensor]:
+    """Adam's two moments of a parameter."""
+    state = optimizer.state[parameter]
+    return [state["exp_avg"], state["exp_avg_sq"]]
+
+
+def spread(values: Tensor, axis: int, like: Tensor) -> Tensor:
+    """Lay one value for each neuron along an axis of a tensor, over the positions that it has there."""
+    values = values.repeat_interleave(like.shape[axis] // len(values))
+    return values.view([-1 if i == axis else 1 for i in range(like.ndim)])
+
+
+def utility(layer: Layer) -> Tensor:
+    """Each neuron's mean gradient magnitude, divided by the layer's mean."""
+    assert layer.weight.grad is not None
+    axes = [i for i in range(layer.weight.ndim) if i != layer.axis]
+    means = layer.weight.grad.abs().mean(axes)
+    return means / means.mean().clamp(min=1e-9)
+
+
+@torch.no_grad()
+def continual(found: Sequence[Layer], optimizer: Any) -> None:
+    """A discrete step of ccbp-pytorch."""
+    for layer in found:
+        scores = utility(layer)
+        lowest = torch.topk(scores, int(PART * len(scores)), largest=False).indices
+        alpha = torch.zeros_like(scores).index_fill_(0, lowest, 1.0)
+        rows = layer.weight.index_select(layer.axis, lowest)
+        layer.weight.index_copy_(layer.axis, lowest, rows.lerp(torch.empty_like(rows).uniform_(-0.1, 0.1), 1.0))
+        for vector in layer.vectors:
+            vector.lerp_(torch.zeros_like(vector), alpha)
+        for tensor, axis in layer.outgoing:
+            tensor.mul_(1.0 - spread(alpha, axis, tensor))
+        written = [(layer.weight, layer.axis), *[(vector, 0) for vector in layer.vectors], *layer.outgoing]
+        for tensor, axis in written:
+            for moment in moments(optimizer, tensor):
+                moment.mul_(1.0 - spread(alpha, axis, moment))
+
+
+@torch.no_grad()
+def released(found: Sequence[Layer], optimizer: Any) -> None:
+    """The rule of GraMa's own code."""
+    for layer in found:
+        scores = utility(layer)
+        threshold = torch.topk(scores, int(PART * len(scores)), largest=False).values[-1]
+        mask = scores <= threshold
+        if not mask.any():
+            continue
+        fresh = torch.empty_like(layer.weight)
+        nn.init.kaiming_uniform_(fresh, a=5**0.5)
+        where = spread(mask, layer.axis, layer.weight)
+        layer.weight.copy_(torch.where(where, fresh, layer.weight))
+        for vector in layer.vectors:
+            vector.copy_(torch.where(mask, torch.zeros_like(vector), vector))
+        for tensor, of_neuron in [(layer.weight, where), *[(vector, mask) for vector in layer.vectors]]:
+            for moment in moments(optimizer, tensor):
+                moment.copy_(torch.where(of_neuron, torch.zeros_like(moment), moment))
+
+
+@dataclass(frozen=True)
+class Result:
+    """The shortest times on one network, in milliseconds, and the memory of our reset in parts of the largest array."""
+
+    network: str
+    parameters: int
+    neurons: int
+    ours: float
+    continual: float
+    released: float
+    memory: float
+
+    def row(self) -> tuple[str, ...]:
+        """The cells of the table."""
+        times = [f"{time:.2f}" for time in (self.ours, self.continual, self.released)]
+        ratios = [f"{self.ours / other:.2f}" for other in (self.continual, self.released)]
+        size = f"{self.parameters / 1e6:.2f}"
+        return (self.network, size, str(self.neurons), *times, *ratios, f"{100 * self.memory:.0f}%")
+
+
+def run(name: str, rounds: int) -> Result:
+    """Time the three on one network."""
+    torch.manual_seed(0)
+    model, layout, inputs = NETWORKS[name]()
+    optimizer = torch.optim.Adam(model.parameters())
+    ours = ReGraMa(model, optimizer, layout=layout, lowest=PART, every=10**9)
+    outputs = model(*inputs)
+    together = outputs if isinstance(outputs, Tensor) else torch.cat([each.flatten() for each in outputs])
+    together.square().mean().backward()
+    optimizer.step()
+    found = list(layers(model, layout))
+    timed: list[Callable[[], Any]] = [
+        ours._measure_and_reset,
+        lambda: continual(found, optimizer),
+        lambda: released(found, optimizer),
+    ]
+    shortest, before = [float("inf")] * 3, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    report = ours._measure_and_reset()
+    largest = max(parameter.numel() * parameter.element_size() for parameter in model.parameters())
+    memory = 1024 * (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / largest
+    for turn in range(rounds):
+        for i in [(turn + offset) % 3 for offset in range(3)]:
+            start = time.perf_counter()
+            timed[i]()
+            shortest[i] = min(shortest[i], 1e3 * (time.perf_counter() - start))
+    size = sum(parameter.numel() for parameter in model.parameters())
+    return Result(name, size, report.total.reset or 0, *shortest, memory)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Print a table, and write the times to a file if one is named."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--networks", nargs="+", choices=list(NETWORKS), default=list(NETWORKS))
+    parser.add_argument("--rounds", type=int, default=30)
+    parser.add_argument("--out", type=Path, help="JSON file for the times in milliseconds")
+    options = parser.parse_args(arguments)
+    torch.set_num_threads(1)
+    results = [run(name, options.rounds if name != "transformer" else 5) for name in options.networks]
+    header = ("network", "million", "reset", "ours, ms", "continual, ms", "released, ms", "/ continual", "/ released")
+    print("\n".join(format_table((*header, "memory"), [result.row() for result in results], words=("network",))))
+    if options.out:
+        options.out.write_text(json.dumps([asdict(result) for result in results], indent=2) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
