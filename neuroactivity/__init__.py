@@ -10,7 +10,18 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from neuroactivity.errors import ActivityWarning, LayoutError
-from neuroactivity.layout import Layout, NeuronGroup, ParamView, attention, conv, dense, norm, recurrent, residual
+from neuroactivity.layout import (
+    Layout,
+    NeuronGroup,
+    ParamView,
+    attention,
+    conv,
+    dense,
+    norm,
+    recurrent,
+    residual,
+    stacked,
+)
 from neuroactivity.masks import reset_masks
 from neuroactivity.metrics import grama, tau_dormant
 from neuroactivity.report import ActivityReport, GroupActivity, summarize
@@ -44,6 +55,7 @@ __all__ = [
     "reset_masks",
     "reset_moments",
     "residual",
+    "stacked",
     "summarize",
     "tau_dormant",
     "testing",
