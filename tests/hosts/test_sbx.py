@@ -1,4 +1,4 @@
-"""In SBX: a wrapper in the train state of a policy; stacked critics and residual networks are found and go on learning."""
+"""In SBX: a wrapper in the train state of a policy; stacked residual critics are found, reset, and go on learning."""
 
 import gymnasium
 import jax
@@ -77,7 +77,8 @@ def test_sac_with_simba_policy():
     check_last_step(state, layout, seen, tau=0.4)
     assert report(state.opt_state, layout).groups[0].neurons == 16
     for old, new in zip(*map(jax.tree.leaves, jax.device_get((start, state.params))), strict=True):
-        assert (old != new).any() and np.isfinite(new).all()
+        assert (old != new).any()
+        assert np.isfinite(new).all()
 
 
 @pytest.mark.parametrize("train", [False, True], ids=["evaluation", "training"])
