@@ -98,7 +98,7 @@ def test_the_critics_can_be_named_inside_of_the_loss():
     assert regrama.last_report["qvalue_network_params.module.net.0"].neurons == 24
 
 
-def test_what_the_verifier_says_of_stacked_critics():
+def test_the_verifier_confirms_stacked_critics():
     loss, _, critic = make_loss(objectives.SACLoss)
     layout, critics = na.stacked(layout_of(critic, OBSERVATIONS, ACTIONS)), loss.qvalue_network_params
 
@@ -140,4 +140,12 @@ def test_redo_cannot_call_stacked_parameters_and_leaves_the_optimizer_alone():
     optimizer, layout = torch.optim.Adam(critics.parameters()), na.stacked(layout_of(critic, OBSERVATIONS, ACTIONS))
     with pytest.raises(NotImplementedError, match="forward"):
         ReDo(critics, optimizer, layout=layout, initializer="snapshot", probe=lambda: (OBSERVATIONS, ACTIONS))
+    ReGraMa(critics, optimizer, layout=layout, initializer="snapshot")
+
+
+def test_stacked_parameters_have_no_initialiser_of_their_own():
+    critics = tensordict.from_modules(Critic(), Critic(), as_module=True)
+    optimizer, layout = torch.optim.Adam(critics.parameters()), na.stacked(layout_of(Critic(), OBSERVATIONS, ACTIONS))
+    with pytest.raises(ValueError, match=r"^parameter 'net.0.weight': TensorDictParams has no reset_parameters\(\)"):
+        ReGraMa(critics, optimizer, layout=layout)
     ReGraMa(critics, optimizer, layout=layout, initializer="snapshot")
