@@ -9,10 +9,10 @@ import neuroactivity as na
 from neuroactivity import NeuronGroup, ParamView
 from neuroactivity.layout.patterns import ANY, NEURON, STACK, parse
 from neuroactivity.wrapping import arrange_outputs, read_by_norms, take_neurons
-from neuroactivity_jax.following import Value
 from neuroactivity_jax.layouts import Apply, layout_of
 from neuroactivity_jax.parameters import PyTree, parameters, replace, shapes_of
 from neuroactivity_jax.tracing import Trace, trace
+from neuroactivity_jax.tracks import Value
 
 
 def activations(params: PyTree, apply: Apply, *, layout: na.Layout | None = None) -> dict[str, Array | None]:
@@ -62,13 +62,16 @@ def activations(params: PyTree, apply: Apply, *, layout: na.Layout | None = None
 def _outputs(group: NeuronGroup, record: Trace, shapes: dict[str, tuple[int, ...]], *, by_norms: bool) -> Array | None:
     """Return a group's outputs, in the form that its activation pattern names.
 
-    What a normalisation reads is the output if an activation function stands in front of it, else what stands behind.
+    A group that a normalisation reads is followed, since what stands behind the normalisation is not its output; a
+    recurrent layer reads it itself.
     """
     made_by, neurons = {view.param for view in group.incoming}, group.count(shapes)
+    own = [view for view in group.outgoing if view.param in made_by]  # of a recurrent layer
     readers = [view for view in group.outgoing if view.param not in made_by]
-    seen = [(view, record.read.get(view.param, [])) for view in readers]
-    if by_norms or not readers:
-        seen = _made(group, record, applied=by_norms or group.status == "through_norm") or seen
+    followed = by_norms or group.status == "through_norm" or not readers
+    seen = [(view, record.read.get(view.param, [])) for view in (own if followed else readers)]
+    if followed:
+        seen = _made(group, record) or seen
     try:
         for view, values in seen:
             outputs = [output for value in values if (output := _neurons_last(value, view, neurons)) is not None]
@@ -79,11 +82,8 @@ def _outputs(group: NeuronGroup, record: Trace, shapes: dict[str, tuple[int, ...
     return None
 
 
-def _made(group: NeuronGroup, record: Trace, *, applied: bool) -> list[tuple[ParamView, list[Value]]]:
-    """Return where a group is seen that no parameter reads: at the sum with its bias, or at its weight's product.
-
-    ``applied`` if only what an activation function has been applied to counts.
-    """
+def _made(group: NeuronGroup, record: Trace) -> list[tuple[ParamView, list[Value]]]:
+    """Return where a group is followed to: from the sum with its bias, or from its weight's product."""
     if len(group.incoming) > 1 or len(group.unscored) > 1:
         return []
     (weight,) = group.incoming
@@ -92,7 +92,7 @@ def _made(group: NeuronGroup, record: Trace, *, applied: bool) -> list[tuple[Par
         return []
     bias = view.param if group.unscored else None
     numbers = [n for n, made in enumerate(record.made) if (made.weight, made.bias) == (weight.param, bias)]
-    outputs = [record.ends.output(number, applied=applied) for number in numbers]
+    outputs = [record.ends.output(number) for number in numbers]
     return [] if None in outputs else [(view, [output for output in outputs if output is not None])]
 
 

@@ -8,12 +8,21 @@ import jax.numpy as jnp
 from jax import Array
 from jax.extend.core import ClosedJaxpr, Jaxpr, Literal, jaxpr_as_fun
 
-from neuroactivity_jax.following import Ends, Followed, Value, follow
-from neuroactivity_jax.origins import CONSTANT, KEEPING, UNKNOWN, Origin, aligned, moved_origin, sources_of
+from neuroactivity_jax.following import follow
+from neuroactivity_jax.origins import (
+    CONSTANT,
+    KEEPING,
+    UNKNOWN,
+    Origin,
+    aligned,
+    axes_of_product,
+    moved_origin,
+    passed_on,
+    sources_of,
+)
+from neuroactivity_jax.tracks import Ends, Followed, Kind, Value
 
 _INLINED = {"jit", "pjit", "closed_call", "core_call", "custom_jvp_call", "custom_vjp_call", "checkpoint", "remat2"}
-_OF_CONSTANTS = {"broadcast_in_dim", "convert_element_type", "reshape", "squeeze", "neg", "exp", "log", "sqrt", "rsqrt"}
-_OF_CONSTANTS |= {"add", "sub", "mul", "div", "pow", "integer_pow", "max", "min", "stop_gradient", "copy"}
 
 
 class Made(NamedTuple):
@@ -55,7 +64,7 @@ def trace(params: Mapping[str, Array], function: Callable[[dict[str, Array]], An
     names = sorted(params)  # the order in which JAX takes a dictionary apart
     program = jax.make_jaxpr(function)(dict(params))
     origins = [
-        Origin(name, tuple(range(params[name].ndim)), params[name].shape, constant=not params[name].ndim)
+        Origin(name, tuple(range(params[name].ndim)), params[name].shape, constant=not params[name].ndim, fixed=True)
         for name in names
     ]
     record = Trace({}, [], Ends())
@@ -102,8 +111,8 @@ def _apply(
         if primitive.name == "scan":
             _look_into_loop(options, inputs, origins, record)
         for origin in origins:
-            record.ends.add(origin.followed, seen=False)
-        return results, [UNKNOWN] * len(results)
+            record.ends.add(origin.followed, Kind.NOT_SEEN)
+        return results, [Origin(**passed_on(primitive.name, origins))] * len(results)
     several = results if primitive.multiple_results else [results]
     return several, [_origin_of(primitive.name, options, inputs, result, origins, record) for result in several]
 
@@ -124,12 +133,15 @@ def _origin_of(
         _record_sum(result, origins, record)
     elif origins and (name in KEEPING or sources):
         origin = moved_origin(name, origins[0], sources, jnp.shape(inputs[0]), result.shape)
-    operands = [(value, where.followed, where.constant) for value, where in zip(inputs, origins, strict=True)]
-    followed = follow(name, operands, result, sources, record.ends)
-    new = range(made, len(record.made))
-    followed += tuple([Followed(n, 0, record.made[n].value, record.made[n].value.axes) for n in new])
-    constant = bool(origins) and name in _OF_CONSTANTS and all(where.constant for where in origins)
-    return origin._replace(followed=followed, constant=constant)
+    operands = list(zip(inputs, origins, strict=True))
+    followed, given = follow(name, options, operands, result, sources, record.ends), passed_on(name, origins)
+    for number in range(made, len(record.made)):
+        value = record.made[number].value
+        followed += (
+            Followed(number, given["behind"], value, value, None if set(value.axes) == {None} else value.axes),
+        )
+        given["behind"] |= 1 << number
+    return origin._replace(followed=followed, **given)
 
 
 def _look_into_loop(options: Mapping[str, Any], inputs: Sequence[Any], origins: _Origins, record: Trace) -> None:
@@ -146,15 +158,15 @@ def _look_into_loop(options: Mapping[str, Any], inputs: Sequence[Any], origins: 
         length=options["length"],
         reverse=options["reverse"],
     )
-    known = [origin._replace(followed=()) for origin in origins[:consts]] + [UNKNOWN] * carries
-    known += [origin._replace(axes=origin.axes[1:], followed=()) for origin in origins[start:]]
+    known = [_outside(origin) for origin in origins[:consts]] + [UNKNOWN] * carries
+    known += [_outside(origin)._replace(axes=origin.axes[1:]) for origin in origins[start:]]
     along = {origin.param: origin.axes[0] for origin in origins[start:] if origin.param}
     inner = Trace({}, [], Ends())
 
     def once(carry: list[Any], x: list[Any]) -> Any:
         _, results = _evaluate(body, [*inputs[:consts], *carry, *x], known, inner)
         for result in results:
-            inner.ends.add(result.followed, seen=False)
+            inner.ends.add(result.followed, Kind.NOT_SEEN)
         outputs = [inner.ends.output(number) for number in range(len(inner.made))]
         arrays = [[value.value for value in values] for values in inner.read.values()]
         made = [
@@ -173,7 +185,12 @@ def _look_into_loop(options: Mapping[str, Any], inputs: Sequence[Any], origins: 
         number, stack = len(record.made), along.get(one.bias or one.weight)
         record.made.append(one._replace(value=_in_steps(value, one.value.axes, stack)))
         seen = Value(None, ()) if axes is None else _in_steps(output, axes, stack)
-        record.ends.add([Followed(number, 0, seen, None)])
+        record.ends.add([Followed(number, 0, seen, seen, None)])
+
+
+def _outside(origin: Origin) -> Origin:
+    """Return what the body of a loop knows of what is made outside of it."""
+    return origin._replace(followed=(), behind=0, statistics=0)
 
 
 def _in_steps(array: Any, axes: Sequence[int | None], stack: int | None) -> Value:
@@ -184,14 +201,11 @@ def _in_steps(array: Any, axes: Sequence[int | None], stack: int | None) -> Valu
 
 def _record_product(numbers: Any, inputs: Sequence[Any], result: Any, origins: _Origins, record: Trace) -> Origin:
     """Record the parameters among the two factors of a matrix product."""
-    contracted, batched = numbers
-    free = [[i for i in range(inputs[side].ndim) if i not in (*contracted[side], *batched[side])] for side in (0, 1)]
     weight = ""
     for side, origin in enumerate(origins):
         if origin.param:
             along = {axis: twin for pairs in numbers for axis, twin in zip(pairs[side], pairs[1 - side], strict=True)}
-            made = {axis: number for number, axis in enumerate(batched[side])}
-            made |= {axis: len(batched[0]) + side * len(free[0]) + number for number, axis in enumerate(free[side])}
+            made = axes_of_product(numbers, [value.ndim for value in inputs], side)
             weight = _record(origin, aligned(origin, inputs[1 - side], along), aligned(origin, result, made), record)
     return Origin(weight=weight)
 
