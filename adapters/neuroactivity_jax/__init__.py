@@ -12,6 +12,7 @@ the optimizer's state to match.
 from neuroactivity_jax.activations import activations
 from neuroactivity_jax.layouts import gradient_function, layout_of
 from neuroactivity_jax.optimizers import clear_moments
+from neuroactivity_jax.output_gradients import activation_gradients
 from neuroactivity_jax.parameters import gradients, parameters, write
 from neuroactivity_jax.reports import report, reports, summary
 from neuroactivity_jax.state import ActivityState
@@ -19,6 +20,7 @@ from neuroactivity_jax.wrappers import redo, regrama
 
 __all__ = [
     "ActivityState",
+    "activation_gradients",
     "activations",
     "clear_moments",
     "gradient_function",

@@ -51,7 +51,7 @@ def follow(
     for place, (_, origin) in enumerate(operands):
         for followed in origin.followed:
             holding.setdefault(followed.made, {})[place] = followed
-    passed = []
+    passed: list[Followed] = []
     for made, held in holding.items():
         first = next(iter(held.values()))
         if name in _SUMS | _PRODUCTS | _FUNCTIONS or name == "select_n":

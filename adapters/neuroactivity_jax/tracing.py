@@ -22,7 +22,8 @@ from neuroactivity_jax.origins import (
 )
 from neuroactivity_jax.tracks import Ends, Followed, Kind, Value
 
-_INLINED = {"jit", "pjit", "closed_call", "core_call", "custom_jvp_call", "custom_vjp_call", "checkpoint", "remat2"}
+_INLINED = {"jit", "pjit", "closed_call", "core_call", "checkpoint", "remat2"}
+_OWN_DERIVATIVES = {"custom_jvp_call", "custom_vjp_call"}
 
 
 class Made(NamedTuple):
@@ -46,11 +47,14 @@ class Trace(NamedTuple):
         read: By a weight's name what it was multiplied with in matrix products and convolutions.
         made: The products, and the sums of products, or of what a scale made, with a bias.
         ends: What became of each of these, in front of what reads it.
+        shifts: What is added to what was made, by its number, to differentiate by it; functions with derivatives of
+            their own are not looked into then. ``None`` where nothing is differentiated.
     """
 
     read: dict[str, list[Value]]
     made: list[Made]
     ends: Ends
+    shifts: Mapping[int, Array] | None = None
 
 
 _Origins: TypeAlias = Sequence[Origin]
@@ -61,17 +65,24 @@ def trace(params: Mapping[str, Array], function: Callable[[dict[str, Array]], An
 
     Loops are looked into where their number of steps is known (``scan``), branches are not.
     """
+    record = Trace({}, [], Ends())
+    _, results = run(params, function, record)
+    for result in results:
+        record.ends.add(result.followed)
+    return record
+
+
+def run(
+    params: Mapping[str, Array], function: Callable[[dict[str, Array]], Any], record: Trace
+) -> tuple[list[Any], list[Origin]]:
+    """Run a function of parameters, and write into a record; return its results and where they come from."""
     names = sorted(params)  # the order in which JAX takes a dictionary apart
     program = jax.make_jaxpr(function)(dict(params))
     origins = [
         Origin(name, tuple(range(params[name].ndim)), params[name].shape, constant=not params[name].ndim, fixed=True)
         for name in names
     ]
-    record = Trace({}, [], Ends())
-    _, results = _evaluate(program, [params[name] for name in names], origins, record)
-    for result in results:
-        record.ends.add(result.followed)
-    return record
+    return _evaluate(program, [params[name] for name in names], origins, record)
 
 
 def _evaluate(
@@ -103,18 +114,34 @@ def _apply(
     """Evaluate one operation, and record what it does with parameters."""
     primitive, options = equation.primitive, equation.params
     inner = [part for part in options.values() if isinstance(part, ClosedJaxpr | Jaxpr)]
-    if primitive.name in _INLINED and inner:
+    if inner and (primitive.name in _INLINED or (primitive.name in _OWN_DERIVATIVES and record.shifts is None)):
         program = inner[0] if isinstance(inner[0], ClosedJaxpr) else ClosedJaxpr(inner[0], ())
         return _evaluate(program, inputs, origins, record)
-    results = primitive.bind(*inputs, **options)
+    if primitive.name in _OWN_DERIVATIVES:
+        results: Any = _as_a_whole(equation, inputs, inner[0])
+    else:
+        results = primitive.bind(*inputs, **options)
     if primitive.multiple_results and primitive.name != "split":
-        if primitive.name == "scan":
+        if primitive.name == "scan" and record.shifts is None:
             _look_into_loop(options, inputs, origins, record)
         for origin in origins:
             record.ends.add(origin.followed, Kind.NOT_SEEN)
         return results, [Origin(**passed_on(primitive.name, origins))] * len(results)
-    several = results if primitive.multiple_results else [results]
-    return several, [_origin_of(primitive.name, options, inputs, result, origins, record) for result in several]
+    if primitive.multiple_results:
+        return results, [_origin_of(primitive.name, options, inputs, result, origins, record) for result in results]
+    made = len(record.made)
+    origin = _origin_of(primitive.name, options, inputs, results, origins, record)
+    for number in range(made, len(record.made)):
+        results = results + record.shifts[number] if record.shifts and number in record.shifts else results
+    return [results], [origin]
+
+
+def _as_a_whole(equation: Any, inputs: Sequence[Any], inner: Any) -> Any:
+    """Evaluate an operation that has derivatives of its own."""
+    values = {atom: value for atom, value in zip(equation.invars, inputs, strict=True) if not isinstance(atom, Literal)}
+    inner = inner.jaxpr if isinstance(inner, ClosedJaxpr) else inner
+    program = inner.replace(constvars=[], invars=list(values), outvars=equation.outvars, eqns=[equation])
+    return jaxpr_as_fun(ClosedJaxpr(program, ()))(*values.values())
 
 
 def _origin_of(
