@@ -4,9 +4,9 @@
 last measurement from the optimizer's state, :func:`reports` those of many runs, and :func:`summary` the figures inside
 of compiled loops. :func:`layout_of` discovers a model's neuron groups and what they feed.
 
-For custom training loops, :func:`parameters`, :func:`gradients` and :func:`activations` give the arrays that the pure
-functions of :mod:`neuroactivity` take, :func:`write` puts new values into the tree, and :func:`clear_moments` resets
-the optimizer's state to match.
+For custom training loops, :func:`parameters`, :func:`gradients`, :func:`activations` and :func:`activation_gradients`
+give the arrays that the pure functions of :mod:`neuroactivity` take, :func:`write` puts new values into the tree, and
+:func:`clear_moments` resets the optimizer's state to match.
 """
 
 from neuroactivity_jax.activations import activations

@@ -24,16 +24,17 @@ def activations(params: PyTree, apply: Apply, *, layout: na.Layout | None = None
         params: The parameters.
         apply: From parameters to what the model returns for the inputs that the neurons are judged on.
         layout: The neuron groups, by default those that ``layout_of`` discovers. A group is read where the first
-            parameter that it feeds is multiplied with it. What no parameter reads alone, as a head or a layer that
-            writes to a residual stream, is followed from where it is made (where its bias is added, or without a bias
-            where its weight is multiplied) through its activation function to what reads it.
+            parameter that it feeds is multiplied with it. What no parameter reads alone, as a head, a layer that writes
+            to a residual stream, or one that a normalisation reads, is followed from where it is made (where its bias
+            is added, or without a bias where its weight is multiplied) through normalisations and its activation
+            function to what reads it: what it adds to a residual stream, or the product of a gated unit.
 
     Returns:
         Outputs by group name, in the form of the group's activation pattern, for :func:`neuroactivity.tau_dormant`,
         with all samples (steps of a loop, positions of an image) in one axis; ``None`` for a group that is not seen:
-        one that is read or made only inside a branch or a loop of unknown length, an embedding, and, where no parameter
-        reads it alone, a normalisation without shift, a group with several weights, or one of which it cannot be told
-        what its activation function is, since something is added first or only parts are read. An
+        one that is read or made only inside a branch or a loop of unknown length, and, where no parameter reads it
+        alone, a normalisation without shift, a group with several weights, or one of which it cannot be told what its
+        activation function is, since that follows the sum with a residual stream or acts on a part of it. An
         :class:`neuroactivity.ActivityWarning` names them.
 
     Raises:

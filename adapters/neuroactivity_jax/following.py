@@ -91,7 +91,9 @@ def _combined(
     elif merged.depth:
         ends.add((merged,))
     elif any(_is_stream(value, origin, merged) for value, origin in others):
-        yield merged.in_part()
+        if merged.stream and any(origin.behind >> made & 1 for _, origin in others):  # by what has read the stream
+            ends.add((merged,))
+        yield merged.in_part()._replace(stream=True)
     else:
         yield merged._replace(own=merged.output).becomes(result)
 

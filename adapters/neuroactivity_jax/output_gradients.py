@@ -33,7 +33,7 @@ def activation_gradients(
     Returns:
         Gradients by group name, one for each sample and in the form of the group's activation pattern, for
         :func:`neuroactivity.grama`; ``None`` for a group that is not made by one weight, outside of loops and branches,
-        such as the inside of a recurrent layer, for an embedding, for a normalisation without shift, and for a group
+        such as the inside of a recurrent layer, for a normalisation without shift, and for a group
         that the loss does not depend on.
 
     Raises:

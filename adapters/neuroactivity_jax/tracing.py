@@ -45,7 +45,7 @@ class Trace(NamedTuple):
 
     Attributes:
         read: By a weight's name what it was multiplied with in matrix products and convolutions.
-        made: The products, and the sums of products, or of what a scale made, with a bias.
+        made: The products, rows of embeddings, and the sums of products, or of what a scale made, with a bias.
         ends: What became of each of these, in front of what reads it.
         shifts: What is added to what was made, by its number, to differentiate by it; functions with derivatives of
             their own are not looked into then. ``None`` where nothing is differentiated.
@@ -158,6 +158,8 @@ def _origin_of(
         origin = Origin(weight=next((o.param or o.weight for o in origins if o.param or o.weight), ""))
     elif name == "add":
         _record_sum(result, origins, record)
+    elif name == "gather":
+        _record_lookup(options["dimension_numbers"], result, origins[0], record)
     elif origins and (name in KEEPING or sources):
         origin = moved_origin(name, origins[0], sources, jnp.shape(inputs[0]), result.shape)
     operands = list(zip(inputs, origins, strict=True))
@@ -262,3 +264,10 @@ def _record_sum(result: Any, origins: _Origins, record: Trace) -> None:
         if bias.param and other.weight:
             value = aligned(bias, result, {axis: axis for axis in range(result.ndim)})
             record.made.append(Made(other.weight, bias.param, value))
+
+
+def _record_lookup(numbers: Any, result: Any, table: Origin, record: Trace) -> None:
+    """Record the rows that are taken out of an embedding."""
+    if table.param and table.axes == (0, 1) and numbers.collapsed_slice_dims == (0,) and len(numbers.offset_dims) == 1:
+        made = aligned(table, result, {1: numbers.offset_dims[0]})
+        record.made.append(Made(table.param, None, made))

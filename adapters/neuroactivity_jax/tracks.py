@@ -41,6 +41,7 @@ class Followed(NamedTuple):
             function has followed.
         reduced: Whether it has a sum, or the like, of the entries of each neuron.
         folded: The shape and the axes of the array whose axes were merged.
+        stream: Whether they were added to a residual stream.
     """
 
     made: int
@@ -53,6 +54,7 @@ class Followed(NamedTuple):
     own: Value | None = None
     reduced: bool = False
     folded: tuple[tuple[int, ...], Axes] | None = None
+    stream: bool = False
 
     @property
     def output(self) -> Value:
@@ -62,7 +64,12 @@ class Followed(NamedTuple):
     def becomes(self, result: Any, axes: Axes | None = None) -> "Followed":
         """Return what is known once an operation has made an array of as many axes, or of these, from the neurons."""
         axes = self.axes if axes is None else axes
-        return self if axes is None else self._replace(value=Value(result, axes), axes=axes)
+        if axes is None:
+            return self
+        sizes = [None if axis is None else self.start.value.shape[axis] for axis in self.start.axes]
+        if any(axis is not None and result.shape[axis] != size for axis, size in zip(axes, sizes, strict=True)):
+            return self.in_part() if self.own else self.unseen()  # one neuron beside many others
+        return self._replace(value=Value(result, axes), axes=axes)
 
     def in_part(self) -> "Followed":
         """Return what is known of an array with a part of the neurons' entries: a reader reads what they were."""

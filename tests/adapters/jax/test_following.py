@@ -126,6 +126,42 @@ def test_what_is_multiplied_or_masked_or_mixed_is_read_as_it_is_then():
     np.testing.assert_allclose(seen(lambda z: z.sum(-1)), PRE)
 
 
+def test_what_layers_write_to_a_residual_stream_is_their_own_part_of_it():
+    """Also where every block, and the head, normalises and activates the stream before it reads it."""
+    keys = jax.random.split(KEY, 3)
+    params = {name: jax.random.normal(key, (8, 8)) for name, key in zip(("one", "two"), keys, strict=False)}
+    params["table"] = jax.random.normal(keys[2], (7, 8))
+    tokens, weight = jnp.array([1, 4, 2, 1, 0, 5]), jnp.ones((8, 2))
+
+    def blocks(params):
+        first = params["table"][tokens]
+        second = first + jax.nn.relu(layer_norm(first)) @ params["one"]
+        third = second + jax.nn.relu(layer_norm(second)) @ params["two"]
+        return first, second, third
+
+    layout = na.Layout([na.dense(name, weight=(name, "in neuron")) for name in params])
+    first, second, third = blocks(params)
+    found = activations(params, lambda params: layer_norm(blocks(params)[2]) @ weight, layout=layout)
+    np.testing.assert_allclose(found["table"], first)
+    np.testing.assert_allclose(found["one"], second - first, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(found["two"], third - second, rtol=1e-4, atol=1e-5)
+    apply = lambda params: jax.nn.relu(layer_norm(blocks(params)[2])) @ weight  # noqa: E731
+    with pytest.warns(na.ActivityWarning, match="no activations for two: "):
+        found = activations(params, apply, layout=layout)
+    np.testing.assert_allclose(found["one"], second - first, rtol=1e-4, atol=1e-5)
+
+
+def test_one_neuron_that_multiplies_or_is_added_to_many():
+    params = {"a": {"w": jax.random.normal(KEY, (3, 1)), "b": jnp.ones(1)}}
+    other, made = X @ jnp.ones((3, 8)), X @ params["a"]["w"] + params["a"]["b"]
+    run = lambda after: activations(  # noqa: E731
+        params, lambda params: after(X @ params["a"]["w"] + params["a"]["b"]), layout=LAYOUT
+    )["a"]
+    np.testing.assert_allclose(run(lambda z: (z + other) @ jnp.ones((8, 2))), made, rtol=1e-6)
+    with pytest.warns(na.ActivityWarning, match="no activations for a: "):
+        assert run(lambda z: (jax.nn.sigmoid(z) * other) @ jnp.ones((8, 2))) is None
+
+
 def test_layers_that_are_added_and_then_activated_are_each_read_as_the_result():
     params = {name: {"w": jax.random.normal(jax.random.key(n), (3, 8))} for n, name in enumerate("ab")}
     apply = lambda params: jax.nn.relu(X @ params["a"]["w"] + X @ params["b"]["w"]) @ jnp.ones((8, 2))  # noqa: E731
