@@ -33,7 +33,7 @@ def activations(params: PyTree, apply: Apply, *, layout: na.Layout | None = None
         Outputs by group name, in the form of the group's activation pattern, for :func:`neuroactivity.tau_dormant`,
         with all samples (steps of a loop, positions of an image) in one axis; ``None`` for a group that is not seen:
         one that is read or made only inside a branch or a loop of unknown length, and, where no parameter reads it
-        alone, a normalisation without shift, a group with several weights, or one of which it cannot be told what its
+        alone, a group with several weights, or one of which it cannot be told what its
         activation function is, since that follows the sum with a residual stream or acts on a part of it. An
         :class:`neuroactivity.ActivityWarning` names them.
 

@@ -150,7 +150,9 @@ def _moved(
 
 def _reduced(followed: Followed, axes: Sequence[int], result: Any, ends: Ends) -> Iterator[Followed]:
     """Follow neurons of which each is summed, or the like; a sum over neurons is a statistic of them."""
-    if followed.axes is None or any(axis in axes for axis in followed.axes):
+    if followed.axes is None:
+        yield followed.in_part()._replace(reduced=True)
+    elif any(axis in axes for axis in followed.axes):
         ends.add((followed,), Kind.IN_STATISTICS)
     else:
         kept: Axes = tuple(

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jax import Array
 
 import neuroactivity as na
+from neuroactivity.layout.patterns import NEURON, STACK
 from neuroactivity_jax.arranging import makers, put_together
 from neuroactivity_jax.layouts import Apply, layout_of
 from neuroactivity_jax.parameters import PyTree, parameters, replace, shapes_of
@@ -62,12 +63,14 @@ def activation_gradients(
         return result
 
     jax.eval_shape(scalar, {})
-    groups = {name: makers(group, record.made) for name, group in layout.items()}
+    groups = {
+        name: makers(group, record.made) for name, group in layout.items() if group.unscored or not _scales(group)
+    }
     wanted = [number for _, numbers in groups.values() for number in numbers if behind >> number & 1]
     made = {number: record.made[number].value.value for number in wanted}
     found = jax.grad(scalar)({number: jnp.zeros(value.shape, value.dtype) for number, value in made.items()})
     shapes = shapes_of(arrays)
-    return {
+    arranged = {
         name: put_together(
             [record.made[number].value._replace(value=found[number]) for number in numbers if number in found],
             view,
@@ -76,3 +79,9 @@ def activation_gradients(
         )
         for name, (view, numbers) in groups.items()
     }
+    return {name: arranged.get(name) for name in layout}
+
+
+def _scales(group: na.NeuronGroup) -> bool:
+    """Whether a group is made by a scale, which may be multiplied with something else before it is with the neurons."""
+    return set(group.incoming[0].parsed.names) <= {NEURON, STACK}

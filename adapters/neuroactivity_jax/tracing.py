@@ -45,7 +45,7 @@ class Trace(NamedTuple):
 
     Attributes:
         read: By a weight's name what it was multiplied with in matrix products and convolutions.
-        made: The products, rows of embeddings, and the sums of products, or of what a scale made, with a bias.
+        made: The products, rows of embeddings, and the sums of products with a bias.
         ends: What became of each of these, in front of what reads it.
         shifts: What is added to what was made, by its number, to differentiate by it; functions with derivatives of
             their own are not looked into then. ``None`` where nothing is differentiated.
@@ -155,6 +155,7 @@ def _origin_of(
     elif name == "conv_general_dilated":
         origin = _record_convolution(options, inputs, result, origins, record)
     elif name == "mul":  # by a scale, or by what a scale has multiplied
+        _record_scale(result, origins, record)
         origin = Origin(weight=next((o.param or o.weight for o in origins if o.param or o.weight), ""))
     elif name == "add":
         _record_sum(result, origins, record)
@@ -264,6 +265,14 @@ def _record_sum(result: Any, origins: _Origins, record: Trace) -> None:
         if bias.param and other.weight:
             value = aligned(bias, result, {axis: axis for axis in range(result.ndim)})
             record.made.append(Made(other.weight, bias.param, value))
+
+
+def _record_scale(result: Any, origins: _Origins, record: Trace) -> None:
+    """Record a scale that something is multiplied with: what is then multiplied with that is followed."""
+    for scale, other in (origins, origins[::-1]):
+        if scale.param and not other.fixed:
+            value = aligned(scale, result, {axis: axis for axis in range(result.ndim)})
+            record.made.append(Made(scale.param, None, value))
 
 
 def _record_lookup(numbers: Any, result: Any, table: Origin, record: Trace) -> None:

@@ -108,7 +108,13 @@ class Ends:
             self._found.setdefault(one.made, {}).setdefault(key, {})[id(output.value)] = output
 
     def output(self, made: int) -> Value | None:
-        """Return what is read, after the activation function; of several functions in turn what is read first."""
+        """Return what is read, after the activation function; of several functions in turn what is read first.
+
+        Where there is no function, what is read differs by shifts and factors at most, and the first will do.
+        """
         found = self._found.get(made)
-        outputs = list(found[min(found)].values()) if found else []
-        return outputs[0] if len(outputs) == 1 and outputs[0].value is not None else None
+        if not found:
+            return None
+        (_, depth), outputs = min(found.items(), key=lambda item: item[0])
+        first = next(iter(outputs.values()))
+        return None if first.value is None or (depth and len(outputs) > 1) else first

@@ -53,6 +53,7 @@ READERS = {
     "a normalisation": layer_norm,
     "the output": lambda h: h,
     "the output, twice": lambda h: (h, h.mean()),
+    "a product, shifted and not": lambda h: (h @ jnp.ones((8, 2)), (h - jnp.zeros(8)).mean(0)),
     "a norm behind a reshape": lambda h: layer_norm(h.reshape(2, 3, 8)),
     "a product": lambda h: h @ h.T,
 }
@@ -181,6 +182,7 @@ UNSEEN = {
     "inside a branch": lambda z: jax.lax.cond(X.sum() > 0, lambda: jax.nn.relu(z), lambda: jnp.tanh(z)),
     "a function behind merged axes": lambda z: jax.nn.relu(z.reshape(-1)),
     "a function of a normalised sum": lambda z: jax.nn.relu(layer_norm(z + X @ jnp.ones((3, 8)))),
+    "a function of a pooled sum": lambda z: jax.nn.relu((z + X @ jnp.ones((3, 8))).mean(0)),
     "a function of a running sum": lambda z: jax.nn.relu(jnp.cumsum(z, 0)),
 }
 

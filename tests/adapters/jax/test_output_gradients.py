@@ -109,3 +109,6 @@ def test_there_are_none_inside_of_loops_and_where_the_loss_does_not_reach():
     found = activation_gradients(PARAMS, apply, loss=lambda out: out[1].sum(), layout=LAYOUT)
     assert found["a"] is None
     assert found["b"].shape == (16, 6)
+    scaled = na.Layout([na.norm("scale", scale="a/bias")])
+    apply = lambda params: X @ params["a"]["kernel"] * params["a"]["bias"]  # noqa: E731
+    assert activation_gradients(PARAMS, apply, loss=jnp.sum, layout=scaled) == {"scale": None}
