@@ -33,14 +33,15 @@ def activations(params: PyTree, apply: Apply, *, layout: na.Layout | None = None
         Outputs by group name, in the form of the group's activation pattern, for :func:`neuroactivity.tau_dormant`,
         with all samples (steps of a loop, positions of an image) in one axis; ``None`` for a group that is not seen:
         one that is read or made only inside a branch or a loop of unknown length, and, where no parameter reads it
-        alone, a group with several weights, or one of which it cannot be told what its
-        activation function is, since that follows the sum with a residual stream or acts on a part of it. An
-        :class:`neuroactivity.ActivityWarning` names them.
+        alone, a group with several weights, or one of which it cannot be told what its activation function is, since
+        that follows the sum with a residual stream or acts on a part of it. An :class:`neuroactivity.ActivityWarning`
+        names them.
 
     Raises:
         LayoutError: If what was read does not have the group's neurons, or does not fit its activation pattern.
 
     Example:
+        >>> import jax.numpy as jnp
         >>> params = {"a": {"w": jnp.ones((3, 4)), "b": jnp.zeros(4)}, "out": {"w": jnp.ones((4, 2))}}
         >>> layout = na.Layout([na.dense("a", weight=("a/w", "in neuron"), outgoing=[("out/w", "neuron out")])])
         >>> apply = lambda params: jnp.tanh(jnp.ones((5, 3)) @ params["a"]["w"] + params["a"]["b"]) @ params["out"]["w"]
