@@ -14,7 +14,7 @@ import neuroactivity as na
 from neuroactivity.layout import NeuronGroup, ParamView
 from neuroactivity.layout.patterns import NEURON, STACK, bind, parse
 from neuroactivity.wrapping import arrange_outputs, read_by_norms, take_neurons
-from neuroactivity_tensorflow.following import Found, Trace
+from neuroactivity_tensorflow.following import Trace
 from neuroactivity_tensorflow.layers import channels_first, einsum_letters
 from neuroactivity_tensorflow.layouts import layout_of
 from neuroactivity_tensorflow.parameters import layers_of, own_variables, variables_of
@@ -72,7 +72,7 @@ def read_activations(model: Any, inputs: Inputs, layout: na.Layout) -> tuple[dic
         for spot in plans[name]:
             if outputs[name] is None:
                 try:
-                    outputs[name] = _outputs(group, spot, seen[spot], traced.get(spot), shapes)
+                    outputs[name] = _outputs(group, spot, seen[spot], traced.get(spot, []), shapes)
                 except na.LayoutError as error:
                     errors.setdefault(name, error)
     return outputs, errors
@@ -123,36 +123,46 @@ def _run(model: Any, inputs: Inputs, plans: Mapping[str, list[_Spot]], trace: Tr
         for layer in layers_of(model).values() if trace else ():
             stack.enter_context(_replaced_call(layer, partial(trace.watch, layer)))  # type: ignore[union-attr]
         with keras.StatelessScope():
-            result = call(model, inputs)
+            result = call(model, inputs if trace is None else trace.enter(inputs))
     if trace is not None:
-        trace.end(tensors_in(result))
+        trace.end(tensors_in(result), [one for spot, calls in seen.items() if spot.view is None for one in calls])
     return seen
 
 
-def _traced(model: Any, inputs: Inputs, plans: Mapping[str, list[_Spot]]) -> dict[_Spot, list[Found | None]]:
+def _traced(model: Any, inputs: Inputs, plans: Mapping[str, list[_Spot]]) -> dict[_Spot, list[list[Any]]]:
     """Trace a model, and return for each call of a layer whose output or input must be followed where that is read."""
-    found: dict[_Spot, list[Found | None]] = {}
     needed = {name: [spot for spot in spots if not spot.certain] for name, spots in plans.items()}
+    order = list(dict.fromkeys(spot for spots in needed.values() for spot in spots))
 
-    def function() -> dict[str, Any]:
+    def function() -> list[list[list[Any]]]:
         trace = Trace()
-        seen, graph = _run(model, inputs, needed, trace), tf.compat.v1.get_default_graph()
-        for spot, calls in seen.items():
-            ends = [trace.follow(one) if getattr(one, "graph", None) is graph else None for one in calls]
-            found[spot] = ends
-        return {end.function: end.value for ends in found.values() for end in ends if end and end.function}
+        seen = _run(model, inputs, needed, trace)
+        return [[_followed(trace, spot, one) for one in seen[spot]] for spot in order]
 
-    if not any(needed.values()):
+    if not order:
         return {}
     try:
         with tf.init_scope():
-            values = tf.function(function, autograph=False)()
+            return dict(zip(order, tf.function(function, autograph=False)(), strict=True))
     except (ValueError, TypeError, RuntimeError, LookupError, AttributeError, NotImplementedError, tf.errors.OpError):
         return {}  # not every model can be traced
-    return {
-        spot: [end._replace(value=values[end.function]) if end and end.function else end for end in ends]
-        for spot, ends in found.items()
-    }
+
+
+def _followed(trace: Trace, spot: _Spot, tensor: Any) -> list[Any]:
+    """Return what is read of the neurons that a layer returned or was given, as :meth:`Trace.follow` does."""
+    if not isinstance(tensor, tf.Tensor) or tensor.graph is not tf.compat.v1.get_default_graph():
+        return []
+    if spot.view is not None:
+        found = trace.follow(tensor, None)
+        return found if len(found) == 1 else []
+    axis = None if isinstance(spot.layer, keras.layers.EinsumDense) else _axis(spot.layer, tensor)
+    function = getattr(spot.layer, "activation", None)
+    return trace.follow(tensor, axis, active=function not in (None, keras.activations.linear))
+
+
+def _axis(layer: Any, output: Any) -> int:
+    """Return the axis of a layer's output that counts neurons."""
+    return 1 if channels_first(layer) else len(output.shape) - 1
 
 
 def _listen(spot: _Spot, calls: list[Any], function: Any) -> Any:
@@ -200,12 +210,14 @@ def _replaced_call(layer: Any, wrap: Any) -> Iterator[None]:
             object.__delattr__(layer, "call")
 
 
-def _outputs(group: NeuronGroup, spot: _Spot, calls: list[Any], ends: list[Found | None] | None, shapes: Shapes) -> Any:
+def _outputs(group: NeuronGroup, spot: _Spot, calls: list[Any], ends: list[list[Any]], shapes: Shapes) -> Any:
     """Bring what was seen into the form that the group's activation pattern names."""
     if not spot.certain:
-        if ends is None or len(ends) != len(calls) or None in ends:
+        if len(ends) != len(calls) or not all(ends):
             return None
-        calls = [one if end.value is None else end.value for one, end in zip(calls, ends, strict=True) if end]
+        if spot.view is None and not isinstance(spot.layer, keras.layers.EinsumDense):
+            calls = [tf.experimental.numpy.moveaxis(one, _axis(spot.layer, one), -1) for one in calls]
+        calls = [made if end is None else end for made, each in zip(calls, ends, strict=True) for end in each]
     if not calls or any(one is None for one in calls):
         return None
     neurons, pattern, first, view = group.count(shapes), parse(group.activation), group.incoming[0], spot.view
@@ -217,9 +229,8 @@ def _outputs(group: NeuronGroup, spot: _Spot, calls: list[Any], ends: list[Found
         elif isinstance(spot.layer, keras.layers.EinsumDense):
             values = tf.concat(calls, axis=0) if len(calls) > 1 else tf.convert_to_tensor(calls[0])
         else:
-            axis = 1 if channels_first(spot.layer) else -1
             own = ParamView(first.param, NEURON)
-            parts = [take_neurons(tf.convert_to_tensor(one), own, neurons, axis % len(one.shape)) for one in calls]
+            parts = [take_neurons(tf.convert_to_tensor(one), own, neurons, len(one.shape) - 1) for one in calls]
             values = arrange_outputs(_join(parts, 0), pattern)
         bind(pattern, tuple(values.shape), {NEURON: neurons})
     except (na.LayoutError, ValueError, tf.errors.InvalidArgumentError) as error:
