@@ -118,6 +118,8 @@ class Trace:
         Returns:
             Tensors of this graph, ``None`` in place of the tensor as it is; an empty list if it cannot be told.
         """
+        if axis is not None and tensor.shape[axis] is None:
+            return []
         seen = _Path(self._outputs, self._inside, self._behind, self._calls.get(tensor.name, 0)).seen(
             tensor, axis, active
         )

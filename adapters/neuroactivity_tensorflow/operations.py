@@ -84,6 +84,8 @@ class Track(NamedTuple):
 
 def broadcast(place: Place, tensor: Any, output: Any) -> Place:
     """Say where neurons of a tensor lie in the result of an operation on each entry."""
+    if tensor.shape.rank is None or output.shape.rank is None:
+        return Place(None, like=output.name)
     if place.axis is None:
         return place if tensor.shape == output.shape else Place(None, like=output.name)
     axis = place.axis + output.shape.rank - tensor.shape.rank
@@ -94,9 +96,9 @@ def broadcast(place: Place, tensor: Any, output: Any) -> Place:
 def has_all_neurons(tensor: Any, place: Place, output: Any) -> bool:
     """Whether a tensor that is combined with neurons has a value for each of them."""
     if place.axis is None or tensor.shape.rank is None:
-        return tensor.shape.num_elements() != 1
+        return bool(tensor.shape.num_elements() != 1)
     axis = place.axis - (output.shape.rank - tensor.shape.rank)
-    return axis >= 0 and tensor.shape[axis] != 1
+    return bool(axis >= 0 and tensor.shape[axis] != 1)
 
 
 def moved(operation: Any, tensor: Any, place: Place, output: Any) -> Place:
@@ -118,6 +120,8 @@ def moved(operation: Any, tensor: Any, place: Place, output: Any) -> Place:
         along, parts = tf.get_static_value(operation.inputs[-1]), list(operation.inputs)[:-1]
         names = [part.name for part in parts]
         first = names.index(tensor.name)
+        if None in [part.shape[axis] for part in parts]:
+            return unknown
         if along is not None and along % old.rank == axis and names.count(tensor.name) == 1:
             return place._replace(offset=place.offset + sum(part.shape[axis] for part in parts[:first]))
     return unknown
@@ -138,7 +142,7 @@ def reduced(operation: Any, tensor: Any, place: Place, output: Any) -> Place | N
 def multiplied(operation: Any, tensor: Any, axis: int) -> int | None:
     """Return the axis of neurons in a product that sums over samples, as attention does; None if over neurons."""
     kind, output, names = operation.type, operation.outputs[0], [one.name for one in operation.inputs]
-    if names.count(tensor.name) != 1 or tensor.shape.rank is None:
+    if names.count(tensor.name) != 1 or tensor.shape.rank is None or output.shape.rank is None:
         return None
     first, rank = names[0] == tensor.name, tensor.shape.rank
     if kind == "Einsum":
@@ -152,6 +156,5 @@ def multiplied(operation: Any, tensor: Any, axis: int) -> int | None:
     summed = rank - 1 if first != operation.get_attr(flag) else rank - 2
     if axis == summed:
         return None
-    if axis < rank - 2:
-        return axis + output.shape.rank - rank
-    return output.shape.rank - (2 if first else 1)
+    back = rank - axis if axis < rank - 2 else 2 if first else 1  # counted from the last
+    return int(output.shape.rank) - back
