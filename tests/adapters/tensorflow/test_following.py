@@ -176,3 +176,32 @@ def test_channels_behind_pooling():
 def test_parts_of_a_layer_that_are_told_apart_no_more_are_left_out(function):
     model = built(Telling(lambda net, x: net.out(function(net.a(x))), a=L.Dense(32), out=L.Dense(2)))
     assert activations(model, X, layout=layout_of(model))["a"] is None
+
+
+class Compiled(keras.Model):
+    """A network whose call is compiled, and which branches in Python on numbers if it is not traced."""
+
+    def __init__(self, *, branches=False) -> None:
+        super().__init__()
+        self.a, self.b, self.out, self.branches = L.Dense(16), L.Dense(16), L.Dense(2), branches
+
+    @tf.function(jit_compile=True)
+    def both(self, x):
+        return ops.silu(self.a(x)) + tf.nn.relu(self.b(x))
+
+    def call(self, x):
+        hidden = self.both(x)
+        return self.out(hidden) * (2.0 if self.branches and float(tf.reduce_max(x)) > 1 else 1.0)
+
+
+def test_layers_inside_compiled_functions_are_seen():
+    model = built(Compiled())
+    seen = activations(model, X, layout=layout_of(model))
+    np.testing.assert_allclose(seen["a"], ops.silu(model.a(X)), rtol=1e-5)
+    np.testing.assert_allclose(seen["b"], tf.nn.relu(model.b(X)), rtol=1e-5)
+
+
+def test_models_that_cannot_be_traced_are_left_out():
+    model = built(Compiled(branches=True))
+    seen = activations(model, X, layout=layout_of(model))
+    assert (seen["a"], seen["b"]) == (None, None)
