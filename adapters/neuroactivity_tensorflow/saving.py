@@ -137,15 +137,15 @@ def _known_keys(cls: type, config: Any) -> dict[str, Any]:
     """
     if not isinstance(config, Mapping):
         raise ValueError(f"config: expected a dictionary, got {type(config).__name__}")
-    config = dict(config)
-    if "subject" in config:  # the model's name in earlier files
-        config["model"] = config.pop("subject")
+    known: dict[str, Any] = dict(config)
+    if "subject" in known:  # the model's name in earlier files
+        known["model"] = known.pop("subject")
     own = {*_CONFIG, *inspect.signature(cls).parameters} - {"options", "subject"}
-    missing, unknown = [key for key in _CONFIG[1:] if key not in config], [key for key in config if key not in own]
+    missing, unknown = [key for key in _CONFIG[1:] if key not in known], [key for key in known if key not in own]
     if missing or unknown:
         what = f"{missing[0]!r} is missing" if missing else f"{unknown[0]!r} is not known"
-        raise ValueError(f"config: {what}; expected the keys {sorted(_CONFIG)}, got {sorted(map(str, config))}")
-    return config
+        raise ValueError(f"config: {what}; expected the keys {sorted(_CONFIG)}, got {sorted(map(str, known))}")
+    return known
 
 
 def _read_layout(saved: Any) -> Any:
