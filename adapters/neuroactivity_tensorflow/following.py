@@ -4,6 +4,7 @@ The model is traced once, and neurons are followed through the operations of the
 made.
 """
 
+import heapq
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -152,6 +153,8 @@ class _Path:
         self._tracks: dict[str, list[Track]] = {}
         self._found: dict[tuple[str, Place, bool], Seen] = {}
         self._before = 0
+        self._next: list[tuple[int, str]] = []
+        self._pushed: set[str] = set()
 
     def seen(self, tensor: Any, axis: int | None, active: bool) -> list[Seen]:
         """Return where neurons are read, what is added to a stream before all others; nothing if they are lost."""
@@ -159,10 +162,11 @@ class _Path:
         self._before = self._behind.get(tensor.name, 0) & ~self._call
         self._tracks[tensor.name] = [Track(Seen(tensor, place), place, active)]
         try:
-            for operation in tensor.graph.get_operations():
-                held = {one.name: one for one in operation.inputs if one.name in self._tracks}
-                if held:
-                    self._pass(operation, list(held.values()))
+            self._push(tensor)
+            while self._next:
+                _, name = heapq.heappop(self._next)
+                operation = tensor.graph.get_operation_by_name(name)
+                self._pass(operation, list({o.name: o for o in operation.inputs if o.name in self._tracks}.values()))
         except _LostError:
             return []
         for name in self._outputs & self._tracks.keys():
@@ -175,8 +179,17 @@ class _Path:
             seen = track.own or track.seen
             self._found.setdefault((seen.value.name, seen.place, stream), seen)
 
-    def _hold(self, tensor: Any, tracks: Iterable[Track]) -> None:
-        self._tracks.setdefault(tensor.name, []).extend(tracks)
+    def _hold(self, tensor: Any, tracks: Sequence[Track]) -> None:
+        if tracks:
+            self._tracks.setdefault(tensor.name, []).extend(tracks)
+            self._push(tensor)
+
+    def _push(self, tensor: Any) -> None:
+        """Let the operations that use a tensor follow, in the order in which they were made."""
+        for operation in tensor.consumers():
+            if operation.name not in self._pushed:
+                self._pushed.add(operation.name)
+                heapq.heappush(self._next, (operation._id, operation.name))
 
     def _pass(self, operation: Any, held: Sequence[Any]) -> None:
         """Say which outputs of an operation hold the neurons, and note where it reads them."""
