@@ -10,7 +10,18 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from neuroactivity.errors import ActivityWarning, LayoutError
-from neuroactivity.layout import Layout, NeuronGroup, ParamView, attention, conv, dense, norm, recurrent, residual
+from neuroactivity.layout import (
+    Layout,
+    NeuronGroup,
+    ParamView,
+    attention,
+    conv,
+    dense,
+    norm,
+    recurrent,
+    residual,
+    stacked,
+)
 from neuroactivity.masks import reset_masks
 from neuroactivity.metrics import grama, magnitudes, scores, tau_dormant
 from neuroactivity.report import ActivityReport, GroupActivity, summarize
@@ -46,6 +57,7 @@ __all__ = [
     "reset_moments",
     "residual",
     "scores",
+    "stacked",
     "summarize",
     "tau_dormant",
     "testing",

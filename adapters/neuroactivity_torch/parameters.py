@@ -117,8 +117,12 @@ def check_memory(params: Mapping[str, nn.Parameter], written: Collection[str]) -
 
 
 def owner_of(model: nn.Module, param: str) -> nn.Module:
-    """Return the submodule that holds a parameter."""
-    return model.get_submodule(param.rpartition(".")[0])
+    """Return the submodule that holds a parameter; where a part of its name is no module, the one that it is in."""
+    named: dict[str, nn.Module] = dict(model.named_modules(remove_duplicate=False))
+    path = param.rpartition(".")[0]
+    while path not in named:
+        path = path.rpartition(".")[0]
+    return named[path]
 
 
 def _start(tensor: Tensor) -> int:

@@ -58,16 +58,17 @@ def check_searched(layout: Layout, *, writes: bool) -> None:
         )
 
 
-_OUTSIDE = "; the optimizer also trains"
+_OUTSIDE = "parameters outside it: give readers= if they read it"
 
 
-def note_outside(layout: Layout, number: int, model: str) -> Layout:
+def note_outside(layout: Layout, number: int, model: str, *, holder: str = "the optimizer also trains") -> Layout:
     """Say in the reason of proved groups that the optimizer trains parameters which the proof has not seen.
 
     Args:
         layout: The neuron groups.
         number: How many parameters the optimizer trains that are not the model's.
         model: What the model is called.
+        holder: Who has the other parameters, and what it does with them.
 
     Example:
         >>> from neuroactivity.layout import NeuronGroup
@@ -77,7 +78,7 @@ def note_outside(layout: Layout, number: int, model: str) -> Layout:
     """
     if not number:
         return layout
-    remark = f" in {model}{_OUTSIDE} {number} parameters outside it: give readers= if they read it"
+    remark = f" in {model}; {holder} {number} {_OUTSIDE}"
     return Layout(
         [
             replace(group, reason=(group.reason or "proved") + remark)

@@ -198,3 +198,27 @@ def test_sparse_embeddings_are_ordinary(layer):
 def test_a_model_without_values_is_said_to_have_none():
     with pytest.raises(na.LayoutError, match="Sequential is on the meta device, where parameters have no values"):
         layout_of(mlp().to("meta"), X)
+
+
+class RootNorm(nn.Module):
+    """The gradient of a square root is not finite at the variance of a feature that is constant, as a silent one is."""
+
+    def __init__(self, size):
+        super().__init__()
+        self.weight, self.bias = nn.Parameter(torch.ones(size)), nn.Parameter(torch.zeros(size))
+
+    def forward(self, x):
+        return (x - x.mean(0)) / (x.var(0).sqrt() + 1e-3) * self.weight + self.bias
+
+
+class Residual(nn.Sequential):
+    def forward(self, x):
+        return x + super().forward(x)
+
+
+def test_gradients_that_are_not_finite_are_the_reason():
+    blocks = [Residual(RootNorm(8), nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 8)) for _ in range(2)]
+    layout = layout_of(nn.Sequential(RootNorm(5), nn.Linear(5, 8), *blocks, RootNorm(8), nn.Linear(8, 1)), X)
+    for name in ("0", "2.0"):
+        assert layout[name].status == "unproved"
+        assert layout[name].reason == "its gradients are not finite while neurons are silent"
