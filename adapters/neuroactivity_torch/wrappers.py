@@ -75,9 +75,10 @@ class ReGraMa(Resetter):
         or pickle has lost its hook and the functions it was given; attach a new wrapper and load the state.
     """
 
-    def _measure(self) -> dict[str, Tensor]:
-        grads = {name: grad if name in self._trained else None for name, grad in gradients(self.model).items()}
-        return na.grama(grads, self._trained_layout)
+    _signal = "weights"
+
+    def _signals(self) -> dict[str, Tensor | None]:
+        return {name: grad if name in self._trained else None for name, grad in gradients(self.model).items()}
 
 
 class ReDo(Resetter):
@@ -104,6 +105,7 @@ class ReDo(Resetter):
     """
 
     _reads_outputs = True
+    _signal = "activations"
 
     def __init__(
         self,
@@ -123,9 +125,8 @@ class ReDo(Resetter):
         self._probe = Probe(probe)
         self._probe.try_out(model, self._trained_layout, example_inputs)
 
-    def _measure(self) -> dict[str, Tensor]:
-        layout = self._trained_layout
-        return na.tau_dormant(self._probe.outputs(self.model, layout), layout)
+    def _signals(self) -> dict[str, Tensor | None]:
+        return self._probe.outputs(self.model, self._trained_layout)
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in super().__getstate__().items() if name != "_probe"}

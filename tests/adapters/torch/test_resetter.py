@@ -89,6 +89,7 @@ def test_bad_options_are_refused_before_anything_is_attached(options, message):
     assert not optimizer._optimizer_step_post_hooks
 
 
+@pytest.mark.filterwarnings("ignore:.*resets do not last")
 @pytest.mark.parametrize("initializer", ["layer", "snapshot"])
 def test_resumed_equals_uninterrupted(initializer):
     def run(pause: int | None):

@@ -101,7 +101,7 @@ def test_a_resumed_run_takes_its_layout_from_the_state_and_does_not_search(monke
     file = io.BytesIO()
     torch.save(attached("layer").state_dict(), file)
     state = torch.load(io.BytesIO(file.getvalue()), weights_only=True)
-    monkeypatch.setattr("neuroactivity_torch.resetter.layout_of", None)
+    monkeypatch.setattr("neuroactivity_torch.attaching.layout_of", None)
     regrama = attached("layer", layout=na.Layout.from_dict(state["layout"]))
     regrama.load_state_dict(state)
     assert regrama.layout == LAYOUT
