@@ -215,8 +215,8 @@ def warn_of_counts(steppers: Sequence[Stepper], params: Mapping[str, nn.Paramete
             names.append(type(stepper.optimizer).__name__)
     if names:
         warnings.warn(
-            f"optimizer {', '.join(names)} keeps a step count, and what that corrects is not known: neurons that are reset "
-            'go by the clock of the run, as with clock="run"',
+            f"optimizer {', '.join(names)} keeps a step count, and what that corrects is not known: reset neurons go "
+            'by the clock of the run, as with clock="run"',
             na.ActivityWarning,
             stacklevel=3,
         )

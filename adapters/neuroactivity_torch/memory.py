@@ -1,13 +1,13 @@
 """What a wrapper remembers between measurements: magnitudes that are added up, and when each neuron was reset."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from neuroactivity import Layout
-from neuroactivity.wrapping import NEVER, advance, reset_before, unprotected
+from neuroactivity.wrapping import NEVER
 
 
 class Memory:
@@ -30,27 +30,15 @@ class Memory:
     def _fits(self, name: str, value: Tensor) -> bool:
         return name in self.sums and self.sums[name].shape == value.shape
 
-    def see(self, scores: Mapping[str, Tensor]) -> None:
-        """Begin to count for groups that are measured for the first time, or have another size now."""
+    def seen(self, scores: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return ``since`` with the groups that are measured for the first time, or have another size now."""
+        since = dict(self.since)
         for name, score in scores.items():
-            known = self.since.get(name)
-            if known is None or known.shape != score.shape:
-                self.since[name] = torch.full_like(score, NEVER, dtype=torch.int32)
+            if name in since and since[name].shape == score.shape:
+                since[name] = since[name].to(score.device)
             else:
-                self.since[name] = known.to(score.device)
-
-    def spare(self, masks: Mapping[str, Tensor], protect: int) -> dict[str, Tensor]:
-        """Leave out neurons that were reset at one of the last ``protect`` measurements."""
-        return unprotected(masks, self.since, protect) if protect else dict(masks)
-
-    def reset_before(self, names: Iterable[str]) -> dict[str, Tensor]:
-        """Masks of the neurons that the last reset reset, for these groups."""
-        before = reset_before(self.since)
-        return {name: before[name] for name in names}
-
-    def advance(self, masks: Mapping[str, Tensor]) -> None:
-        """Count a measurement that has reset these neurons; the next score is that of other batches."""
-        self.since, self.sums = advance(self.since, masks), {}
+                since[name] = torch.full_like(score, NEVER, dtype=torch.int32)
+        return since
 
     def state(self) -> dict[str, dict[str, Tensor]]:
         """Copy all of it."""

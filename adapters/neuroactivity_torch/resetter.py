@@ -12,9 +12,12 @@ import neuroactivity as na
 from neuroactivity.report import build_report, warn_of_alerts
 from neuroactivity.wrapping import (
     COUNTS,
+    advance,
     check_same_layout,
     is_due,
     read_counts,
+    reset_before,
+    unprotected,
     warn_of_resets,
     written_params,
 )
@@ -87,17 +90,15 @@ class Resetter(Attached):
 
     def _choose_and_reset(self, scores: Mapping[str, Tensor]) -> na.ActivityReport:
         """Reset the neurons that are due."""
-        options, memory = self.options, self._memory
-        memory.see(scores)
-        masks = memory.spare(options.masks(scores), options.protect)
-        resets = options.resets_at(self.steps)
-        masks = {n: mask & (resets and self._reported[n].resettable) for n, mask in masks.items()}
-        before = memory.reset_before(scores)
+        options, since, resets = self.options, self._memory.seen(scores), self.options.resets_at(self.steps)
+        masks = {n: mask & (resets and self._reported[n].resettable) for n, mask in options.masks(scores).items()}
+        masks = unprotected(masks, since, options.protect)
+        before = reset_before(since)
         report = build_report(scores, self._reported, options.tau, masks=masks, reset_before=before)
         marked = {group.name: masks[group.name] for group in report.groups if group.reset}
         if marked:
             self._reset(marked)
-        memory.advance(masks)
+        self._memory.since, self._memory.sums = advance(since, masks), {}
         return report
 
     def _count(self, report: na.ActivityReport) -> None:

@@ -188,6 +188,7 @@ def test_redo_has_the_options_of_regrama_and_a_threshold_of_its_own():
     assert replace(redo.options, tau=regrama.tau) == regrama.options
 
 
+@pytest.mark.filterwarnings("ignore:.*resets do not last")
 def test_every_reset_draws_anew():
     model, keys = mlp(), []
 

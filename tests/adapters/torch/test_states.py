@@ -26,10 +26,11 @@ def attached(initializer="snapshot", optimizer=optim.Adam, **options):
 
 
 def same(first, second):
-    return first.keys() == second.keys() and all(
-        all(torch.equal(v, second[k][n]) for n, v in value.items()) if k == "snapshot" and value else value == second[k]
-        for k, value in first.items()
-    )
+    if isinstance(first, dict):
+        return first.keys() == second.keys() and all(same(value, second[key]) for key, value in first.items())
+    if isinstance(first, list):
+        return len(first) == len(second) and all(map(same, first, second))
+    return torch.equal(first, second) if isinstance(first, torch.Tensor) else first == second
 
 
 BAD = {
