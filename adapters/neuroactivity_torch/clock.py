@@ -72,7 +72,8 @@ class Clock:
         """Let the clock of these entries start now; if it ran already, it starts again."""
         before = [young for young in self._young.get(name, ()) if young.parameter is parameter]
         older = [replace(young, index=young.index[~torch.isin(young.index, index)]) for young in before]
-        self._young[name] = [young for young in (*older, Young(parameter, index)) if len(young.index)]
+        self._young[name] = [*older, Young(parameter, index)]
+        self._forget()
 
     def keep(self, held: Collection[int]) -> None:
         """Forget all parameters but these, given by identity."""
@@ -83,11 +84,14 @@ class Clock:
         """Keep what the optimizer's step will change."""
         held, kept = stepper.holds(), []
         for young in self._all():
-            if id(young.parameter) in held:
-                young.index = young.index.to(young.parameter.device)
-                moments = _moments(stepper.optimizer, young.parameter) if young.age else {}
-                taken = {key: value.take(young.index) for key, value in moments.items()}
-                kept.append(_Before(young, young.parameter.detach().take(young.index), taken))
+            if id(young.parameter) not in held:
+                continue
+            young.index = young.index.to(young.parameter.device)
+            moments = _moments(stepper.optimizer, young.parameter)
+            if not moments:
+                young.age = 0  # there is no state yet, or not any more: all entries are new
+            taken = {key: value.take(young.index) for key, value in moments.items()}
+            kept.append(_Before(young, young.parameter.detach().take(young.index), taken))
         self._before[id(stepper.optimizer)] = kept
 
     @torch.no_grad()
@@ -112,7 +116,7 @@ class Clock:
         inspect.unwrap(type(twin).step)(twin)
         for before in kept:
             self._take_over(before, twin.state[before.values], stepper, held[id(before.young.parameter)])
-        self._forget_old()
+        self._forget()
 
     def _take_over(self, before: _Before, own: Mapping[str, Any], stepper: Stepper, group: Mapping[str, Any]) -> None:
         """Write what the twin has made of young entries where the optimizer keeps it."""
@@ -134,7 +138,7 @@ class Clock:
             if young.age and id(young.parameter) in held:
                 _hand_over(young, stepper.optimizer, held[id(young.parameter)])
                 young.age = YOUNG
-        self._forget_old()
+        self._forget()
 
     def state(self, params: Mapping[str, nn.Parameter]) -> dict[str, list[dict[str, Any]]]:
         """Copy the young entries of these parameters, as numbers and tensors."""
@@ -148,8 +152,9 @@ class Clock:
         for ages in self._young.values():
             yield from ages
 
-    def _forget_old(self) -> None:
-        young = {name: [each for each in ages if each.age < YOUNG] for name, ages in self._young.items()}
+    def _forget(self) -> None:
+        """Forget what is no longer young, and what has no entries left."""
+        young = {n: [each for each in ages if each.age < YOUNG and len(each.index)] for n, ages in self._young.items()}
         self._young = {name: ages for name, ages in young.items() if ages}
 
 
@@ -206,7 +211,7 @@ def warn_of_counts(steppers: Sequence[Stepper], params: Mapping[str, nn.Paramete
     for stepper in steppers:
         held = stepper.holds()
         counted = any("step" in group for group in held.values()) or any(
-            not isinstance(value, Tensor) or value.ndim == 0
+            type(value) in (int, float) or (isinstance(value, Tensor) and value.ndim == 0)
             for parameter in params.values()
             if id(parameter) in held
             for _, value in stepper.state_of(parameter)
@@ -247,10 +252,8 @@ def _floats(numbers: Mapping[str, Any]) -> dict[str, float]:
 
 def _numbers(numbers: Mapping[str, Any], like: Mapping[str, Any]) -> dict[str, Any]:
     """Bring numbers that were saved into the form that the optimizer has them in."""
-    return {
-        key: torch.full_like(like[key], value) if isinstance(value, float) and isinstance(like[key], Tensor) else value
-        for key, value in numbers.items()
-    }
+    tensors = {key for key, value in numbers.items() if type(value) is float and isinstance(like.get(key), Tensor)}
+    return {key: torch.full_like(like[key], value) if key in tensors else value for key, value in numbers.items()}
 
 
 def _put(tensor: Tensor, index: Tensor, values: Tensor) -> None:

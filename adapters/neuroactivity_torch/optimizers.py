@@ -137,8 +137,9 @@ def _first_state(optimizer: Optimizer, parameter: nn.Parameter, options: Mapping
 def twin_of(optimizer: Optimizer, copied: Callable[[dict[str, Any]], dict[str, Any]] = dict) -> Optimizer:
     """Return an optimizer of the same class and options, without parameters, state and hooks."""
     apart = ("state", "param_groups", "_optimizer_step_pre_hooks", "_optimizer_step_post_hooks")
+    passing = ("step", "grad_scale", "found_inf")  # what schedules and gradient scaling attach to it
     twin = object.__new__(type(optimizer))
-    vars(twin).update(copied({key: value for key, value in vars(optimizer).items() if key not in (*apart, "step")}))
+    vars(twin).update(copied({k: value for k, value in vars(optimizer).items() if k not in (*apart, *passing)}))
     vars(twin).update({key: OrderedDict() for key in apart}, state=defaultdict(dict))
     return twin
 

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 import neuroactivity as na
-from neuroactivity.report import build_report, warn_of_alerts
+from neuroactivity.report import build_report, latest_scalars, warn_of_alerts
 from neuroactivity.wrapping import (
     COUNTS,
     advance,
@@ -130,6 +130,25 @@ class Resetter(Attached):
         corrected = {n for stepper in self._steppers if corrects_bias(stepper) for n in stepper.holds()}
         written = written_entries(self._trained, masks, self._trained_layout, self.options.outgoing)
         return {name: index for name, index in written.items() if id(self._trained[name]) in corrected}
+
+    def scalars(self, prefix: str = "neuroactivity") -> dict[str, float]:
+        """Return the latest report for a logger, with the same keys at any time.
+
+        Args:
+            prefix: What every key begins with.
+
+        Returns:
+            What :meth:`neuroactivity.ActivityReport.scalars` returns; NaN for groups that were not measured, and for
+            everything before the first measurement.
+
+        Example:
+            >>> from neuroactivity_torch import ReGraMa
+            >>> model = torch.nn.Sequential(torch.nn.Linear(3, 2))
+            >>> regrama = ReGraMa(model, torch.optim.SGD(model.parameters()), max_fraction=0)
+            >>> regrama.scalars("critic")["critic/0/inactive_fraction"]
+            nan
+        """
+        return latest_scalars(self.last_report, self.layout, prefix)
 
     def state_dict(self) -> dict[str, Any]:
         """Return what a resumed run needs, as numbers, JSON values and tensors that share no memory with the wrapper.

@@ -62,7 +62,7 @@ def nadam(own: PerEntry, g: Tensor, lr: float) -> Tensor:
 
 
 def radam(own: PerEntry, g: Tensor, lr: float) -> Tensor:
-    m, v = own.average(g)
+    m, _ = own.average(g)
     end = 2 / (1 - B2) - 1
     length = end - 2 * own.t * B2**own.t / (1 - B2**own.t)
     rectified = ((length - 4) * (length - 2) * end / ((end - 4) * (end - 2) * length)).clamp(min=0).sqrt()
