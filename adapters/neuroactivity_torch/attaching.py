@@ -73,7 +73,8 @@ class Attached(ABC):
         self._fresh = FreshValues(model, drawn, initializer, seed=seed, outgoing=outgoing, compare=untrained)
         self._memory, self._clock = Memory(), Clock()
         _ATTACHED.add(self)
-        before, after = [torch.compiler.disable(hook) for hook in (self._before_step, self._after_step)]
+        hooks = (self._before_step, self._after_step)
+        before, after = [torch.compiler.disable(hook) for hook in hooks]  # type: ignore[no-untyped-call]
         inner = [stepper.optimizer for stepper in self._steppers]
         self._handles = [optimizer.register_step_post_hook(after) for optimizer in inner]
         self._handles += [optimizer.register_step_pre_hook(before) for optimizer in inner if writes]

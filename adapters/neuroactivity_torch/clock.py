@@ -101,7 +101,8 @@ class Clock:
         kept = [before for before in kept if before.young.parameter.grad is not None]
         if not kept:
             return
-        twin, groups, held = twin_of(stepper.optimizer), {}, stepper.holds()
+        twin, held = twin_of(stepper.optimizer), stepper.holds()
+        groups: dict[int, dict[str, Any]] = {}
         for before in kept:
             young, group = before.young, held[id(before.young.parameter)]
             gradient = dense_gradient(young.parameter)
@@ -192,7 +193,7 @@ def _is_record(record: Any, parameter: nn.Parameter) -> bool:
         return False
     inside = int(index.min()) >= 0 and int(index.max()) < parameter.numel()
     counted = type(age) is int and 0 <= age < YOUNG and (age == 0 or "step" in numbers)
-    return inside and counted and len(index.unique()) == len(index)
+    return inside and counted and len(set(index.tolist())) == len(index)
 
 
 def written_entries(

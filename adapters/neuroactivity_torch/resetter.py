@@ -92,7 +92,7 @@ class Resetter(Attached):
         """Reset the neurons that are due."""
         options, since, resets = self.options, self._memory.seen(scores), self.options.resets_at(self.steps)
         masks = {n: mask & (resets and self._reported[n].resettable) for n, mask in options.masks(scores).items()}
-        masks = unprotected(masks, since, options.protect)
+        masks = unprotected(masks, since, int(options.protect))
         before = reset_before(since)
         report = build_report(scores, self._reported, options.tau, masks=masks, reset_before=before)
         marked = {group.name: masks[group.name] for group in report.groups if group.reset}
