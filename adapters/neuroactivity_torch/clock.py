@@ -90,8 +90,8 @@ class Clock:
             moments = _moments(stepper.optimizer, young.parameter)
             if not moments:
                 young.age = 0  # there is no state yet, or not any more: all entries are new
-            taken = {key: value.take(young.index) for key, value in moments.items()}
-            kept.append(_Before(young, young.parameter.detach().take(young.index), taken))
+            taken = {key: _take(value, young.index) for key, value in moments.items()}
+            kept.append(_Before(young, _take(young.parameter.detach(), young.index), taken))
         self._before[id(stepper.optimizer)] = kept
 
     @torch.no_grad()
@@ -107,7 +107,7 @@ class Clock:
             young, group = before.young, held[id(before.young.parameter)]
             gradient = dense_gradient(young.parameter)
             assert gradient is not None
-            before.values.grad = gradient.take(young.index)
+            before.values.grad = _take(gradient, young.index)
             own = groups.setdefault(id(group), {**group, "params": [], "differentiable": False})
             own["params"].append(before.values)
             if young.age:
@@ -235,7 +235,7 @@ def _hand_over(young: Young, optimizer: Optimizer, group: Mapping[str, Any]) -> 
     for key, place in _CORRECTED[kind].items() if kind is not None else ():
         if key in moments:
             factor = handing_over_factor(float(group["betas"][place]), count, float(young.age))
-            _put(moments[key], young.index, moments[key].take(young.index) * factor)
+            _put(moments[key], young.index, _take(moments[key], young.index) * factor)
 
 
 def _moments(optimizer: Optimizer, parameter: nn.Parameter) -> dict[str, Tensor]:
@@ -257,9 +257,14 @@ def _numbers(numbers: Mapping[str, Any], like: Mapping[str, Any]) -> dict[str, A
     return {key: torch.full_like(like[key], value) if key in tensors else value for key, value in numbers.items()}
 
 
+def _take(tensor: Tensor, index: Tensor) -> Tensor:
+    """Copy entries of a tensor, given by where they would be if it were flat."""
+    return tensor.view(-1).index_select(0, index) if tensor.is_contiguous() else tensor.take(index)
+
+
 def _put(tensor: Tensor, index: Tensor, values: Tensor) -> None:
-    """Write entries of a tensor, given by where they would be if it were flat."""
+    """Write such entries."""
     if tensor.is_contiguous():
-        tensor.view(-1)[index] = values
+        tensor.view(-1).scatter_(0, index, values)
     else:
         tensor[torch.unravel_index(index, tensor.shape)] = values

@@ -242,3 +242,23 @@ def test_two_optimizers_and_dead_neurons_between_them():
         for optimizer in split:
             optimizer.step()
     assert all(map(torch.equal, model.parameters(), twin.parameters()))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("name", [name for name in OPTIMIZERS if "tensor" not in name])
+def test_what_is_reset_as_a_whole_goes_on_as_with_a_new_optimizer(name, dtype):
+    """Bit for bit, in low precision too."""
+    make_optimizer, _ = OPTIMIZERS[name]
+    run = Run(make_optimizer, 3, dtype, dead=0, stop=3)
+    run.schedule.step, run.resetter.tau = lambda: None, 100.0
+    for number in range(3):
+        run.step(number)
+    assert run.resetter.last_report["0"].reset == 16
+    new = {param: nn.Parameter(run.params[param].detach().clone()) for param in ("0.weight", "0.bias", "2.weight")}
+    optimizer = make_optimizer(list(new.values()))
+    for number in range(3, 3 + YOUNG):
+        grads, _ = run.step(number)
+        for param, parameter in new.items():
+            parameter.grad = grads[param].clone()
+        optimizer.step()
+        assert all(torch.equal(run.params[param], parameter) for param, parameter in new.items())
