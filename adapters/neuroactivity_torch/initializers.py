@@ -48,7 +48,7 @@ class FreshValues:
             ``"snapshot"`` draws rows at random from the values that the model has now. A function gets a key, an
             integer, while PyTorch's CPU generator is seeded with it, and returns fresh parameters by name.
         seed: Seed of all draws.
-        outgoing: What outgoing parameters become.
+        outgoing: What a reset makes of outgoing parameters, which are drawn too where it needs fresh values of them.
         compare: Whether to warn if the layers' own initialisers draw another spread than the model's values have.
 
     Attributes:
@@ -70,18 +70,19 @@ class FreshValues:
         compare: bool = False,
     ) -> None:
         check_initializer(initializer, "layer", "snapshot")
-        self._model, self._seed, self._outgoing = model, check_seed(seed), outgoing
+        self._model, self._seed = model, check_seed(seed)
         self._initializer: Initializer | None = initializer
         self.snapshot: dict[str, Tensor] | None = {} if initializer == "snapshot" else None
-        fresh = self.cover(layout)
+        fresh = self.cover(layout, outgoing)
         if compare and initializer == "layer":
             warn_of_spread(fresh, parameters(model), stacklevel=3)
 
-    def cover(self, layout: na.Layout) -> dict[str, Tensor]:
+    def cover(self, layout: na.Layout, outgoing: Outgoing) -> dict[str, Tensor]:
         """Draw for the groups of this layout from now on; return a draw that shows that it can be done."""
         params = parameters(self._model)
-        self._layout, self._shapes = layout, {name: tuple(value.shape) for name, value in params.items()}
-        self._views = drawn_views(layout, self._shapes, outgoing=self._outgoing)
+        self._layout, self._outgoing = layout, outgoing
+        self._shapes = {name: tuple(value.shape) for name, value in params.items()}
+        self._views = drawn_views(layout, self._shapes, outgoing=outgoing)
         self._schemes = {} if self._initializer != "layer" else self._find_schemes()
         if self.snapshot is not None:
             kept = {n: value for n, value in self.snapshot.items() if n in params and value.shape == params[n].shape}

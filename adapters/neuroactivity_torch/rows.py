@@ -1,5 +1,6 @@
 """The entries of reset neurons in a tensor, read and written in place."""
 
+import math
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import NamedTuple
@@ -17,39 +18,48 @@ class Entries(NamedTuple):
     Attributes:
         sizes: The tensors' shape with the parentheses of a pattern opened.
         axes: The axes of that shape along which copies of a stack and neurons are counted.
-        index: The positions along each of these axes, one for each row.
+        places: The positions along each of these axes, one for each row.
     """
 
     sizes: tuple[int, ...]
     axes: tuple[int, ...]
-    index: tuple[Tensor, ...]
+    places: tuple[Tensor, ...]
 
     @classmethod
     def of(cls, rows: Rows, device: torch.device) -> "Entries":
         """The entries of these rows, for tensors on a device."""
         return cls(rows.bound.sizes, rows.axes, tuple([torch.tensor(p, device=device) for p in rows.places]))
 
+    def flat(self) -> Tensor:
+        """Return where the entries are in a tensor, were it flat."""
+        steps = [math.prod(self.sizes[axis + 1 :]) for axis in range(len(self.sizes))]
+        found = sum(place * steps[axis] for axis, place in zip(self.axes, self.places, strict=True))
+        assert isinstance(found, Tensor)
+        for axis in sorted(set(range(len(self.sizes))) - set(self.axes)):
+            found = found[..., None] + torch.arange(self.sizes[axis], device=found.device) * steps[axis]
+        return found.flatten()
+
     def zeros(self, tensor: Tensor) -> Tensor:
         """Return zeros for all entries, which take the memory of one."""
         others = [size for axis, size in enumerate(self.sizes) if axis not in self.axes]
-        return tensor.new_zeros(()).expand(len(self.index[0]), *others)
+        return tensor.new_zeros(()).expand(len(self.places[0]), *others)
 
     def read(self, tensor: Tensor) -> Tensor:
         """Return a copy of the entries, the first axis of which counts rows."""
         opened = tensor.reshape(self.sizes)
         if len(self.axes) == 1:
-            return opened.index_select(self.axes[0], self.index[0]).movedim(self.axes[0], 0)
-        return opened.movedim(self.axes, tuple(range(len(self.axes))))[self.index]
+            return opened.index_select(self.axes[0], self.places[0]).movedim(self.axes[0], 0)
+        return opened.movedim(self.axes, tuple(range(len(self.axes))))[self.places]
 
     def write(self, tensor: Tensor, values: Tensor | float) -> None:
         """Write the entries: a number, or values whose first axis counts rows."""
         opened = tensor.reshape(self.sizes)
         if len(self.axes) > 1:
-            opened.movedim(self.axes, tuple(range(len(self.axes))))[self.index] = values
+            opened.movedim(self.axes, tuple(range(len(self.axes))))[self.places] = values
         elif isinstance(values, Tensor):
-            opened.index_copy_(self.axes[0], self.index[0], values.movedim(0, self.axes[0]))
+            opened.index_copy_(self.axes[0], self.places[0], values.movedim(0, self.axes[0]))
         else:
-            opened.index_fill_(self.axes[0], self.index[0], values)
+            opened.index_fill_(self.axes[0], self.places[0], values)
         if opened.data_ptr() != tensor.data_ptr():  # a tensor whose memory has gaps was copied
             tensor.copy_(opened.reshape(tensor.shape))
 

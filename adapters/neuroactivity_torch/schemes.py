@@ -1,7 +1,7 @@
 """How a layer initialises its parameters, entry by entry, found out without drawing a number."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -25,7 +25,8 @@ class Scheme(NamedTuple):
         first, second = self.values
         if self.kind == "uniform":
             return uniform.mul_(second - first).add_(first)
-        return torch.special.ndtri(uniform).mul_(second).add_(first)
+        normal: Tensor = torch.special.ndtri(uniform)
+        return normal.mul_(second).add_(first)
 
 
 class Draw(NamedTuple):
@@ -59,7 +60,7 @@ def draw_rows(draws: Sequence[Draw]) -> list[Tensor]:
             first_states(draw.key, draw.owners, values.device),
             max(1, _CHUNK // max(1, math.prod(draw.shape))),
         )
-        for chunk, of_chunk in zip(values.split(most), states.split(most), strict=True):
+        for chunk, of_chunk in zip(torch.split(values, most), torch.split(states, most), strict=True):
             if batch and sum(other.numel() for _, other, _ in batch) + chunk.numel() > _CHUNK:
                 _draw_batch(batch)
                 batch = []
@@ -75,12 +76,12 @@ def _draw_batch(batch: Sequence[tuple[Draw, Tensor, Tensor]]) -> None:
         sizes = [values.numel() for _, values, _ in mine]
         counters = torch.empty(sum(sizes), dtype=torch.int64, device=device)
         steps = torch.arange(1, max(values[0].numel() for _, values, _ in mine) + 1, device=device).mul_(_GOLDEN)
-        for (_, _, states), part in zip(mine, counters.split(sizes), strict=True):
+        for (_, _, states), part in zip(mine, torch.split(counters, sizes), strict=True):
             part = part.view(len(states), -1)
             torch.add(states[:, None], steps[: part.shape[1]], out=part)
         bits = _scramble(counters).bitwise_right_shift_(11).bitwise_and_(2**53 - 1)
         uniform = bits.double().add_(0.5).mul_(2.0**-53)
-        for (draw, values, _), part in zip(mine, uniform.split(sizes), strict=True):
+        for (draw, values, _), part in zip(mine, torch.split(uniform, sizes), strict=True):
             values.copy_(draw.scheme.of_uniform(part).view(values.shape))
 
 
@@ -100,7 +101,8 @@ def _scramble(x: Tensor) -> Tensor:
 
 def first_states(key: int, owners: Sequence[int], device: torch.device) -> Tensor:
     """Return a random whole number for each row, from a key and the number of its owner."""
-    ranks, last = [], -1
+    ranks: list[int] = []
+    last = -1
     for owner in owners:
         ranks.append(ranks[-1] + 1 if ranks and owner == last else 0)
         last = owner
@@ -111,8 +113,8 @@ def first_states(key: int, owners: Sequence[int], device: torch.device) -> Tenso
 class _Recorder(TorchDispatchMode):
     """Notes what is written into tensors that have no memory."""
 
-    def __init__(self, params: dict[str, Tensor]) -> None:
-        super().__init__()
+    def __init__(self, params: Mapping[str, Tensor]) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
         self._params = params
         self._names = {value.untyped_storage()._cdata: name for name, value in params.items()}
         self.found: dict[str, Scheme | None] = {}

@@ -8,6 +8,7 @@ from torch import optim
 
 from neuroactivity_torch import ReGraMa, clear_moments, layout_of, write
 from neuroactivity_torch.parameters import overwrite
+from neuroactivity_torch.rows import Entries
 from tests.adapters.torch.models import X, kill, mlp, step, values
 
 LAYOUT = layout_of(mlp(), X)
@@ -17,9 +18,17 @@ class WriteError(RuntimeError):
     """What a failing write raises."""
 
 
-def fail_at(monkeypatch, number):
-    """Let the write of this number fail half-way, when every write is counted from 1; return the list of writes."""
-    writes, copy_ = [], torch.Tensor.copy_
+def fail_at(monkeypatch, number, *, whole=False):
+    """Let the write of this number fail half-way, counted from 1; return the list of writes, of rows or of tensors."""
+    writes, write_rows, copy_ = [], Entries.write, torch.Tensor.copy_
+
+    def rows_counted(entries, tensor, value):
+        writes.append(tensor)
+        if len(writes) == number:
+            half = entries._replace(places=tuple(places[:1] for places in entries.places))
+            write_rows(half, tensor, value[:1])
+            raise WriteError
+        return write_rows(entries, tensor, value)
 
     def counted(tensor, value, *args):
         writes.append(tensor)
@@ -28,7 +37,7 @@ def fail_at(monkeypatch, number):
             raise WriteError
         return copy_(tensor, value, *args)
 
-    monkeypatch.setattr(torch.Tensor, "copy_", counted)
+    monkeypatch.setattr(*((torch.Tensor, "copy_", counted) if whole else (Entries, "write", rows_counted)))
     return writes
 
 
@@ -52,8 +61,8 @@ def state(model, optimizer):
     }
 
 
-WRITES = {optim.SGD: 5, optim.Adam: 15}
-"""How many tensors a reset writes: five parameters, and their moments."""
+WRITES = {optim.SGD: 6, optim.Adam: 18}
+"""How many rows of tensors a reset writes: of five parameters, one of them for two groups, and of their moments."""
 
 
 @pytest.mark.parametrize(
@@ -100,9 +109,10 @@ def test_custom_loops_write_all_or_nothing_too(monkeypatch):
     regrama.detach()
     before, masks = state(model, optimizer), {"0": torch.ones(16, dtype=torch.bool)}
     fresh, layout = {name: value + 1 for name, value in values(model).items()}, LAYOUT
-    for action in (lambda: write(model, fresh), lambda: clear_moments(optimizer, model, masks, layout)):
+    actions = [(lambda: write(model, fresh), True), (lambda: clear_moments(optimizer, model, masks, layout), False)]
+    for action, whole in actions:
         with monkeypatch.context() as patch:
-            fail_at(patch, 3)
+            fail_at(patch, 3, whole=whole)
             with pytest.raises(WriteError):
                 action()
     assert all(torch.equal(value, before[name]) for name, value in state(model, optimizer).items())
