@@ -22,10 +22,8 @@ PRODUCT = 1e-8
 def check(name, steps, *, every, dtype=torch.float64, **options):
     """Compare a run with the reference, and where no reset wrote with the run without resets, bit for bit."""
     make_optimizer, formula = OPTIMIZERS[name]
-    run, plain = (
-        Run(make_optimizer, every, dtype, **options),
-        Run(make_optimizer, dtype=dtype, dead=options.get("dead", 2)),
-    )
+    run = Run(make_optimizer, every, dtype, **options)
+    plain = Run(make_optimizer, dtype=dtype, dead=run.dead)
     reference = {name: PerEntry(formula, parameter) for name, parameter in run.params.items()}
     touched = {name: torch.zeros_like(p, dtype=torch.bool) for name, p in run.params.items()}
     tolerance = max(TOLERANCES[dtype], PRODUCT if "NAdam" in name else 0.0)
