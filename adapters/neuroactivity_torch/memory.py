@@ -1,6 +1,7 @@
 """What a wrapper remembers between measurements: magnitudes that are added up, and when each neuron was reset."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -11,6 +12,7 @@ from neuroactivity.wrapping import NEVER, advance, reset_before, unprotected
 from neuroactivity_torch.measurements import join, part
 
 
+@dataclass
 class Memory:
     """Arrays by group name, one number for each neuron.
 
@@ -19,9 +21,8 @@ class Memory:
         since: Measurements since each neuron was reset, on the host, for the groups that were ever measured.
     """
 
-    def __init__(self) -> None:
-        self.sums: dict[str, Tensor] = {}
-        self.since: dict[str, Tensor] = {}
+    sums: dict[str, Tensor] = field(default_factory=dict)
+    since: dict[str, Tensor] = field(default_factory=dict)
 
     def added(self, magnitudes: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return the sums with these magnitudes; a group that they lack adds nothing."""
@@ -83,10 +84,10 @@ def read_arrays(state: Any, layout: Layout, shapes: Mapping[str, tuple[int, ...]
             if name not in layout:
                 raise ValueError(f"state: {key}: group {name!r} is not in the layout")
             expected = layout[name].bind(shapes).shape
-            whole = key == "since"
+            counts = key == "since"
             fits = isinstance(value, Tensor) and tuple(value.shape) == expected
-            if not fits or (value.dtype != torch.int32 if whole else not value.is_floating_point()):
-                kind = "int32" if whole else "floating-point"
+            if not fits or (value.dtype != torch.int32 if counts else not value.is_floating_point()):
+                kind = "int32" if counts else "floating-point"
                 raise ValueError(f"state: {key} of group {name!r}: expected {kind} numbers of shape {expected}")
             own[name] = value.detach().clone() if key == "sums" else value.detach().to("cpu", copy=True)
     return checked

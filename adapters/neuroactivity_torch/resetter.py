@@ -22,7 +22,7 @@ from neuroactivity.wrapping import (
 from neuroactivity_torch.attaching import Attached
 from neuroactivity_torch.clock import Clock, corrects_bias, read_clock, warn_of_counts
 from neuroactivity_torch.measurements import Measurement, to_host
-from neuroactivity_torch.memory import read_arrays
+from neuroactivity_torch.memory import Memory, read_arrays
 from neuroactivity_torch.optimizers import Stepper, cleared_moments
 from neuroactivity_torch.parameters import parameters
 from neuroactivity_torch.rows import Entries, overwrite_entries, shrink
@@ -210,5 +210,4 @@ class Resetter(Attached):
         young = read_clock(state.get("clock", {}), params)
         self._fresh.snapshot = self._fresh.check_snapshot(state["snapshot"])
         vars(self).update(counts)
-        vars(self._memory).update(arrays)
-        self._clock = Clock(young)
+        self._memory, self._clock = Memory(**arrays), Clock(young)
