@@ -25,7 +25,7 @@ import neuroactivity as na
 from neuroactivity.tables import format_table
 from neuroactivity_torch import ReGraMa, layout_of
 
-PART = 0.05
+PART, TAU = 0.05, 0.01
 
 
 def critic() -> tuple[nn.Module, na.Layout, tuple[Tensor, ...]]:
@@ -57,7 +57,7 @@ def transformer() -> tuple[nn.Module, na.Layout, tuple[Tensor, ...]]:
 
     model = Gpt(blocks=12, width=768, heads=12)
     groups = []
-    for name, module in model.named_modules():
+    for name, _ in model.named_modules():
         if name.endswith("wide"):
             behind = f"{name.removesuffix('wide')}narrow.weight"
             views = {"weight": (f"{name}.weight", "neuron in"), "bias": f"{name}.bias"}
@@ -94,6 +94,18 @@ def layers(model: nn.Module, layout: na.Layout) -> Iterator[Layer]:
             plain = [pair for pair in outgoing if pair[0].ndim > 1]
             for weight, place in weights:
                 yield Layer(weight, place, vectors, tuple(plain))
+
+
+def due(wrapper: ReGraMa) -> None:
+    """Do what a wrapper does after a step at which a measurement is due."""
+    found = wrapper._collect()
+    assert found is not None
+    wrapper._count(found)
+
+
+def inactive(found: Sequence[Layer]) -> list[float]:
+    """Measure as GraMa's own code does: the inactive part of each layer."""
+    return [float((utility(layer) <= TAU).float().mean().item()) for layer in found]
 
 
 def moments(optimizer: Any, parameter: Tensor) -> list[Tensor]:
@@ -165,14 +177,17 @@ class Result:
     ours: float
     continual: float
     released: float
+    measuring: float
+    measuring_released: float
     memory: float
 
     def row(self) -> tuple[str, ...]:
         """The cells of the table."""
-        times = [f"{time:.2f}" for time in (self.ours, self.continual, self.released)]
-        ratios = [f"{self.ours / other:.2f}" for other in (self.continual, self.released)]
-        size = f"{self.parameters / 1e6:.2f}"
-        return (self.network, size, str(self.neurons), *times, *ratios, f"{100 * self.memory:.0f}%")
+        cells = [f"{time:.2f}" for time in (self.ours, self.continual, self.released)]
+        cells += [f"{self.ours / other:.2f}" for other in (self.continual, self.released)]
+        cells += [f"{100 * self.memory:.0f}%", f"{self.measuring:.2f}", f"{self.measuring_released:.2f}"]
+        cells.append(f"{self.measuring / self.measuring_released:.2f}")
+        return (self.network, f"{self.parameters / 1e6:.2f}", str(self.neurons), *cells)
 
 
 def run(name: str, rounds: int) -> Result:
@@ -180,28 +195,32 @@ def run(name: str, rounds: int) -> Result:
     torch.manual_seed(0)
     model, layout, inputs = NETWORKS[name]()
     optimizer = torch.optim.Adam(model.parameters())
-    ours = ReGraMa(model, optimizer, layout=layout, lowest=PART, every=10**9)
+    kept: dict[str, Any] = {"layout": layout, "every": 10**9}
+    ours = ReGraMa(model, optimizer, lowest=PART, clock="run", **kept)
+    measuring = ReGraMa(model, optimizer, max_fraction=0, **kept)
     outputs = model(*inputs)
     together = outputs if isinstance(outputs, Tensor) else torch.cat([each.flatten() for each in outputs])
-    together.square().mean().backward()
+    together.square().mean().backward()  # type: ignore[no-untyped-call]
     optimizer.step()
     found = list(layers(model, layout))
     timed: list[Callable[[], Any]] = [
-        ours._measure_and_reset,
+        lambda: due(ours),
         lambda: continual(found, optimizer),
         lambda: released(found, optimizer),
+        lambda: due(measuring),
+        lambda: inactive(found),
     ]
-    shortest, before = [float("inf")] * 3, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    report = ours._measure_and_reset()
+    shortest, before = [float("inf")] * len(timed), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    due(ours)
     largest = max(parameter.numel() * parameter.element_size() for parameter in model.parameters())
     memory = 1024 * (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / largest
     for turn in range(rounds):
-        for i in [(turn + offset) % 3 for offset in range(3)]:
+        for i in [(turn + offset) % len(timed) for offset in range(len(timed))]:
             start = time.perf_counter()
             timed[i]()
             shortest[i] = min(shortest[i], 1e3 * (time.perf_counter() - start))
     size = sum(parameter.numel() for parameter in model.parameters())
-    return Result(name, size, report.total.reset or 0, *shortest, memory)
+    return Result(name, size, ours.neurons_reset // ours.resets, *shortest, memory)  # type: ignore[call-arg]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -214,7 +233,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     torch.set_num_threads(1)
     results = [run(name, options.rounds if name != "transformer" else 5) for name in options.networks]
     header = ("network", "million", "reset", "ours, ms", "continual, ms", "released, ms", "/ continual", "/ released")
-    print("\n".join(format_table((*header, "memory"), [result.row() for result in results], words=("network",))))
+    measuring = ("measure, ms", "released, ms", "ratio")
+    rows = [result.row() for result in results]
+    print("\n".join(format_table((*header, "memory", *measuring), rows, words=("network",))))
     if options.out:
         options.out.write_text(json.dumps([asdict(result) for result in results], indent=2) + "\n", encoding="utf-8")
 

@@ -65,7 +65,8 @@ class Attached(ABC):
         self._stepped: set[int] = set()
         self._checked = False
         self._warned: set[str] = set()
-        self._trained = trained_parameters(model, self._steppers)
+        self._params = dict(model.named_parameters())
+        self._trained = trained_parameters(self._params, self._steppers)
         self._trained_layout = trained_groups(self.layout, self._trained, writes=writes)
         self._check_writes(first=True)
         drawn = self._trained_layout if writes else na.Layout([])
@@ -142,7 +143,8 @@ class Attached(ABC):
 
     def _look(self) -> None:
         """See which parameters are trained now: some may have been frozen, replaced or added."""
-        before, now = self._trained, trained_parameters(self.model, self._steppers)
+        self._params = dict(self.model.named_parameters())
+        before, now = self._trained, trained_parameters(self._params, self._steppers)
         if before.keys() == now.keys() and all(before[name] is parameter for name, parameter in now.items()):
             return
         layout = fitting_groups(self.layout, parameters(self.model))

@@ -10,10 +10,10 @@ from neuroactivity import ActivityWarning, Layout, LayoutError
 from neuroactivity_torch.optimizers import Stepper
 
 
-def trained_parameters(model: nn.Module, steppers: Sequence[Stepper]) -> dict[str, nn.Parameter]:
-    """Return the model's parameters that the optimizers hold and that require a gradient, by name."""
+def trained_parameters(params: Mapping[str, nn.Parameter], steppers: Sequence[Stepper]) -> dict[str, nn.Parameter]:
+    """Return those parameters of a model that the optimizers hold and that require a gradient, by name."""
     held = {number for stepper in steppers for number in stepper.holds()}
-    return {name: p for name, p in model.named_parameters() if id(p) in held and p.requires_grad}
+    return {name: p for name, p in params.items() if id(p) in held and p.requires_grad}
 
 
 def fitting_groups(layout: Layout, params: Mapping[str, Tensor]) -> Layout:

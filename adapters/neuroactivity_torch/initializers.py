@@ -168,10 +168,10 @@ class FreshValues:
 
     def _draw_whole(self, event: int, names: Sequence[str]) -> dict[str, Tensor]:
         """Draw whole parameters, which a function does, or an initialiser that does not draw entry by entry."""
-        params = parameters(self._model)
-        fresh: Mapping[str, Tensor] = {}
         if self.snapshot is not None or not names:
             return {}
+        params = parameters(self._model)
+        fresh: Mapping[str, Tensor] = {}
         if callable(self._initializer):
             key = derive_key(self._seed, event, "")
             with torch.random.fork_rng(devices=[]), torch.device("cpu"):
@@ -199,7 +199,7 @@ class FreshValues:
         owners = rows.view.owners
         neurons = rows.bound.size(NEURON) if owners is None else len(owners.positions)
         numbers = list(dict.fromkeys(rows.owners))
-        drawn = first_states(self._key(rows, event), numbers, torch.device("cpu")).remainder(neurons)
+        drawn = first_states([(self._key(rows, event), numbers)])[0].remainder(neurons)
         donors = dict(zip(numbers, drawn.tolist(), strict=True))
         places, rank, last = [], 0, None
         for owner, place in zip(rows.owners, rows.places[-1], strict=True):

@@ -38,9 +38,12 @@ class Measurement:
     @cached_property
     def outline(self) -> na.ActivityReport:
         """A report with no more than the counts that warnings are made of."""
-        again = {n: self.before[n] & (scores <= self.tau) for n, scores in self.scores.items()} if self.before else {}
-        scores, masks = [{name: rows(value) for name, value in of.items()} for of in (self.scores, self.masks)]
-        return outline(scores, masks, again)
+        again: dict[str, Tensor] = {}
+        if self.before and self.scores:
+            low = join([scores <= self.tau for scores in self.scores.values()])
+            again = part(low & join([self.before[name] for name in self.scores]), self.scores)
+        counted = [{name: rows(value) for name, value in of.items()} for of in (self.scores, self.masks, again)]
+        return outline(*counted)
 
 
 def rows(tensor: Tensor) -> Any:

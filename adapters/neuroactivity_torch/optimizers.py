@@ -94,7 +94,7 @@ class Stepper:
         """
         for name in names:
             for key, value in self.state_of(params[name]):
-                self._check_entry(name, params[name], key, value)
+                self.check_entry(name, params[name], key, value)
 
     def check_first_state(self, params: Mapping[str, nn.Parameter], names: Sequence[str]) -> None:
         """Raise likewise before there is a state: an optimizer that is not known here takes a step on a copy.
@@ -105,9 +105,9 @@ class Stepper:
         if known_class(type(self.optimizer)) is None and names:
             name = max(names, key=lambda name: params[name].ndim)
             for key, value in _first_state(self.optimizer, params[name], self.holds()[id(params[name])]).items():
-                self._check_entry(name, params[name], key, value)
+                self.check_entry(name, params[name], key, value)
 
-    def _check_entry(self, name: str, parameter: nn.Parameter, key: str, value: Any) -> None:
+    def check_entry(self, name: str, parameter: nn.Parameter, key: str, value: Any) -> None:
         """Raise if one tensor of a parameter's state has no rule."""
         if not isinstance(value, Tensor) or (key in _SCALARS and value.numel() == 1):
             return
@@ -252,8 +252,8 @@ def clear_moments(
 
 
 def cleared_moments(
-    trainers: Sequence[Stepper], params: Mapping[str, nn.Parameter], new: Sequence[tuple[Rows, Entries, Tensor]]
-) -> list[tuple[Tensor, Entries, Tensor]]:
+    trainers: Sequence[Stepper], params: Mapping[str, nn.Parameter], new: Sequence[tuple[Rows, Entries, Tensor | float]]
+) -> list[tuple[Tensor, Entries, Tensor | float]]:
     """Build the cleared moments without writing them.
 
     Args:
@@ -268,15 +268,21 @@ def cleared_moments(
         ValueError: If an entry of the state is not known.
     """
     written = list(dict.fromkeys(rows.view.param for rows, _, _ in new))
-    writes: list[tuple[Tensor, Entries, Tensor]] = []
+    writes: list[tuple[Tensor, Entries, Tensor | float]] = []
     for trainer in trainers:
-        trainer.check_state(params, written)
         options, states = trainer.holds(), {name: dict(trainer.state_of(params[name])) for name in written}
+        for name, state in states.items():
+            for key, value in state.items():
+                trainer.check_entry(name, params[name], key, value)
         for key, start in trainer.rules.items():
             for rows, entries, values in new:
                 name = rows.view.param
-                if (old := states[name].get(key)) is not None:
-                    begun = start(values, options.get(id(params[name]), {})).to(old.dtype)
-                    check_like(begun, values.to(old.dtype), f"moments[{key!r}] of parameter {name!r}")
+                old = states[name].get(key)
+                if old is not None and start is _zero:
+                    writes.append((old, entries, 0.0))
+                elif old is not None:
+                    given = values if isinstance(values, Tensor) else entries.zeros(params[name])
+                    begun = start(given, options.get(id(params[name]), {})).to(old.dtype)
+                    check_like(begun, given.to(old.dtype), f"moments[{key!r}] of parameter {name!r}")
                     writes.append((old, entries, begun))
     return writes

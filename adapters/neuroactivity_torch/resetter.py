@@ -24,7 +24,6 @@ from neuroactivity_torch.clock import Clock, corrects_bias, read_clock, warn_of_
 from neuroactivity_torch.measurements import Measurement, to_host
 from neuroactivity_torch.memory import Memory, read_arrays
 from neuroactivity_torch.optimizers import Stepper, cleared_moments
-from neuroactivity_torch.parameters import parameters
 from neuroactivity_torch.rows import Entries, overwrite_entries, shrink
 
 
@@ -127,21 +126,17 @@ class Resetter(Attached):
     def _reset(self, masks: Mapping[str, Tensor]) -> None:
         """Reset the masked neurons: everything is built before a value is written, and all is written or none."""
         layout, params, outgoing = self._trained_layout, self._trained, self.options.outgoing
-        shapes = {name: tuple(parameter.shape) for name, parameter in parameters(self.model).items()}
+        shapes = {name: tuple(parameter.shape) for name, parameter in params.items()}
         chosen = {name: mask.tolist() for name, mask in masks.items()}
         rows = written_rows(chosen, layout, shapes, outgoing=outgoing)
         drawn = self._fresh.drawn(rows)
-        fresh = {
-            id(each): value for each, value in zip(drawn, self._fresh.draw_rows(self.resets + 1, drawn), strict=True)
-        }
-        new = []
+        fresh = dict(zip(map(id, drawn), self._fresh.draw_rows(self.resets + 1, drawn), strict=True))
+        new: list[tuple[Rows, Entries, Tensor | float]] = []
         for each in rows:
             param = params[each.view.param]
             entries = Entries.of(each, param.device)
-            value = fresh.get(id(each))
-            if value is None:
-                value = entries.zeros(param)
-            elif each.role == "outgoing" and outgoing == "small":
+            value = fresh.get(id(each), 0.0)
+            if isinstance(value, Tensor) and each.role == "outgoing" and outgoing == "small":
                 value = shrink(value, entries, param, masks[each.group].to(param.device), each)
             new.append((each, entries, value))
         written = [(params[each.view.param], entries, values) for each, entries, values in new]
@@ -149,7 +144,7 @@ class Resetter(Attached):
         if self.options.clock == "own":
             self._start_clock(new)
 
-    def _start_clock(self, new: Sequence[tuple[Rows, Entries, Tensor]]) -> None:
+    def _start_clock(self, new: Sequence[tuple[Rows, Entries, Tensor | float]]) -> None:
         """Let the clock of what a reset has written start, where the optimizer corrects a bias."""
         corrected = {n for stepper in self._steppers if corrects_bias(stepper) for n in stepper.holds()}
         written: dict[str, list[Tensor]] = {}

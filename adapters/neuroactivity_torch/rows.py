@@ -28,7 +28,8 @@ class Entries(NamedTuple):
     @classmethod
     def of(cls, rows: Rows, device: torch.device) -> "Entries":
         """The entries of these rows, for tensors on a device."""
-        return cls(rows.bound.sizes, rows.axes, tuple([torch.tensor(p, device=device) for p in rows.places]))
+        places = [torch.tensor(each, dtype=torch.int64, device=device) for each in rows.places]
+        return cls(rows.bound.sizes, rows.axes, tuple(places))
 
     def flat(self) -> Tensor:
         """Return where the entries are in a tensor, were it flat."""
@@ -40,28 +41,45 @@ class Entries(NamedTuple):
         return found.flatten()
 
     def zeros(self, tensor: Tensor) -> Tensor:
-        """Return zeros for all entries, which take the memory of one."""
+        """Return zeros for all entries."""
         others = [size for axis, size in enumerate(self.sizes) if axis not in self.axes]
-        return tensor.new_zeros(()).expand(len(self.places[0]), *others)
+        return tensor.new_zeros((len(self.places[0]), *others))
 
     def read(self, tensor: Tensor) -> Tensor:
         """Return a copy of the entries, the first axis of which counts rows."""
-        opened = tensor.reshape(self.sizes)
-        if len(self.axes) == 1:
-            return opened.index_select(self.axes[0], self.places[0]).movedim(self.axes[0], 0)
-        return opened.movedim(self.axes, tuple(range(len(self.axes))))[self.places]
+        return self.take(tensor).movedim(self._rows, 0)
 
     def write(self, tensor: Tensor, values: Tensor | float) -> None:
         """Write the entries: a number, or values whose first axis counts rows."""
-        opened = tensor.reshape(self.sizes)
+        self.put(tensor, values.movedim(0, self._rows) if isinstance(values, Tensor) else values)
+
+    @property
+    def _rows(self) -> int:
+        """Which axis of what :meth:`take` returns counts rows."""
+        return self.axes[0] if len(self.axes) == 1 else 0
+
+    def take(self, tensor: Tensor) -> Tensor:
+        """Return a copy of the entries, with their axes in the tensor's order if it is one that counts rows."""
+        opened = self._open(tensor)
+        if len(self.axes) == 1:
+            return opened.index_select(self.axes[0], self.places[0])
+        return opened.movedim(self.axes, tuple(range(len(self.axes))))[self.places]
+
+    def put(self, tensor: Tensor, values: Tensor | float) -> None:
+        """Write the entries: a number, or what :meth:`take` returned."""
+        opened = self._open(tensor)
         if len(self.axes) > 1:
             opened.movedim(self.axes, tuple(range(len(self.axes))))[self.places] = values
         elif isinstance(values, Tensor):
-            opened.index_copy_(self.axes[0], self.places[0], values.movedim(0, self.axes[0]))
+            opened.index_copy_(self.axes[0], self.places[0], values)
         else:
             opened.index_fill_(self.axes[0], self.places[0], values)
-        if opened.data_ptr() != tensor.data_ptr():  # a tensor whose memory has gaps was copied
+        if opened is not tensor and opened.data_ptr() != tensor.data_ptr():  # its memory has gaps: it was copied
             tensor.copy_(opened.reshape(tensor.shape))
+
+    def _open(self, tensor: Tensor) -> Tensor:
+        """Open the parentheses of a pattern."""
+        return tensor if tensor.shape == self.sizes else tensor.reshape(self.sizes)
 
 
 def shrink(values: Tensor, entries: Entries, parameter: Tensor, mask: Tensor, rows: Rows) -> Tensor:
@@ -81,10 +99,10 @@ def overwrite_entries(writes: Sequence[tuple[Tensor, Entries, Tensor | float]]) 
     with torch.no_grad():
         try:
             for tensor, entries, values in writes:
-                kept.append((tensor, entries, entries.read(tensor)))
+                kept.append((tensor, entries, entries.take(tensor)))
                 entries.write(tensor, values)
         except BaseException:
             for tensor, entries, old in reversed(kept):
                 with suppress(Exception):  # of the tensor that cannot be written
-                    entries.write(tensor, old)
+                    entries.put(tensor, old)
             raise

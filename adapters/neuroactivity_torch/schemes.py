@@ -51,20 +51,22 @@ class Draw(NamedTuple):
 def draw_rows(draws: Sequence[Draw]) -> list[Tensor]:
     """Draw the rows of several parameters."""
     rows = [draw.like.new_empty((len(draw.owners), *draw.shape)) for draw in draws]
-    batch: list[tuple[Draw, Tensor, Tensor]] = []
+    varied = [(draw, values) for draw, values in zip(draws, rows, strict=True) if draw.scheme.kind != "constant"]
     for draw, values in zip(draws, rows, strict=True):
         if draw.scheme.kind == "constant":
             values.fill_(*draw.scheme.values)
-            continue
-        states, most = (
-            first_states(draw.key, draw.owners, values.device),
-            max(1, _CHUNK // max(1, math.prod(draw.shape))),
-        )
-        for chunk, of_chunk in zip(torch.split(values, most), torch.split(states, most), strict=True):
-            if batch and sum(other.numel() for _, other, _ in batch) + chunk.numel() > _CHUNK:
+    batch: list[tuple[Draw, Tensor, Tensor]] = []
+    drawn = 0
+    states = first_states([(draw.key, draw.owners) for draw, _ in varied])
+    for (draw, values), of_rows in zip(varied, states, strict=True):
+        most = max(1, _CHUNK // max(1, math.prod(draw.shape)))
+        chunks = [values[i : i + most] for i in range(0, len(values), most)] if len(values) > most else [values]
+        for i, chunk in enumerate(chunks):
+            if batch and drawn + chunk.numel() > _CHUNK:
                 _draw_batch(batch)
-                batch = []
-            batch.append((draw, chunk, of_chunk))
+                batch, drawn = [], 0
+            batch.append((draw, chunk, of_rows[i * most : (i + 1) * most]))
+            drawn += chunk.numel()
     _draw_batch(batch)
     return rows
 
@@ -78,7 +80,7 @@ def _draw_batch(batch: Sequence[tuple[Draw, Tensor, Tensor]]) -> None:
         steps = torch.arange(1, max(values[0].numel() for _, values, _ in mine) + 1, device=device).mul_(_GOLDEN)
         for (_, _, states), part in zip(mine, torch.split(counters, sizes), strict=True):
             part = part.view(len(states), -1)
-            torch.add(states[:, None], steps[: part.shape[1]], out=part)
+            torch.add(states.to(device)[:, None], steps[: part.shape[1]], out=part)
         bits = _scramble(counters).bitwise_right_shift_(11).bitwise_and_(2**53 - 1)
         uniform = bits.double().add_(0.5).mul_(2.0**-53)
         for (draw, values, _), part in zip(mine, torch.split(uniform, sizes), strict=True):
@@ -99,15 +101,17 @@ def _scramble(x: Tensor) -> Tensor:
     return x
 
 
-def first_states(key: int, owners: Sequence[int], device: torch.device) -> Tensor:
-    """Return a random whole number for each row, from a key and the number of its owner."""
-    ranks: list[int] = []
-    last = -1
-    for owner in owners:
-        ranks.append(ranks[-1] + 1 if ranks and owner == last else 0)
-        last = owner
-    counters = torch.tensor([owner + rank * 2**32 for owner, rank in zip(owners, ranks, strict=True)], device=device)
-    return _scramble(counters.mul_(_GOLDEN).add_(key))
+def first_states(asked: Sequence[tuple[int, Sequence[int]]]) -> list[Tensor]:
+    """Return a random whole number for each row, on the host, given keys and the owners of each key's rows."""
+    counters: list[int] = []
+    for key, owners in asked:
+        rank, last = 0, None
+        for owner in owners:
+            rank = rank + 1 if owner == last else 0
+            last = owner
+            counters.append(((owner + (rank << 32)) * _GOLDEN + key + 2**63) % 2**64 - 2**63)  # as 64 bits wrap round
+    states = _scramble(torch.tensor(counters, dtype=torch.int64, device="cpu"))
+    return list(torch.split(states, [len(owners) for _, owners in asked]))
 
 
 class _Recorder(TorchDispatchMode):

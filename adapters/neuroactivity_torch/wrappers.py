@@ -9,7 +9,7 @@ from torch.optim import Optimizer
 import neuroactivity as na
 from neuroactivity.wrapping import Options
 from neuroactivity_torch.optimizers import Moment
-from neuroactivity_torch.parameters import gradients
+from neuroactivity_torch.parameters import dense_gradient
 from neuroactivity_torch.probes import Probe
 from neuroactivity_torch.resetter import Resetter
 
@@ -94,7 +94,8 @@ class ReGraMa(Resetter):
     _signal = "weights"
 
     def _signals(self) -> dict[str, Tensor | None]:
-        return {name: grad if name in self._trained else None for name, grad in gradients(self.model).items()}
+        trained = self._trained
+        return {name: dense_gradient(param) if name in trained else None for name, param in self._params.items()}
 
 
 class ReDo(Resetter):

@@ -76,7 +76,7 @@ def warn_of_spread(fresh: Arrays, present: Arrays, *, stacklevel: int = 1) -> No
     Vectors, arrays of fewer than 100 entries, and constants are not compared.
 
     Args:
-        fresh: Fresh values by parameter name.
+        fresh: Fresh values by parameter name, all or a sample of them.
         present: The values that the model starts with, by parameter name.
         stacklevel: As for :func:`warnings.warn`.
 
@@ -87,7 +87,8 @@ def warn_of_spread(fresh: Arrays, present: Arrays, *, stacklevel: int = 1) -> No
     """
     found = []
     for name, value in fresh.items():
-        if len(value.shape) < 2 or math.prod(value.shape) < _FEW:
+        shape = present[name].shape
+        if len(shape) < 2 or math.prod(shape) < _FEW:
             continue
         drawn, there = _deviation(value), _deviation(present[name])
         if min(drawn, there) > 0 and max(drawn, there) > _WIDER * min(drawn, there):

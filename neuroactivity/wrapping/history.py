@@ -76,8 +76,7 @@ def reset_before(since: Arrays) -> dict[str, Array]:
 
 def warn_of_resets(report: ActivityReport, warned: set[str], *, stacklevel: int) -> None:
     """Warn, once, if most of what the previous reset reset is to be reset again."""
-    total = report.total
-    reset, again = total.reset or 0, total.reset_again or 0
+    reset, again = [sum(getattr(group, key) or 0 for group in report.groups) for key in ("reset", "reset_again")]
     if _FEW <= reset < 2 * again and not _AGAIN & warned:
         warned |= _AGAIN
         warnings.warn(

@@ -4,6 +4,8 @@ import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from neuroactivity.arrays import cache_outside_compile
+from neuroactivity.errors import LayoutError
 from neuroactivity.layout import BoundPattern, Layout, ParamView, Role
 from neuroactivity.layout.patterns import NEURON, STACK
 from neuroactivity.resets import Outgoing
@@ -46,6 +48,9 @@ def written_rows(
         shapes: The shapes of the parameters.
         outgoing: As given to the reset.
 
+    Raises:
+        LayoutError: If a parameter is missing, or does not fit its pattern.
+
     Example:
         >>> import neuroactivity as na
         >>> layout = na.Layout([na.dense("a", weight=("w", "in neuron"), outgoing=[("v", "neuron out")])])
@@ -53,19 +58,34 @@ def written_rows(
         >>> [(each.view.param, each.axes, each.places) for each in rows]
         [('w', (1,), ((1, 2),)), ('v', (0,), ((1, 2),))]
     """
-    groups = [(layout[name], mask) for name, mask in masks.items() if layout[name].resettable]
-    found = []
-    for group, mask in groups:
-        for role, view, bound in group.bind(shapes).views:
-            found += [Rows(group.name, role, view, bound, *_places(mask, view, bound))]
+    found, groups = [], _bind(layout, tuple(shapes.items()))
+    for name, mask in masks.items():
+        if layout[name].resettable:
+            for role, view in layout[name].views:
+                if view.param not in shapes and (role != "outgoing" or outgoing != "keep"):
+                    raise LayoutError(f"group {name!r}: parameter {view.param!r} is missing")
+            found += [Rows(name, role, view, bound, *_places(mask, view, bound)) for role, view, bound in groups[name]]
     last = [rows for rows in found if rows.role == "outgoing" and outgoing != "keep"]
     return [rows for rows in found if rows.role != "outgoing"] + last
+
+
+@cache_outside_compile
+def _bind(
+    layout: Layout, shapes: tuple[tuple[str, tuple[int, ...]], ...]
+) -> dict[str, tuple[tuple[Role, ParamView, BoundPattern], ...]]:
+    """Bind the views of all groups that these shapes are of."""
+    known = dict(shapes)
+    return {name: group.bind(known, default=0).views for name, group in layout.items() if group.resettable}
 
 
 def _places(
     mask: Sequence[Any], view: ParamView, bound: BoundPattern
 ) -> tuple[tuple[int, ...], tuple[tuple[int, ...], ...], tuple[int, ...]]:
     """Return axes, the positions along them, and the neuron that each position belongs to."""
+    counted = [axis for axis, name in enumerate(bound.names) if name == STACK] + [bound.names.index(NEURON)]
+    if not bound.stack_sizes and view.owners is None:
+        neurons = tuple(itertools.compress(range(len(mask)), mask))
+        return tuple(counted), (neurons,), neurons
     members = [mask] if not bound.stack_sizes else mask
     copies = list(itertools.product(*map(range, bound.stack_sizes)))
     found = [
@@ -74,7 +94,6 @@ def _places(
         for owner, place in _owned(of_member, member * len(of_member), view)
     ]
     owners, *places = zip(*found, strict=True) if found else ((), *[() for _ in range(len(bound.stack_sizes) + 1)])
-    counted = [axis for axis, name in enumerate(bound.names) if name == STACK] + [bound.names.index(NEURON)]
     return tuple(counted), tuple(places), tuple(owners)
 
 
