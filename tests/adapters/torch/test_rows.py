@@ -1,0 +1,67 @@
+"""Entries of tensors, by index, however the tensors lie in memory."""
+
+import numpy as np
+import pytest
+import torch
+
+import neuroactivity as na
+from neuroactivity.wrapping import written_rows
+from neuroactivity_torch.rows import Entries, overwrite_entries
+from tests.neuroactivity.cases import CASES, CONV_TORCH, draw
+
+ORDERS = {
+    "in order": lambda x: x.clone(),
+    "turned round": lambda x: (
+        x.permute(*reversed(range(x.ndim)))
+        .clone(memory_format=torch.contiguous_format)
+        .permute(*reversed(range(x.ndim)))
+    ),
+    "with gaps": lambda x: torch.stack([x, x], dim=-1)[..., 0],
+    "channels last": lambda x: x.clone(memory_format=torch.channels_last) if x.ndim == 4 else x.clone(),
+}
+
+
+def of_case(case, seed=5):
+    """Parameters, fresh ones, masks, and the rows that a reset writes."""
+    params, fresh = [{n: torch.tensor(x) for n, x in draw(case.shapes, s).items()} for s in (seed, seed + 1)]
+    generator = np.random.default_rng(seed)
+    masks = {name: torch.tensor(generator.random(shape) < 0.5) for name, shape in case.scores.items()}
+    shapes = {name: tuple(value.shape) for name, value in params.items()}
+    rows = written_rows({name: mask.tolist() for name, mask in masks.items()}, case.layout, shapes)
+    return params, fresh, masks, rows
+
+
+@pytest.mark.parametrize("order", ORDERS)
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_entries_are_read_and_written_where_a_reset_writes(case, order):
+    params, fresh, masks, rows = of_case(case)
+    expected = na.reset(params, fresh, masks, case.layout)
+    params = {name: ORDERS[order](value) for name, value in params.items()}
+    places = {name: value.data_ptr() for name, value in params.items()}
+    for each in rows:
+        entries = Entries.of(each, torch.device("cpu"))
+        value = 0.0 if each.role == "outgoing" else entries.read(ORDERS[order](fresh[each.view.param]))
+        entries.write(params[each.view.param], value)
+        assert torch.equal(entries.read(params[each.view.param]), entries.zeros(params[each.view.param]) + value)
+    for name, value in params.items():
+        assert torch.equal(value, expected[name])
+        assert value.data_ptr() == places[name]
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_their_flat_places_are_those_of_a_flat_tensor(case):
+    params, _, _, rows = of_case(case)
+    for each in rows:
+        entries, value = Entries.of(each, torch.device("cpu")), params[each.view.param]
+        assert torch.equal(value.flatten()[entries.flat()], entries.read(value).flatten())
+
+
+def test_what_was_written_is_put_back_when_a_write_fails():
+    params, _, _, rows = of_case(CONV_TORCH)
+    before = {name: value.clone() for name, value in params.items()}
+    writes = [(params[each.view.param], Entries.of(each, torch.device("cpu")), 7.0) for each in rows]
+    with pytest.raises(RuntimeError):
+        overwrite_entries([*writes, (torch.zeros(1), writes[0][1], 7.0)])
+    assert all(torch.equal(value, before[name]) for name, value in params.items())
+    overwrite_entries(writes)
+    assert all(bool((entries.read(tensor) == 7.0).all()) for tensor, entries, _ in writes)

@@ -1,0 +1,146 @@
+"""How layers draw is found without drawing, or not at all; rows are drawn from it, each by itself."""
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from neuroactivity_torch.schemes import Draw, Scheme, draw_rows, schemes
+from neuroactivity_torch.skeletons import initialiser_of, skeleton
+
+
+def initialiser(module):
+    return getattr(module, initialiser_of(module))
+
+
+def schemes_of(module):
+    copy = skeleton(module, device="meta")
+    return schemes(copy, initialiser(copy))
+
+
+def uniform(bound):
+    return "uniform", pytest.approx((-bound, bound))
+
+
+ONE, ZERO = ("constant", (1.0,)), ("constant", (0.0,))
+LAYERS = [
+    (nn.Linear(16, 4), {"weight": uniform(0.25), "bias": uniform(0.25)}),
+    (nn.Bilinear(16, 3, 4), {"weight": uniform(0.25), "bias": uniform(0.25)}),
+    (nn.Conv1d(4, 8, 4), {"weight": uniform(0.25), "bias": uniform(0.25)}),
+    (nn.Conv2d(4, 8, 2, groups=2), {"weight": uniform(8**-0.5), "bias": uniform(8**-0.5)}),
+    (nn.ConvTranspose2d(4, 8, 2), {"weight": uniform(32**-0.5), "bias": uniform(32**-0.5)}),
+    (nn.LayerNorm(4), {"weight": ONE, "bias": ZERO}),
+    (nn.GroupNorm(2, 4), {"weight": ONE, "bias": ZERO}),
+    (nn.BatchNorm1d(4), {"weight": ONE, "bias": ZERO}),
+    (nn.PReLU(), {"weight": ("constant", (0.25,))}),
+    (nn.Embedding(5, 3), {"weight": ("normal", (0.0, 1.0))}),
+    (nn.GRU(3, 4), dict.fromkeys(["weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0"], uniform(0.5))),
+    (nn.LSTM(3, 4), dict.fromkeys(["weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0"], uniform(0.5))),
+]
+
+
+@pytest.mark.parametrize(("layer", "expected"), LAYERS, ids=lambda value: type(value).__name__)
+def test_the_schemes_of_torchs_layers(layer, expected):
+    assert {name: tuple(scheme) for name, scheme in schemes_of(layer).items()} == expected
+
+
+class Own(nn.Module):
+    def __init__(self, draw):
+        super().__init__()
+        self.weight, self._draw = nn.Parameter(torch.ones(4, 4)), draw
+
+    def reset_parameters(self):
+        self._draw(self)
+
+
+def by_parts(module):
+    module.weight[:2].uniform_(-1, 1)
+    module.weight[2:].zero_()
+
+
+def assigned(module):
+    module.weight.data = torch.zeros(4, 4)
+
+
+def replaced(module):
+    module.weight.fill_(1.0)
+    module.weight = nn.Parameter(torch.eye(4))
+
+
+def by_values(module):
+    nn.init.normal_(module.weight)
+    module.weight.mul_(1 / float(module.weight.std()))
+
+
+def scaled(module):
+    nn.init.normal_(module.weight)
+    module.weight.mul_(2.0)
+
+
+def together(module):
+    torch._foreach_zero_([module.weight])
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        nn.Embedding(5, 3, padding_idx=0),
+        Own(lambda module: nn.init.orthogonal_(module.weight)),
+        Own(lambda module: nn.init.trunc_normal_(module.weight)),
+        Own(lambda module: nn.init.eye_(module.weight)),
+        *map(Own, (by_parts, assigned, replaced, by_values, scaled, together)),
+    ],
+)
+def test_what_is_no_scheme_is_not_taken_for_one(layer):
+    assert schemes_of(layer) == {}
+
+
+LIKE = torch.empty(0)
+UNIFORM, NORMAL = Scheme("uniform", (-2.0, 1.0)), Scheme("normal", (1.0, 3.0))
+
+
+def drawn(scheme=UNIFORM, key=1, owners=(0, 1, 2), shape=(4,), like=LIKE):
+    return draw_rows([Draw(scheme, key, owners, shape, like)])[0]
+
+
+def test_the_distribution():
+    values = drawn(shape=(3, 40_000))
+    assert values.shape == (3, 3, 40_000)
+    assert -2.0 <= values.min() < -1.99 < 0.99 < values.max() <= 1.0
+    assert float(values.mean()) == pytest.approx(-0.5, abs=0.01)
+    assert float(values.std()) == pytest.approx(3 / math.sqrt(12), abs=0.01)
+    values = drawn(NORMAL, shape=(120_000,))
+    assert values.isfinite().all()
+    assert float(values.mean()) == pytest.approx(1.0, abs=0.03)
+    assert float(values.std()) == pytest.approx(3.0, abs=0.03)
+    assert float((values < 1.0 - 3.0 * 1.96).float().mean()) == pytest.approx(0.025, abs=0.002)
+    rows = drawn(NORMAL, owners=range(200), shape=(200,)).double()
+    for other in (rows, rows.T):
+        correlations = torch.corrcoef(other) - torch.eye(200)
+        assert float(correlations.abs().max()) < 6 / math.sqrt(200)
+    assert drawn(Scheme("constant", (0.25,))).unique().tolist() == [0.25]
+
+
+@pytest.mark.parametrize("scheme", [UNIFORM, NORMAL])
+def test_a_row_depends_on_its_key_and_owner_alone(scheme):
+    whole = drawn(scheme, owners=range(9), shape=(30_000,))  # more than is drawn at once
+    assert torch.equal(drawn(scheme, owners=(7, 2), shape=(30_000,)), whole[[7, 2]])
+    both = draw_rows([Draw(NORMAL, 8, (1,), (3,), LIKE), Draw(scheme, 1, (4,), (30_000,), LIKE)])
+    assert torch.equal(both[1][0], whole[4])
+    assert not torch.equal(drawn(scheme, key=2, owners=(4,), shape=(30_000,))[0], whole[4])
+    assert len(whole[:, 0].unique()) == 9
+
+
+def test_rows_of_one_owner_differ():
+    values = drawn(owners=(3, 3, 3, 5))
+    assert len(values[:, 0].unique()) == 4
+    assert torch.equal(values[0], drawn(owners=(3,))[0])
+    assert torch.equal(values[[0, 1]], drawn(owners=(3, 3)))
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.bfloat16])
+def test_other_dtypes_round_the_same_values(dtype):
+    wide, own = drawn(like=LIKE.double()), drawn(like=LIKE.to(dtype))
+    assert own.dtype == dtype
+    assert torch.equal(own, wide.to(dtype))
