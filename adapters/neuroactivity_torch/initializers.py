@@ -26,7 +26,7 @@ from neuroactivity.wrapping import (
 )
 from neuroactivity_torch.parameters import owner_of, parameters
 from neuroactivity_torch.rows import Entries
-from neuroactivity_torch.schemes import Draw, Scheme, draw_rows, first_states, schemes
+from neuroactivity_torch.schemes import Draw, Scheme, draw_rows, random_bits, schemes
 from neuroactivity_torch.skeletons import initialiser_of, skeleton
 
 Initializer: TypeAlias = Literal["layer", "snapshot"] | Callable[[int], Mapping[str, Tensor]]
@@ -88,9 +88,9 @@ class FreshValues:
             kept = {n: value for n, value in self.snapshot.items() if n in params and value.shape == params[n].shape}
             self.snapshot = {name: params[name].clone() for name in self._views} | kept
         whole = self._draw_whole(0, [name for name in self._views if name not in self._schemes])
-        like = torch.empty(0, device="cpu")
+        like, sample = torch.empty(0, device="cpu"), torch.arange(_SAMPLE, device="cpu")
         samples = {
-            name: draw_rows([Draw(scheme, 0, range(_SAMPLE), (_SAMPLE,), like)])[0]
+            name: draw_rows([Draw(scheme, 0, sample * _SAMPLE, sample, (_SAMPLE,), like)])[0]
             for name, scheme in self._schemes.items()
             if len(self._shapes[name]) > 1
         }
@@ -163,8 +163,8 @@ class FreshValues:
     def _draw(self, rows: Rows, event: int, params: Mapping[str, Tensor]) -> Draw:
         """Say how some rows are drawn."""
         name = rows.view.param
-        shape = [size for axis, size in enumerate(rows.bound.sizes) if axis not in rows.axes]
-        return Draw(self._schemes[name], self._key(rows, event), rows.owners, shape, params[name])
+        entries, key = Entries.of(rows, params[name].device), derive_key(self._seed, event, name)
+        return Draw(self._schemes[name], key, entries.starts(), entries.steps(), entries.row, params[name])
 
     def _draw_whole(self, event: int, names: Sequence[str]) -> dict[str, Tensor]:
         """Draw whole parameters, which a function does, or an initialiser that does not draw entry by entry."""
@@ -198,8 +198,11 @@ class FreshValues:
         """Return the rows of neurons drawn at random, one for each neuron; where one has fewer rows, they repeat."""
         owners = rows.view.owners
         neurons = rows.bound.size(NEURON) if owners is None else len(owners.positions)
-        numbers = list(dict.fromkeys(rows.owners))
-        drawn = first_states([(self._key(rows, event), numbers)])[0].remainder(neurons)
+        numbers, key = (
+            list(dict.fromkeys(rows.owners)),
+            derive_key(self._seed, event, f"{rows.view.param}/{rows.group}"),
+        )
+        drawn = random_bits(torch.tensor(numbers, dtype=torch.int64, device="cpu").add_(key)).remainder_(neurons)
         donors = dict(zip(numbers, drawn.tolist(), strict=True))
         places, rank, last = [], 0, None
         for owner, place in zip(rows.owners, rows.places[-1], strict=True):
@@ -208,10 +211,6 @@ class FreshValues:
             own = [donors[owner]] if owners is None else owners.positions[donors[owner]]
             places.append(own[rank % len(own)] if own else place)
         return rows._replace(places=(*rows.places[:-1], tuple(places)))
-
-    def _key(self, rows: Rows, event: int) -> int:
-        """The key of a draw."""
-        return derive_key(self._seed, event, f"{rows.view.param}/{rows.group}")
 
     def _reinitialise(self, name: str, event: int) -> Tensor:
         """Run the initialiser of the module that holds a parameter, on a copy."""

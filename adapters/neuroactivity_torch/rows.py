@@ -31,19 +31,36 @@ class Entries(NamedTuple):
         places = [torch.tensor(each, dtype=torch.int64, device=device) for each in rows.places]
         return cls(rows.bound.sizes, rows.axes, tuple(places))
 
-    def flat(self) -> Tensor:
-        """Return where the entries are in a tensor, were it flat."""
-        steps = [math.prod(self.sizes[axis + 1 :]) for axis in range(len(self.sizes))]
-        found = sum(place * steps[axis] for axis, place in zip(self.axes, self.places, strict=True))
-        assert isinstance(found, Tensor)
+    def starts(self) -> Tensor:
+        """Return where each row begins in a tensor, were it flat."""
+        steps = self._strides()
+        starts = [place * steps[axis] for axis, place in zip(self.axes, self.places, strict=True)]
+        return starts[0] if len(starts) == 1 else torch.stack(starts).sum(0)
+
+    def steps(self) -> Tensor:
+        """Return how far behind that its entries are."""
+        steps, device = self._strides(), self.places[0].device
+        found = torch.zeros(1, dtype=torch.int64, device=device)
         for axis in sorted(set(range(len(self.sizes))) - set(self.axes)):
-            found = found[..., None] + torch.arange(self.sizes[axis], device=found.device) * steps[axis]
-        return found.flatten()
+            further = torch.arange(self.sizes[axis], device=device) * steps[axis]
+            found = (found[:, None] + further).flatten()
+        return found
+
+    def _strides(self) -> list[int]:
+        return [math.prod(self.sizes[axis + 1 :]) for axis in range(len(self.sizes))]
+
+    def flat(self) -> Tensor:
+        """Return where all entries are in a tensor, were it flat."""
+        return (self.starts()[:, None] + self.steps()).flatten()
+
+    @property
+    def row(self) -> tuple[int, ...]:
+        """The shape of a row."""
+        return tuple([size for axis, size in enumerate(self.sizes) if axis not in self.axes])
 
     def zeros(self, tensor: Tensor) -> Tensor:
         """Return zeros for all entries."""
-        others = [size for axis, size in enumerate(self.sizes) if axis not in self.axes]
-        return tensor.new_zeros((len(self.places[0]), *others))
+        return tensor.new_zeros((len(self.places[0]), *self.row))
 
     def read(self, tensor: Tensor) -> Tensor:
         """Return a copy of the entries, the first axis of which counts rows."""

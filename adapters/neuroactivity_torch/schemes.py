@@ -1,6 +1,5 @@
 """How a layer initialises its parameters, entry by entry, found out without drawing a number."""
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -35,56 +34,52 @@ class Draw(NamedTuple):
     Attributes:
         scheme: Their distribution.
         key: A whole number in ``[0, 2**63)``.
-        owners: A number for each row. What is drawn depends on the key and on this number alone; rows of one owner, one
-            after the other, differ too.
+        starts: Where in the flat parameter each row begins.
+        steps: How far behind that each of a row's entries is. What is drawn for an entry depends on the key and on its
+            place alone.
         shape: The shape of a row.
         like: A tensor of the dtype and on the device of the rows.
     """
 
     scheme: Scheme
     key: int
-    owners: Sequence[int]
+    starts: Tensor
+    steps: Tensor
     shape: Sequence[int]
     like: Tensor
 
 
 def draw_rows(draws: Sequence[Draw]) -> list[Tensor]:
     """Draw the rows of several parameters."""
-    rows = [draw.like.new_empty((len(draw.owners), *draw.shape)) for draw in draws]
-    varied = [(draw, values) for draw, values in zip(draws, rows, strict=True) if draw.scheme.kind != "constant"]
+    rows = [draw.like.new_empty((len(draw.starts), *draw.shape)) for draw in draws]
+    batch: list[tuple[Draw, Tensor, Tensor]] = []
+    drawn = 0
     for draw, values in zip(draws, rows, strict=True):
         if draw.scheme.kind == "constant":
             values.fill_(*draw.scheme.values)
-    batch: list[tuple[Draw, Tensor, Tensor]] = []
-    drawn = 0
-    states = first_states([(draw.key, draw.owners) for draw, _ in varied])
-    for (draw, values), of_rows in zip(varied, states, strict=True):
-        most = max(1, _CHUNK // max(1, math.prod(draw.shape)))
-        chunks = [values[i : i + most] for i in range(0, len(values), most)] if len(values) > most else [values]
-        for i, chunk in enumerate(chunks):
-            if batch and drawn + chunk.numel() > _CHUNK:
+            continue
+        starts, most = draw.starts.add(draw.key), max(1, _CHUNK // max(1, len(draw.steps)))
+        for first in range(0, len(values), most):
+            chunk = values[first : first + most]
+            if batch and (drawn + chunk.numel() > _CHUNK or batch[-1][1].device != chunk.device):
                 _draw_batch(batch)
                 batch, drawn = [], 0
-            batch.append((draw, chunk, of_rows[i * most : (i + 1) * most]))
+            batch.append((draw, chunk, starts[first : first + most]))
             drawn += chunk.numel()
-    _draw_batch(batch)
+    if batch:
+        _draw_batch(batch)
     return rows
 
 
 def _draw_batch(batch: Sequence[tuple[Draw, Tensor, Tensor]]) -> None:
     """Draw the rows of several parameters at once, since each operation takes longer to start than to run."""
-    for device in {values.device for _, values, _ in batch}:
-        mine = [entry for entry in batch if entry[1].device == device]
-        sizes = [values.numel() for _, values, _ in mine]
-        counters = torch.empty(sum(sizes), dtype=torch.int64, device=device)
-        steps = torch.arange(1, max(values[0].numel() for _, values, _ in mine) + 1, device=device).mul_(_GOLDEN)
-        for (_, _, states), part in zip(mine, torch.split(counters, sizes), strict=True):
-            part = part.view(len(states), -1)
-            torch.add(states.to(device)[:, None], steps[: part.shape[1]], out=part)
-        bits = _scramble(counters).bitwise_right_shift_(11).bitwise_and_(2**53 - 1)
-        uniform = bits.double().add_(0.5).mul_(2.0**-53)
-        for (draw, values, _), part in zip(mine, torch.split(uniform, sizes), strict=True):
-            values.copy_(draw.scheme.of_uniform(part).view(values.shape))
+    sizes = [values.numel() for _, values, _ in batch]
+    places = torch.empty(sum(sizes), dtype=torch.int64, device=batch[0][1].device)
+    for (draw, _, starts), part in zip(batch, torch.split(places, sizes), strict=True):
+        torch.add(starts[:, None], draw.steps, out=part.view(len(starts), -1))
+    uniform = random_bits(places).bitwise_right_shift_(11).bitwise_and_(2**53 - 1).double().add_(0.5).mul_(2.0**-53)
+    for (draw, values, _), part in zip(batch, torch.split(uniform, sizes), strict=True):
+        values.copy_(draw.scheme.of_uniform(part).view(values.shape))
 
 
 _GOLDEN = -0x61C8864680B583EB  # 2**64 over the golden ratio, as a signed number
@@ -92,26 +87,14 @@ _FACTORS = (-0x40A7B892E31B1A47, -0x6B2FB644ECCEEE15)
 _CHUNK = 2**16  # entries that are drawn at once, so that a draw takes little memory
 
 
-def _scramble(x: Tensor) -> Tensor:
-    """Turn counters into random bits, in place: the output function of SplitMix64 (Steele, Lea and Flood, 2014)."""
+def random_bits(x: Tensor) -> Tensor:
+    """Turn places in a sequence into its random bits, in place: SplitMix64 (Steele, Lea and Flood, 2014)."""
+    x *= _GOLDEN
     for shift, factor in zip((30, 27), _FACTORS, strict=True):
         x ^= (x >> shift) & (2 ** (64 - shift) - 1)
         x *= factor
     x ^= (x >> 31) & (2**33 - 1)
     return x
-
-
-def first_states(asked: Sequence[tuple[int, Sequence[int]]]) -> list[Tensor]:
-    """Return a random whole number for each row, on the host, given keys and the owners of each key's rows."""
-    counters: list[int] = []
-    for key, owners in asked:
-        rank, last = 0, None
-        for owner in owners:
-            rank = rank + 1 if owner == last else 0
-            last = owner
-            counters.append(((owner + (rank << 32)) * _GOLDEN + key + 2**63) % 2**64 - 2**63)  # as 64 bits wrap round
-    states = _scramble(torch.tensor(counters, dtype=torch.int64, device="cpu"))
-    return list(torch.split(states, [len(owners) for _, owners in asked]))
 
 
 class _Recorder(TorchDispatchMode):

@@ -20,15 +20,14 @@ class WriteError(RuntimeError):
 
 def fail_at(monkeypatch, number, *, whole=False):
     """Let the write of this number fail half-way, counted from 1; return the list of writes, of rows or of tensors."""
-    writes, write_rows, copy_ = [], Entries.write, torch.Tensor.copy_
+    writes, put, copy_ = [], Entries.put, torch.Tensor.copy_
 
-    def rows_counted(entries, tensor, value):
+    def rows_counted(entries, tensor, values):
         writes.append(tensor)
         if len(writes) == number:
-            half = entries._replace(places=tuple(places[:1] for places in entries.places))
-            write_rows(half, tensor, value[:1])
+            put(entries, tensor, 7.0)
             raise WriteError
-        return write_rows(entries, tensor, value)
+        return put(entries, tensor, values)
 
     def counted(tensor, value, *args):
         writes.append(tensor)
@@ -37,7 +36,7 @@ def fail_at(monkeypatch, number, *, whole=False):
             raise WriteError
         return copy_(tensor, value, *args)
 
-    monkeypatch.setattr(*((torch.Tensor, "copy_", counted) if whole else (Entries, "write", rows_counted)))
+    monkeypatch.setattr(*((torch.Tensor, "copy_", counted) if whole else (Entries, "put", rows_counted)))
     return writes
 
 

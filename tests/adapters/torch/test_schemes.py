@@ -100,8 +100,9 @@ LIKE = torch.empty(0)
 UNIFORM, NORMAL = Scheme("uniform", (-2.0, 1.0)), Scheme("normal", (1.0, 3.0))
 
 
-def drawn(scheme=UNIFORM, key=1, owners=(0, 1, 2), shape=(4,), like=LIKE):
-    return draw_rows([Draw(scheme, key, owners, shape, like)])[0]
+def drawn(scheme=UNIFORM, key=1, rows=(0, 1, 2), shape=(4,), like=LIKE):
+    size = math.prod(shape)
+    return draw_rows([Draw(scheme, key, torch.tensor(rows) * size, torch.arange(size), shape, like)])[0]
 
 
 def test_the_distribution():
@@ -115,7 +116,7 @@ def test_the_distribution():
     assert float(values.mean()) == pytest.approx(1.0, abs=0.03)
     assert float(values.std()) == pytest.approx(3.0, abs=0.03)
     assert float((values < 1.0 - 3.0 * 1.96).float().mean()) == pytest.approx(0.025, abs=0.002)
-    rows = drawn(NORMAL, owners=range(200), shape=(200,)).double()
+    rows = drawn(NORMAL, rows=range(200), shape=(200,)).double()
     for other in (rows, rows.T):
         correlations = torch.corrcoef(other) - torch.eye(200)
         assert float(correlations.abs().max()) < 6 / math.sqrt(200)
@@ -123,20 +124,16 @@ def test_the_distribution():
 
 
 @pytest.mark.parametrize("scheme", [UNIFORM, NORMAL])
-def test_a_row_depends_on_its_key_and_owner_alone(scheme):
-    whole = drawn(scheme, owners=range(9), shape=(30_000,))  # more than is drawn at once
-    assert torch.equal(drawn(scheme, owners=(7, 2), shape=(30_000,)), whole[[7, 2]])
-    both = draw_rows([Draw(NORMAL, 8, (1,), (3,), LIKE), Draw(scheme, 1, (4,), (30_000,), LIKE)])
+def test_what_is_drawn_depends_on_key_and_place_alone(scheme):
+    whole = drawn(scheme, rows=range(9), shape=(30_000,))  # more than is drawn at once
+    assert torch.equal(drawn(scheme, rows=(7, 2), shape=(30_000,)), whole[[7, 2]])
+    row = Draw(scheme, 1, torch.tensor([120_000]), torch.arange(30_000), (30_000,), LIKE)
+    both = draw_rows([Draw(NORMAL, 8, torch.tensor([1]), torch.arange(3), (3,), LIKE), row])
     assert torch.equal(both[1][0], whole[4])
-    assert not torch.equal(drawn(scheme, key=2, owners=(4,), shape=(30_000,))[0], whole[4])
-    assert len(whole[:, 0].unique()) == 9
-
-
-def test_rows_of_one_owner_differ():
-    values = drawn(owners=(3, 3, 3, 5))
-    assert len(values[:, 0].unique()) == 4
-    assert torch.equal(values[0], drawn(owners=(3,))[0])
-    assert torch.equal(values[[0, 1]], drawn(owners=(3, 3)))
+    columns = draw_rows([Draw(scheme, 1, torch.tensor([5, 3]), 30_000 * torch.arange(9), (9,), LIKE)])[0]
+    assert torch.equal(columns, whole[:, [5, 3]].T)
+    assert not torch.isin(drawn(scheme, key=2**40, rows=(4,), shape=(300,)), whole[:, :300]).any()
+    assert len(whole.unique()) > 0.98 * whole.numel()
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.bfloat16])
