@@ -3,7 +3,7 @@
 import math
 import statistics
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from itertools import chain
 from typing import Any, TypeAlias, TypeVar
@@ -240,35 +240,6 @@ def build_report(
             )
         )
     return ActivityReport(float(tau), tuple(groups), tuple(name for name in layout if name not in scores))
-
-
-def outline(
-    scores: Mapping[str, Rows[float]], masks: Mapping[str, Rows[bool]], again: Mapping[str, Rows[bool]]
-) -> ActivityReport:
-    """Build a report that holds no more than what is warned of: it takes a small part of the time of a whole one.
-
-    Args:
-        scores: Rows of scores by group name.
-        masks: Rows of the neurons that are reset; a group may be absent.
-        again: Rows of the neurons that the previous reset reset and that are inactive now; a group may be absent.
-
-    Returns:
-        A report whose groups know ``neurons``, ``reset``, ``reset_again``, ``silent`` and ``nonfinite``, no more.
-
-    Example:
-        >>> outline({"fc": ((0.0, 0.0),)}, {}, {}).alerts
-        {'fc': 'silent: all scores zero'}
-    """
-    groups = []
-    for name, rows in scores.items():
-        sound = [_is_sound(row) for row in rows]
-        ill = sum(len(row) for row, is_sound in zip(rows, sound, strict=True) if not is_sound)
-        silent = sum(len(row) for row, is_sound in zip(rows, sound, strict=True) if is_sound and not any(row))
-        low = [sum(row) for row, is_sound in zip(again.get(name, ()), sound, strict=False) if is_sound]
-        reset = sum(map(sum, masks.get(name, ())))
-        neurons = sum(map(len, rows))
-        groups.append(GroupActivity(name, neurons, 0, reset, silent=silent, nonfinite=ill, reset_again=sum(low)))
-    return ActivityReport(0.0, tuple(groups))
 
 
 def latest_scalars(report: ActivityReport | None, layout: Layout, prefix: str) -> dict[str, float]:

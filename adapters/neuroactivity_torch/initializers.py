@@ -126,44 +126,47 @@ class FreshValues:
         names, params = set(names) & set(self._views), parameters(self._model)
         shapes = {name: group.bind(self._shapes).shape for name, group in self._layout.items()}
         every = {name: torch.ones(shape, dtype=torch.bool, device="cpu").tolist() for name, shape in shapes.items()}
-        rows = self.drawn(written_rows(every, self._layout, self._shapes, outgoing=self._outgoing))
-        rows = [each for each in rows if each.view.param in names]
+        rows = written_rows(every, self._layout, self._shapes, outgoing=self._outgoing)
+        mine = [(each, params[each.view.param]) for each in rows if each.view.param in names]
+        located = self.drawn([(each, Entries.of(each, param.device)) for each, param in mine])
         fresh = {name: params[name].clone() for name in self._views if name in names}
-        for each, values in zip(rows, self.draw_rows(event, rows), strict=True):
-            param = each.view.param
-            Entries.of(each, params[param].device).write(fresh[param], values)
+        for (each, entries), values in zip(located, self.draw_rows(event, located), strict=True):
+            entries.write(fresh[each.view.param], values)
         return fresh
 
-    def drawn(self, rows: Iterable[Rows]) -> list[Rows]:
+    def drawn(self, rows: Iterable[tuple[Rows, Entries]]) -> list[tuple[Rows, Entries]]:
         """Return those rows of which a reset draws the values."""
-        return [each for each in rows if each.role != "outgoing" or self._outgoing in ("small", "fresh")]
+        return [each for each in rows if each[0].role != "outgoing" or self._outgoing in ("small", "fresh")]
 
-    def draw_rows(self, event: int, rows: Sequence[Rows]) -> list[Tensor]:
+    def draw_rows(self, event: int, rows: Sequence[tuple[Rows, Entries]]) -> list[Tensor]:
         """Draw the fresh values of some rows: the same values, whichever other rows are drawn.
 
         Args:
             event: Number of the reset.
-            rows: The rows.
+            rows: The rows, with where they lie.
 
         Returns:
             The values of each, on the device of its parameter; the first axis counts rows.
         """
         params = parameters(self._model)
-        others = [] if self.snapshot is not None else [each.view.param for each in rows]
-        whole = self._draw_whole(event, [name for name in dict.fromkeys(others) if name not in self._schemes])
-        alike = [each for each in rows if each.view.param in self._schemes]
-        drawn = dict(zip(map(id, alike), draw_rows([self._draw(each, event, params) for each in alike]), strict=True))
-        for each in rows:
-            source = self.snapshot if self.snapshot is not None else whole
-            if id(each) not in drawn:
-                where, value = self._donors(each, event) if self.snapshot is not None else each, source[each.view.param]
-                drawn[id(each)] = Entries.of(where, value.device).read(value).to(params[each.view.param])
-        return [drawn[id(each)] for each in rows]
+        if self.snapshot is not None:
+            return [self._take(self._donors(each, event), self.snapshot, params) for each, _ in rows]
+        names = dict.fromkeys(each.view.param for each, _ in rows)
+        whole = self._draw_whole(event, [name for name in names if name not in self._schemes])
+        alike = [(each, entries) for each, entries in rows if each.view.param in self._schemes]
+        draws = iter(draw_rows([self._draw(each.view.param, entries, event, params) for each, entries in alike]))
+        return [
+            next(draws) if each.view.param in self._schemes else self._take(each, whole, params) for each, _ in rows
+        ]
 
-    def _draw(self, rows: Rows, event: int, params: Mapping[str, Tensor]) -> Draw:
+    def _take(self, rows: Rows, source: Mapping[str, Tensor], params: Mapping[str, Tensor]) -> Tensor:
+        """Take rows from whole parameters."""
+        value = source[rows.view.param]
+        return Entries.of(rows, value.device).read(value).to(params[rows.view.param])
+
+    def _draw(self, name: str, entries: Entries, event: int, params: Mapping[str, Tensor]) -> Draw:
         """Say how some rows are drawn."""
-        name = rows.view.param
-        entries, key = Entries.of(rows, params[name].device), derive_key(self._seed, event, name)
+        key = derive_key(self._seed, event, name)
         return Draw(self._schemes[name], key, entries.starts(), entries.steps(), entries.row, params[name])
 
     def _draw_whole(self, event: int, names: Sequence[str]) -> dict[str, Tensor]:

@@ -1,15 +1,14 @@
 """What a measurement found, on the host: a report is made of it only if somebody reads one."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import torch
 from torch import Tensor
 
 import neuroactivity as na
-from neuroactivity.report import build_report, outline
+from neuroactivity.report import build_report
 
 
 @dataclass(frozen=True)
@@ -37,18 +36,46 @@ class Measurement:
 
     @cached_property
     def outline(self) -> na.ActivityReport:
-        """A report with no more than the counts that warnings are made of."""
-        again: dict[str, Tensor] = {}
-        if self.before and self.scores:
-            low = join([scores <= self.tau for scores in self.scores.values()])
-            again = part(low & join([self.before[name] for name in self.scores]), self.scores)
-        counted = [{name: rows(value) for name, value in of.items()} for of in (self.scores, self.masks, again)]
-        return outline(*counted)
+        """A report with no more than what is warned of: what is silent, not finite, reset and reset again."""
+        if not self.scores:
+            return na.ActivityReport(self.tau, ())
+        flat, rows = (
+            join(self.scores.values()),
+            {name: len(score.view(-1, score.shape[-1])) for name, score in self.scores.items()},
+        )
+        marks = {"bad": ~flat.isfinite(), "heard": flat != 0}
+        if self.masks:
+            marks["reset"] = join([self.masks[name] for name in rows])
+        if self.before:
+            marks["again"] = (flat <= self.tau) & join([self.before[name] for name in rows])
+        sizes = [self.scores[name].shape[-1] for name, members in rows.items() for _ in range(members)]
+        counts = dict(zip(marks, _counts(torch.stack(list(marks.values())), sizes), strict=True))
+        groups, first = [], 0
+        for name, members in rows.items():
+            bad, heard, reset, again = [
+                counts.get(mark, [0] * len(sizes))[first : first + members]
+                for mark in ("bad", "heard", "reset", "again")
+            ]
+            first, size = first + members, self.scores[name].shape[-1]
+            groups.append(
+                na.GroupActivity(
+                    name,
+                    neurons=members * size,
+                    inactive=0,
+                    reset=sum(reset),
+                    silent=size * sum(not a and not b for a, b in zip(bad, heard, strict=True)),
+                    nonfinite=size * sum(map(bool, bad)),
+                    reset_again=sum(a for a, b in zip(again, bad, strict=True) if not b),
+                )
+            )
+        return na.ActivityReport(self.tau, tuple(groups))
 
 
-def rows(tensor: Tensor) -> Any:
-    """Return one row for each member of a stack, one where there is none."""
-    return tensor.tolist() if tensor.ndim == 2 else [tensor.tolist()]
+def _counts(marks: Tensor, sizes: Sequence[int]) -> list[list[int]]:
+    """Count what is marked in parts of these sizes along the last axis."""
+    ends = torch.tensor(sizes, device="cpu").cumsum(0)
+    upto = torch.nn.functional.pad(marks.cumsum(1), (1, 0))[:, ends]
+    return [list(row) for row in upto.diff(dim=1, prepend=upto.new_zeros(len(marks), 1)).tolist()]
 
 
 def to_host(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -64,7 +91,8 @@ def to_host(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 def join(tensors: Iterable[Tensor]) -> Tensor:
     """Join tensors to a flat one."""
-    return torch.cat([value.reshape(-1) for value in tensors])
+    flat = [value.reshape(-1) for value in tensors]
+    return torch.cat(flat) if flat else torch.zeros(0, device="cpu")
 
 
 def part(flat: Tensor, like: Mapping[str, Tensor]) -> dict[str, Tensor]:

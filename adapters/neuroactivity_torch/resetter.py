@@ -129,13 +129,12 @@ class Resetter(Attached):
         shapes = {name: tuple(parameter.shape) for name, parameter in params.items()}
         chosen = {name: mask.tolist() for name, mask in masks.items()}
         rows = written_rows(chosen, layout, shapes, outgoing=outgoing)
-        drawn = self._fresh.drawn(rows)
-        fresh = dict(zip(map(id, drawn), self._fresh.draw_rows(self.resets + 1, drawn), strict=True))
+        located = [(each, Entries.of(each, params[each.view.param].device)) for each in rows]
+        drawn = self._fresh.drawn(located)
+        fresh = dict(zip([id(each) for each, _ in drawn], self._fresh.draw_rows(self.resets + 1, drawn), strict=True))
         new: list[tuple[Rows, Entries, Tensor | float]] = []
-        for each in rows:
-            param = params[each.view.param]
-            entries = Entries.of(each, param.device)
-            value = fresh.get(id(each), 0.0)
+        for each, entries in located:
+            param, value = params[each.view.param], fresh.get(id(each), 0.0)
             if isinstance(value, Tensor) and each.role == "outgoing" and outgoing == "small":
                 value = shrink(value, entries, param, masks[each.group].to(param.device), each)
             new.append((each, entries, value))

@@ -34,17 +34,19 @@ class Entries(NamedTuple):
     def starts(self) -> Tensor:
         """Return where each row begins in a tensor, were it flat."""
         steps = self._strides()
-        starts = [place * steps[axis] for axis, place in zip(self.axes, self.places, strict=True)]
+        starts = [
+            place * steps[axis] if steps[axis] > 1 else place
+            for axis, place in zip(self.axes, self.places, strict=True)
+        ]
         return starts[0] if len(starts) == 1 else torch.stack(starts).sum(0)
 
     def steps(self) -> Tensor:
         """Return how far behind that its entries are."""
-        steps, device = self._strides(), self.places[0].device
-        found = torch.zeros(1, dtype=torch.int64, device=device)
+        steps, found = self._strides(), torch.zeros((), dtype=torch.int64, device=self.places[0].device)
         for axis in sorted(set(range(len(self.sizes))) - set(self.axes)):
-            further = torch.arange(self.sizes[axis], device=device) * steps[axis]
-            found = (found[:, None] + further).flatten()
-        return found
+            size, step = self.sizes[axis], steps[axis]
+            found = found[..., None] + torch.arange(0, size * step, step, device=found.device)
+        return found.flatten()
 
     def _strides(self) -> list[int]:
         return [math.prod(self.sizes[axis + 1 :]) for axis in range(len(self.sizes))]

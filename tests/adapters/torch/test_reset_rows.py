@@ -71,7 +71,6 @@ def test_a_reset_by_rows_is_the_reset_of_whole_arrays(case, layer, initializer, 
         lowest=0.5,
         outgoing=outgoing,
         initializer=initializer,
-        clock=clock,
     )
     fresh = FreshValues(twin, case.layout, initializer, seed=0, outgoing=outgoing)
     optimizer.step()
