@@ -143,9 +143,10 @@ def probe_functions(
     names = {name.removeprefix("model."): name for name, _ in probed.named_parameters()}
     dtypes = {parameter.dtype for parameter in model.parameters() if parameter.is_floating_point()}
     inputs = _noisy_inputs(example_inputs, seed, dtypes.pop() if len(dtypes) == 1 else None)
+    resting = resting_statistics(probed)
 
     def run(params: Mapping[str, Tensor], *, training: bool) -> Any:
-        buffers = {name: buffer.clone() for name, buffer in probed.named_buffers()} | resting_statistics(probed)
+        buffers = {name: resting.get(name, buffer).clone() for name, buffer in probed.named_buffers()}
         values = {names[name]: value for name, value in params.items()}
         with undisturbed(probed, seed=derive_key(seed, 0, "model")), _without_cudnn(model):
             _set_probe_mode(probed, training=training)
