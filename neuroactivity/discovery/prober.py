@@ -192,9 +192,9 @@ class Prober:
             elif view.owners is None:
                 self._values.oppose(params, view.param, pairs, bound)
 
-    def live_axes(self, grads: Grads, params: Iterable[str], *, noise: float = 0.0) -> dict[Axis, list[bool]]:
+    def live_axes(self, grads: Grads, params: Iterable[str], *, noise: float = 0.0) -> dict[Axis, bytes]:
         """For each position along each axis: is any gradient there above ``noise`` times the parameter's largest?"""
-        live: dict[Axis, list[bool]] = {}
+        live: dict[Axis, bytes] = {}
         for param in params:
             gradient = grads.get(param)
             if gradient is None:
@@ -203,7 +203,7 @@ class Prober:
                 xp = namespace(gradient)
                 gradient = xp.astype(xp.abs(gradient) > noise * xp.max(xp.abs(gradient)), xp.float32)
             for axis, sums in enumerate(_sums_by_axis(gradient)):
-                live[param, axis] = to_list(sums != 0)
+                live[param, axis] = bytes(to_list(sums != 0))
         return live
 
     def live_neurons(self, grads: Grads, name: str) -> set[int]:
