@@ -35,7 +35,7 @@ def gradients(model: nn.Module) -> dict[str, Tensor | None]:
     return {name: dense_gradient(parameter) for name, parameter in model.named_parameters()}
 
 
-def dense_gradient(parameter: nn.Parameter) -> Tensor | None:
+def dense_gradient(parameter: Tensor) -> Tensor | None:
     """Return a parameter's gradient, detached and dense."""
     if parameter.grad is None:
         return None

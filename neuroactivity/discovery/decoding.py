@@ -98,17 +98,15 @@ def decode(
     return {axis: _decode_axis([probe[axis] for probe in live], explain) for axis in axes}
 
 
-def _decode_axis(
-    live: Sequence[Sequence[int]], explain: Callable[[bytes], list[Source] | None]
-) -> AxisReaders:
-    """Decode one axis.
+def _decode_axis(live: Sequence[Sequence[int]], explain: Callable[[bytes], list[Source] | None]) -> AxisReaders:
+    r"""Decode one axis.
 
     Args:
         live: For each probe which positions had a gradient.
         explain: From the probes in which a position had one to its candidates, ``None`` if it is undecided.
 
     Example:
-        >>> both = {b"\\1\\0": [("a", 0), ("b", 0)], b"\\1\\1": [("b", 0)]}
+        >>> both = {b"\1\0": [("a", 0), ("b", 0)], b"\1\1": [("b", 0)]}
         >>> _decode_axis([[True, True], [False, True]], both.get)
         AxisReaders(candidates={'a': {0: (0,)}, 'b': {0: (0,), 1: (0,)}}, undecided=frozenset())
     """
