@@ -72,10 +72,10 @@ class Prober:
     ) -> None:
         if not draws:
             raise LayoutError("draws: expected at least one parameter mapping, got none")
-        for draw in draws[:1] if isinstance(draws, FreshDraws) else draws:
-            layout.validate(draw)
         self._values, self._still = values or Values(draws), dict[str, float]()
         self.layout, self.gradients, self.outputs, self._draws, self._seed = layout, grad_fn, output_fn, draws, seed
+        for draw in [self.draw(0)] if isinstance(draws, FreshDraws) else draws:
+            layout.validate(draw)
         self.shapes: dict[str, tuple[int, ...]] = {name: tuple(value.shape) for name, value in self.draw(0).items()}
         self.bound = {name: group.bind(self.shapes) for name, group in layout.items()}
         self.neurons = {name: bound.shape[-1] for name, bound in self.bound.items()}

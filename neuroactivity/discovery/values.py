@@ -43,7 +43,7 @@ class FreshDraws(Sequence[Params]):
 class Values:
     """The values of one draw at a time.
 
-    To silence a quarter of a layer costs a quarter of its array, written and put back or drawn again: no mask of its size.
+    To silence a quarter of a layer costs a quarter of its array, put back or drawn again later: no mask of its size.
     An array that is not ours is copied before the first writing; one that cannot be written to, as JAX's, is replaced.
     """
 
