@@ -168,7 +168,7 @@ def probe_functions(
             gradients[name], leaf.grad = _signs(dense_gradient(leaf)) if signs else dense_gradient(leaf), None
 
         for name, leaf in leaves.items():
-            leaf.register_post_accumulate_grad_hook(partial(take, name=name))
+            leaf.register_post_accumulate_grad_hook(partial(take, name=name))  # type: ignore[no-untyped-call]
         with torch.enable_grad():
             _project_outputs(run_modes(leaves), seed).backward(inputs=list(leaves.values()))  # type: ignore[no-untyped-call]
         return gradients
