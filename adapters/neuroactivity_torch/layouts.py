@@ -20,7 +20,7 @@ Reader: TypeAlias = Callable[..., Any]
 """What reads a model's neurons: called with the model's inputs, it returns outputs."""
 
 _LARGE = 10_000_000  # parameters from which an evaluation takes so long that more than one thread helps
-_LARGE_ARRAY = 2**18  # entries of a gradient
+_LARGE_ARRAY = 2**16  # entries of a gradient
 
 
 def layout_of(
@@ -82,7 +82,8 @@ def layout_of(
     params = _probed_parameters(_Probed(model, readers))
     with _one_thread(model):
         try:
-            grad_fn, output_fn = probe_functions(model, *example_inputs, readers=readers, signs=True, seed=seed)
+            short = _is_large(model)
+            grad_fn, output_fn = probe_functions(model, *example_inputs, readers=readers, short=short, seed=seed)
             grad_fn(params)
         except LayoutError:
             raise
@@ -133,14 +134,14 @@ def _probed_parameters(probed: _Probed) -> dict[str, Tensor]:
 
 
 def probe_functions(
-    model: nn.Module, *example_inputs: Any, readers: Sequence[Reader] = (), signs: bool = False, seed: int = 0
+    model: nn.Module, *example_inputs: Any, readers: Sequence[Reader] = (), short: bool = False, seed: int = 0
 ) -> tuple[GradientFunction, OutputFunction]:
     """Make the functions that discovery probes: from parameters to gradients, and to outputs.
 
     The model runs on copies of its buffers and with the same random numbers each time, in evaluation mode, and in
     training mode as well if it computes something else there, as noisy layers and auxiliary heads do. Normalisations
     over the batch use its statistics, dropout is off. A fixed random projection reduces all outputs to a scalar. With
-    ``signs``, of large gradients there are only the signs, which is what discovery asks for, in half the memory.
+    ``short``, large gradients come in 16 bits, which say where they are zero: all that discovery asks.
     """
     probed = _Probed(model, readers)
     names = {name.removeprefix("model."): name for name, _ in probed.named_parameters()}
@@ -165,7 +166,7 @@ def probe_functions(
 
         def take(leaf: Tensor, name: str) -> None:
             """Take a gradient as soon as it is complete, so that they are never all there in full."""
-            gradients[name], leaf.grad = _signs(dense_gradient(leaf)) if signs else dense_gradient(leaf), None
+            gradients[name], leaf.grad = _shortened(dense_gradient(leaf)) if short else dense_gradient(leaf), None
 
         for name, leaf in leaves.items():
             leaf.register_post_accumulate_grad_hook(partial(take, name=name))  # type: ignore[no-untyped-call]
@@ -186,11 +187,15 @@ def probe_functions(
     return grad_fn, output_fn
 
 
-def _signs(gradient: Tensor | None) -> Tensor | None:
-    """Shorten a large gradient to what is zero and what is not a number, which 16 bits say as exactly."""
-    if gradient is None or gradient.ndim < 2 or gradient.numel() < _LARGE_ARRAY or gradient.is_complex():
+def _is_large(model: nn.Module) -> bool:
+    return sum(parameter.numel() for parameter in model.parameters()) >= _LARGE
+
+
+def _shortened(gradient: Tensor | None) -> Tensor | None:
+    """Shorten a large gradient to 16 bits, so scaled that what is not zero stays so, and what is not a number too."""
+    if gradient is None or gradient.dtype != torch.float32 or gradient.ndim < 2 or gradient.numel() < _LARGE_ARRAY:
         return gradient
-    return gradient.sign().to(torch.bfloat16)
+    return (gradient * 2.0**100).to(torch.bfloat16)
 
 
 def _is_differentiable(value: Tensor) -> bool:
@@ -266,7 +271,7 @@ def _without_cudnn(model: nn.Module) -> Iterator[None]:
 def _one_thread(model: nn.Module) -> Iterator[None]:
     """Compute with one thread, unless the model is large: in small evaluations, threads only wait for each other."""
     threads = torch.get_num_threads()
-    torch.set_num_threads(1 if sum(parameter.numel() for parameter in model.parameters()) < _LARGE else threads)
+    torch.set_num_threads(threads if _is_large(model) else 1)
     try:
         yield
     finally:
