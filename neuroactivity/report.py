@@ -242,6 +242,13 @@ def build_report(
     return ActivityReport(float(tau), tuple(groups), tuple(name for name in layout if name not in scores))
 
 
+def latest_scalars(report: ActivityReport | None, layout: Layout, prefix: str) -> dict[str, float]:
+    """Return a report's scalars, with NaN for groups and totals that it does not tell, or everything without one."""
+    totals = ("inactive_fraction", *_SUMMED, "reset", "reset_again")
+    names = [*(f"{name}/inactive_fraction" for name in layout), *totals]
+    return {f"{prefix}/{name}": math.nan for name in names} | (report.scalars(prefix) if report else {})
+
+
 def warn_of_alerts(report: ActivityReport, warned: set[str], *, stacklevel: int) -> None:
     """Warn of the groups that could not be judged and have not been ``warned`` of, and add them to these."""
     alerts = {name: why for name, why in report.alerts.items() if name not in warned}

@@ -26,10 +26,11 @@ def attached(initializer="snapshot", optimizer=optim.Adam, **options):
 
 
 def same(first, second):
-    return first.keys() == second.keys() and all(
-        all(torch.equal(v, second[k][n]) for n, v in value.items()) if k == "snapshot" and value else value == second[k]
-        for k, value in first.items()
-    )
+    if isinstance(first, dict):
+        return first.keys() == second.keys() and all(same(value, second[key]) for key, value in first.items())
+    if isinstance(first, list):
+        return len(first) == len(second) and all(map(same, first, second))
+    return torch.equal(first, second) if isinstance(first, torch.Tensor) else first == second
 
 
 BAD = {
@@ -52,6 +53,12 @@ BAD = {
     "no layout": {"layout": {"groups": [{"name": 3}]}},
     "another layout": {"layout": na.Layout([LAYOUT["0"]]).to_dict()},
     "another key": {"loss": 0.5},
+    "history of no group": {"since": {"9": torch.zeros(16, dtype=torch.int32)}},
+    "history of another shape": {"since": {"0": torch.zeros(3, dtype=torch.int32)}},
+    "history of another dtype": {"since": {"0": torch.zeros(16)}},
+    "sums of another shape": {"sums": {"0": torch.zeros(1, 16)}},
+    "sums of another dtype": {"sums": {"0": torch.zeros(16, dtype=torch.int32)}},
+    "sums of something else": {"sums": [1.0]},
 }
 
 
@@ -77,12 +84,13 @@ def test_numpys_whole_numbers_are_numbers():
     assert type(regrama.steps) is int
 
 
-def test_a_state_of_an_older_version_has_no_layout():
+@pytest.mark.parametrize("missing", [["layout"], ["layout", "since", "sums", "clock"]])
+def test_a_state_of_an_older_version_has_less(missing):
     regrama = attached()
-    state = regrama.state_dict()
-    del state["layout"]
+    state = {key: value for key, value in regrama.state_dict().items() if key not in missing}
     regrama.load_state_dict({**state, "steps": 7})
     assert regrama.steps == 7
+    assert bool(regrama.state_dict()["since"]) is ("since" in state)
 
 
 def test_a_state_shares_no_memory_with_the_wrapper():
@@ -101,7 +109,7 @@ def test_a_resumed_run_takes_its_layout_from_the_state_and_does_not_search(monke
     file = io.BytesIO()
     torch.save(attached("layer").state_dict(), file)
     state = torch.load(io.BytesIO(file.getvalue()), weights_only=True)
-    monkeypatch.setattr("neuroactivity_torch.resetter.layout_of", None)
+    monkeypatch.setattr("neuroactivity_torch.attaching.layout_of", None)
     regrama = attached("layer", layout=na.Layout.from_dict(state["layout"]))
     regrama.load_state_dict(state)
     assert regrama.layout == LAYOUT
