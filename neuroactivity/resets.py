@@ -174,8 +174,9 @@ def _small(value: Array, old: Array, mask: Array, view: ParamView, bound: BoundP
     value, old = xp.astype(value, dtype), xp.astype(old, dtype)
     fresh, living = [neuron_sums(x * x, bound, view.owners, neurons)[0] for x in (value, old)]
     alive = xp.astype(~mask, dtype)
-    mean = xp.sum(living * alive, axis=-1, keepdims=True) / xp.clip(xp.sum(alive, axis=-1, keepdims=True), min=1.0)
-    factor = SMALL * xp.sqrt(mean / xp.where(fresh > 0, fresh, xp.ones_like(fresh)))
+    number, total = xp.sum(alive, axis=-1, keepdims=True), xp.sum(living * alive, axis=-1, keepdims=True)
+    shrunk = total / xp.where(number > 0, number, 1.0) / xp.where(fresh > 0, fresh, 1.0)
+    factor = SMALL * shrunk**0.5
     return xp.reshape(xp.reshape(value, bound.sizes) * broadcastable(factor, bound, view.owners), tuple(value.shape))
 
 

@@ -94,3 +94,9 @@ def test_what_a_proof_has_not_seen_is_remarked_once_and_in_proved_groups_alone()
     assert noted["b"] == B
     assert note_outside(noted, 4, "Critic") == noted
     assert note_outside(layout, 0, "Critic") is layout
+
+
+def test_what_is_kept_is_not_written():
+    layout = na.Layout([na.dense("a", weight=("a.w", "neuron in"), outgoing=[("b.w", "out neuron")])])
+    assert written_params(["a"], layout, outgoing="keep") == ["a.w"]
+    assert written_params(["a"], layout, outgoing="small") == ["a.w", "b.w"]
