@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, Unpack
 
 import keras
@@ -74,10 +75,10 @@ class ReGraMa(Resetter):
         that XLA compiles.
     """
 
-    def _measure(self, grads: Mapping[str, Any], trained: na.Layout) -> tuple[dict[str, Any], Any]:
+    def _measure(self, grads: Mapping[str, Any], trained: na.Layout, *, scored: bool) -> tuple[dict[str, Any], Any]:
         incoming = {view.param: grads.get(view.param) for group in trained.values() for view in group.incoming}
-        scores = na.grama(incoming, trained)
-        return scores, tf.constant([name in scores for name in self._state.trained])
+        measured = (na.grama if scored else na.magnitudes)(incoming, trained)
+        return measured, tf.constant([name in measured for name in self._state.trained])
 
 
 @keras.saving.register_keras_serializable(package="neuroactivity")
@@ -165,7 +166,7 @@ class ReDo(Resetter):
                 stacklevel=3,
             )
 
-    def _measure(self, grads: Mapping[str, Any], trained: na.Layout) -> tuple[dict[str, Any], Any]:
+    def _measure(self, grads: Mapping[str, Any], trained: na.Layout, *, scored: bool) -> tuple[dict[str, Any], Any]:
         model, probe, state = self._state.record.model, self.probe, self._state
         if model is None or probe is None:
             raise ValueError("this ReDo was loaded without model and probe; call optimizer.attach(model, probe)")
@@ -174,7 +175,8 @@ class ReDo(Resetter):
 
         def judge(*weights: Any) -> list[Any]:
             outputs, _ = read_activations(model, as_inputs(probe()), trained)
-            scores = na.tau_dormant(outputs, trained)
+            score = na.tau_dormant if scored else partial(na.magnitudes, signal="activations")
+            scores = score(outputs, layout=trained)
             unseen = {name: tf.fill(shape, tf.constant(float("nan"), dtype)) for name, shape in state.shapes.items()}
             present = tf.constant([name in scores for name in state.trained])
             return [*(tf.cast(scores.get(name, nan), dtype) for name, nan in unseen.items()), present]
