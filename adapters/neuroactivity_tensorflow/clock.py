@@ -6,11 +6,14 @@ entries keep the outcome. After :data:`neuroactivity.wrapping.clock.YOUNG` steps
 count of the run does for them too.
 """
 
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+import keras
+import numpy as np
 import tensorflow as tf
 from keras import optimizers
 
@@ -19,8 +22,10 @@ from neuroactivity.arrays import no_autograph
 from neuroactivity.resets import Outgoing
 from neuroactivity.wrapping import written_params
 from neuroactivity.wrapping.clock import YOUNG, handing_over_factor
+from neuroactivity_tensorflow.graphs import apart
+from neuroactivity_tensorflow.optimizers import is_known
 from neuroactivity_tensorflow.parameters import assign_all, tf_variable
-from neuroactivity_tensorflow.slots import Member
+from neuroactivity_tensorflow.slots import Member, twin_of
 
 _ADAM = {"momentum": "beta_1", "velocity": "beta_2", "velocity_hat": "beta_2"}
 _CORRECTED: dict[type, Mapping[str, str]] = {
@@ -41,17 +46,47 @@ _STEP = "_distributed_tf_update_step"  # Keras's, called with gradients as they 
 
 
 def corrects_bias(optimizer: Any) -> bool:
-    """Whether an optimizer's count of steps corrects the bias of its moments, so that a reset needs a clock.
+    """Whether an optimizer's count of steps corrects the bias of its moments, so that a reset needs a clock."""
+    return type(optimizer) in _CORRECTED and not getattr(optimizer, "warmup_steps", 0)
 
-    Raises:
-        ValueError: If it counts its steps, and its entries cannot have counts of their own.
-    """
-    name, hint = type(optimizer).__name__, "give clock='run'"
-    if type(optimizer) is optimizers.Lamb:
-        raise ValueError(f"optimizer {name}: its steps mix entries, so those of a reset have no own clock; {hint}")
-    if getattr(optimizer, "warmup_steps", 0):
-        raise ValueError(f"optimizer {name}: warmup_steps would begin anew with the clock of a reset; {hint}")
-    return type(optimizer) in _CORRECTED
+
+def warn_of_counts(found: Sequence[Any], warned: set[str], *, stacklevel: int) -> None:
+    """Name the optimizers whose steps depend on how many they have made, and which cannot have an own clock, once."""
+    for optimizer in found:
+        name = f"optimizer {type(optimizer).__name__}"
+        if name in warned:
+            continue
+        if type(optimizer) is optimizers.Lamb:
+            why = "mixes all entries of a parameter in each step"
+        elif type(optimizer) in _CORRECTED and not corrects_bias(optimizer):
+            why = "warms up by its step count"
+        elif not is_known(optimizer) and _counts_steps(optimizer):
+            why = "keeps a step count, and what that corrects is not known"
+        else:
+            continue
+        warned.add(name)
+        warnings.warn(
+            f"{name} {why}: reset neurons go by the clock of the run, as with "
+            'clock="run"',
+            na.ActivityWarning,
+            stacklevel=stacklevel + 1,
+        )
+
+
+def _counts_steps(optimizer: Any) -> bool:
+    """Whether the first step of an optimizer like this one differs from its thousandth; True if that cannot be told."""
+    outcomes = []
+    for count in (0, 999):
+        try:
+            variable, twin = keras.Variable(tf.ones((2, 2))), twin_of(optimizer)
+            twin.build([variable])
+            twin._iterations.assign(count)
+            twin._backend_update_step([tf.ones((2, 2))], [variable], 0.5)
+        except Exception:  # it is the user's
+            return True
+        after = [variable, *(slot for slot in twin.variables if slot is not twin._iterations)]
+        outcomes.append([value.numpy() for value in after])
+    return not all(map(np.array_equal, *outcomes))
 
 
 @dataclass(eq=False)
@@ -132,7 +167,7 @@ class OwnClock:
 
         held = [(name, *entry) for name in own for entry in self._held[name]]
         young = self._count() - tf_variable(self.latest) < YOUNG
-        tf.cond(young, lambda: self._correct(step, again, held), lambda: _nothing(step))
+        tf.cond(young, apart(lambda: self._correct(step, again, held)), lambda: _nothing(step))
 
     def _correct(self, step: Callable[[], Any], again: Callable[[], Any], held: Sequence[tuple[str, Any, Any]]) -> None:
         """Take a step, and the same with other counts, from the oldest reset that is young to the latest."""

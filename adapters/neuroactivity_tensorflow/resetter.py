@@ -23,7 +23,7 @@ from neuroactivity.wrapping import (
     warn_of_spread,
     written_params,
 )
-from neuroactivity_tensorflow.clock import corrects_bias
+from neuroactivity_tensorflow.clock import warn_of_counts
 from neuroactivity_tensorflow.constraints import constrain, constraints_of, mark_constrained
 from neuroactivity_tensorflow.graphs import merge_replicas, on_host
 from neuroactivity_tensorflow.initializers import FreshValues
@@ -56,9 +56,7 @@ class Resetter(Remembering):
         check_initializer(initializer, "layer", "snapshot")
         optimizer = keras.optimizers.get(optimizer)
         for member in members_of(optimizer) if checked.writes else ():
-            moments_of(member, moments)  # raises if it is not known, and so does its clock
-            if checked.clock == "own":
-                corrects_bias(member)
+            moments_of(member, moments)  # raises if it is not known
         layout = layout_to_use(model, as_inputs(example_inputs), layout, writes=checked.writes)
         if not isinstance(model, ModelRecord):
             layout.validate(variables_of(model))
@@ -68,7 +66,12 @@ class Resetter(Remembering):
         super().__init__(optimizer, name=name)
         self.layout, self.options, self.initializer, self.seed = layout, checked, initializer, seed
         self._state = BuildState(model, moments)
+        self._warn_of_counts(stacklevel=3)
         refuse_second_wrapper(self, members_of(optimizer), model.written(layout) if checked.writes else ())
+
+    def _warn_of_counts(self, *, stacklevel: int) -> None:
+        if self.options.writes and self.options.clock == "own":
+            warn_of_counts(members_of(self.inner_optimizer), self._state.warned, stacklevel=stacklevel + 1)
 
     @abstractmethod
     def _measure(self, grads: Mapping[str, Any], trained: na.Layout, *, scored: bool) -> tuple[dict[str, Any], Any]:
@@ -91,6 +94,7 @@ class Resetter(Remembering):
             reset = state.trained if state.writes else na.Layout([])
             self.inner_optimizer.build(variables)
             state.members = members(self.inner_optimizer, state.moments) if reset else ()
+            self._warn_of_counts(stacklevel=3)  # of members that are known now
             self._add_variables(reset)
             layers, snapshot = state.record.layers, state.snapshot
             state.fresh = FreshValues(

@@ -65,7 +65,7 @@ def slots_of(optimizer: Any, rules: Mapping[str, Moment]) -> Slots:
         ValueError: If there is no rule for one of the optimizer's slots.
     """
     slots: dict[str, dict[int, Any]] = {}
-    twin = _twin(optimizer)
+    twin = twin_of(optimizer)
     add, made = twin.add_variable_from_reference, {}
 
     def recording(reference_variable: Any, name: str | None = None, **options: Any) -> Any:
@@ -85,7 +85,7 @@ def slots_of(optimizer: Any, rules: Mapping[str, Moment]) -> Slots:
     return slots
 
 
-def _twin(optimizer: Any) -> Any:
+def twin_of(optimizer: Any) -> Any:
     """Make an optimizer with the same configuration, but for a learning rate that is a function or a schedule.
 
     The slots do not depend on it, and Keras may not be able to write its configuration or to read it again.
