@@ -51,7 +51,8 @@ class Resetter(Remembering):
         **options: Unpack[Options],
     ) -> None:
         given: dict[str, Any] = {**options}
-        initializer, seed = given.pop("initializer", "layer"), check_seed(given.pop("seed", 0))
+        initializer: Any = given.pop("initializer", "layer")
+        seed = check_seed(given.pop("seed", 0))
         checked = ResetOptions(tau=tau, **given)
         check_initializer(initializer, "layer", "snapshot")
         optimizer = keras.optimizers.get(optimizer)
@@ -164,7 +165,7 @@ class Resetter(Remembering):
             self._state.check_model()
             dense = {name: dense_gradient(summed(gradient), variables[name]) for name, gradient in grads.items()}
             used = unscale_and_clip(self.inner_optimizer, dense, variables)
-            if self.options.batches > 1:
+            if int(self.options.batches) > 1:
                 self._add_up(used, trained)
             else:
                 self._choose_and_reset(*self._measure(used, trained, scored=True), trained)
@@ -196,7 +197,7 @@ class Resetter(Remembering):
         allowed = tf.convert_to_tensor(options.resets_at(tf_variable(self._iterations)))
         masks = {n: mask & allowed for n, mask in options.masks(scores).items() if trained[n].resettable}
         if options.protect:
-            masks = unprotected(masks, state.split(tf_variable(self._since)), options.protect)
+            masks = unprotected(masks, state.split(tf_variable(self._since)), int(options.protect))
         number, pairs = self._remember(scores, present, masks)
 
         def reset() -> None:

@@ -131,7 +131,7 @@ class SavedWrapper(OptimizerWrapper):
         if not isinstance(optimizer, keras.optimizers.Optimizer):
             raise ValueError(f"config: optimizer: expected an optimizer, got {type(optimizer).__name__}")
         model.check_layout(layout)
-        return cls(optimizer, model, layout=layout, **config)
+        return cls(optimizer, model, layout=layout, **config)  # type: ignore[call-arg,arg-type]
 
 
 def _known_keys(cls: type, config: Any) -> dict[str, Any]:
@@ -142,18 +142,18 @@ def _known_keys(cls: type, config: Any) -> dict[str, Any]:
     """
     if not isinstance(config, Mapping):
         raise ValueError(f"config: expected a dictionary, got {type(config).__name__}")
-    config = dict(config)
-    if "subject" in config:  # the model's name in earlier files
-        config["model"] = config.pop("subject")
+    known: dict[str, Any] = dict(config)
+    if "subject" in known:  # the model's name in earlier files
+        known["model"] = known.pop("subject")
     own = {*_CONFIG, *_NEWER, *inspect.signature(cls).parameters} - {"options", "subject"}
-    missing, unknown = [key for key in _CONFIG[1:] if key not in config], [key for key in config if key not in own]
+    missing, unknown = [key for key in _CONFIG[1:] if key not in known], [key for key in known if key not in own]
     if missing or unknown:
         what = f"{missing[0]!r} is missing" if missing else f"{unknown[0]!r} is not known"
-        raise ValueError(f"config: {what}; expected the keys {sorted(_CONFIG)}, got {sorted(map(str, config))}")
-    return config
+        raise ValueError(f"config: {what}; expected the keys {sorted(_CONFIG)}, got {sorted(map(str, known))}")
+    return known
 
 
-def _read_layout(saved: np.ndarray) -> Any:
+def _read_layout(saved: Any) -> Any:
     """Read the layout's JSON values out of a state."""
     try:
         return json.loads(saved.astype("uint8").tobytes().decode())
@@ -161,7 +161,7 @@ def _read_layout(saved: np.ndarray) -> Any:
         raise na.LayoutError(f"state: layout: expected JSON, got {error}") from None
 
 
-def _check_value(where: str, variable: Any, value: np.ndarray) -> None:
+def _check_value(where: str, variable: Any, value: Any) -> None:
     """Check that a value can be written to a variable."""
     shape, dtype = tuple(variable.shape), str(variable.dtype)
     if value.shape != shape or _kind(str(value.dtype)) != _kind(dtype):
