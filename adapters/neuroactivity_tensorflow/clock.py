@@ -66,8 +66,7 @@ def warn_of_counts(found: Sequence[Any], warned: set[str], *, stacklevel: int) -
             continue
         warned.add(name)
         warnings.warn(
-            f"{name} {why}: reset neurons go by the clock of the run, as with "
-            'clock="run"',
+            f'{name} {why}: reset neurons go by the clock of the run, as with clock="run"',
             na.ActivityWarning,
             stacklevel=stacklevel + 1,
         )
@@ -189,8 +188,13 @@ class OwnClock:
             kept = zip(held, values, outcome, strict=True)
             return [oldest(age), *(tf.where(untouched[name], old, new) for (name, *_), old, new in kept)]
 
-        loop = [oldest(tf.constant(YOUNG, tf.int64)), *_values(variables)]
-        _, *values = tf.while_loop(lambda age, *_: age >= 0, body, loop)
+        stepped = _values(variables)
+        loop = [oldest(tf.constant(YOUNG, tf.int64)), *stepped]
+        try:
+            _, *values = tf.while_loop(lambda age, *_: age >= 0, body, loop)
+        except BaseException:
+            assign_all(zip(variables, stepped if tf.executing_eagerly() else (), strict=False))
+            raise
         assign_all(zip(variables, values, strict=True))
 
     def _untouched(self, mask: Any, names: set[str]) -> dict[str, Any]:

@@ -62,7 +62,7 @@ class Resetter(Remembering):
         if not isinstance(model, ModelRecord):
             layout.validate(variables_of(model))
             layout = mark_constrained(layout, variables_of(model)) if checked.writes else layout
-            source = initializer if checked.writes else "snapshot"
+            source: Any = initializer if checked.writes else "snapshot"
             model = ModelRecord.of(model, layout, source, outgoing=checked.outgoing)
         super().__init__(optimizer, name=name)
         self.layout, self.options, self.initializer, self.seed = layout, checked, initializer, seed

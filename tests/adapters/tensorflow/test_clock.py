@@ -284,3 +284,48 @@ def test_clock_and_outgoing_are_those_that_the_wrapper_was_built_with():
     wrapper.clock = "run"
     with pytest.raises(ValueError, match="this wrapper was built with clock='own', outgoing='zero'; make another one"):
         wrapper.apply(tensors(GRADS[0]), list(held.values()))
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32"])
+def test_reset_entries_step_bit_by_bit_as_with_an_optimizer_made_then(dtype):
+    make, _ = KINDS["AMSGrad"]
+    wrapper, held = wrapped(make, dtype, every=3)
+    for grads in GRADS[:3]:
+        wrapper.apply(tensors(grads, dtype), list(held.values()))
+    mask = np.array(wrapper.last_report["h"].mask[0])
+    assert 0 < mask.sum() < 6
+    others, fresh = {name: tf.Variable(variable) for name, variable in held.items()}, make()
+    for grads in GRADS[3:5]:
+        wrapper.apply(tensors(grads, dtype), list(held.values()))
+        fresh.apply(tensors(grads, dtype), list(others.values()))
+    for name in ("w1", "b1"):
+        assert np.array_equal(held[name].numpy()[..., mask], others[name].numpy()[..., mask])
+        if dtype != "bfloat16":  # in which 0.999 is 1, and Adam stands still
+            assert (held[name].numpy()[..., ~mask] != others[name].numpy()[..., ~mask]).any()
+
+
+def test_sparse_gradients_are_dense_ones():
+    outcomes = []
+    for sparse in (False, True):
+        wrapper, held = wrapped(KINDS["Adam"][0], every=2)
+        for grads in GRADS[:4]:
+            w1, *others = tensors(grads)
+            rows = tf.IndexedSlices(w1[:2], [0, 1], (3, 6)) if sparse else tf.concat([w1[:2], tf.zeros((1, 6))], 0)
+            wrapper.apply([rows, *others], list(held.values()))
+        outcomes.append(numpy(held))
+    assert all(np.array_equal(value, outcomes[1][name]) for name, value in outcomes[0].items())
+
+
+def test_what_a_step_would_have_written_stands_if_the_second_fails(monkeypatch):
+    wrapper, held = wrapped(KINDS["Adam"][0], every=2)
+    for grads in GRADS[:2]:
+        wrapper.apply(tensors(grads), list(held.values()))
+    (clock,) = wrapper._state.clocks
+    monkeypatch.setattr(clock, "_untouched", lambda *args: 1 / 0)
+    before = numpy(held)
+    with pytest.raises(ZeroDivisionError):
+        wrapper.apply(tensors(GRADS[2]), list(held.values()))
+    moved = numpy(held)["w1"] - before["w1"]
+    assert (np.abs(moved) <= 10 * RATE).all()
+    assert (moved != 0).all()
+    assert wrapper.inner_optimizer._iterations.numpy() == 2
