@@ -329,3 +329,20 @@ def test_what_a_step_would_have_written_stands_if_the_second_fails(monkeypatch):
     assert (np.abs(moved) <= 10 * RATE).all()
     assert (moved != 0).all()
     assert wrapper.inner_optimizer._iterations.numpy() == 2
+
+
+def test_wrappers_around_one_another_correct_each_their_own_entries():
+    make, _ = KINDS["Nadam"]
+    (first, one), (second, two) = wrapped(make, every=2), wrapped(make, every=3)
+    both = variables(), variables()
+    layouts = [{"layout": LAYOUT, "initializer": "snapshot", "tau": 0.3, "every": every} for every in (2, 3)]
+    outer = ReGraMa(ReGraMa(make(), both[0], **layouts[0]), both[1], **layouts[1])
+    together = [*both[0].values(), *both[1].values()]
+    for grads in GRADS[:7]:
+        first.apply(tensors(grads), list(one.values()))
+        second.apply(tensors(grads), list(two.values()))
+        outer.apply(tensors(grads) * 2, together)
+    assert min(first.neurons_reset, second.neurons_reset) > 1
+    for alone, held in ((one, both[0]), (two, both[1])):
+        assert all(np.array_equal(value, held[name]) for name, value in numpy(alone).items())
+    assert "_distributed_tf_update_step" not in vars(outer.inner_optimizer.inner_optimizer)
