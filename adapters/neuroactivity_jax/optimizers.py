@@ -4,6 +4,7 @@ An array of the state belongs to the parameter that has its shape and whose path
 it becomes what the optimizer's ``init`` gives for the new parameters. An array that fits no parameter is refused.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
@@ -100,7 +101,7 @@ def state_owners(state: PyTree, params: PyTree) -> list[str | None]:
     """
     arrays = {path: leaf.shape for path, leaf in path_leaves(params) if is_float(leaf)}
     leaves = [(path, leaf) for path, leaf in path_leaves(_without_records(state)) if leaf is not None]
-    shapes = {path: jnp.shape(leaf) for path, leaf in leaves}
+    shapes = {path: tuple(getattr(leaf, "shape", ())) for path, leaf in leaves}
     owners: list[str | None] = []
     for path, leaf in leaves:
         near = [ending for ending in (path[start:] for start in range(len(path) + 1)) if ending in arrays]
@@ -143,6 +144,6 @@ def _most_complete(path: Path, fitting: Sequence[Path], arrays: _Shapes, shapes:
 
 def _is_shared(path: Path, leaf: Any) -> bool:
     """Whether a leaf is one number for all neurons, a random key, or a table that is known to hold for all."""
-    if jnp.size(leaf) <= 1 or path[-1] in _TABLES or jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+    if math.prod(getattr(leaf, "shape", ())) <= 1 or path[-1] in _TABLES or jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
         return True
     return bool(leaf.dtype == jnp.uint32) and leaf.shape[-1] in (2, 4)  # the numbers of a key

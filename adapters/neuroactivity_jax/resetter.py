@@ -118,22 +118,22 @@ class Resetter:
 
         With ``only_inner``, which a wrapper around this one asks for, only the wrapped optimizer updates.
         """
+        extra |= {} if activations is None else {"activations": activations}  # redo may be further inside
         if params is None and self.options.writes:
             raise ValueError("params: a reset needs the parameters; call update(grads, state, params)")
-        if self.by_activations and activations is None and not only_inner:
+        if only_inner:
+            updates, inner_state = self._update_inner(updates, state.inner_state, params, extra)
+            return updates, state._replace(inner_state=inner_state)
+        if self.by_activations and activations is None:
             raise ValueError("activations: redo needs them; call update(grads, state, params, activations=...)")
         known = updates if params is None else params  # where nothing is reset, gradients tell all shapes
         layout, grads = self._trained_groups(known), updates
-        extra |= {} if activations is None else {"activations": activations}  # redo may be further inside
-        extra |= {"only_inner": True} if only_inner and _is_nested(state.inner_state) else {}
         correction = self._bias_correction(known, extra) if has_clock(self.options) else None
         clocks = 0 if correction is None else len(correction.counts)
         check_form(state, layout, shapes_of(parameters(known)), self.options, clocks)
         before = state.inner_state
         updates, inner_state = self.inner.update(grads, before, params, **extra)
         updates = _widened(updates, params) if self.options.writes else updates
-        if only_inner:
-            return updates, state._replace(inner_state=inner_state)
         state = state._replace(inner_state=inner_state, steps=state.steps + 1)
         clock = None if correction is None or not correction.effective else self._clock(correction, layout, extra)
         records = Records(**{name: getattr(state, name) for name in Records._fields})
@@ -167,11 +167,17 @@ class Resetter:
         """Return the clock of the neurons that are reset."""
 
         def step(grads: PyTree, state: PyTree, params: PyTree) -> tuple[PyTree, PyTree]:
-            nested = {"only_inner": True} if _is_nested(state) else {}
-            updates, state = self.inner.update(grads, state, params, **extra | nested)
-            return _widened(updates, params), state
+            return self._update_inner(grads, state, params, extra)
 
         return OwnClock(correction, step, layout, self.options.outgoing)
+
+    def _update_inner(
+        self, grads: PyTree, state: PyTree, params: PyTree | None, extra: dict[str, Any]
+    ) -> tuple[PyTree, PyTree]:
+        """Update with the wrapped optimizer once more, without what wrappers inside of it do."""
+        nested = {"only_inner": True} if _is_nested(state) else {}
+        updates, state = self.inner.update(grads, state, params, **extra | nested)
+        return _widened(updates, params) if self.options.writes else updates, state
 
     def _reset(
         self,

@@ -2,8 +2,8 @@
 
 :mod:`.options` says when to measure and what to reset, :mod:`.trained` which groups an optimizer trains and what a
 reset of them writes, :mod:`.fresh` which entries are drawn anew and from what, :mod:`.history` when each neuron was
-reset, :mod:`.clock` how its moments are handed over, :mod:`.states` what a resumed run is given, :mod:`.outputs` how neuron outputs are brought into the form that a
-group's activation pattern names.
+reset, :mod:`.clock` how the moments of reset neurons are handed over, :mod:`.states` what a resumed run is given,
+:mod:`.outputs` how neuron outputs are brought into the form that a group's activation pattern names.
 """
 
 from neuroactivity.wrapping.clock import YOUNG, handing_over_factor
