@@ -7,6 +7,7 @@ import optax
 import pytest
 
 import neuroactivity as na
+from neuroactivity.wrapping import NEVER
 from neuroactivity_jax import clear_moments, parameters, redo, regrama, report, reports, summary
 from neuroactivity_jax.optimizers import written_mask
 from tests.adapters.jax.optimizers import LAYOUT, PARAMS, at, initial
@@ -20,11 +21,11 @@ def without(*neurons):
     return grads
 
 
-def states(batches, wrap=regrama, inner=optax.sgd(0.01), params=PARAMS, **options):
+def states(given, wrap=regrama, params=PARAMS, **options):
     """Return the state after each update."""
-    tx, found = wrap(inner, LAYOUT, **options), []
+    tx, found = wrap(optax.sgd(0.01), LAYOUT, **options), []
     state = tx.init(params)
-    for grads in batches:
+    for grads in given:
         extra = {"activations": grads} if wrap is redo else {}
         updates, state = tx.update(PARAMS if wrap is redo else grads, state, params, **extra)
         params = optax.apply_updates(params, updates)
@@ -49,9 +50,9 @@ def test_redo_adds_the_activations_of_several_batches():
     calls = []
     tx = redo(optax.sgd(0.1), LAYOUT, every=4, batches=2)
     state = tx.init(PARAMS)
-    for _ in range(4):
-        _, state = tx.update(PARAMS, state, PARAMS, activations=lambda: calls.append(int(state.steps)) or given[0])
-    assert calls == [2, 3]
+    for step in range(1, 5):
+        _, state = tx.update(PARAMS, state, PARAMS, activations=lambda step=step: calls.append(step) or given[0])
+    assert calls == [3, 4]
 
 
 def test_a_group_without_gradients_at_a_step_adds_nothing():
@@ -60,10 +61,10 @@ def test_a_group_without_gradients_at_a_step_adds_nothing():
     tx = regrama(optax.sgd(0.1), layout, every=2, batches=2, max_fraction=0)
     state = tx.init(PARAMS)
     for grads in (missing, without()):
-        _, state = tx.update(grads, state)
+        _, state = tx.update(grads, state, PARAMS)
     assert state.scores["out"].tolist() == [1, 1]
     for grads in (missing, missing):
-        _, state = tx.update(grads, state)
+        _, state = tx.update(grads, state, PARAMS)
     assert state.scores["out"].tolist() == [1, 1]
     assert state.measurements == 2
 
@@ -89,11 +90,7 @@ def test_neurons_that_are_inactive_again_are_counted():
     found = states(batches, every=1, tau=0.0)
     assert [report(state, LAYOUT)["a"].reset_again for state in found] == [0, 1, 1, 0]
     assert [int(summary(state)["neuroactivity/reset_again"]) for state in found] == [0, 1, 1, 0]
-    assert found[-1].since["a"].tolist() == [na_never(), 3, 2, 1, *[na_never()] * 3]
-
-
-def na_never():
-    return 2**30
+    assert found[-1].since["a"].tolist() == [NEVER, 3, 2, 1, *[NEVER] * 3]
 
 
 def test_resets_that_do_not_last_are_warned_of():
