@@ -64,9 +64,10 @@ class Memory:
                 since[name] = torch.full_like(score, NEVER, dtype=torch.int32)
         return since
 
-    def state(self) -> dict[str, dict[str, Tensor]]:
-        """Copy all of it."""
-        return {key: {name: value.clone() for name, value in getattr(self, key).items()} for key in ("sums", "since")}
+    def state(self, layout: Layout) -> dict[str, dict[str, Tensor]]:
+        """Copy all of it, in the order of the layout."""
+        arrays = {"sums": self.sums, "since": self.since}
+        return {key: {name: own[name].clone() for name in layout if name in own} for key, own in arrays.items()}
 
 
 def read_arrays(state: Any, layout: Layout, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, dict[str, Tensor]]:

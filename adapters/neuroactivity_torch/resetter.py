@@ -182,8 +182,9 @@ class Resetter(Attached):
         """
         snapshot = self._fresh.snapshot
         copied = None if snapshot is None else {name: value.clone() for name, value in snapshot.items()}
-        counts, arrays = {name: getattr(self, name) for name in COUNTS}, self._memory.state()
-        clock = self._clock.state(dict(self.model.named_parameters()))
+        counts, arrays = {name: getattr(self, name) for name in COUNTS}, self._memory.state(self.layout)
+        params = dict(self.model.named_parameters())
+        clock = self._clock.state({n: params[n] for n in written_params(self.layout, self.layout) if n in params})
         return {**counts, "snapshot": copied, "layout": self.layout.to_dict(), **arrays, "clock": clock}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
