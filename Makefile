@@ -16,6 +16,7 @@ study: .venv/installed
 
 bench: .venv/installed
 	$(BIN)/python -m benchmarks.speed
+	$(BIN)/python -m benchmarks.resets
 	$(BIN)/python -m benchmarks.discovery
 
 test: check

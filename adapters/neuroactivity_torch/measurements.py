@@ -36,46 +36,35 @@ class Measurement:
 
     @cached_property
     def outline(self) -> na.ActivityReport:
-        """A report with no more than what is warned of: what is silent, not finite, reset and reset again."""
-        if not self.scores:
-            return na.ActivityReport(self.tau, ())
-        flat, rows = (
-            join(self.scores.values()),
-            {name: len(score.view(-1, score.shape[-1])) for name, score in self.scores.items()},
-        )
-        marks = {"bad": ~flat.isfinite(), "heard": flat != 0}
-        if self.masks:
-            marks["reset"] = join([self.masks[name] for name in rows])
-        if self.before:
-            marks["again"] = (flat <= self.tau) & join([self.before[name] for name in rows])
-        sizes = [self.scores[name].shape[-1] for name, members in rows.items() for _ in range(members)]
-        counts = dict(zip(marks, _counts(torch.stack(list(marks.values())), sizes), strict=True))
-        groups, first = [], 0
-        for name, members in rows.items():
-            bad, heard, reset, again = [
-                counts.get(mark, [0] * len(sizes))[first : first + members]
-                for mark in ("bad", "heard", "reset", "again")
-            ]
-            first, size = first + members, self.scores[name].shape[-1]
-            groups.append(
-                na.GroupActivity(
-                    name,
-                    neurons=members * size,
-                    inactive=0,
-                    reset=sum(reset),
-                    silent=size * sum(not a and not b for a, b in zip(bad, heard, strict=True)),
-                    nonfinite=size * sum(map(bool, bad)),
-                    reset_again=sum(a for a, b in zip(again, bad, strict=True) if not b),
-                )
-            )
+        """A report with no more than what is warned of: groups that are silent, not finite or reset."""
+        flat, groups, last = join(self.scores.values()), [], 0
+        nothing = torch.zeros_like(flat, dtype=torch.bool)
+        chosen = join([self.masks[name] for name in self.scores]) if self.masks else nothing
+        before = join([self.before[name] for name in self.scores]) if self.before else nothing
+        rows = {name: score.numel() // max(score.shape[-1], 1) for name, score in self.scores.items()}
+        sizes = [score.shape[-1] for name, score in self.scores.items() for _ in range(rows[name])]
+        counts = _counts(torch.stack([~flat.isfinite(), flat == 0, chosen, before & (flat <= self.tau)]), sizes)
+        for name, score in self.scores.items():
+            size, first, last = score.shape[-1], last, last + rows[name]
+            own = [each for each in counts[first:last] if each[0] or each[1] == size or each[2] or each[3]]
+            if own:
+                silent = size * sum(not bad and zero == size for bad, zero, _, _ in own)
+                ill, again = size * sum(bad > 0 for bad, _, _, _ in own), sum(each[3] for each in own if not each[0])
+                known = {
+                    "silent": silent,
+                    "nonfinite": ill,
+                    "reset": sum(each[2] for each in own),
+                    "reset_again": again,
+                }
+                groups.append(na.GroupActivity(name, score.numel(), 0, **known))  # type: ignore[arg-type]
         return na.ActivityReport(self.tau, tuple(groups))
 
 
 def _counts(marks: Tensor, sizes: Sequence[int]) -> list[list[int]]:
-    """Count what is marked in parts of these sizes along the last axis."""
-    ends = torch.tensor(sizes, device="cpu").cumsum(0)
-    upto = torch.nn.functional.pad(marks.cumsum(1), (1, 0))[:, ends]
-    return [list(row) for row in upto.diff(dim=1, prepend=upto.new_zeros(len(marks), 1)).tolist()]
+    """Count what is marked in parts of these sizes along the last axis: one list for each part."""
+    ends = torch.tensor([0, *sizes], dtype=torch.int64, device="cpu").cumsum(0)
+    counts: list[list[int]] = torch.nn.functional.pad(marks.cumsum(1), (1, 0))[:, ends].diff(dim=1).T.tolist()
+    return counts
 
 
 def to_host(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -48,8 +48,8 @@ class Memory:
         since = self.seen(scores)
         if not since:
             return {}, {}, {}
-        none = {name: torch.zeros_like(ages, dtype=torch.bool) for name, ages in since.items() if name not in masks}
-        ages, chosen = {"": join(since.values())}, {"": join([(masks | none)[name] for name in since])}
+        given = masks | {n: torch.zeros_like(ages, dtype=torch.bool) for n, ages in since.items() if n not in masks}
+        ages, chosen = {"": join(since.values())}, {"": join([given[name] for name in since])}
         if protect:
             chosen = unprotected(chosen, ages, protect)
         found = (chosen, reset_before(ages), advance(ages, chosen))

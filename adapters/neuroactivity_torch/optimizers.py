@@ -23,7 +23,7 @@ from neuroactivity.wrapping import Rows, written_rows
 from neuroactivity_torch.rows import Entries, overwrite_entries
 
 Moment: TypeAlias = Callable[[Tensor, Mapping[str, Any]], Tensor]
-"""From a parameter and the options of its parameter group to what the optimizer starts with for it."""
+"""From rows of a parameter and the options of its parameter group to what the optimizer starts with for them."""
 
 
 def _zero(parameter: Tensor, options: Mapping[str, Any]) -> Tensor:
@@ -235,8 +235,8 @@ def clear_moments(
         model: The model.
         masks: Masks by group name.
         layout: The neuron groups.
-        moments: For any other optimizer: by state key, a function from a parameter and its parameter group's options to
-            the start value.
+        moments: For any other optimizer: by state key, a function from rows of a parameter, the first axis of which
+            counts them, and its parameter group's options to their start values.
         outgoing: As given to :func:`neuroactivity.reset`.
 
     Raises:

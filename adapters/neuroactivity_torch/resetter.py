@@ -17,6 +17,7 @@ from neuroactivity.wrapping import (
     is_due,
     read_counts,
     warn_of_resets,
+    written_params,
     written_rows,
 )
 from neuroactivity_torch.attaching import Attached

@@ -49,8 +49,9 @@ class ReGraMa(Resetter):
             (rows of the values that the model has now), or a function from a key to freshly initialised parameters by
             name, such as ``lambda key: parameters(make_model())``, called while PyTorch's CPU generator is seeded with
             the key.
-        moments: For an optimizer outside ``torch.optim``: by state key, a function from a parameter and its parameter
-            group's options to the value that the optimizer starts with.
+        moments: For an optimizer outside ``torch.optim``: by state key, a function from the new values of reset rows of
+            a parameter (the first axis counts them) and its parameter group's options to what the optimizer starts with
+            there, of the same shape.
         seed: Seed of all draws, a whole number. Give wrappers of networks with equal parameter names different seeds.
         on_report: Called with each report.
 
