@@ -242,6 +242,24 @@ def build_report(
     return ActivityReport(float(tau), tuple(groups), tuple(name for name in layout if name not in scores))
 
 
+def latest_scalars(report: ActivityReport | None, layout: Layout, prefix: str) -> dict[str, float]:
+    """Return a report's scalars with the keys of all groups and totals, NaN where there is nothing to tell.
+
+    Args:
+        report: The latest report; ``None`` before the first.
+        layout: The neuron groups.
+        prefix: What every key begins with.
+
+    Example:
+        >>> layout = Layout([NeuronGroup("fc", [("w", "neuron in")])])
+        >>> latest_scalars(None, layout, "critic")["critic/fc/inactive_fraction"]
+        nan
+    """
+    totals = ("inactive_fraction", *_SUMMED, "reset", "reset_again")
+    names = [*(f"{name}/inactive_fraction" for name in layout), *totals]
+    return {f"{prefix}/{name}": math.nan for name in names} | (report.scalars(prefix) if report else {})
+
+
 def warn_of_alerts(report: ActivityReport, warned: set[str], *, stacklevel: int) -> None:
     """Warn of the groups that could not be judged and have not been ``warned`` of, and add them to these."""
     alerts = {name: why for name, why in report.alerts.items() if name not in warned}

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 import neuroactivity as na
 from neuroactivity.arrays import check_like
 from neuroactivity.layout.patterns import ANY, STACK
+from neuroactivity.resets import Outgoing
 from neuroactivity.wrapping import (
     check_fresh,
     check_initializer,
@@ -40,6 +41,7 @@ class FreshValues:
             ``"snapshot"`` draws rows at random from the values that the model has now. A function gets a key, an
             integer, while PyTorch's CPU generator is seeded with it, and returns fresh parameters by name.
         seed: Seed of all draws.
+        outgoing: What a reset makes of outgoing parameters, which are drawn too where it needs fresh values of them.
         compare: Whether to warn if the layers' own initialisers draw another spread than the model's values have.
 
     Attributes:
@@ -51,20 +53,28 @@ class FreshValues:
     """
 
     def __init__(
-        self, model: nn.Module, layout: na.Layout, initializer: Initializer, *, seed: int, compare: bool = False
+        self,
+        model: nn.Module,
+        layout: na.Layout,
+        initializer: Initializer,
+        *,
+        seed: int,
+        outgoing: Outgoing = "zero",
+        compare: bool = False,
     ) -> None:
         check_initializer(initializer, "layer", "snapshot")
         self._model, self._seed = model, check_seed(seed)
         self._initializer: Initializer | None = initializer
         self.snapshot: dict[str, Tensor] | None = {} if initializer == "snapshot" else None
-        fresh = self.cover(layout)
+        fresh = self.cover(layout, outgoing)
         if compare and initializer == "layer":
             warn_of_spread(fresh, parameters(model), stacklevel=3)
 
-    def cover(self, layout: na.Layout) -> dict[str, Tensor]:
+    def cover(self, layout: na.Layout, outgoing: Outgoing) -> dict[str, Tensor]:
         """Draw for the groups of this layout from now on; return a draw that shows that it can be done."""
         params = parameters(self._model)
-        self._views = drawn_views(layout, {name: tuple(value.shape) for name, value in params.items()})
+        shapes = {name: tuple(value.shape) for name, value in params.items()}
+        self._views = drawn_views(layout, shapes, outgoing=outgoing)
         if self.snapshot is not None:
             kept = {n: value for n, value in self.snapshot.items() if n in params and value.shape == params[n].shape}
             self.snapshot = {name: params[name].clone() for name in self._views} | kept

@@ -17,6 +17,7 @@ from torch import Tensor, nn, optim
 from torch.optim import Optimizer
 
 import neuroactivity as na
+from neuroactivity.resets import Outgoing
 from neuroactivity.wrapping import written_params
 from neuroactivity_torch.parameters import overwrite, parameters
 
@@ -100,7 +101,7 @@ class Stepper:
         Raises:
             ValueError: As for :meth:`check_state`.
         """
-        if _known(type(self.optimizer)) is None and names:
+        if known_class(type(self.optimizer)) is None and names:
             name = max(names, key=lambda name: params[name].ndim)
             for key, value in _first_state(self.optimizer, params[name], self.holds()[id(params[name])]).items():
                 self._check_entry(name, params[name], key, value)
@@ -122,11 +123,8 @@ def _first_state(optimizer: Optimizer, parameter: nn.Parameter, options: Mapping
     twin = nn.Parameter(torch.zeros_like(parameter))
     twin.grad = torch.zeros_like(parameter)
     devices = [parameter.device.index] if parameter.is_cuda else []
-    apart = ("state", "param_groups", "_optimizer_step_pre_hooks", "_optimizer_step_post_hooks")
-    trial = object.__new__(type(optimizer))
     try:
-        vars(trial).update(copy.deepcopy({key: value for key, value in vars(optimizer).items() if key not in apart}))
-        vars(trial).update({key: OrderedDict() for key in apart}, state=defaultdict(dict))
+        trial = twin_of(optimizer, copy.deepcopy)
         vars(trial)["param_groups"] = [{**options, "params": [twin]}]
         with torch.random.fork_rng(devices=devices):
             trial.step()
@@ -134,6 +132,16 @@ def _first_state(optimizer: Optimizer, parameter: nn.Parameter, options: Mapping
         return {}
     state: Mapping[str, Any] = trial.state.get(twin, {})
     return state
+
+
+def twin_of(optimizer: Optimizer, copied: Callable[[dict[str, Any]], dict[str, Any]] = dict) -> Optimizer:
+    """Return an optimizer of the same class and options, without parameters, state and hooks."""
+    apart = ("state", "param_groups", "_optimizer_step_pre_hooks", "_optimizer_step_post_hooks")
+    passing = ("step", "grad_scale", "found_inf")  # what schedules and gradient scaling attach to it
+    twin = object.__new__(type(optimizer))
+    vars(twin).update(copied({k: value for k, value in vars(optimizer).items() if k not in (*apart, *passing)}))
+    vars(twin).update({key: OrderedDict() for key in apart}, state=defaultdict(dict))
+    return twin
 
 
 def steppers(optimizers: Any, moments: Mapping[str, Moment] | None = None, *, writes: bool = True) -> list[Stepper]:
@@ -163,7 +171,7 @@ _INNER = ("optimizer", "_optimizer", "_optim", "_base_optimizer")
 def _unwrap(optimizer: Any) -> tuple[Any, ...]:
     """Follow wrappers to the optimizer inside."""
     links = [optimizer]
-    while len(links) < 8 and _known(type(links[-1])) is None:
+    while len(links) < 8 and known_class(type(links[-1])) is None:
         inner = [getattr(links[-1], name, None) for name in _INNER]
         inner = [link for link in inner if hasattr(link, "step") and all(link is not seen for seen in links)]
         if not inner:
@@ -177,8 +185,8 @@ def _unwrap(optimizer: Any) -> tuple[Any, ...]:
     return tuple(links)
 
 
-def _known(kind: type) -> Mapping[str, Moment] | None:
-    """What an optimizer's moments start with: that of its class, or of a parent whose ``step`` it has."""
+def known_class(kind: type) -> type[Optimizer] | None:
+    """Return the known class of an optimizer: its own, or a parent's whose ``step`` it has."""
     parents = [known for known in _KNOWN if issubclass(kind, known)]
     parent = max(parents, key=lambda known: len(known.__mro__), default=None)
     if (
@@ -187,12 +195,12 @@ def _known(kind: type) -> Mapping[str, Moment] | None:
         or inspect.unwrap(kind.step) is not inspect.unwrap(parent.step)
     ):
         return None
-    return _KNOWN[parent]
+    return parent
 
 
 def _rules(links: Sequence[Any], moments: Mapping[str, Moment] | None) -> Mapping[str, Moment]:
     """Return what the moments of an optimizer inside wrappers start with, by its own or the user's rules."""
-    known, name = _known(type(links[-1])), type(links[-1]).__name__
+    known, name = known_class(type(links[-1])), type(links[-1]).__name__
     if "adafactor" in name.lower():
         raise ValueError(f"optimizer {name} keeps factored moments, which mix neurons and cannot be reset one by one")
     if known is None and moments is None:
@@ -201,7 +209,7 @@ def _rules(links: Sequence[Any], moments: Mapping[str, Moment] | None) -> Mappin
             f"{', '.join(sorted(cls.__name__ for cls in _KNOWN))}. For another one give "
             'moments={"state_key": lambda parameter, options: start, ...}'
         )
-    return {**(known or {}), **(moments or {}), **(_SLOW if len(links) > 1 else {})}
+    return {**(_KNOWN[known] if known else {}), **(moments or {}), **(_SLOW if len(links) > 1 else {})}
 
 
 def clear_moments(
@@ -211,12 +219,14 @@ def clear_moments(
     layout: na.Layout,
     *,
     moments: Mapping[str, Moment] | None = None,
+    outgoing: Outgoing = "zero",
 ) -> None:
     """Clear an optimizer's moments at every entry that :func:`neuroactivity.reset` writes.
 
     For custom training loops: call it after :func:`write`. (:class:`ReGraMa` and :class:`ReDo` do it themselves.) Each
-    moment becomes what the optimizer starts with for the new parameter; step counts stay, since healthy neurons share
-    them.
+    moment becomes what the optimizer starts with for the new parameter. Step counts stay, since healthy neurons share
+    them: Adam's next steps at these entries are several times too long, as in published codes. The wrappers correct
+    them (``clock="own"``).
 
     Args:
         optimizer: The model's optimizer, of ``torch.optim``: SGD, Adam, AdamW, NAdam, RAdam, Adamax, Adagrad, Adadelta,
@@ -226,13 +236,15 @@ def clear_moments(
         layout: The neuron groups.
         moments: For any other optimizer: by state key, a function from a parameter and its parameter group's options to
             the start value.
+        outgoing: As given to :func:`neuroactivity.reset`.
 
     Raises:
         ValueError: If the optimizer, or an entry of its state, is not known; nothing is written.
     """
     params = dict(model.named_parameters())
     with torch.no_grad():
-        overwrite(cleared_moments(steppers(optimizer, moments), params, parameters(model), masks, layout))
+        trainers, new = steppers(optimizer, moments), parameters(model)
+        overwrite(cleared_moments(trainers, params, new, masks, layout, outgoing=outgoing))
 
 
 def cleared_moments(
@@ -241,6 +253,8 @@ def cleared_moments(
     new: Mapping[str, Tensor],
     masks: Mapping[str, Tensor],
     layout: na.Layout,
+    *,
+    outgoing: Outgoing = "zero",
 ) -> Sequence[tuple[Tensor, Tensor]]:
     """Build the cleared moments without writing them.
 
@@ -250,6 +264,7 @@ def cleared_moments(
         new: The parameters' new values.
         masks: Masks by group name.
         layout: The neuron groups.
+        outgoing: What outgoing parameters have become.
 
     Returns:
         Pairs of a state tensor and its new value.
@@ -257,15 +272,15 @@ def cleared_moments(
     Raises:
         ValueError: If an entry of the state is not known.
     """
-    written = written_params(masks, layout)
+    written, names = written_params(masks, layout, outgoing=outgoing), written_params(masks, layout)
     pairs: list[tuple[Tensor, Tensor]] = []
     for trainer in trainers:
         trainer.check_state(params, written)
-        options, states = trainer.holds(), {name: dict(trainer.state_of(params[name])) for name in written}
+        options, states = trainer.holds(), {name: dict(trainer.state_of(params[name])) for name in names}
         for key, start in trainer.rules.items():
             old = {name: state.get(key) for name, state in states.items()}
             held = {name: value for name, value in old.items() if value is not None}
             fresh = {n: start(new[n], options.get(id(params[n]), {})).to(value.dtype) for n, value in held.items()}
-            cleared = na.reset_moments(old, masks, layout, fresh)
-            pairs += [(value, cleared[name]) for name, value in held.items()]
+            cleared = na.reset_moments(old, masks, layout, fresh, outgoing=outgoing)
+            pairs += [(value, cleared[name]) for name, value in held.items() if cleared[name] is not value]
     return pairs

@@ -1,141 +1,58 @@
 """The engine of ReGraMa and ReDo: it counts an optimizer's steps, measures the model's neurons and resets them."""
 
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
-from typing import Any, SupportsIndex
-from weakref import WeakSet
+from abc import abstractmethod
+from collections.abc import Mapping
+from typing import Any, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.optim import Optimizer
 
 import neuroactivity as na
-from neuroactivity.report import build_report, warn_of_alerts
+from neuroactivity.report import build_report, latest_scalars, warn_of_alerts
 from neuroactivity.wrapping import (
     COUNTS,
-    ResetOptions,
-    as_inputs,
+    advance,
     check_same_layout,
-    check_searched,
     is_due,
-    note_outside,
-    option,
     read_counts,
-    trained_groups,
+    reset_before,
+    unprotected,
+    warn_of_resets,
     written_params,
 )
-from neuroactivity_torch.changes import fitting_groups, trained_parameters, warn_of_changes
-from neuroactivity_torch.initializers import FreshValues, Initializer
-from neuroactivity_torch.layouts import layout_of
-from neuroactivity_torch.optimizers import Moment, cleared_moments, steppers
-from neuroactivity_torch.parameters import check_memory, overwrite, parameters
+from neuroactivity_torch.attaching import Attached
+from neuroactivity_torch.clock import Clock, corrects_bias, read_clock, warn_of_counts, written_entries
+from neuroactivity_torch.memory import read_arrays
+from neuroactivity_torch.optimizers import Stepper, cleared_moments
+from neuroactivity_torch.parameters import overwrite, parameters
 
 
-class Resetter(ABC):
+class Resetter(Attached):
     """Measures and resets a model's neurons after every ``every``-th step of its optimizer."""
 
-    tau, every, max_fraction = option("tau"), option("every"), option("max_fraction")
-    reset_silent, on_report = option("reset_silent"), option("on_report")
-    _reads_outputs = False
-    """Whether scores need to know who reads the neurons, so that a layout that is only listed will not do."""
-
-    def __init__(
-        self,
-        model: nn.Module,
-        optimizer: Optimizer | Sequence[Optimizer],
-        *,
-        example_inputs: tuple[Any, ...] | Tensor = (),
-        layout: na.Layout | None = None,
-        tau: float = 0.01,
-        every: SupportsIndex = 1000,
-        max_fraction: float | None = None,
-        reset_silent: bool = False,
-        initializer: Initializer = "layer",
-        moments: Mapping[str, Moment] | None = None,
-        seed: int = 0,
-        on_report: Callable[[na.ActivityReport], None] | None = None,
-    ) -> None:
-        self._options = ResetOptions(
-            tau=tau, every=every, max_fraction=max_fraction, reset_silent=reset_silent, on_report=on_report
-        )
-        writes = self._writes = self.options.writes
-        self.model, self.optimizer = model, optimizer
-        self._steppers = steppers(optimizer, moments, writes=writes)
-        self.layout = self._find_layout(as_inputs(example_inputs), layout)
-        self._reported = self.layout  # as it is reset now
-        self.last_report: na.ActivityReport | None = None
-        self.steps = self.measurements = self.resets = self.neurons_reset = 0
-        self._stepped: set[int] = set()
-        self._checked = False
-        self._warned: set[str] = set()
-        self._trained = trained_parameters(model, self._steppers)
-        self._trained_layout = trained_groups(self.layout, self._trained, writes=writes)
-        self._check_writes(first=True)
-        drawn = self._trained_layout if writes else na.Layout([])
-        untrained = not any(stepper.optimizer.state for stepper in self._steppers)
-        self._fresh = FreshValues(model, drawn, initializer, seed=seed, compare=untrained)
-        _ATTACHED.add(self)
-        hook = torch.compiler.disable(self._after_step)  # type: ignore[no-untyped-call]
-        self._handles = [stepper.optimizer.register_step_post_hook(hook) for stepper in self._steppers]
-
-    @property
-    def options(self) -> ResetOptions:
-        """All options together."""
-        return self._options
-
-    @options.setter
-    def options(self, options: ResetOptions) -> None:
-        if options.writes and not self._writes:
-            raise ValueError("max_fraction: the wrapper was made with 0, to measure only; attach another one to reset")
-        self._options = options
-
-    def _find_layout(self, inputs: tuple[Any, ...], layout: na.Layout | None) -> na.Layout:
-        """Return the layout, discovered if it is not given, with a remark if the optimizer trains other networks."""
-        if layout is None and not inputs and (self._writes or self._reads_outputs):
-            what = "what the model is called with is needed to find its layout"
-            hint = "" if self._reads_outputs else ", or max_fraction=0 to measure only"
-            raise na.LayoutError(f"example_inputs: {what}; or give layout={hint}")
-        layout = layout_of(self.model, *inputs) if layout is None else layout
-        layout.validate(parameters(self.model))
-        check_searched(layout, writes=self._writes)
-        own = {id(parameter) for parameter in self.model.parameters()}
-        outside = {held for stepper in self._steppers for held in stepper.holds()} - own
-        return note_outside(layout, len(outside), type(self.model).__name__)
+    _signal: Literal["weights", "activations"]
+    """What neurons are scored by."""
 
     @abstractmethod
-    def _measure(self) -> dict[str, Tensor]:
-        """Score the neurons that the optimizer trains."""
+    def _signals(self) -> Mapping[str, Tensor | None]:
+        """What the neurons that the optimizer trains are scored by, at this step."""
 
-    def _written(self) -> dict[str, nn.Parameter]:
-        """The parameters that resets write, by name."""
-        layout = self._trained_layout
-        return {name: self._trained[name] for name in written_params(layout, layout)} if self._writes else {}
+    def _stepper(self, optimizer: Optimizer) -> Stepper:
+        return next(stepper for stepper in self._steppers if stepper.optimizer is optimizer)
 
-    def _check_writes(self, *, first: bool = False) -> None:
-        """Raise if resets could not write what they are to write, or another wrapper writes it."""
-        written = self._written()
-        check_memory(dict(self.model.named_parameters()), written)
-        for stepper in self._steppers:
-            held = stepper.holds()
-            names = [name for name, parameter in written.items() if id(parameter) in held]
-            stepper.check_state(written, names)
-            if first:
-                stepper.check_first_state(written, names)
-        optimizers, own = {id(stepper.optimizer) for stepper in self._steppers}, set(map(id, written.values()))
-        for other in _ATTACHED:
-            shared = optimizers & {id(stepper.optimizer) for stepper in other._steppers}
-            if other is not self and shared and own & set(map(id, other._written().values())):
-                raise ValueError(
-                    f"optimizer: a {type(other).__name__} is attached to it already and resets the same parameters; "
-                    "call its detach() first, or make one of the two with max_fraction=0, to measure only"
-                )
+    def _before_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
+        """Keep what a step will change where a reset was not long ago."""
+        if self._clock:
+            self._clock.before_step(self._stepper(optimizer))
 
     def _after_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
         """Count a step, once every optimizer has taken it; measure and reset when one is due."""
         skipped = getattr(optimizer, "found_inf", None)  # a fused step that gradient scaling has called off
         if skipped is not None and float(skipped) > 0:
             return
+        if self._clock:
+            self._clock.after_step(self._stepper(optimizer))
         self._stepped.add(id(optimizer))
         if len(self._stepped) < len(self._steppers):
             return
@@ -143,26 +60,45 @@ class Resetter(ABC):
         if not self._checked:
             self._look()
             self._check_writes()  # now that there is a state
+            if self._writes and self.options.clock == "own":
+                warn_of_counts(self._steppers, self._written())
             self._checked = True
         self.steps += 1
-        if is_due(self.steps, every=self.options.every):
-            try:
-                report = self._measure_and_reset()
-            except BaseException:
-                self.steps -= 1
-                raise
+        if not self.options.collects_at(self.steps):
+            self._memory.sums = {}
+            return
+        try:
+            report = self._collect()
+        except BaseException:
+            self.steps -= 1
+            raise
+        if report is not None:
             self._count(report)
 
     @torch.no_grad()
-    def _measure_and_reset(self) -> na.ActivityReport:
-        """Score the neurons that are trained now, and reset those that are due."""
+    def _collect(self) -> na.ActivityReport | None:
+        """Take what neurons are scored by; where a measurement is due, score those that are trained, and reset."""
         self._look()
-        scores = self._measure()
-        masks = self.options.masks(scores)
-        report = build_report(scores, self._reported, self.options.tau, masks=masks)
+        layout, signals, due = self._trained_layout, self._signals(), is_due(self.steps, every=self.options.every)
+        if self.options.batches == 1:
+            return self._choose_and_reset(na.grama(signals, layout, signal=self._signal))
+        sums = self._memory.added(na.magnitudes(signals, layout, signal=self._signal))
+        if due:
+            return self._choose_and_reset(na.scores({name: sums[name] for name in layout if name in sums}))
+        self._memory.sums = sums
+        return None
+
+    def _choose_and_reset(self, scores: Mapping[str, Tensor]) -> na.ActivityReport:
+        """Reset the neurons that are due."""
+        options, since, resets = self.options, self._memory.seen(scores), self.options.resets_at(self.steps)
+        masks = {n: mask & (resets and self._reported[n].resettable) for n, mask in options.masks(scores).items()}
+        masks = unprotected(masks, since, int(options.protect))
+        before = reset_before(since)
+        report = build_report(scores, self._reported, options.tau, masks=masks, reset_before=before)
         marked = {group.name: masks[group.name] for group in report.groups if group.reset}
         if marked:
             self._reset(marked)
+        self._memory.since, self._memory.sums = advance(since, masks), {}
         return report
 
     def _count(self, report: na.ActivityReport) -> None:
@@ -173,40 +109,60 @@ class Resetter(ABC):
         self.neurons_reset += sum(reset)
         self.last_report = report
         warn_of_alerts(report, self._warned, stacklevel=3)
+        warn_of_resets(report, self._warned, stacklevel=3)
         if self.options.on_report is not None:
             self.options.on_report(report)
 
-    def _look(self) -> None:
-        """See which parameters are trained now: some may have been frozen, replaced or added."""
-        before, now = self._trained, trained_parameters(self.model, self._steppers)
-        if before.keys() == now.keys() and all(before[name] is parameter for name, parameter in now.items()):
-            return
-        layout = fitting_groups(self.layout, parameters(self.model))
-        old, self._trained = self._trained_layout, now
-        self._trained_layout = trained_groups(layout, now, writes=self._writes, strict=False)
-        if self._writes:
-            self._check_writes()
-            self._fresh.cover(self._trained_layout)
-        reported = [self._trained_layout.get(name, group) for name, group in self.layout.items()]
-        self._reported = na.Layout([replace(group, partners=()) for group in reported])
-        warn_of_changes(self.model, before, now, old, self._trained_layout)
-
     def _reset(self, masks: Mapping[str, Tensor]) -> None:
         """Reset the masked neurons: everything is built before a value is written, and all is written or none."""
-        layout, params = self._trained_layout, parameters(self.model)
-        drawn = {view.param for name in masks for view in layout[name].incoming + layout[name].unscored}
-        new = na.reset(params, self._fresh.draw(self.resets + 1, sorted(drawn)), masks, layout)
+        layout, params, outgoing = self._trained_layout, parameters(self.model), self.options.outgoing
+        drawn = written_params(masks, layout, outgoing="keep" if outgoing == "zero" else outgoing)
+        new = na.reset(params, self._fresh.draw(self.resets + 1, drawn), masks, layout, outgoing=outgoing)
         pairs = [(params[name], value) for name, value in new.items() if value is not params[name]]
-        overwrite([*pairs, *cleared_moments(self._steppers, self._trained, new, masks, layout)])
+        cleared = cleared_moments(self._steppers, self._trained, new, masks, layout, outgoing=outgoing)
+        young = {} if self.options.clock == "run" else self._young_entries(masks)
+        overwrite([*pairs, *cleared])
+        for name, index in young.items():
+            self._clock.start(name, self._trained[name], index)
+
+    def _young_entries(self, masks: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Where a reset writes what an optimizer with a bias correction trains."""
+        corrected = {n for stepper in self._steppers if corrects_bias(stepper) for n in stepper.holds()}
+        written = written_entries(self._trained, masks, self._trained_layout, self.options.outgoing)
+        return {name: index for name, index in written.items() if id(self._trained[name]) in corrected}
+
+    def scalars(self, prefix: str = "neuroactivity") -> dict[str, float]:
+        """Return the latest report for a logger, with the same keys at any time.
+
+        Args:
+            prefix: What every key begins with.
+
+        Returns:
+            What :meth:`neuroactivity.ActivityReport.scalars` returns; NaN for groups that were not measured, and for
+            everything before the first measurement.
+
+        Example:
+            >>> from neuroactivity_torch import ReGraMa
+            >>> model = torch.nn.Sequential(torch.nn.Linear(3, 2))
+            >>> regrama = ReGraMa(model, torch.optim.SGD(model.parameters()), max_fraction=0)
+            >>> regrama.scalars("critic")["critic/0/inactive_fraction"]
+            nan
+        """
+        return latest_scalars(self.last_report, self.layout, prefix)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what a resumed run needs: the counts, the layout as JSON values, and the snapshot if there is one.
+        """Return what a resumed run needs, as numbers, JSON values and tensors that share no memory with the wrapper.
+
+        These are the counts, the layout, the snapshot if there is one, when each neuron was reset, sums of magnitudes,
+        and the entries that go by their own clock.
 
         Give a resumed run's wrapper ``layout=na.Layout.from_dict(state["layout"])``, and it does not search again.
         """
         snapshot = self._fresh.snapshot
         copied = None if snapshot is None else {name: value.clone() for name, value in snapshot.items()}
-        return {**{n: getattr(self, n) for n in COUNTS}, "snapshot": copied, "layout": self.layout.to_dict()}
+        counts, arrays = {name: getattr(self, name) for name in COUNTS}, self._memory.state()
+        clock = self._clock.state(dict(self.model.named_parameters()))
+        return {**counts, "snapshot": copied, "layout": self.layout.to_dict(), **arrays, "clock": clock}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue from a state that :meth:`state_dict` returned; everything is checked before anything is set.
@@ -215,26 +171,16 @@ class Resetter(ABC):
             ValueError: If the state is not of this form, holds another layout, or a snapshot where none is used, or the
                 reverse.
         """
-        expected = {*COUNTS, "snapshot"}
+        expected, later = {*COUNTS, "snapshot"}, {"layout", "since", "sums", "clock"}  # older versions had none of them
         keys = set(state) if isinstance(state, Mapping) else type(state)
-        if keys not in (expected, expected | {"layout"}):  # older versions kept no layout
+        if not isinstance(keys, set) or not expected <= keys <= expected | later:
             shown = sorted(map(str, keys)) if isinstance(keys, set) else keys.__name__
-            raise ValueError(f"state: expected the keys {sorted(expected)} and 'layout', got {shown}")
-        counts = read_counts(state)
+            raise ValueError(f"state: expected the keys {sorted(expected)} and {', '.join(later)}, got {shown}")
+        counts, params = read_counts(state), dict(self.model.named_parameters())
         check_same_layout(state.get("layout"), self.layout)
+        arrays = read_arrays(state, self.layout, {name: tuple(value.shape) for name, value in params.items()})
+        young = read_clock(state.get("clock", {}), params)
         self._fresh.snapshot = self._fresh.check_snapshot(state["snapshot"])
         vars(self).update(counts)
-
-    def detach(self) -> None:
-        """Remove the hooks from the optimizer; the model keeps its values."""
-        _ATTACHED.discard(self)
-        for handle in self._handles:
-            handle.remove()
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Leave out the hooks, and with them the functions that only they call: few of these can be pickled."""
-        return vars(self) | {"_handles": [], "_steppers": [], "_options": replace(self.options, on_report=None)}
-
-
-_ATTACHED: WeakSet[Resetter] = WeakSet()
-"""The wrappers that are attached to an optimizer."""
+        vars(self._memory).update(arrays)
+        self._clock = Clock(young)

@@ -33,6 +33,18 @@ class ReGraMa(Resetter):
         every: Steps of the optimizer between two measurements.
         max_fraction: At most this part of a group is reset at once; with 0 the wrapper only measures.
         reset_silent: Whether a group without any gradient is reset as a whole.
+        lowest: Reset this part of each group at every measurement, those of the lowest scores, whatever ``tau`` is.
+        start: The first step at which neurons may be reset; measurements begin at once.
+        stop: The last step at which neurons may be reset.
+        batches: Score the gradients of the last so many steps together. One small batch calls neurons inactive that are
+            only rare.
+        protect: For so many measurements after its reset a neuron is not reset again.
+        outgoing: What the outgoing parameters of a reset neuron become: ``"zero"``, ``"small"``, ``"fresh"`` or
+            ``"keep"``, as :func:`neuroactivity.reset` says.
+        clock: ``"own"``: at the entries that a reset writes the optimizer goes on as one made at that moment: for 50
+            steps their bias is corrected by their own step count, then the moments are handed over to that of the run.
+            ``"run"``: moments start anew under the step count of the run, as in published codes; Adam's first steps are
+            then several times too long.
         initializer: Where fresh values come from: ``"layer"`` (``reset_parameters`` of each module), ``"snapshot"``
             (rows of the values that the model has now), or a function from a key to freshly initialised parameters by
             name, such as ``lambda key: parameters(make_model())``, called while PyTorch's CPU generator is seeded with
@@ -73,11 +85,16 @@ class ReGraMa(Resetter):
         What the optimizer trains is looked up at every measurement, by identity: parameters that were frozen, replaced
         or added since are named in a warning, and what is not trained is not written. A copy made by ``copy.deepcopy``
         or pickle has lost its hook and the functions it was given; attach a new wrapper and load the state.
+
+        A clock of one's own concerns Adam, AdamW (with AMSGrad too), NAdam, RAdam and Adamax, whose step counts correct
+        the bias of moments; no other optimizer of ``torch.optim`` needs one. Of an optimizer that ``moments`` describe
+        it is not known what its count does: it goes by the run's, and a warning says so.
     """
 
-    def _measure(self) -> dict[str, Tensor]:
-        grads = {name: grad if name in self._trained else None for name, grad in gradients(self.model).items()}
-        return na.grama(grads, self._trained_layout)
+    _signal = "weights"
+
+    def _signals(self) -> dict[str, Tensor | None]:
+        return {name: grad if name in self._trained else None for name, grad in gradients(self.model).items()}
 
 
 class ReDo(Resetter):
@@ -96,14 +113,15 @@ class ReDo(Resetter):
         layout: The neuron groups.
         tau: Threshold on the score.
         moments: What an optimizer outside ``torch.optim`` starts with.
-        options: ``every``, ``max_fraction``, ``reset_silent``, ``initializer``, ``seed`` and ``on_report``, as for
-            :class:`ReGraMa` and with the same defaults.
+        options: The other options of :class:`ReGraMa`, with the same defaults. With ``batches`` the probe is called at
+            each of these steps.
 
     References:
         Sokar et al., "The dormant neuron phenomenon in deep reinforcement learning", ICML 2023, arXiv:2302.12902.
     """
 
     _reads_outputs = True
+    _signal = "activations"
 
     def __init__(
         self,
@@ -127,9 +145,8 @@ class ReDo(Resetter):
             self.detach()
             raise
 
-    def _measure(self) -> dict[str, Tensor]:
-        layout = self._trained_layout
-        return na.tau_dormant(self._probe.outputs(self.model, layout), layout)
+    def _signals(self) -> dict[str, Tensor | None]:
+        return self._probe.outputs(self.model, self._trained_layout)
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in super().__getstate__().items() if name != "_probe"}

@@ -10,7 +10,7 @@ import numpy as np
 import optax
 
 import neuroactivity as na
-from neuroactivity_jax import activations, layout_of, parameters, redo, regrama, report
+from neuroactivity_jax import activations, layout_of, parameters, redo, regrama, report, summary
 from tests.adapters.contract.network import FRESH, LAYERS, Counts, Values, X, forward, layout, weights
 
 
@@ -50,13 +50,13 @@ class JaxDriver:
         method: str | None = None,
         *,
         optimizer: str = "adam",
-        start: Values | None = None,
+        initial: Values | None = None,
         trained: Sequence[str] = LAYERS,
         groups: na.Layout | None = None,
         initializer: str | Mapping[str, np.ndarray] = FRESH,
         **options: Any,
     ) -> None:
-        self.tree, self.trained, self.method = self.native(weights() if start is None else start), trained, method
+        self.tree, self.trained, self.method = self.native(weights() if initial is None else initial), trained, method
         self.probe, self.groups = X, groups or layout()
         self.tx = OPTIMIZERS[optimizer]()
         if method is not None:
@@ -128,6 +128,9 @@ class JaxDriver:
 
     def report(self) -> na.ActivityReport | None:
         return report(self.saved, self.groups)
+
+    def scalars(self, prefix: str) -> dict[str, float]:
+        return {name: float(value) for name, value in summary(self.saved, prefix).items()}
 
     def state(self) -> Any:
         """Copy all that a resumed run is given."""

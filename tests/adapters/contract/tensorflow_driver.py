@@ -59,14 +59,14 @@ class TensorFlowDriver:
         method: str | None = None,
         *,
         optimizer: str = "adam",
-        start: Values | None = None,
+        initial: Values | None = None,
         trained: Sequence[str] = LAYERS,
         groups: na.Layout | None = None,
         initializer: str | Mapping[str, np.ndarray] = FRESH,
         **options: Any,
     ) -> None:
         self.model, self.probe = self._built(), X
-        write(self.model, self.native(weights() if start is None else start))
+        write(self.model, self.native(weights() if initial is None else initial))
         self.trained = trained
         self.inner = self.wrapper = OPTIMIZERS[optimizer]()
         if method == "redo":
@@ -143,6 +143,9 @@ class TensorFlowDriver:
 
     def report(self) -> na.ActivityReport | None:
         return self.wrapper.last_report
+
+    def scalars(self, prefix: str) -> dict[str, float]:
+        return self.wrapper.scalars(prefix)
 
     def state(self) -> Any:
         """Copy all that a resumed run is given."""

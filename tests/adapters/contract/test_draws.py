@@ -11,8 +11,9 @@ import torch
 import neuroactivity as na
 from tests.adapters.contract.network import FIRST_ALONE, gradients, weights
 
+pytestmark = pytest.mark.filterwarnings("ignore:.*resets do not last")
 SOURCES = pytest.mark.parametrize("initializer", ["drawn", "snapshot"])
-ALL = {"optimizer": "sgd", "tau": 100.0, "groups": FIRST_ALONE, "start": weights({})}
+ALL = {"optimizer": "sgd", "tau": 100.0, "groups": FIRST_ALONE, "initial": weights({})}
 """Every neuron of the first layer is reset at every step."""
 
 
@@ -57,7 +58,7 @@ def test_global_generators_are_left_as_they_were(case, initializer):
     for make in (case.plain, partial(case.wrapped, tau=100.0, initializer=initializer)):
         keras.utils.set_random_seed(3)  # Python's, NumPy's and TensorFlow's
         torch.manual_seed(3)
-        side = make(optimizer="sgd", groups=FIRST_ALONE, start=weights({}))
+        side = make(optimizer="sgd", groups=FIRST_ALONE, initial=weights({}))
         side.step(gradients({}))
         noise.append([random.random(), np.random.random(), *case.driver.noise()])
     assert side.counts().neurons_reset == 7
@@ -71,7 +72,7 @@ def test_a_resumed_run_is_the_uninterrupted_one(case, initializer):
     whole = case.wrapped(**options)
     for step in range(3):
         whole.step(gradients({}, step))
-    before, resumed = whole.counts(), case.wrapped(**options, start=weights({}, seed=9))
+    before, resumed = whole.counts(), case.wrapped(**options, initial=weights({}, seed=9))
     resumed.resume(whole.state())
     assert resumed.counts() == before
     for step in range(3, 6):

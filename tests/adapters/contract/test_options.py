@@ -17,6 +17,17 @@ REFUSED = {
         "max_fraction: expected a number in [0, 1] or None, got '5%'",
     ),
     "reset_silent is a word": ({"reset_silent": "yes"}, "reset_silent: expected True or False, got 'yes'"),
+    "lowest is above one": ({"lowest": 1.5}, "lowest: expected a number in [0, 1] or None, got 1.5"),
+    "start is negative": ({"start": -1}, "start: expected a whole number of 0 or more, got -1"),
+    "stop is before start": ({"start": 9, "stop": 5}, "stop: expected a whole number of 9 or more, got 5"),
+    "batches is zero": ({"batches": 0}, "batches: expected a whole number of 1 or more, got 0"),
+    "more batches than steps": ({"every": 3, "batches": 4}, "batches: expected at most every=3, got 4"),
+    "protect is no whole number": ({"protect": 1.5}, "protect: expected a whole number of 0 or more, got 1.5"),
+    "outgoing is mistyped": (
+        {"outgoing": "none"},
+        "outgoing: expected 'zero', 'small', 'fresh' or 'keep', got 'none'",
+    ),
+    "clock is mistyped": ({"clock": "mine"}, "clock: expected 'own' or 'run', got 'mine'"),
     "on_report is no function": ({"on_report": 3}, "on_report: expected a function of a report or None, got 3"),
 }
 

@@ -52,7 +52,7 @@ def test_a_step_that_is_not_due_is_the_plain_step(case):
 
 
 def test_a_due_step_without_a_dead_neuron_is_the_plain_step(case):
-    plain, wrapped = case.plain(start=weights({})), case.wrapped(start=weights({}))
+    plain, wrapped = case.plain(initial=weights({})), case.wrapped(initial=weights({}))
     same(train(wrapped, gradients({})).params(), train(plain, gradients({})).params())
     assert wrapped.counts() == Counts(1, 1, 0, 0)
 
@@ -60,7 +60,7 @@ def test_a_due_step_without_a_dead_neuron_is_the_plain_step(case):
 @pytest.mark.parametrize("neuron", [0, 6])
 def test_exactly_one_neuron_is_reset_and_counted(case, neuron):
     dead = {"first": [neuron]}
-    side = train(case.wrapped(start=weights(dead), optimizer="sgd"), gradients(dead))
+    side = train(case.wrapped(initial=weights(dead), optimizer="sgd"), gradients(dead))
     assert side.counts() == Counts(1, 1, 1, 1)
     assert side.report().total.reset == side.report().total.inactive == 1
     expected = reset(weights(dead), dead, FRESH)
@@ -71,7 +71,7 @@ def test_exactly_one_neuron_is_reset_and_counted(case, neuron):
 
 def test_at_most_a_fraction_is_reset_the_lower_index_first(case):
     dead = {"first": [1, 4, 5]}
-    side = train(case.wrapped(start=weights(dead), optimizer="sgd", max_fraction=0.3), gradients(dead))
+    side = train(case.wrapped(initial=weights(dead), optimizer="sgd", max_fraction=0.3), gradients(dead))
     assert side.counts() == Counts(1, 1, 1, 2)
     assert (side.report()["first"].inactive, side.report()["first"].reset) == (3, 2)
     assert (side.params()["gate/kernel"] == 0).all(axis=1).nonzero()[0].tolist() == [1, 4]
@@ -92,7 +92,7 @@ def test_measurements_go_on_after_a_reset(case):
 def test_a_silent_group_is_named_and_reset_only_if_asked_for(case, reset_silent):
     """One warning for all measurements; it names the group."""
     start = weights(SILENT)
-    side = case.wrapped(start=start, optimizer="sgd", every=2, reset_silent=reset_silent)
+    side = case.wrapped(initial=start, optimizer="sgd", every=2, reset_silent=reset_silent)
     with pytest.warns(na.ActivityWarning) as caught:
         report = train(side, *[gradients(SILENT, step) for step in range(2)]).report()
     assert [str(warning.message) for warning in caught] == [
@@ -105,7 +105,7 @@ def test_a_silent_group_is_named_and_reset_only_if_asked_for(case, reset_silent)
 
 
 def test_a_silent_group_is_warned_of_once_however_often_it_is_measured(case):
-    side = case.wrapped(start=weights(SILENT), optimizer="sgd")
+    side = case.wrapped(initial=weights(SILENT), optimizer="sgd")
     with pytest.warns(na.ActivityWarning) as caught:
         train(side, *[gradients(SILENT, step) for step in range(3)]).report()
     assert len(caught) == 1

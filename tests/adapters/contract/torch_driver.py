@@ -58,14 +58,14 @@ class TorchDriver:
         method: str | None = None,
         *,
         optimizer: str = "adam",
-        start: Values | None = None,
+        initial: Values | None = None,
         trained: Sequence[str] = LAYERS,
         groups: na.Layout | None = None,
         initializer: str | Mapping[str, np.ndarray] = FRESH,
         **options: Any,
     ) -> None:
         self.model, self.probe = Gated(), X
-        write(self.model, self.native(weights() if start is None else start))
+        write(self.model, self.native(weights() if initial is None else initial))
         params = [p for name, p in self.model.named_parameters() if name.split(".")[0] in trained]
         self.optimizer = OPTIMIZERS[optimizer](params or [nn.Parameter(torch.ones(1))])
         if method is None:
@@ -148,6 +148,9 @@ class TorchDriver:
 
     def report(self) -> na.ActivityReport | None:
         return self.wrapper.last_report
+
+    def scalars(self, prefix: str) -> dict[str, float]:
+        return self.wrapper.scalars(prefix)
 
     def state(self) -> Any:
         """Copy all that a resumed run is given."""

@@ -89,6 +89,7 @@ def test_bad_options_are_refused_before_anything_is_attached(options, message):
     assert not optimizer._optimizer_step_post_hooks
 
 
+@pytest.mark.filterwarnings("ignore:.*resets do not last")
 @pytest.mark.parametrize("initializer", ["layer", "snapshot"])
 def test_resumed_equals_uninterrupted(initializer):
     def run(pause: int | None):
@@ -187,6 +188,7 @@ def test_redo_has_the_options_of_regrama_and_a_threshold_of_its_own():
     assert replace(redo.options, tau=regrama.tau) == regrama.options
 
 
+@pytest.mark.filterwarnings("ignore:.*resets do not last")
 def test_every_reset_draws_anew():
     model, keys = mlp(), []
 

@@ -26,10 +26,11 @@ def attached(initializer="snapshot", optimizer=optim.Adam, **options):
 
 
 def same(first, second):
-    return first.keys() == second.keys() and all(
-        all(torch.equal(v, second[k][n]) for n, v in value.items()) if k == "snapshot" and value else value == second[k]
-        for k, value in first.items()
-    )
+    if isinstance(first, dict):
+        return first.keys() == second.keys() and all(same(value, second[key]) for key, value in first.items())
+    if isinstance(first, list):
+        return len(first) == len(second) and all(map(same, first, second))
+    return torch.equal(first, second) if isinstance(first, torch.Tensor) else first == second
 
 
 BAD = {
@@ -101,7 +102,7 @@ def test_a_resumed_run_takes_its_layout_from_the_state_and_does_not_search(monke
     file = io.BytesIO()
     torch.save(attached("layer").state_dict(), file)
     state = torch.load(io.BytesIO(file.getvalue()), weights_only=True)
-    monkeypatch.setattr("neuroactivity_torch.resetter.layout_of", None)
+    monkeypatch.setattr("neuroactivity_torch.attaching.layout_of", None)
     regrama = attached("layer", layout=na.Layout.from_dict(state["layout"]))
     regrama.load_state_dict(state)
     assert regrama.layout == LAYOUT

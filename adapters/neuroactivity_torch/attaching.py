@@ -1,0 +1,172 @@
+"""What a wrapper is attached to: a model, the optimizers that train it, and what resets may write of it."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Unpack
+from weakref import WeakSet
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+import neuroactivity as na
+from neuroactivity.wrapping import (
+    Options,
+    ResetOptions,
+    as_inputs,
+    check_searched,
+    note_outside,
+    option,
+    trained_groups,
+    written_params,
+)
+from neuroactivity_torch.changes import fitting_groups, trained_parameters, warn_of_changes
+from neuroactivity_torch.clock import Clock
+from neuroactivity_torch.initializers import FreshValues
+from neuroactivity_torch.layouts import layout_of
+from neuroactivity_torch.memory import Memory
+from neuroactivity_torch.optimizers import Moment, steppers
+from neuroactivity_torch.parameters import check_memory, parameters
+
+
+class Attached(ABC):
+    """A model, its optimizers and the options of a wrapper; looks up what is trained now."""
+
+    tau, every, max_fraction = option("tau"), option("every"), option("max_fraction")
+    reset_silent, on_report, lowest = option("reset_silent"), option("on_report"), option("lowest")
+    start, stop, batches, protect = option("start"), option("stop"), option("batches"), option("protect")
+    outgoing, clock = option("outgoing"), option("clock")
+    _reads_outputs = False
+    """Whether scores need to know who reads the neurons, so that a layout that is only listed will not do."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        optimizer: Optimizer | Sequence[Optimizer],
+        *,
+        example_inputs: tuple[Any, ...] | Tensor = (),
+        layout: na.Layout | None = None,
+        tau: float = 0.01,
+        moments: Mapping[str, Moment] | None = None,
+        **options: Unpack[Options],
+    ) -> None:
+        given: dict[str, Any] = {**options}
+        initializer, seed = given.pop("initializer", "layer"), given.pop("seed", 0)
+        self._options = ResetOptions(tau=tau, **given)
+        writes = self._writes = self.options.writes
+        self.model, self.optimizer = model, optimizer
+        self._steppers = steppers(optimizer, moments, writes=writes)
+        self.layout = self._find_layout(as_inputs(example_inputs), layout)
+        self._reported = self.layout  # as it is reset now
+        self.last_report: na.ActivityReport | None = None
+        self.steps = self.measurements = self.resets = self.neurons_reset = 0
+        self._stepped: set[int] = set()
+        self._checked = False
+        self._warned: set[str] = set()
+        self._trained = trained_parameters(model, self._steppers)
+        self._trained_layout = trained_groups(self.layout, self._trained, writes=writes)
+        self._check_writes(first=True)
+        drawn = self._trained_layout if writes else na.Layout([])
+        untrained = not any(stepper.optimizer.state for stepper in self._steppers)
+        outgoing = self.options.outgoing
+        self._fresh = FreshValues(model, drawn, initializer, seed=seed, outgoing=outgoing, compare=untrained)
+        self._memory, self._clock = Memory(), Clock()
+        _ATTACHED.add(self)
+        hooks = (self._before_step, self._after_step)
+        before, after = [torch.compiler.disable(hook) for hook in hooks]  # type: ignore[no-untyped-call]
+        inner = [stepper.optimizer for stepper in self._steppers]
+        self._handles = [optimizer.register_step_post_hook(after) for optimizer in inner]
+        self._handles += [optimizer.register_step_pre_hook(before) for optimizer in inner if writes]
+
+    @abstractmethod
+    def _before_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
+        """Called before each step of an optimizer, unless the wrapper only measures."""
+
+    @abstractmethod
+    def _after_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
+        """Called after each step of an optimizer."""
+
+    @property
+    def options(self) -> ResetOptions:
+        """All options together."""
+        return self._options
+
+    @options.setter
+    def options(self, options: ResetOptions) -> None:
+        if options.writes and not self._writes:
+            raise ValueError("max_fraction: the wrapper was made with 0, to measure only; attach another one to reset")
+        if self._writes and options.outgoing != self._options.outgoing:
+            self._fresh.cover(self._trained_layout, options.outgoing)
+            self._checked = False
+        self._options = options
+
+    def _find_layout(self, inputs: tuple[Any, ...], layout: na.Layout | None) -> na.Layout:
+        """Return the layout, discovered if it is not given, with a remark if the optimizer trains other networks."""
+        if layout is None and not inputs and (self._writes or self._reads_outputs):
+            what = "what the model is called with is needed to find its layout"
+            hint = "" if self._reads_outputs else ", or max_fraction=0 to measure only"
+            raise na.LayoutError(f"example_inputs: {what}; or give layout={hint}")
+        layout = layout_of(self.model, *inputs) if layout is None else layout
+        layout.validate(parameters(self.model))
+        check_searched(layout, writes=self._writes)
+        own = {id(parameter) for parameter in self.model.parameters()}
+        outside = {held for stepper in self._steppers for held in stepper.holds()} - own
+        return note_outside(layout, len(outside), type(self.model).__name__)
+
+    def _written(self) -> dict[str, nn.Parameter]:
+        """The parameters that resets write, by name."""
+        layout, outgoing = self._trained_layout, self.options.outgoing
+        names = written_params(layout, layout, outgoing=outgoing) if self._writes else ()
+        return {name: self._trained[name] for name in names}
+
+    def _check_writes(self, *, first: bool = False) -> None:
+        """Raise if resets could not write what they are to write, or another wrapper writes it."""
+        written = self._written()
+        check_memory(dict(self.model.named_parameters()), written)
+        for stepper in self._steppers:
+            held = stepper.holds()
+            names = [name for name, parameter in written.items() if id(parameter) in held]
+            stepper.check_state(written, names)
+            if first:
+                stepper.check_first_state(written, names)
+        optimizers, own = {id(stepper.optimizer) for stepper in self._steppers}, set(map(id, written.values()))
+        for other in _ATTACHED:
+            shared = optimizers & {id(stepper.optimizer) for stepper in other._steppers}
+            if other is not self and shared and own & set(map(id, other._written().values())):
+                raise ValueError(
+                    f"optimizer: a {type(other).__name__} is attached to it already and resets the same parameters; "
+                    "call its detach() first, or make one of the two with max_fraction=0, to measure only"
+                )
+
+    def _look(self) -> None:
+        """See which parameters are trained now: some may have been frozen, replaced or added."""
+        before, now = self._trained, trained_parameters(self.model, self._steppers)
+        if before.keys() == now.keys() and all(before[name] is parameter for name, parameter in now.items()):
+            return
+        layout = fitting_groups(self.layout, parameters(self.model))
+        old, self._trained = self._trained_layout, now
+        self._trained_layout = trained_groups(layout, now, writes=self._writes, strict=False)
+        if self._writes:
+            self._check_writes()
+            self._fresh.cover(self._trained_layout, self.options.outgoing)
+            self._clock.keep({number for stepper in self._steppers for number in stepper.holds()})
+        reported = [self._trained_layout.get(name, group) for name, group in self.layout.items()]
+        self._reported = na.Layout([replace(group, partners=()) for group in reported])
+        warn_of_changes(self.model, before, now, old, self._trained_layout)
+
+    def detach(self) -> None:
+        """Remove the hooks from the optimizer; the model keeps its values."""
+        for stepper in self._steppers:
+            self._clock.hand_over(stepper)
+        _ATTACHED.discard(self)
+        for handle in self._handles:
+            handle.remove()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out the hooks, and with them the functions that only they call: few of these can be pickled."""
+        return vars(self) | {"_handles": [], "_steppers": [], "_options": replace(self.options, on_report=None)}
+
+
+_ATTACHED: WeakSet[Attached] = WeakSet()
+"""The wrappers that are attached to an optimizer."""

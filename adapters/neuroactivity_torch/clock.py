@@ -1,0 +1,270 @@
+"""A reset neuron's own clock: where a reset writes, the optimizer goes on as one that was made at that moment.
+
+No update is written here a second time. After each step a twin of the optimizer, of its class and with its options,
+steps on the young entries alone, with step counts that began at their reset; its results replace the optimizer's. After
+:data:`neuroactivity.wrapping.clock.YOUNG` steps the moments are handed over, and the run's count does for them too.
+"""
+
+import inspect
+import warnings
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn, optim
+from torch.optim import Optimizer
+
+import neuroactivity as na
+from neuroactivity.resets import Outgoing
+from neuroactivity.wrapping import written_params
+from neuroactivity.wrapping.clock import YOUNG, handing_over_factor
+from neuroactivity_torch.optimizers import Stepper, known_class, twin_of
+from neuroactivity_torch.parameters import dense_gradient
+
+_CORRECTED: dict[type[Optimizer], dict[str, int]] = {
+    optim.Adam: {"exp_avg": 0, "exp_avg_sq": 1, "max_exp_avg_sq": 1},
+    optim.AdamW: {"exp_avg": 0, "exp_avg_sq": 1, "max_exp_avg_sq": 1},
+    optim.NAdam: {"exp_avg_sq": 1},  # its first moment is corrected by a product that has vanished by then
+    optim.RAdam: {"exp_avg": 0, "exp_avg_sq": 1},
+    optim.Adamax: {"exp_avg": 0},
+}
+"""Optimizers whose step count corrects a bias: the moments that it corrects, and whose of the betas their decay is."""
+
+
+@dataclass(eq=False)
+class Young:
+    """Entries of a parameter that one reset wrote.
+
+    Attributes:
+        parameter: The parameter.
+        index: Where they are in it, were it flat.
+        age: Steps since.
+        numbers: The step count, and what else the twin has one number of.
+    """
+
+    parameter: nn.Parameter
+    index: Tensor
+    age: int = 0
+    numbers: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(eq=False)
+class _Before:
+    """Young entries before a step: their values and moments."""
+
+    young: Young
+    values: Tensor
+    moments: dict[str, Tensor]
+
+
+class Clock:
+    """Keeps the young entries of a model's parameters, and corrects the steps that they take."""
+
+    def __init__(self, young: dict[str, list[Young]] | None = None) -> None:
+        self._young = young or {}
+        self._before: dict[int, list[_Before]] = {}
+
+    def __bool__(self) -> bool:
+        return bool(self._young)
+
+    def start(self, name: str, parameter: nn.Parameter, index: Tensor) -> None:
+        """Let the clock of these entries start now; if it ran already, it starts again."""
+        before = [young for young in self._young.get(name, ()) if young.parameter is parameter]
+        older = [replace(young, index=young.index[~torch.isin(young.index, index)]) for young in before]
+        self._young[name] = [*older, Young(parameter, index)]
+        self._forget()
+
+    def keep(self, held: Collection[int]) -> None:
+        """Forget all parameters but these, given by identity."""
+        self._young = {name: ages for name, ages in self._young.items() if id(ages[0].parameter) in held}
+
+    @torch.no_grad()
+    def before_step(self, stepper: Stepper) -> None:
+        """Keep what the optimizer's step will change."""
+        held, kept = stepper.holds(), []
+        for young in self._all():
+            if id(young.parameter) not in held:
+                continue
+            young.index = young.index.to(young.parameter.device)
+            moments = _moments(stepper.optimizer, young.parameter)
+            if not moments:
+                young.age = 0  # there is no state yet, or not any more: all entries are new
+            taken = {key: _take(value, young.index) for key, value in moments.items()}
+            kept.append(_Before(young, _take(young.parameter.detach(), young.index), taken))
+        self._before[id(stepper.optimizer)] = kept
+
+    @torch.no_grad()
+    def after_step(self, stepper: Stepper) -> None:
+        """Put the twin's step in the place of the one that the optimizer took."""
+        kept = self._before.pop(id(stepper.optimizer), [])
+        kept = [before for before in kept if before.young.parameter.grad is not None]
+        if not kept:
+            return
+        twin, held = twin_of(stepper.optimizer), stepper.holds()
+        groups: dict[int, dict[str, Any]] = {}
+        for before in kept:
+            young, group = before.young, held[id(before.young.parameter)]
+            gradient = dense_gradient(young.parameter)
+            assert gradient is not None
+            before.values.grad = _take(gradient, young.index)
+            own = groups.setdefault(id(group), {**group, "params": [], "differentiable": False})
+            own["params"].append(before.values)
+            if young.age:
+                like = stepper.optimizer.state[young.parameter]
+                twin.state[before.values] = {**_numbers(young.numbers, like), **before.moments}
+        twin.param_groups = list(groups.values())
+        inspect.unwrap(type(twin).step)(twin)
+        for before in kept:
+            self._take_over(before, twin.state[before.values], stepper, held[id(before.young.parameter)])
+        self._forget()
+
+    def _take_over(self, before: _Before, own: Mapping[str, Any], stepper: Stepper, group: Mapping[str, Any]) -> None:
+        """Write what the twin has made of young entries where the optimizer keeps it."""
+        young, shape = before.young, before.values.shape
+        _put(young.parameter.detach(), young.index, before.values)
+        young.age += 1
+        young.numbers = {key: value for key, value in own.items() if not _is_moment(value, shape)}
+        for key, value in _moments(stepper.optimizer, young.parameter).items():
+            if key in own:
+                _put(value, young.index, own[key])
+        if young.age >= YOUNG:
+            _hand_over(young, stepper.optimizer, group)
+
+    @torch.no_grad()
+    def hand_over(self, stepper: Stepper) -> None:
+        """Hand the moments of all young entries over to the run's clock, as they are now."""
+        held = stepper.holds()
+        for young in self._all():
+            if young.age and id(young.parameter) in held:
+                _hand_over(young, stepper.optimizer, held[id(young.parameter)])
+                young.age = YOUNG
+        self._forget()
+
+    def state(self, params: Mapping[str, nn.Parameter]) -> dict[str, list[dict[str, Any]]]:
+        """Copy the young entries of these parameters, as numbers and tensors."""
+        return {
+            name: [{"index": y.index.clone(), "age": y.age, "numbers": _floats(y.numbers)} for y in ages]
+            for name, ages in self._young.items()
+            if ages[0].parameter is params.get(name)
+        }
+
+    def _all(self) -> Iterator[Young]:
+        for ages in self._young.values():
+            yield from ages
+
+    def _forget(self) -> None:
+        """Forget what is no longer young, and what has no entries left."""
+        young = {n: [each for each in ages if each.age < YOUNG and len(each.index)] for n, ages in self._young.items()}
+        self._young = {name: ages for name, ages in young.items() if ages}
+
+
+def corrects_bias(stepper: Stepper) -> bool:
+    """Whether an optimizer's step count corrects a bias of its moments."""
+    return known_class(type(stepper.optimizer)) in _CORRECTED
+
+
+def read_clock(state: Any, params: Mapping[str, nn.Parameter]) -> dict[str, list[Young]]:
+    """Return the young entries that :meth:`Clock.state` returned.
+
+    Raises:
+        ValueError: If they are something else, or of other parameters than these.
+    """
+    if not isinstance(state, Mapping):
+        raise ValueError(f"state: clock: expected young entries by parameter name, got {state!r}")
+    young = {}
+    for name, ages in state.items():
+        if name not in params:
+            raise ValueError(f"state: clock: {name!r} is no parameter of the model")
+        if not isinstance(ages, list) or not ages or not all(_is_record(record, params[name]) for record in ages):
+            raise ValueError(f"state: clock of parameter {name!r}: expected its young entries, their ages and counts")
+        young[name] = [Young(params[name], r["index"].clone(), r["age"], dict(r["numbers"])) for r in ages]
+    return young
+
+
+def _is_record(record: Any, parameter: nn.Parameter) -> bool:
+    """Whether this is what is saved of young entries."""
+    if not isinstance(record, Mapping) or set(record) != {"index", "age", "numbers"}:
+        return False
+    index, age, numbers = record["index"], record["age"], record["numbers"]
+    if not isinstance(index, Tensor) or index.dtype != torch.int64 or index.ndim != 1 or not len(index):
+        return False
+    if not isinstance(numbers, Mapping) or not all(isinstance(number, float) for number in numbers.values()):
+        return False
+    inside = int(index.min()) >= 0 and int(index.max()) < parameter.numel()
+    counted = type(age) is int and 0 <= age < YOUNG and (age == 0 or "step" in numbers)
+    return inside and counted and len(set(index.tolist())) == len(index)
+
+
+def written_entries(
+    params: Mapping[str, nn.Parameter], masks: Mapping[str, Tensor], layout: na.Layout, outgoing: Outgoing
+) -> dict[str, Tensor]:
+    """Say where a reset writes, for each parameter that it writes: at which entries, were it flat."""
+    like = {name: params[name].detach() for name in written_params(masks, layout)}
+    no, yes = [{n: torch.tensor(b, device=p.device).expand(p.shape) for n, p in like.items()} for b in (False, True)]
+    where = na.reset_moments(no, masks, layout, yes, outgoing=outgoing)
+    return {name: marked.flatten().nonzero().flatten() for name, marked in where.items()}
+
+
+def warn_of_counts(steppers: Sequence[Stepper], params: Mapping[str, nn.Parameter]) -> None:
+    """Name the optimizers that keep a step count of which it is not known what it does."""
+    names = []
+    for stepper in steppers:
+        held = stepper.holds()
+        counted = any("step" in group for group in held.values()) or any(
+            type(value) in (int, float) or (isinstance(value, Tensor) and value.ndim == 0)
+            for parameter in params.values()
+            if id(parameter) in held
+            for _, value in stepper.state_of(parameter)
+        )
+        if counted and known_class(type(stepper.optimizer)) is None:
+            names.append(type(stepper.optimizer).__name__)
+    if names:
+        warnings.warn(
+            f"optimizer {', '.join(names)} keeps a step count, and what that corrects is not known: reset neurons go "
+            'by the clock of the run, as with clock="run"',
+            na.ActivityWarning,
+            stacklevel=3,
+        )
+
+
+def _hand_over(young: Young, optimizer: Optimizer, group: Mapping[str, Any]) -> None:
+    """Make a parameter's young moments what they are to be under the run's step count."""
+    moments, kind = _moments(optimizer, young.parameter), known_class(type(optimizer))
+    count = float(optimizer.state[young.parameter]["step"])
+    for key, place in _CORRECTED[kind].items() if kind is not None else ():
+        if key in moments:
+            factor = handing_over_factor(float(group["betas"][place]), count, float(young.age))
+            _put(moments[key], young.index, _take(moments[key], young.index) * factor)
+
+
+def _moments(optimizer: Optimizer, parameter: nn.Parameter) -> dict[str, Tensor]:
+    state = optimizer.state.get(parameter, {})
+    return {key: value for key, value in state.items() if _is_moment(value, parameter.shape)}
+
+
+def _is_moment(value: Any, shape: torch.Size) -> bool:
+    return isinstance(value, Tensor) and value.shape == shape
+
+
+def _floats(numbers: Mapping[str, Any]) -> dict[str, float]:
+    return {key: float(number) for key, number in numbers.items()}
+
+
+def _numbers(numbers: Mapping[str, Any], like: Mapping[str, Any]) -> dict[str, Any]:
+    """Bring numbers that were saved into the form that the optimizer has them in."""
+    tensors = {key for key, value in numbers.items() if type(value) is float and isinstance(like.get(key), Tensor)}
+    return {key: torch.full_like(like[key], value) if key in tensors else value for key, value in numbers.items()}
+
+
+def _take(tensor: Tensor, index: Tensor) -> Tensor:
+    """Copy entries of a tensor, given by where they would be if it were flat."""
+    return tensor.view(-1).index_select(0, index) if tensor.is_contiguous() else tensor.take(index)
+
+
+def _put(tensor: Tensor, index: Tensor, values: Tensor) -> None:
+    """Write such entries."""
+    if tensor.is_contiguous():
+        tensor.view(-1).scatter_(0, index, values)
+    else:
+        tensor[torch.unravel_index(index, tensor.shape)] = values

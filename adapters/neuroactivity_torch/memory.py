@@ -1,0 +1,69 @@
+"""What a wrapper remembers between measurements: magnitudes that are added up, and when each neuron was reset."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from neuroactivity import Layout
+from neuroactivity.wrapping import NEVER
+
+
+class Memory:
+    """Arrays by group name, one number for each neuron.
+
+    Attributes:
+        sums: Magnitudes of the batches of the next score that have been seen.
+        since: Measurements since each neuron was reset, for the groups that were ever measured.
+    """
+
+    def __init__(self) -> None:
+        self.sums: dict[str, Tensor] = {}
+        self.since: dict[str, Tensor] = {}
+
+    def added(self, magnitudes: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return the sums with these magnitudes; a group that they lack adds nothing."""
+        fitting = {name: self.sums[name].to(value) for name, value in magnitudes.items() if self._fits(name, value)}
+        return {**self.sums, **{n: value + fitting[n] if n in fitting else value for n, value in magnitudes.items()}}
+
+    def _fits(self, name: str, value: Tensor) -> bool:
+        return name in self.sums and self.sums[name].shape == value.shape
+
+    def seen(self, scores: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return ``since`` with the groups that are measured for the first time, or have another size now."""
+        since = dict(self.since)
+        for name, score in scores.items():
+            if name in since and since[name].shape == score.shape:
+                since[name] = since[name].to(score.device)
+            else:
+                since[name] = torch.full_like(score, NEVER, dtype=torch.int32)
+        return since
+
+    def state(self) -> dict[str, dict[str, Tensor]]:
+        """Copy all of it."""
+        return {key: {name: value.clone() for name, value in getattr(self, key).items()} for key in ("sums", "since")}
+
+
+def read_arrays(state: Any, layout: Layout, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, dict[str, Tensor]]:
+    """Return a copy of what :meth:`Memory.state` returned; a state of an older version has none of it.
+
+    Raises:
+        ValueError: If it is something else, or does not fit the layout.
+    """
+    checked: dict[str, dict[str, Tensor]] = {"sums": {}, "since": {}}
+    for key, own in checked.items():
+        given = state.get(key, {})
+        if not isinstance(given, Mapping):
+            raise ValueError(f"state: {key}: expected tensors by group name, got {given!r}")
+        for name, value in given.items():
+            if name not in layout:
+                raise ValueError(f"state: {key}: group {name!r} is not in the layout")
+            expected = layout[name].bind(shapes).shape
+            whole = key == "since"
+            fits = isinstance(value, Tensor) and tuple(value.shape) == expected
+            if not fits or (value.dtype != torch.int32 if whole else not value.is_floating_point()):
+                kind = "int32" if whole else "floating-point"
+                raise ValueError(f"state: {key} of group {name!r}: expected {kind} numbers of shape {expected}")
+            own[name] = value.detach().clone()
+    return checked

@@ -1,0 +1,37 @@
+"""A reset neuron's own clock: how long it runs, and how moments are handed over to the clock of the run."""
+
+import math
+from typing import Any
+
+from neuroactivity.arrays import namespace
+
+YOUNG = 50
+"""For so many steps after a reset the entries that it wrote take the steps of an optimizer that was made with them."""
+
+
+def handing_over_factor(decay: float, count: Any, age: Any) -> Any:
+    r"""Return by what a moment is multiplied when its entries change from their own step count to that of the run.
+
+    An exponential average that starts at zero has seen the part :math:`1 - b^t` of its weights after :math:`t` steps,
+    and optimizers divide by it. A young average that the run's count divides is to come out as what its own count makes
+    of it:
+
+    .. math:: \frac{1 - b^{\mathrm{count}}}{1 - b^{\mathrm{age}}}
+
+    Args:
+        decay: The decay :math:`b` of the average, in ``[0, 1)``.
+        count: Steps of the run, a number or an array.
+        age: Steps since the reset, 1 or more.
+
+    Example:
+        >>> handing_over_factor(0.5, 2, 1)
+        1.5
+    """
+    if decay == 0:
+        return 1.0
+    rate = math.log(decay)
+    return _expm1(rate * count) / _expm1(rate * age)
+
+
+def _expm1(x: Any) -> Any:
+    return math.expm1(x) if isinstance(x, float) else namespace(x).expm1(x)
