@@ -4,6 +4,7 @@ An array of the state belongs to the parameter that has its shape and whose path
 it becomes what the optimizer's ``init`` gives for the new parameters. An array that fits no parameter is refused.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
@@ -13,9 +14,10 @@ import optax
 from jax import Array
 
 import neuroactivity as na
+from neuroactivity.resets import Outgoing
 from neuroactivity.wrapping import written_params
 from neuroactivity_jax.parameters import Path, PyTree, is_float, parameters, path_leaves
-from neuroactivity_jax.state import ActivityState
+from neuroactivity_jax.state import COUNTS, ActivityState
 
 _Shapes: TypeAlias = Mapping[Path, tuple[int, ...]]
 
@@ -28,11 +30,14 @@ def clear_moments(
     params: PyTree,
     masks: Mapping[str, Array],
     layout: na.Layout,
+    *,
+    outgoing: Outgoing = "zero",
 ) -> PyTree:
     """Clear an optimizer's moments at every entry that :func:`neuroactivity.reset` writes.
 
     For custom training loops; :func:`regrama` and :func:`redo` do it themselves. Each moment becomes what the optimizer
-    starts with for the new parameter; step counts stay, since healthy neurons share them.
+    starts with for the new parameter; step counts stay, since healthy neurons share them, so that Adam's first steps
+    there are several times too long. The wrappers correct them (``clock``); this function cannot.
 
     Args:
         inner: The optimizer.
@@ -40,6 +45,7 @@ def clear_moments(
         params: The new parameters.
         masks: Masks by group name.
         layout: The neuron groups.
+        outgoing: As given to :func:`neuroactivity.reset`.
 
     Returns:
         The new state.
@@ -56,15 +62,20 @@ def clear_moments(
         [0.1, 0.0, 0.1]
     """
     state_owners(state, params)
-    return reinit_state(inner, state, params, written_mask(parameters(params), masks, layout))
+    return reinit_state(inner, state, params, written_mask(parameters(params), masks, layout, outgoing=outgoing))
 
 
-def written_mask(params: Mapping[str, Array], masks: Mapping[str, Array], layout: na.Layout) -> dict[str, Array]:
+def written_mask(
+    params: Mapping[str, Array], masks: Mapping[str, Array], layout: na.Layout, *, outgoing: Outgoing = "zero"
+) -> dict[str, Array]:
     """Return for each parameter that a reset writes a mask of the entries that it writes."""
-    names = sorted(written_params([name for name in masks if name in layout], layout))
+    groups = [name for name in masks if name in layout]
+    names = sorted(written_params(groups, layout))
     nowhere = {name: jnp.zeros(params[name].shape, bool) for name in names}
     everywhere = {name: jnp.ones(params[name].shape, bool) for name in names}
-    return na.reset_moments(nowhere, {name: jnp.asarray(mask) for name, mask in masks.items()}, layout, everywhere)
+    masks = {name: jnp.asarray(mask) for name, mask in masks.items()}
+    written = na.reset_moments(nowhere, masks, layout, everywhere, outgoing=outgoing)
+    return {name: written[name] for name in sorted(written_params(groups, layout, outgoing=outgoing))}
 
 
 def reinit_state(
@@ -90,7 +101,7 @@ def state_owners(state: PyTree, params: PyTree) -> list[str | None]:
     """
     arrays = {path: leaf.shape for path, leaf in path_leaves(params) if is_float(leaf)}
     leaves = [(path, leaf) for path, leaf in path_leaves(_without_records(state)) if leaf is not None]
-    shapes = {path: jnp.shape(leaf) for path, leaf in leaves}
+    shapes = {path: tuple(getattr(leaf, "shape", ())) for path, leaf in leaves}
     owners: list[str | None] = []
     for path, leaf in leaves:
         near = [ending for ending in (path[start:] for start in range(len(path) + 1)) if ending in arrays]
@@ -114,7 +125,7 @@ def _without_records(state: PyTree) -> PyTree:
     def bare(node: Any) -> Any:
         if not isinstance(node, ActivityState):
             return node
-        records = {name: getattr(node, name) for name in ("scores", "masks", "key", "snapshot")}
+        records = {name: getattr(node, name) for name in node._fields if name not in ("inner_state", *COUNTS)}
         inner_state = _without_records(node.inner_state)
         return node._replace(inner_state=inner_state, **jax.tree.map(lambda _: 0, records))
 
@@ -133,6 +144,6 @@ def _most_complete(path: Path, fitting: Sequence[Path], arrays: _Shapes, shapes:
 
 def _is_shared(path: Path, leaf: Any) -> bool:
     """Whether a leaf is one number for all neurons, a random key, or a table that is known to hold for all."""
-    if jnp.size(leaf) <= 1 or path[-1] in _TABLES or jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+    if math.prod(getattr(leaf, "shape", ())) <= 1 or path[-1] in _TABLES or jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
         return True
     return bool(leaf.dtype == jnp.uint32) and leaf.shape[-1] in (2, 4)  # the numbers of a key

@@ -108,6 +108,11 @@ def path_leaves(tree: PyTree) -> Iterator[tuple[Path, Any]]:
             yield path, node
 
 
+def as_jax(arrays: Mapping[str, Any]) -> dict[str, Any]:
+    """Turn NumPy arrays, as a restored checkpoint has them, into JAX's."""
+    return {name: None if array is None else jnp.asarray(array) for name, array in arrays.items()}
+
+
 def shapes_of(arrays: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
     """Return the shapes of arrays by name."""
     return {name: tuple(array.shape) for name, array in arrays.items()}

@@ -6,6 +6,7 @@ import numpy as np
 from jax import Array
 
 import neuroactivity as na
+from neuroactivity.wrapping import warn_of_resets
 from neuroactivity_jax.parameters import PyTree, unwrapped
 from neuroactivity_jax.state import NOT_MEASURED, ActivityState
 
@@ -13,7 +14,8 @@ from neuroactivity_jax.state import NOT_MEASURED, ActivityState
 def report(state: PyTree, layout: na.Layout) -> na.ActivityReport | None:
     """Return the report of the last measurement.
 
-    This copies the scores to the host, and warns of groups that are silent or not finite.
+    This copies the scores to the host, and warns of groups that are silent or not finite, and of resets that did not
+    last.
 
     Args:
         state: The state of an optimizer made by :func:`regrama` or :func:`redo`, or anything that contains exactly one
@@ -73,7 +75,7 @@ def reports(states: PyTree, layout: na.Layout) -> list[na.ActivityReport | None]
     _check_layout(state, layout)
     if not state.steps.ndim:
         raise ValueError("states: expected those of several runs, got that of one; use report")
-    state = jax.device_get(state._replace(inner_state=(), snapshot={}))
+    state = jax.device_get(state._replace(inner_state=(), snapshot={}, born=state.steps, young={}, magnitudes={}))
     runs = [jax.tree.map(lambda leaf, run=run: leaf[run], state) for run in np.ndindex(state.steps.shape)]
     return [_report(run, layout) for run in runs]
 
@@ -91,7 +93,7 @@ def summary(state: PyTree, prefix: str = "neuroactivity") -> dict[str, Array]:
     Returns:
         What :meth:`neuroactivity.ActivityReport.scalars` returns, ``{prefix}/{group}/inactive_fraction`` for every
         group (NaN where it was not measured or could not be judged) and the totals ``{prefix}/inactive_fraction``,
-        ``/neurons``, ``/inactive``, ``/silent``, ``/nonfinite`` and ``/reset``; and ``{prefix}/{group}/reset``,
+        ``/neurons``, ``/inactive``, ``/silent``, ``/nonfinite``, ``/reset`` and ``/reset_again``; and ``{prefix}/{group}/reset``,
         ``{prefix}/measurements`` and ``{prefix}/neurons_reset`` (in all measurements so far).
 
     Raises:
@@ -109,7 +111,10 @@ def summary(state: PyTree, prefix: str = "neuroactivity") -> dict[str, Array]:
     """
     state = _find(state)
     values: dict[str, Array] = {}
-    counts = {name: _counts(score, state.masks[name], state.tau) for name, score in state.scores.items()}
+    counts = {
+        name: _counts(score, state.masks[name], state.reset_before[name], state.tau)
+        for name, score in state.scores.items()
+    }
     for name, of_group in counts.items():
         values[f"{prefix}/{name}/inactive_fraction"] = _fraction(of_group)
         values[f"{prefix}/{name}/reset"] = of_group["reset"]
@@ -119,10 +124,10 @@ def summary(state: PyTree, prefix: str = "neuroactivity") -> dict[str, Array]:
     return values | {f"{prefix}/{key}": getattr(state, key) for key in ("measurements", "neurons_reset")}
 
 
-_COUNTED = ("neurons", "inactive", "silent", "nonfinite", "reset")
+_COUNTED = ("neurons", "inactive", "silent", "nonfinite", "reset", "reset_again")
 
 
-def _counts(scores: Array, mask: Array, tau: Array) -> dict[str, Array]:
+def _counts(scores: Array, mask: Array, before: Array, tau: Array) -> dict[str, Array]:
     """Count neurons by what their scores say, as reports do; all zero for a group that was not measured."""
     scores = jnp.atleast_2d(scores)
     measured = jnp.all(scores != NOT_MEASURED)
@@ -134,6 +139,7 @@ def _counts(scores: Array, mask: Array, tau: Array) -> dict[str, Array]:
         "silent": whole & (scores == 0).all(axis=-1, keepdims=True),
         "nonfinite": whole & ~sound,
         "reset": jnp.atleast_2d(mask),
+        "reset_again": sound & (scores <= tau) & jnp.atleast_2d(before),
     }
     return {key: jnp.sum(neurons & measured, dtype=jnp.int32) for key, neurons in found.items()}
 
@@ -167,5 +173,8 @@ def _report(state: ActivityState, layout: na.Layout) -> na.ActivityReport | None
         return None
     scores = {name: np.asarray(score) for name, score in state.scores.items()}
     scores = {name: score for name, score in scores.items() if not (score == NOT_MEASURED).any()}
-    masks = {name: np.asarray(state.masks[name]) for name in scores}
-    return na.summarize(scores, layout, float(str(np.asarray(state.tau))), masks=masks)
+    masks, before = ({name: np.asarray(of[name]) for name in scores} for of in (state.masks, state.reset_before))
+    tau = float(str(np.asarray(state.tau)))
+    found = na.summarize(scores, layout, tau, masks=masks, reset_before=before)
+    warn_of_resets(found, set(), stacklevel=3)
+    return found

@@ -1,51 +1,29 @@
 """The engine of regrama and redo: it measures a model's neurons, and resets them in the updates of its optimizer."""
 
-import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 from jax import Array
 
 import neuroactivity as na
 from neuroactivity.layout import lookup
-from neuroactivity.report import build_report
-from neuroactivity.wrapping import ResetOptions, check_searched, drawn_views, is_due, trained_groups
+from neuroactivity.wrapping import NEVER, ResetOptions, check_searched, drawn_views, is_due, trained_groups
+from neuroactivity_jax.bias import BiasCorrection, bias_correction
+from neuroactivity_jax.clock import Ages, OwnClock, any_young, start_ages
+from neuroactivity_jax.conditions import if_any
 from neuroactivity_jax.frozen import frozen_params
 from neuroactivity_jax.initializers import FreshValues
+from neuroactivity_jax.measuring import NOT_ADDED, Measuring, Records
 from neuroactivity_jax.optimizers import reinit_state, state_owners, written_mask
-from neuroactivity_jax.parameters import PyTree, gradients, parameters, replace, shapes_of
-from neuroactivity_jax.state import NOT_MEASURED, ActivityState, check_form
+from neuroactivity_jax.parameters import PyTree, as_jax, gradients, parameters, replace, shapes_of
+from neuroactivity_jax.state import COUNTS, NOT_MEASURED, ActivityState, check_form, has_clock
 
 Activations: TypeAlias = Mapping[str, Array | None] | Callable[[], Mapping[str, Array | None]]
 """Neuron outputs by group name, or a function that computes them, called only when a measurement is due."""
-
-
-@jax.custom_batching.custom_vmap
-def _any_due(due: Array) -> Array:
-    """Whether any of the runs that are mapped over is due: one truth for all, so that a condition stays a condition."""
-    return due
-
-
-@_any_due.def_vmap
-def _any_due_of_many(size: int, batched: list[bool], due: Array) -> tuple[Array, bool]:
-    return _any_due(jnp.any(due)), False
-
-
-@jax.custom_batching.custom_vmap
-def _number_of_run(due: Array, scores: dict[str, Array]) -> Array:
-    """Number of the run among those that are mapped over; -1 for one that is alone."""
-    return jnp.full((), -1, jnp.int32)
-
-
-@_number_of_run.def_vmap
-def _numbers_of_runs(size: int, batched: list[Any], due: Array, scores: dict[str, Array]) -> tuple[Array, bool]:
-    outside = _number_of_run(*jax.tree.map(lambda x, mapped: x[0] if mapped else x, (due, scores), tuple(batched)))
-    return jnp.maximum(outside, 0) * size + jnp.arange(size, dtype=jnp.int32), True
 
 
 class _CondCarry(NamedTuple):
@@ -53,19 +31,8 @@ class _CondCarry(NamedTuple):
 
     updates: PyTree
     inner_state: PyTree
-    measurements: Array
-    resets: Array
-    neurons_reset: Array
-    scores: dict[str, Array]
-    masks: dict[str, Array]
-
-
-def _if_any_due(due: Array, measure: Callable[[], _CondCarry], before: _CondCarry) -> _CondCarry:
-    """Measure if that is due in any of the runs that are mapped over."""
-    if isinstance(due, jax.core.Tracer):
-        carry: _CondCarry = jax.lax.cond(_any_due(due), measure, lambda: before)
-        return carry
-    return measure() if due else before  # outside of jit, where a condition would be compiled anew at every update
+    ages: Ages
+    records: Records
 
 
 @dataclass(frozen=True)
@@ -86,6 +53,7 @@ class Resetter:
     fresh: FreshValues
     by_activations: bool
     _frozen: dict[Any, frozenset[str]] = field(default_factory=dict, compare=False, repr=False)
+    _corrections: dict[Any, BiasCorrection] = field(default_factory=dict, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         if not isinstance(self.layout, na.Layout):
@@ -100,17 +68,25 @@ class Resetter:
         inner_state, shapes = self.inner.init(params), shapes_of(arrays)
         snapshot: dict[str, Array] = {}
         if self.options.writes:
-            snapshot = self.fresh.snapshot(arrays, drawn_views(layout, shapes))
+            views = drawn_views(layout, shapes, outgoing=self.options.outgoing)
+            snapshot = self.fresh.snapshot(arrays, views)
             state_owners(inner_state, params)
-        scored = {name: group.bind(shapes).shape for name, group in layout.items()}
+        groups = {name: group.bind(shapes).shape for name, group in layout.items()}
         dtypes = {name: _score_dtype(group, arrays) for name, group in layout.items()}
-        counts = ("steps", "measurements", "resets", "neurons_reset")
+        ages = Ages(jnp.zeros((0, 1), jnp.int32), {})
+        if has_clock(self.options):
+            ages = start_ages(self._bias_correction(params, {}), self.options.every, groups)
+        collected = groups if self.options.batches != 1 else {}
         return ActivityState(
             inner_state=inner_state,
-            **{name: jnp.zeros((), jnp.int32) for name in counts},  # one array each, so that the state can be donated
+            **{name: jnp.zeros((), jnp.int32) for name in COUNTS},  # one array each, so that the state can be donated
+            **ages._asdict(),
             tau=jnp.asarray(self.options.tau, jnp.float32),
-            scores={name: jnp.full(shape, NOT_MEASURED, dtypes[name]) for name, shape in scored.items()},
-            masks={name: jnp.zeros(shape, bool) for name, shape in scored.items()},
+            scores={name: jnp.full(shape, NOT_MEASURED, dtypes[name]) for name, shape in groups.items()},
+            magnitudes={name: jnp.full(shape, NOT_ADDED, dtypes[name]) for name, shape in collected.items()},
+            masks={name: jnp.zeros(shape, bool) for name, shape in groups.items()},
+            reset_before={name: jnp.zeros(shape, bool) for name, shape in groups.items()},
+            since={name: jnp.full(shape, NEVER, jnp.int32) for name, shape in groups.items()},
             key=self.fresh.key_data(),
             snapshot=snapshot,
         )
@@ -119,8 +95,12 @@ class Resetter:
         """Return a state of the right structure, without values."""
         groups = [group for group in self.layout.values() if group.resettable and self.options.writes]
         drawn = {view.param for group in groups for view in group.incoming + group.unscored}
+        if self.options.outgoing in ("small", "fresh"):
+            drawn |= {view.param for group in groups for view in group.outgoing}
+        by_group = dict.fromkeys(("scores", "masks", "reset_before", "since"), True)
+        by_group |= {"young": has_clock(self.options), "magnitudes": self.options.batches != 1}
         fields: dict[str, Any] = dict.fromkeys(ActivityState._fields, jnp.zeros(()))
-        fields |= {name: dict.fromkeys(self.layout, jnp.zeros(())) for name in ("scores", "masks")}
+        fields |= {name: dict.fromkeys(self.layout if has else (), jnp.zeros(())) for name, has in by_group.items()}
         fields["snapshot"] = dict.fromkeys(() if callable(self.fresh.initializer) else drawn, jnp.zeros(()))
         return ActivityState(**fields | {"inner_state": self.inner.init(params)})
 
@@ -131,84 +111,105 @@ class Resetter:
         params: PyTree | None = None,
         *,
         activations: Activations | None = None,
+        only_inner: bool = False,
         **extra: Any,
     ) -> tuple[PyTree, ActivityState]:
-        """Update with the wrapped optimizer; measure and reset when that is due."""
+        """Update with the wrapped optimizer; measure and reset when that is due.
+
+        With ``only_inner``, which a wrapper around this one asks for, only the wrapped optimizer updates.
+        """
+        extra |= {} if activations is None else {"activations": activations}  # redo may be further inside
         if params is None and self.options.writes:
             raise ValueError("params: a reset needs the parameters; call update(grads, state, params)")
+        if only_inner:
+            updates, inner_state = self._update_inner(updates, state.inner_state, params, extra)
+            return updates, state._replace(inner_state=inner_state)
         if self.by_activations and activations is None:
             raise ValueError("activations: redo needs them; call update(grads, state, params, activations=...)")
         known = updates if params is None else params  # where nothing is reset, gradients tell all shapes
-        layout = self._trained_groups(known)
-        check_form(state, layout, shapes_of(parameters(known)))
-        signal = activations if self.by_activations else self._arrays(updates)
-        extra |= {} if activations is None else {"activations": activations}  # redo may be further inside
-        updates, inner_state = self.inner.update(updates, state.inner_state, params, **extra)
+        layout, grads = self._trained_groups(known), updates
+        correction = self._bias_correction(known, extra) if has_clock(self.options) else None
+        clocks = 0 if correction is None else len(correction.counts)
+        check_form(state, layout, shapes_of(parameters(known)), self.options, clocks)
+        before = state.inner_state
+        updates, inner_state = self.inner.update(grads, before, params, **extra)
+        updates = _widened(updates, params) if self.options.writes else updates
         state = state._replace(inner_state=inner_state, steps=state.steps + 1)
+        clock = None if correction is None or not correction.effective else self._clock(correction, layout, extra)
+        records = Records(**{name: getattr(state, name) for name in Records._fields})
+        passed = (updates, inner_state, Ages(state.born, state.young)) if self.options.writes else ((), (), ())
+        carry = _CondCarry(*passed, records)
+        measuring = Measuring(layout, self.options, self.by_activations)
         due = is_due(state.steps, every=self.options.every)
-        records = {name: getattr(state, name) for name in _CondCarry._fields[2:]}
-        passed = (_widened(updates, params), inner_state) if self.options.writes else ((), ())
-        before = _CondCarry(*passed, **records)
-        after = _if_any_due(due, lambda: self._measure(due, signal, before, state, params, layout), before)
+        collects = due if self.options.batches == 1 else self.options.collects_at(state.steps)
+        signal = activations if self.by_activations else self._arrays(grads)
+
+        def measure(carry: _CondCarry) -> _CondCarry:
+            records, masks = measuring.measure(carry.records, signal, due, state.steps)
+            carry = carry._replace(records=records)
+            if not self.options.writes:
+                return carry
+            marked = sum([jnp.any(mask) for mask in masks.values()], jnp.asarray(False))
+            return if_any(marked, lambda: self._reset(masks, carry, state, params, layout, clock), carry)
+
+        def work() -> _CondCarry:
+            moved = if_any(young, lambda: _grown(clock, carry, grads, before, params, due), carry) if clock else carry
+            return if_any(collects, lambda: measure(moved), moved) if clock else measure(moved)
+
+        young = any_young(state.born) if clock else False
+        after = if_any(collects | young, work, carry)
         if self.options.writes:
-            updates, state = after.updates, state._replace(inner_state=after.inner_state)
+            updates, state = after.updates, state._replace(inner_state=after.inner_state, **after.ages._asdict())
         tau = jnp.asarray(self.options.tau, jnp.float32)  # of this wrapper, which may not have made the state
-        return updates, state._replace(tau=tau, **{name: getattr(after, name) for name in records})
+        return updates, state._replace(tau=tau, **after.records._asdict())
 
-    def _measure(
-        self, due: Array, signal: Any, before: _CondCarry, state: ActivityState, params: PyTree, layout: na.Layout
-    ) -> _CondCarry:
-        """Score the neurons, and reset those that are inactive, of each run that is due."""
-        score = na.tau_dormant if self.by_activations else na.grama
-        scores = score(_as_jax(signal() if callable(signal) else signal), layout)
-        masks = {name: mask & due & layout[name].resettable for name, mask in self.options.masks(scores).items()}
-        if self.options.on_report is not None:
-            jax.debug.callback(self._report, due, _number_of_run(due, scores), scores, masks)
-        counts = [jnp.sum(mask, dtype=jnp.int32) for mask in masks.values()]
-        marked = sum(counts, jnp.int32(0))
-        if self.options.writes:
-            before = self._reset(masks, before, state, params, layout)
+    def _clock(self, correction: BiasCorrection, layout: na.Layout, extra: dict[str, Any]) -> OwnClock:
+        """Return the clock of the neurons that are reset."""
 
-        def latest(new: Mapping[str, Array], old: Mapping[str, Array]) -> dict[str, Array]:
-            return {name: jnp.where(due, new.get(name, was), was).astype(was.dtype) for name, was in old.items()}
+        def step(grads: PyTree, state: PyTree, params: PyTree) -> tuple[PyTree, PyTree]:
+            return self._update_inner(grads, state, params, extra)
 
-        return before._replace(
-            measurements=before.measurements + due,
-            resets=before.resets + (marked > 0),
-            neurons_reset=before.neurons_reset + marked,
-            scores=latest(scores, before.scores),
-            masks=latest(masks, before.masks),
-        )
+        return OwnClock(correction, step, layout, self.options.outgoing)
+
+    def _update_inner(
+        self, grads: PyTree, state: PyTree, params: PyTree | None, extra: dict[str, Any]
+    ) -> tuple[PyTree, PyTree]:
+        """Update with the wrapped optimizer once more, without what wrappers inside of it do."""
+        nested = {"only_inner": True} if _is_nested(state) else {}
+        updates, state = self.inner.update(grads, state, params, **extra | nested)
+        return _widened(updates, params) if self.options.writes else updates, state
 
     def _reset(
-        self, masks: Mapping[str, Array], before: _CondCarry, state: ActivityState, params: PyTree, layout: na.Layout
+        self,
+        masks: Mapping[str, Array],
+        before: _CondCarry,
+        state: ActivityState,
+        params: PyTree,
+        layout: na.Layout,
+        clock: OwnClock | None,
     ) -> _CondCarry:
         """Make the updates lead to fresh values and zeros, and the optimizer's state match them."""
-        old, moves = _as_jax(parameters(params)), parameters(before.updates)
-        written = written_mask(old, masks, layout)
+        old, moves, outgoing = as_jax(parameters(params)), parameters(before.updates), self.options.outgoing
+        written = written_mask(old, masks, layout, outgoing=outgoing)
         if missing := [name for name in written if name not in moves]:
             raise ValueError(
                 f"updates: expected one for parameter {missing[0]!r}, which a reset may write, got None; train it, or "
                 "mark its groups resettable=False"
             )
         moved = {name: (old[name] + moves[name]).astype(old[name].dtype) for name in written}
-        fresh = self.fresh.draw(state.key, state.resets + 1, state.snapshot, drawn_views(layout, shapes_of(old)))
-        new = na.reset(moved, fresh, masks, layout)
+        views = drawn_views(layout, shapes_of(old), outgoing=outgoing)
+        fresh = self.fresh.draw(state.key, state.resets + 1, state.snapshot, views)
+        new = na.reset(old | moved, fresh, masks, layout, outgoing=outgoing)
         leaps = {name: new[name].astype(moves[name].dtype) - old[name] for name in written}
         updates = {name: jnp.where(where, leaps[name], moves[name]) for name, where in written.items()}
-        inner_state = reinit_state(self.inner, before.inner_state, replace(params, new), written)
-        return before._replace(updates=replace(before.updates, updates), inner_state=inner_state)
-
-    def _report(self, due: Any, run: Any, scores: Mapping[str, Any], masks: Mapping[str, Any]) -> None:
-        """Call the user's function on the host, for a run that is due."""
-        if due and self.options.on_report is not None:
-            scores, masks = jax.tree.map(np.asarray, (scores, masks))
-            report = build_report(scores, self.layout, self.options.tau, masks=masks)
-            self.options.on_report(report if run < 0 else dataclasses.replace(report, run=int(run)))
+        after = replace(params, {name: new[name] for name in written})
+        inner_state = reinit_state(self.inner, before.inner_state, after, written)
+        ages = before.ages if clock is None else clock.reset(before.ages, inner_state, masks)
+        return before._replace(updates=replace(before.updates, updates), inner_state=inner_state, ages=ages)
 
     def _arrays(self, tree: PyTree) -> dict[str, Array | None]:
         """Return a tree's arrays by name, with ``None`` for parameters of which a whole branch is ``None``."""
-        arrays = _as_jax(gradients(tree))
+        arrays = as_jax(gradients(tree))
         for _, view in [pair for group in self.layout.values() for pair in group.views]:
             parts = view.param.split("/")
             branches = ["/".join(parts[:end]) for end in range(len(parts))]
@@ -231,15 +232,34 @@ class Resetter:
 
     def _frozen_params(self, params: PyTree) -> frozenset[str]:
         """Name the parameters that the optimizer never moves; found once for parameters of the same shapes."""
-        form = tuple([(name, value.shape, str(value.dtype)) for name, value in parameters(params).items()])
+        form = _form(params)
         if form not in self._frozen:
             self._frozen[form] = frozen_params(self.inner, params)
         return self._frozen[form]
 
+    def _bias_correction(self, params: PyTree, extra: Mapping[str, Any]) -> BiasCorrection:
+        """Find the counts that correct the bias of moments, once for parameters of the same shapes."""
+        form = _form(params), tuple(sorted(extra))
+        if form not in self._corrections:
+            self._corrections[form] = bias_correction(self.inner, params, extra)
+        return self._corrections[form]
 
-def _as_jax(arrays: Mapping[str, Any]) -> dict[str, Any]:
-    """Turn NumPy arrays, as a restored checkpoint has them, into JAX's."""
-    return {name: None if array is None else jnp.asarray(array) for name, array in arrays.items()}
+
+def _grown(clock: OwnClock, carry: _CondCarry, grads: PyTree, before: PyTree, params: PyTree, due: Array) -> _CondCarry:
+    """Give young neurons the step of their own age."""
+    moved = carry.updates, carry.inner_state
+    updates, inner_state, ages = clock.correct(carry.ages, moved, grads, before, params, due)
+    return carry._replace(updates=updates, inner_state=inner_state, ages=ages)
+
+
+def _is_nested(state: PyTree) -> bool:
+    """Whether another wrapper is inside of this one."""
+    nodes = jax.tree.leaves(state, is_leaf=lambda node: isinstance(node, ActivityState))
+    return any(isinstance(node, ActivityState) for node in nodes)
+
+
+def _form(params: PyTree) -> Any:
+    return tuple([(name, value.shape, str(value.dtype)) for name, value in parameters(params).items()])
 
 
 def _widened(updates: PyTree, params: PyTree) -> PyTree:

@@ -1,4 +1,4 @@
-"""The state of regrama and redo, and the report made from it."""
+"""The state of regrama and redo, and whether a given one has its form."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -8,46 +8,65 @@ import jax.numpy as jnp
 from jax import Array
 
 import neuroactivity as na
+from neuroactivity.wrapping import ResetOptions
 from neuroactivity_jax.parameters import PyTree
 
 NOT_MEASURED = -1.0
 """The score of a group that has not been measured; scores are zero or more, or NaN."""
 
-_COUNTS = ("steps", "measurements", "resets", "neurons_reset")
+COUNTS = ("steps", "measurements", "resets", "neurons_reset")
 
 
 class _Fields(NamedTuple):
     """In alphabetical order, in which hosts that restore a state by name give its leaves back."""
 
+    born: Array
     inner_state: PyTree
     key: Array
+    magnitudes: dict[str, Array]
     masks: dict[str, Array]
     measurements: Array
     neurons_reset: Array
+    reset_before: dict[str, Array]
     resets: Array
     scores: dict[str, Array]
+    since: dict[str, Array]
     snapshot: dict[str, Array]
     steps: Array
     tau: Array
+    young: dict[str, Array]
 
 
 class ActivityState(_Fields):
     """The state of :func:`regrama` and :func:`redo`; :func:`report` makes a report from it.
 
     Attributes:
+        born: What the wrapped optimizer's step counts were at each reset that is still young, -1 for none.
         inner_state: State of the wrapped optimizer.
         key: Numbers of the key that all draws derive from.
+        magnitudes: With ``batches``, the sums of magnitudes so far by group name; -1 before the first.
         masks: The masks made from the scores by group name, all False where ``max_fraction`` is 0.
         measurements: Measurements so far.
         neurons_reset: Neurons reset so far.
+        reset_before: The neurons that the reset before the last measurement reset, by group name.
         resets: Measurements that reset at least one neuron.
         scores: Scores at the last measurement by group name; -1 before the first.
+        since: Measurements since each neuron was reset, by group name; 2**30 for never.
         snapshot: The initial parameters by name, with ``initializer="snapshot"``.
         steps: Updates so far.
         tau: Threshold on the score.
+        young: With ``clock="own"``, which young reset each neuron is of, by group name; -1 for none.
     """
 
     __slots__ = ()
+
+    def __new__(cls, *fields: Any, **named: Any) -> "ActivityState":
+        if len(fields) + len(named) != len(cls._fields):
+            raise ValueError(
+                f"state: expected the {len(cls._fields)} fields of an ActivityState, got {len(fields) + len(named)}; it "
+                "was saved by another version of neuroactivity"
+            )
+        return super().__new__(cls, *fields, **named)
 
     @property
     def hyperparams(self) -> dict[str, Any]:
@@ -82,34 +101,58 @@ def _is_injected(node: Any) -> bool:
     return hasattr(node, "hyperparams")
 
 
-def check_form(state: Any, layout: na.Layout, shapes: Mapping[str, tuple[int, ...]]) -> None:
+def check_form(
+    state: Any, layout: na.Layout, shapes: Mapping[str, tuple[int, ...]], options: ResetOptions, clocks: int
+) -> None:
     """Raise unless a state has the form that ``init`` gives it for a layout and parameters.
 
     A host may have restored it by position or by name, or taken it from another network.
+
+    Args:
+        state: The state.
+        layout: The groups that the optimizer trains.
+        shapes: The shapes of the parameters.
+        options: When to measure, and what to reset.
+        clocks: How many counts of the wrapped optimizer may correct the bias of moments.
 
     Raises:
         ValueError: If it has not; the message names the field.
     """
     if not isinstance(state, ActivityState):
         raise ValueError(f"state: expected an ActivityState, as init returns it, got {type(state).__name__}")
-    expected: dict[str, tuple[Any, Any]] = dict.fromkeys(_COUNTS, ((), jnp.integer))
+    expected: dict[str, tuple[Any, Any]] = dict.fromkeys(COUNTS, ((), jnp.integer))
     expected |= {"tau": ((), jnp.floating), "key": (None, jnp.unsignedinteger)}
-    scores = {name: group.bind(shapes).shape for name, group in layout.items()}
-    for field, values, kind in (("scores", scores, jnp.floating), ("masks", scores, jnp.bool_)):
-        if not isinstance(getattr(state, field), Mapping) or set(getattr(state, field)) != set(values):
+    groups = {name: group.bind(shapes).shape for name, group in layout.items()}
+    for field, kind in _of_groups(options).items():
+        if not isinstance(getattr(state, field), Mapping) or set(getattr(state, field)) != set(groups):
             found = getattr(state, field)
             names = ", ".join(map(str, found)) if isinstance(found, Mapping) else type(found).__name__
             raise ValueError(
-                f"state: expected the {field} of this layout's groups, {', '.join(values)}, got {names}; it was made "
-                "with another layout, or restored in another order"
+                f"state: expected the {field} of this layout's groups, {', '.join(groups)}, got {names or 'none'}; it "
+                "was made with another layout or other options, or restored in another order"
             )
-        expected |= {f"{field}/{name}": (shape, kind) for name, shape in values.items()}
+        expected |= {f"{field}/{name}": (shape, kind) for name, shape in groups.items()}
     if not isinstance(state.snapshot, Mapping):
         raise ValueError(f"state: expected the snapshot to be a dictionary, got {type(state.snapshot).__name__}")
     expected |= {f"snapshot/{name}": (shapes.get(name), jnp.floating) for name in state.snapshot}
+    if has_clock(options):
+        resets = jnp.shape(state.born)[1:]  # of the wrapper that made the state
+        expected["born"] = (clocks, *(resets if len(resets) == 1 and resets[0] else (1,))), jnp.integer
     for path, (shape, kind) in expected.items():
         field, _, name = path.partition("/")
         _check_leaf(path, getattr(state, field)[name] if name else getattr(state, field), shape, kind)
+
+
+def has_clock(options: ResetOptions) -> bool:
+    """Whether neurons that are reset have a clock of their own."""
+    return options.writes and options.clock == "own"
+
+
+def _of_groups(options: ResetOptions) -> dict[str, Any]:
+    """Return the fields of a state that have an array for each group, and their kinds."""
+    kinds = {"scores": jnp.floating, "masks": jnp.bool_, "reset_before": jnp.bool_, "since": jnp.integer}
+    kinds |= {"young": jnp.integer} if has_clock(options) else {}
+    return kinds | ({"magnitudes": jnp.floating} if options.batches != 1 else {})
 
 
 def _check_leaf(path: str, leaf: Any, shape: tuple[int, ...] | None, kind: Any) -> None:
@@ -118,6 +161,6 @@ def _check_leaf(path: str, leaf: Any, shape: tuple[int, ...] | None, kind: Any) 
         got = f"{leaf.dtype} of shape {jnp.shape(leaf)}" if hasattr(leaf, "dtype") else type(leaf).__name__
         of = "" if shape is None else f" of shape {shape}"
         raise ValueError(
-            f"state: expected {path!r} to be {kind.__name__}{of}, got {got}; it was made with another layout, or "
-            "restored in another order"
+            f"state: expected {path!r} to be {kind.__name__}{of}, got {got}; it was made with another layout or "
+            "other options, or restored in another order"
         )

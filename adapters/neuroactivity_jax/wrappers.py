@@ -7,7 +7,8 @@ import optax
 from jax import Array
 
 import neuroactivity as na
-from neuroactivity.wrapping import Options, ResetOptions
+from neuroactivity.resets import Outgoing
+from neuroactivity.wrapping import Clock, Options, ResetOptions
 from neuroactivity_jax.initializers import FreshValues, Initializer
 from neuroactivity_jax.resetter import Resetter
 
@@ -21,6 +22,13 @@ def regrama(
     every: SupportsIndex = 1000,
     max_fraction: float | None = None,
     reset_silent: bool = False,
+    lowest: float | None = None,
+    start: SupportsIndex = 0,
+    stop: SupportsIndex | None = None,
+    batches: SupportsIndex = 1,
+    protect: SupportsIndex = 0,
+    outgoing: Outgoing = "zero",
+    clock: Clock = "own",
     seed: int | Array = 0,
     on_report: Callable[[na.ActivityReport], None] | None = None,
 ) -> optax.GradientTransformationExtraArgs:
@@ -28,7 +36,7 @@ def regrama(
 
     At every ``every``-th update the gradients of this update are scored (:func:`neuroactivity.grama`), and neurons with
     a score of at most ``tau`` are reset: fresh incoming parameters, zero outgoing ones, moments as the optimizer starts
-    with. The reset is part of the update, so the training loop does not change; everything works inside ``jit``,
+    with, and for the next 50 steps of the optimizer a step count of their own. The reset is part of the update, so the training loop does not change; everything works inside ``jit``,
     ``scan`` and ``vmap``.
 
     Args:
@@ -43,6 +51,18 @@ def regrama(
         every: Updates between two measurements.
         max_fraction: At most this part of a group is reset at once; with 0 the wrapper only measures.
         reset_silent: Whether a group without any gradient is reset as a whole.
+        lowest: Reset this part of each group at every measurement, those of the lowest scores, whatever ``tau`` says.
+        start: The first update at which neurons may be reset; measurements begin at once.
+        stop: The last update at which neurons may be reset.
+        batches: A score is that of the last so many updates together. One small batch calls neurons inactive that are
+            only rare. With ``redo``, activations are computed at each of them.
+        protect: For so many measurements after its reset a neuron is not reset again.
+        outgoing: What outgoing parameters become, as :func:`neuroactivity.reset` says: with ``"zero"`` the network
+            computes what it would without the neuron; ``"small"`` changes it little, and gradients reach the neuron at
+            once; ``"fresh"`` and ``"keep"`` change it.
+        clock: ``"own"``: where a reset writes, the optimizer goes on as one made at that moment; needed by optimizers
+            that correct the bias of moments by a step count, such as Adam, and without effect on others. ``"run"``: the
+            step count goes on, as in published codes, and Adam's first steps there are several times too long.
         seed: Seed of all draws, a whole number or a key, which may be traced: ``init`` writes it into the state, and
             draws derive from that. Give networks with equal parameter names different seeds, and runs under ``vmap``
             too.
@@ -55,7 +75,8 @@ def regrama(
     Raises:
         LayoutError: From ``init``, if the layout does not fit the parameters.
         ValueError: If an option is out of range; from ``init``, if an array of the optimizer's state belongs to no
-            parameter, a fresh value is missing, or a reset would write a parameter that the optimizer does not train.
+            parameter, if neurons cannot have their own clock, as where the optimizer takes norms of what its step count
+            has corrected (LAMB, Muon), if a fresh value is missing, or a reset would write a parameter that the optimizer does not train.
 
     Example:
         >>> import jax, jax.numpy as jnp
@@ -87,6 +108,13 @@ def regrama(
         every=every,
         max_fraction=max_fraction,
         reset_silent=reset_silent,
+        lowest=lowest,
+        start=start,
+        stop=stop,
+        batches=batches,
+        protect=protect,
+        outgoing=outgoing,
+        clock=clock,
         seed=seed,
         on_report=on_report,
     )
@@ -105,8 +133,7 @@ def redo(
         inner: The optimizer.
         layout: The neuron groups.
         tau: Threshold on the score.
-        options: ``initializer``, ``every``, ``max_fraction``, ``reset_silent``, ``seed`` and ``on_report``, as for
-            :func:`regrama` and with the same defaults.
+        options: All other options of :func:`regrama`, with the same defaults.
 
     Returns:
         An optimizer, as from :func:`regrama`.

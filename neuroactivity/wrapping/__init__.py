@@ -2,10 +2,11 @@
 
 :mod:`.options` says when to measure and what to reset, :mod:`.trained` which groups an optimizer trains and what a
 reset of them writes, :mod:`.fresh` which entries are drawn anew and from what, :mod:`.history` when each neuron was
-reset, :mod:`.states` what a resumed run is given, :mod:`.outputs` how neuron outputs are brought into the form that a
-group's activation pattern names.
+reset, :mod:`.clock` how the moments of reset neurons are handed over, :mod:`.states` what a resumed run is given,
+:mod:`.outputs` how neuron outputs are brought into the form that a group's activation pattern names.
 """
 
+from neuroactivity.wrapping.clock import YOUNG, handing_over_factor
 from neuroactivity.wrapping.fresh import DrawnViews, check_fresh, derive_key, drawn_views, resample, warn_of_spread
 from neuroactivity.wrapping.history import NEVER, advance, reset_before, unprotected, warn_of_resets
 from neuroactivity.wrapping.options import (
@@ -26,6 +27,7 @@ from neuroactivity.wrapping.trained import check_searched, note_outside, trained
 __all__ = [
     "COUNTS",
     "NEVER",
+    "YOUNG",
     "Clock",
     "DrawnViews",
     "Options",
@@ -41,6 +43,7 @@ __all__ = [
     "check_seed",
     "derive_key",
     "drawn_views",
+    "handing_over_factor",
     "is_due",
     "join_neurons",
     "note_outside",

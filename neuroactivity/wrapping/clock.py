@@ -9,7 +9,7 @@ YOUNG = 50
 """For so many steps after a reset the entries that it wrote take the steps of an optimizer that was made with them."""
 
 
-def handing_over_factor(decay: float, count: Any, age: Any) -> Any:
+def handing_over_factor(decay: Any, count: Any, age: Any) -> Any:
     r"""Return by what a moment is multiplied when its entries change from their own step count to that of the run.
 
     An exponential average that starts at zero has seen the part :math:`1 - b^t` of its weights after :math:`t` steps,
@@ -19,7 +19,7 @@ def handing_over_factor(decay: float, count: Any, age: Any) -> Any:
     .. math:: \frac{1 - b^{\mathrm{count}}}{1 - b^{\mathrm{age}}}
 
     Args:
-        decay: The decay :math:`b` of the average, in ``[0, 1)``.
+        decay: The decay :math:`b` of the average, in ``[0, 1)``; an array of them in ``(0, 1)``.
         count: Steps of the run, a number or an array.
         age: Steps since the reset, 1 or more.
 
@@ -27,9 +27,12 @@ def handing_over_factor(decay: float, count: Any, age: Any) -> Any:
         >>> handing_over_factor(0.5, 2, 1)
         1.5
     """
-    if decay == 0:
-        return 1.0
-    rate = math.log(decay)
+    if isinstance(decay, int | float):
+        if decay == 0:
+            return 1.0
+        rate = math.log(decay)
+    else:
+        rate = namespace(decay).log(decay)
     return _expm1(rate * count) / _expm1(rate * age)
 
 

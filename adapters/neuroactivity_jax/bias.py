@@ -1,0 +1,171 @@
+"""Which counts in an optimizer's state correct the bias of its moments, found by reading the optimizer's program.
+
+A count is a whole number beside arrays of the parameters' shapes, in the same part of the state, called ``count`` or
+``t``; the updates depend on it as a number, not only as a condition. Counts of schedules, of accumulated batches and of
+skipped steps are not beside moments, or have other names.
+"""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from neuroactivity_jax.dataflow import MAXIMUM, MIXED, Labels, plain, trace_labels
+from neuroactivity_jax.optimizers import state_owners
+from neuroactivity_jax.parameters import Path, PyTree, path_leaves
+
+_NAMES = {"count", "t"}
+_OF_THE_RUN = {"mini_step", "gradient_step", "step_count", "steps_since_sync"}
+_REMEDY = 'so a reset neuron cannot have its own clock; pass clock="run"'
+
+
+@dataclass(frozen=True)
+class Moment:
+    """A moment whose bias is corrected, of all parameters.
+
+    Args:
+        count: Position of the count that corrects it.
+        leaves: Positions of its arrays among the leaves of the state.
+    """
+
+    count: int
+    leaves: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class BiasCorrection:
+    """The counts in a state that correct the bias of moments.
+
+    Args:
+        owners: The parameter that each leaf of the state belongs to.
+        counts: The positions among the leaves of the state of counts that may correct a bias.
+        skips: Whether the optimizer may pass over steps, as where it gathers several batches.
+        effective: Those of the counts that do.
+        moments: The moments that they correct.
+    """
+
+    owners: tuple[str | None, ...]
+    counts: tuple[int, ...]
+    skips: bool
+    effective: tuple[int, ...] = ()
+    moments: tuple[Moment, ...] = ()
+
+
+def bias_correction(
+    inner: optax.GradientTransformationExtraArgs, params: PyTree, extra: Mapping[str, Any]
+) -> BiasCorrection:
+    """Find the counts that correct the bias of moments.
+
+    Args:
+        inner: The optimizer.
+        params: Parameters, or their shapes.
+        extra: What its update is given beside gradients, state and parameters. If it needs more, it is not known which
+            counts are effective.
+
+    Raises:
+        ValueError: If what a count does to the entries that a reset writes cannot be told.
+    """
+    shapes = jax.eval_shape(lambda tree: tree, params)
+    state = jax.eval_shape(inner.init, shapes)
+    leaves, structure = jax.tree.flatten(state)
+    form = _form(state, shapes, leaves)
+    if not form.beside:
+        return BiasCorrection(form.owners, (), skips=False)
+
+    def step(grads: PyTree, leaves: Sequence[Any], params: PyTree) -> tuple[Any, ...]:
+        updates, new = inner.update(grads, jax.tree.unflatten(structure, leaves), params, **extra)
+        return jax.tree.leaves(updates), jax.tree.leaves(new)
+
+    try:
+        program, (updates, new) = jax.make_jaxpr(step, return_shape=True)(shapes, leaves, shapes)
+    except (TypeError, ValueError):
+        return form.correction()
+    counts, moments = {str(at) for at in form.beside}, {str(at) for at in form.fields}
+    corrected: set[tuple[int, int]] = set()
+
+    def visit(name: str, operands: Sequence[Labels]) -> None:
+        if name in ("mul", "div"):
+            for one, other in (operands, operands[::-1]):
+                if not plain(one) & counts and not plain(other) & moments:
+                    corrected.update((int(m), int(c)) for m in plain(one) & moments for c in plain(other) & counts)
+
+    none: Labels = frozenset()
+    labels = [frozenset([str(at)]) & (counts | moments) for at in range(len(leaves))]
+    others = [none] * len(jax.tree.leaves(shapes))
+    reached = trace_labels(program.jaxpr, [*others, *labels, *others], visit)
+    return form.judged(reached[: len(updates)], reached[len(updates) :], corrected)
+
+
+@dataclass(frozen=True)
+class _Form:
+    """What is where in a state.
+
+    Args:
+        paths: The path of each leaf.
+        owners: The parameter that it belongs to.
+        fields: For the position of each array of a moment the path of the moment.
+        beside: For the position of each whole number beside a moment the path of the part of the state.
+    """
+
+    paths: tuple[Path, ...]
+    owners: tuple[str | None, ...]
+    fields: Mapping[int, Path]
+    beside: Mapping[int, Path]
+
+    def correction(self, effective: Sequence[int] = (), moments: Sequence[Moment] = ()) -> BiasCorrection:
+        counts = tuple([at for at in self.beside if self.paths[at][-1] in _NAMES])
+        above = {path[:-1] for at, path in enumerate(self.paths) if self.owners[at] is None and at not in counts}
+        skips = any(part[:end] in above for part in self.beside.values() for end in range(len(part)))
+        return BiasCorrection(self.owners, counts, skips, tuple(effective), tuple(moments))
+
+    def judged(
+        self, updates: Sequence[Labels], state: Sequence[Labels], corrected: Collection[tuple[int, int]]
+    ) -> BiasCorrection:
+        """Tell which counts correct a bias from what depends on what, and refuse what cannot be told."""
+        everything: Labels = frozenset().union(*updates, *[state[at] for at in self.fields])
+        effective = [at for at in self.beside if str(at) in plain(everything)]
+        for at in effective:
+            self._check_count(at, state)
+        parts = {self.beside[at] for at in effective}
+        fields = {at: field for at, field in self.fields.items() if field[:-1] in parts}
+        for at, field in fields.items():
+            if {MIXED + str(at), MIXED + MAXIMUM + str(at), MAXIMUM + MIXED + str(at)} & everything:
+                raise ValueError(
+                    f"state {'/'.join(field)!r} of the optimizer: its entries are brought together, as in a norm or a "
+                    f"product of matrices, after their bias is corrected, {_REMEDY}"
+                )
+        found = sorted({(fields[moment], count) for moment, count in corrected if moment in fields})
+        moments = [Moment(count, tuple([at for at in fields if fields[at] == field])) for field, count in found]
+        return self.correction(effective, moments)
+
+    def _check_count(self, at: int, state: Sequence[Labels]) -> None:
+        """Refuse a count that does more to the moments beside it than to correct their bias."""
+        name, mine = "/".join(self.paths[at]), {str(at), MIXED + str(at)}
+        decided = [field for of, field in self.fields.items() if field[:-1] == self.beside[at] and mine & state[of]]
+        if decided:
+            what = f"it also decides what {'/'.join(decided[0])!r} becomes"
+            raise ValueError(f"state {name!r} of the optimizer counts steps, and {what}, {_REMEDY}")
+        if self.paths[at][-1] not in _NAMES:
+            raise ValueError(f"state {name!r} of the optimizer counts steps, for what is not known, {_REMEDY}")
+
+
+def _form(state: PyTree, params: PyTree, leaves: Sequence[Any]) -> _Form:
+    """Find moments in a state, and whole numbers beside them."""
+    owners = tuple(state_owners(state, params))
+    paths = tuple([path for path, leaf in path_leaves(state) if leaf is not None])
+    own = {at: tuple(owner.split("/")) if owner else () for at, owner in enumerate(owners) if owner is not None}
+    fields = {at: paths[at][: len(paths[at]) - len(owner)] for at, owner in own.items()}
+    parts = {field[:-1] for field in fields.values() if field}
+    beside = {
+        at: path[:-1]
+        for at, (path, leaf) in enumerate(zip(paths, leaves, strict=True))
+        if owners[at] is None and path and path[:-1] in parts and path[-1] not in _OF_THE_RUN and _is_number(leaf)
+    }
+    return _Form(paths, owners, fields, beside)
+
+
+def _is_number(leaf: Any) -> bool:
+    return leaf.ndim == 0 and bool(jnp.issubdtype(leaf.dtype, jnp.integer))

@@ -1,0 +1,129 @@
+"""What the results of a compiled program depend on: it is read, and nothing is computed.
+
+Every input has a set of labels. A label of a result is marked where it came through an operation that brings entries of
+one array together (:data:`MIXED`), or through a maximum (:data:`MAXIMUM`).
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias
+
+import numpy as np
+from jax.extend.core import ClosedJaxpr, Jaxpr, Literal, Var
+
+Labels: TypeAlias = frozenset[str]
+Visit: TypeAlias = Callable[[str, Sequence[Labels]], None]
+"""Called with the name of every operation and the labels of its operands."""
+
+MIXED, MAXIMUM = "\x01", "\x02"  # which no name begins with
+
+_CALLS = {"jit", "pjit", "closed_call", "core_call", "custom_jvp_call", "custom_vjp_call", "checkpoint", "remat2"}
+_ENTRYWISE = set(
+    [
+        "abs",
+        "add",
+        "add_any",
+        "and",
+        "atan2",
+        "broadcast_in_dim",
+        "cbrt",
+        "ceil",
+        "clamp",
+        "convert_element_type",
+        "copy",
+        "copy_p",
+        "cos",
+        "div",
+        "eq",
+        "erf",
+        "exp",
+        "exp2",
+        "expm1",
+        "floor",
+        "ge",
+        "gt",
+        "imag",
+        "integer_pow",
+        "is_finite",
+        "le",
+        "log",
+        "log1p",
+        "logistic",
+        "lt",
+        "max",
+        "min",
+        "mul",
+        "ne",
+        "neg",
+        "not",
+        "or",
+        "pow",
+        "real",
+        "reduce_precision",
+        "rem",
+        "reshape",
+        "round",
+        "rsqrt",
+        "select_n",
+        "sharding_constraint",
+        "sign",
+        "sin",
+        "sqrt",
+        "square",
+        "squeeze",
+        "sub",
+        "tan",
+        "tanh",
+        "transpose",
+        "xor",
+    ]
+)
+
+
+def plain(labels: Labels) -> Labels:
+    """Return labels without their marks."""
+    return frozenset([label.lstrip(MIXED + MAXIMUM) for label in labels])
+
+
+def trace_labels(program: Jaxpr, inputs: Sequence[Labels], visit: Visit | None = None) -> list[Labels]:
+    """Return the labels of the inputs that each result of a program depends on.
+
+    What decides a condition, one truth such as whether all gradients are finite, is not followed.
+    """
+    known: dict[Var, Labels] = dict(zip(program.invars, inputs, strict=True))
+
+    def of(atom: Any) -> Labels:
+        return frozenset() if isinstance(atom, Literal) else known.get(atom, frozenset())
+
+    for equation in program.eqns:
+        operands = [of(atom) for atom in equation.invars]
+        name = equation.primitive.name
+        if visit is not None:
+            visit(name, operands)
+        results = _inside(name, equation.params, operands, visit)
+        found: Labels = frozenset().union(*operands)
+        if results is None:
+            found = _marked(found, MAXIMUM) if name == "max" else found
+            sizes = [1 if isinstance(atom, Literal) else getattr(atom.aval, "size", 1) for atom in equation.invars]
+            mixes = any(labels and size > 1 for labels, size in zip(operands, sizes, strict=True))
+            found = _marked(found, MIXED) if mixes and name not in _ENTRYWISE else found
+        for number, variable in enumerate(equation.outvars):
+            kind = getattr(variable.aval, "dtype", None), getattr(variable.aval, "shape", None)
+            is_one_truth = kind == (np.dtype(bool), ())
+            known[variable] = frozenset() if is_one_truth else found if results is None else results[number]
+    return [of(atom) for atom in program.outvars]
+
+
+def _marked(labels: Labels, mark: str) -> Labels:
+    return frozenset([label if mark in label else mark + label for label in labels])
+
+
+def _inside(name: str, options: Any, operands: Sequence[Labels], visit: Visit | None) -> list[Labels] | None:
+    """Look into calls and branches; ``None`` for what is not looked into, where everything depends on everything."""
+    if name == "cond":
+        branches = [trace_labels(branch.jaxpr, operands[1:], visit) for branch in options["branches"]]
+        return [operands[0].union(*results) for results in zip(*branches, strict=True)]
+    inner = [part for part in options.values() if isinstance(part, ClosedJaxpr | Jaxpr)]
+    if name in _CALLS and len(inner) == 1:
+        program = inner[0].jaxpr if isinstance(inner[0], ClosedJaxpr) else inner[0]
+        return trace_labels(program, operands, visit) if len(program.invars) == len(operands) else None
+    return None
