@@ -2,20 +2,19 @@
 
 import dataclasses
 import json
-import math
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
-from numpy.typing import ArrayLike
 
 from benchmarks.continual_digits.study import Outcome, Study
+from reference_agents.activity import alive_share
 from reference_agents.errors import UsageError
 from reference_agents.running.files import replacing, write_text
 
-__all__ = ["LAST", "alive_share", "picture", "read", "settings", "summary", "write"]
+__all__ = ["LAST", "picture", "read", "settings", "summary", "write"]
 
 LAST = 10
 """Tasks at the end over which the summary averages."""
@@ -29,11 +28,12 @@ PANELS = (
 
 def summary(study: Study, outcome: Outcome) -> str:
     """Summarise the last tasks in one line."""
-    lasting = alive_share(outcome.measured_again, outcome.reset_again)
-    alive = "" if math.isnan(lasting) else f", of which {lasting:.0%} alive at the next measurement"
+    share = alive_share(outcome.measured_again.sum(), outcome.reset_again.sum())
+    alive = "" if share is None else f", {share:.0%} of them alive at the next measurement"
     final = {name: float(getattr(outcome, name)[:, -LAST:].mean()) for name, _ in PANELS}
     return (
-        f"{study.framework} {study.network} {study.activation}, reset {study.reset}{_options(study)}: accuracy {final['accuracy']:.3f}, "
+        f"{study.framework} {study.network} {study.activation}, reset {study.reset}{_options(study)}: "
+        f"accuracy {final['accuracy']:.3f}, "
         f"inactive {final['inactive_grama']:.1%} by GraMa and {final['inactive_dormant']:.1%} by activation "
         f"(last {min(LAST, study.tasks)} tasks, {study.seeds} seeds), "
         f"{outcome.resets.sum(1).mean():.0f} neurons reset a seed{alive}"
@@ -48,12 +48,6 @@ def _options(study: Study) -> str:
     defaults = ("clock own", "batches 1", "outgoing zero")
     shown = [option for option in changed if option not in defaults]
     return f" ({', '.join(shown)})" if shown else ""
-
-
-def alive_share(measured_again: ArrayLike, reset_again: ArrayLike) -> float:
-    """Return the share of reset neurons that were active at the next measurement; NaN where there were none."""
-    measured = float(np.sum(measured_again))
-    return 1 - float(np.sum(reset_again)) / measured if measured else math.nan
 
 
 def settings(study: Study) -> dict[str, Any]:
@@ -98,7 +92,8 @@ def picture(study: Study, outcome: Outcome, path: Path) -> None:
 def _draw(study: Study, outcome: Outcome) -> Figure:
     """Plot accuracy and inactivity over the tasks: the mean over seeds, and each seed faintly."""
     figure = Figure(figsize=(10, 3.4), layout="constrained")
-    figure.suptitle(f"{study.network}, {study.activation}, reset: {study.reset}{_options(study)} ({study.framework})", x=0.01, ha="left")
+    title = f"{study.network}, {study.activation}, reset: {study.reset}{_options(study)} ({study.framework})"
+    figure.suptitle(title, x=0.01, ha="left")
     tasks = np.arange(1, study.tasks + 1)
     for axes, (name, title) in zip(figure.subplots(1, len(PANELS)), PANELS, strict=True):
         values = getattr(outcome, name)

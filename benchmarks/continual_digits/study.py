@@ -11,7 +11,6 @@ from typing import Any, Final, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from neuroactivity import ActivityReport
 from reference_agents.errors import UsageError
 
 __all__ = [
@@ -19,7 +18,6 @@ __all__ = [
     "DORMANT_TAU",
     "GRAMA_TAU",
     "HIDDEN",
-    "Lasting",
     "Outcome",
     "Study",
     "Tasks",
@@ -129,26 +127,6 @@ class Outcome(NamedTuple):
     """Neurons that were measured once more since they were reset, at the next measurement."""
     reset_again: NDArray[np.int64]
     """Those of them that were inactive then."""
-
-
-class Lasting:
-    """Counts, from one report to the next, how many of the neurons that were reset are inactive again.
-
-    Attributes:
-        measured_again: Neurons that were reset at a measurement that another one has followed.
-        reset_again: Those of them that were inactive at that next one.
-    """
-
-    def __init__(self) -> None:
-        self.measured_again = self.reset_again = self._reset = 0
-
-    def __call__(self, report: ActivityReport) -> None:
-        """Take the next report."""
-        total = report.total
-        if self._reset:
-            self.measured_again += self._reset
-            self.reset_again += total.reset_again or 0
-        self._reset = total.reset or 0
 
 
 def load_images(study: Study) -> NDArray[np.float32]:

@@ -17,13 +17,13 @@ from benchmarks.continual_digits.study import (
     DORMANT_TAU,
     GRAMA_TAU,
     HIDDEN,
-    Lasting,
     Outcome,
     Study,
     Tasks,
     initial_weights,
 )
 from neuroactivity_tensorflow import ReDo, ReGraMa, gradients, layout_of, write
+from reference_agents.activity import Lasting
 
 ACTIVATIONS = {"relu": tf.nn.relu, "tanh": tf.tanh, "sigmoid": tf.sigmoid, "leaky_relu": keras.activations.leaky_relu}
 
@@ -97,7 +97,7 @@ class _Run:
             "layout": self.layout,
             "initializer": lambda key: draw_weights(self.study, key),
             "seed": self.seed,
-            "on_report": self.lasting,
+            "on_report": self._on_report,
             **self.study.wrapper_options,
         }
         if self.study.reset == "regrama":
@@ -134,6 +134,9 @@ class _Run:
         by_gradient = na.grama(gradients(self.network, grads), self.layout)
         by_output = na.tau_dormant({name: outputs[name] for name in self.layout}, self.layout)
         return tf.stack([_share(by_gradient, GRAMA_TAU), _share(by_output, DORMANT_TAU)])
+
+    def _on_report(self, report: na.ActivityReport) -> None:
+        self.lasting = self.lasting.plus(report)
 
     def _counts(self) -> NDArray[np.int64]:
         """Return the neurons reset so far, those measured again since, and those of them that were inactive."""

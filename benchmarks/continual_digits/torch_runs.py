@@ -18,13 +18,13 @@ from benchmarks.continual_digits.study import (
     GRAMA_TAU,
     HIDDEN,
     PIXELS,
-    Lasting,
     Outcome,
     Study,
     Tasks,
     initial_weights,
 )
 from neuroactivity_torch import ReDo, ReGraMa, gradients, layout_of, write
+from reference_agents.activity import Lasting
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "relu": torch.relu,
@@ -84,11 +84,16 @@ def _run(study: Study, tasks: Tasks, index: int, advance: Callable[[], None]) ->
     optimizer = torch.optim.Adam(network.parameters(), lr=study.learning_rate, fused=True)
     layout = layout_of(network, images[:16])
     inputs, lasting = images, Lasting()
+
+    def on_report(report: na.ActivityReport) -> None:
+        nonlocal lasting
+        lasting = lasting.plus(report)
+
     options: dict[str, Any] = {
         "layout": layout,
         "initializer": lambda key: draw_weights(study, key),
         "seed": seed,
-        "on_report": lasting,
+        "on_report": on_report,
         **study.wrapper_options,
     }
     wrapper: ReGraMa | ReDo | None = None
