@@ -14,6 +14,8 @@ from reference_agents.errors import UsageError
 FRAMEWORKS = ("torch", "jax", "tensorflow")
 SHORT = {"seeds": 2, "tasks": 2, "steps_per_task": 20, "reset_every": 8, "tau": 0.3}
 
+pytestmark = pytest.mark.filterwarnings("ignore:.*resets do not last:neuroactivity.ActivityWarning")
+
 
 @pytest.fixture(scope="module")
 def short():
@@ -65,7 +67,6 @@ def test_redo_resets_what_the_activations_call_dormant(short, framework):
 
 
 @pytest.mark.parametrize("framework", ["torch", "jax", pytest.param("tensorflow", marks=pytest.mark.slow)])
-@pytest.mark.filterwarnings("ignore::neuroactivity.ActivityWarning")
 def test_what_became_of_reset_neurons_is_counted(short, framework):
     """The last measurement of each run, at step 40, has none after it."""
     outcome = short(framework=framework, reset="regrama")
@@ -76,7 +77,6 @@ def test_what_became_of_reset_neurons_is_counted(short, framework):
 
 
 @pytest.mark.parametrize("options", [{"clock": "run"}, {"batches": 4}, {"outgoing": "small"}])
-@pytest.mark.filterwarnings("ignore::neuroactivity.ActivityWarning")
 def test_options_of_resets_change_the_run(short, options):
     default, changed = (short(framework="torch", reset="regrama", **given) for given in ({}, options))
     assert (default.inactive_grama != changed.inactive_grama).any()
