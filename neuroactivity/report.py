@@ -243,18 +243,7 @@ def build_report(
 
 
 def latest_scalars(report: ActivityReport | None, layout: Layout, prefix: str) -> dict[str, float]:
-    """Return a report's scalars with the keys of all groups and totals, NaN where there is nothing to tell.
-
-    Args:
-        report: The latest report; ``None`` before the first.
-        layout: The neuron groups.
-        prefix: What every key begins with.
-
-    Example:
-        >>> layout = Layout([NeuronGroup("fc", [("w", "neuron in")])])
-        >>> latest_scalars(None, layout, "critic")["critic/fc/inactive_fraction"]
-        nan
-    """
+    """Return a report's scalars, with NaN for groups and totals that it does not tell, or everything without one."""
     totals = ("inactive_fraction", *_SUMMED, "reset", "reset_again")
     names = [*(f"{name}/inactive_fraction" for name in layout), *totals]
     return {f"{prefix}/{name}": math.nan for name in names} | (report.scalars(prefix) if report else {})

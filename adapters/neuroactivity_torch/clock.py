@@ -121,13 +121,13 @@ class Clock:
 
     def _take_over(self, before: _Before, own: Mapping[str, Any], stepper: Stepper, group: Mapping[str, Any]) -> None:
         """Write what the twin has made of young entries where the optimizer keeps it."""
-        young, shape = before.young, before.values.shape
+        young, state = before.young, stepper.optimizer.state[before.young.parameter]
         _put(young.parameter.detach(), young.index, before.values)
         young.age += 1
-        young.numbers = {key: value for key, value in own.items() if not _is_moment(value, shape)}
-        for key, value in _moments(stepper.optimizer, young.parameter).items():
-            if key in own:
-                _put(value, young.index, own[key])
+        moments = _moments(stepper.optimizer, young.parameter)
+        young.numbers = {key: own[key] for key in state if key in own and key not in moments}
+        for key in moments.keys() & own.keys():
+            _put(moments[key], young.index, own[key])
         if young.age >= YOUNG:
             _hand_over(young, stepper.optimizer, group)
 
@@ -142,11 +142,11 @@ class Clock:
         self._forget()
 
     def state(self, params: Mapping[str, nn.Parameter]) -> dict[str, list[dict[str, Any]]]:
-        """Copy the young entries of these parameters, as numbers and tensors."""
+        """Copy the young entries of these parameters, as numbers and tensors, in their order."""
         return {
-            name: [{"index": y.index.clone(), "age": y.age, "numbers": _floats(y.numbers)} for y in ages]
-            for name, ages in self._young.items()
-            if ages[0].parameter is params.get(name)
+            name: [{"index": y.index.clone(), "age": y.age, "numbers": _floats(y.numbers)} for y in self._young[name]]
+            for name, parameter in params.items()
+            if name in self._young and self._young[name][0].parameter is parameter
         }
 
     def _all(self) -> Iterator[Young]:

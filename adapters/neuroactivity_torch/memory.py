@@ -1,6 +1,7 @@
 """What a wrapper remembers between measurements: magnitudes that are added up, and when each neuron was reset."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -10,6 +11,7 @@ from neuroactivity import Layout
 from neuroactivity.wrapping import NEVER
 
 
+@dataclass
 class Memory:
     """Arrays by group name, one number for each neuron.
 
@@ -18,9 +20,8 @@ class Memory:
         since: Measurements since each neuron was reset, for the groups that were ever measured.
     """
 
-    def __init__(self) -> None:
-        self.sums: dict[str, Tensor] = {}
-        self.since: dict[str, Tensor] = {}
+    sums: dict[str, Tensor] = field(default_factory=dict)
+    since: dict[str, Tensor] = field(default_factory=dict)
 
     def added(self, magnitudes: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return the sums with these magnitudes; a group that they lack adds nothing."""
@@ -40,9 +41,10 @@ class Memory:
                 since[name] = torch.full_like(score, NEVER, dtype=torch.int32)
         return since
 
-    def state(self) -> dict[str, dict[str, Tensor]]:
-        """Copy all of it."""
-        return {key: {name: value.clone() for name, value in getattr(self, key).items()} for key in ("sums", "since")}
+    def state(self, layout: Layout) -> dict[str, dict[str, Tensor]]:
+        """Copy all of it, in the order of the layout."""
+        arrays = {"sums": self.sums, "since": self.since}
+        return {key: {name: own[name].clone() for name in layout if name in own} for key, own in arrays.items()}
 
 
 def read_arrays(state: Any, layout: Layout, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, dict[str, Tensor]]:
@@ -60,10 +62,10 @@ def read_arrays(state: Any, layout: Layout, shapes: Mapping[str, tuple[int, ...]
             if name not in layout:
                 raise ValueError(f"state: {key}: group {name!r} is not in the layout")
             expected = layout[name].bind(shapes).shape
-            whole = key == "since"
+            counts = key == "since"
             fits = isinstance(value, Tensor) and tuple(value.shape) == expected
-            if not fits or (value.dtype != torch.int32 if whole else not value.is_floating_point()):
-                kind = "int32" if whole else "floating-point"
+            if not fits or (value.dtype != torch.int32 if counts else not value.is_floating_point()):
+                kind = "int32" if counts else "floating-point"
                 raise ValueError(f"state: {key} of group {name!r}: expected {kind} numbers of shape {expected}")
             own[name] = value.detach().clone()
     return checked

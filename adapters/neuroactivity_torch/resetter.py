@@ -23,7 +23,7 @@ from neuroactivity.wrapping import (
 )
 from neuroactivity_torch.attaching import Attached
 from neuroactivity_torch.clock import Clock, corrects_bias, read_clock, warn_of_counts, written_entries
-from neuroactivity_torch.memory import read_arrays
+from neuroactivity_torch.memory import Memory, read_arrays
 from neuroactivity_torch.optimizers import Stepper, cleared_moments
 from neuroactivity_torch.parameters import overwrite, parameters
 
@@ -160,8 +160,9 @@ class Resetter(Attached):
         """
         snapshot = self._fresh.snapshot
         copied = None if snapshot is None else {name: value.clone() for name, value in snapshot.items()}
-        counts, arrays = {name: getattr(self, name) for name in COUNTS}, self._memory.state()
-        clock = self._clock.state(dict(self.model.named_parameters()))
+        counts, arrays = {name: getattr(self, name) for name in COUNTS}, self._memory.state(self.layout)
+        params = dict(self.model.named_parameters())
+        clock = self._clock.state({n: params[n] for n in written_params(self.layout, self.layout) if n in params})
         return {**counts, "snapshot": copied, "layout": self.layout.to_dict(), **arrays, "clock": clock}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -182,5 +183,4 @@ class Resetter(Attached):
         young = read_clock(state.get("clock", {}), params)
         self._fresh.snapshot = self._fresh.check_snapshot(state["snapshot"])
         vars(self).update(counts)
-        vars(self._memory).update(arrays)
-        self._clock = Clock(young)
+        self._memory, self._clock = Memory(**arrays), Clock(young)

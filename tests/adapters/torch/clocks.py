@@ -36,8 +36,8 @@ OPTIMIZERS = {
 class Run:
     """A model that is trained with random gradients; some neurons get none where a measurement is due."""
 
-    def __init__(self, make_optimizer, every=None, dtype=torch.float64, dead=2, **options) -> None:
-        self.model = mlp().to(dtype)
+    def __init__(self, make_optimizer, every=None, dtype=torch.float64, dead=2, device="cpu", **options) -> None:
+        self.model = mlp().to(device, dtype)
         self.optimizer = make_optimizer(self.model.parameters())
         self.schedule = optim.lr_scheduler.ExponentialLR(self.optimizer, 0.99)
         self.params, self.dead, self.every = dict(self.model.named_parameters()), dead, every

@@ -2,6 +2,8 @@
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import nn, optim
 
 import neuroactivity as na
@@ -12,18 +14,16 @@ from tests.adapters.torch.models import X, kill, mlp, step
 from tests.adapters.torch.per_entry import B1, B2, LR, PerEntry
 
 TOLERANCES = {torch.float64: 1e-12, torch.float32: 2e-6}
+pytestmark = pytest.mark.filterwarnings("ignore:.*resets do not last")
 PRODUCT = 1e-8
 """How exact NAdam is in PyTorch, which keeps a product in float32 whatever the dtype."""
-EVERY = [(name, 20, 69, dtype) for name in OPTIMIZERS for dtype in TOLERANCES]
-EVERY += [(name, every, 23, torch.float64) for name in ("Adam", "NAdam") for every in (1, 5)]
 
 
-@pytest.mark.filterwarnings("ignore:.*resets do not last")
-@pytest.mark.parametrize(("name", "every", "steps", "dtype"), EVERY)
-def test_written_entries_take_the_steps_of_a_count_for_each_entry(name, every, steps, dtype):
-    """And all others, bit for bit, those of the run without resets."""
+def check(name, steps, *, every, dtype=torch.float64, **options):
+    """Compare a run with the reference, and where no reset wrote with the run without resets, bit for bit."""
     make_optimizer, formula = OPTIMIZERS[name]
-    run, plain = Run(make_optimizer, every, dtype), Run(make_optimizer, dtype=dtype)
+    run = Run(make_optimizer, every, dtype, **options)
+    plain = Run(make_optimizer, dtype=dtype, dead=run.dead)
     reference = {name: PerEntry(formula, parameter) for name, parameter in run.params.items()}
     touched = {name: torch.zeros_like(p, dtype=torch.bool) for name, p in run.params.items()}
     tolerance = max(TOLERANCES[dtype], PRODUCT if "NAdam" in name else 0.0)
@@ -37,13 +37,26 @@ def test_written_entries_take_the_steps_of_a_count_for_each_entry(name, every, s
             touched[param] |= written[param]
             error = (run.params[param] - own.p)[own.t <= YOUNG].abs()
             assert error.numel() == 0 or error.max() <= tolerance
-    assert all(touched[param].any() for param in ("0.weight", "2.weight", "4.weight"))
     for param, parameter in run.params.items():
         untouched, state = ~touched[param], run.optimizer.state[parameter]
         assert torch.equal(parameter[untouched], plain.params[param][untouched])
         for key, value in plain.optimizer.state[plain.params[param]].items():
             same = untouched if value.ndim else ...
             assert torch.equal(state[key][same], value[same])
+    return touched
+
+
+@pytest.mark.parametrize("dtype", TOLERANCES)
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_written_entries_take_the_steps_of_a_count_for_each_entry(name, dtype):
+    touched = check(name, 69, every=20, dtype=dtype)
+    assert all(touched[param].any() for param in ("0.weight", "2.weight", "4.weight"))
+
+
+@settings(max_examples=8)
+@given(st.sampled_from(["Adam", "AMSGrad", "NAdam"]), st.integers(1, 9), st.integers(0, 5), st.integers(0, 2))
+def test_however_often_entries_are_reset_the_last_time_counts(name, every, dead, protect):
+    check(name, 14, every=every, dead=dead, protect=protect)
 
 
 @pytest.mark.parametrize("name", ["Adam", "AMSGrad", "RAdam", "Adamax"])

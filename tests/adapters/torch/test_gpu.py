@@ -12,6 +12,7 @@ from torch import nn, optim
 
 import neuroactivity as na
 from neuroactivity_torch import ReDo, ReGraMa, activations, gradient_function, layout_of, parameters
+from tests.adapters.torch.clocks import Run
 from tests.adapters.torch.models import IMAGES, TwoHeaded, X, convnet, kill, mlp, step
 from tests.neuroactivity.cases import CASES, RESIDUAL
 
@@ -226,3 +227,18 @@ def test_activations():
         torch.testing.assert_close(value.cpu(), expected[name], rtol=1e-2, atol=1e-3)
     layout = layout_of(model, IMAGES.cuda())
     assert na.tau_dormant(found, layout)["0.0"].is_cuda
+
+
+@pytest.mark.parametrize("options", [{"fused": True}, {"foreach": True}, {"capturable": True}], ids=str)
+@pytest.mark.parametrize("kind", [optim.Adam, optim.AdamW, optim.NAdam, optim.RAdam, optim.Adamax])
+def test_entries_go_by_their_own_clock(kind, options):
+    """Up to what counts in float32 make of it."""
+    if "fused" in options and kind not in (optim.Adam, optim.AdamW):
+        pytest.skip("there is no fused one")
+    runs = [Run(lambda p: kind(p, lr=0.01), 20), Run(lambda p: kind(p, lr=0.01, **options), 20, device="cuda")]
+    for number in range(75):
+        for run in runs:
+            run.step(number)
+    assert runs[0].resetter.neurons_reset == runs[1].resetter.neurons_reset > 0
+    for one, other in zip(*(run.params.values() for run in runs), strict=True):
+        torch.testing.assert_close(other.cpu(), one, rtol=0, atol=1e-5)

@@ -53,6 +53,12 @@ BAD = {
     "no layout": {"layout": {"groups": [{"name": 3}]}},
     "another layout": {"layout": na.Layout([LAYOUT["0"]]).to_dict()},
     "another key": {"loss": 0.5},
+    "history of no group": {"since": {"9": torch.zeros(16, dtype=torch.int32)}},
+    "history of another shape": {"since": {"0": torch.zeros(3, dtype=torch.int32)}},
+    "history of another dtype": {"since": {"0": torch.zeros(16)}},
+    "sums of another shape": {"sums": {"0": torch.zeros(1, 16)}},
+    "sums of another dtype": {"sums": {"0": torch.zeros(16, dtype=torch.int32)}},
+    "sums of something else": {"sums": [1.0]},
 }
 
 
@@ -78,12 +84,13 @@ def test_numpys_whole_numbers_are_numbers():
     assert type(regrama.steps) is int
 
 
-def test_a_state_of_an_older_version_has_no_layout():
+@pytest.mark.parametrize("missing", [["layout"], ["layout", "since", "sums", "clock"]])
+def test_a_state_of_an_older_version_has_less(missing):
     regrama = attached()
-    state = regrama.state_dict()
-    del state["layout"]
+    state = {key: value for key, value in regrama.state_dict().items() if key not in missing}
     regrama.load_state_dict({**state, "steps": 7})
     assert regrama.steps == 7
+    assert bool(regrama.state_dict()["since"]) is ("since" in state)
 
 
 def test_a_state_shares_no_memory_with_the_wrapper():

@@ -17,6 +17,7 @@ from reference_agents.torch import drqv2
 from reference_agents.torch.drqv2 import DrQv2, random_shift
 from tests.reference_agents.torch.cases import moved, snapshot, tensors
 
+pytestmark = pytest.mark.filterwarnings("ignore:.*resets do not last")
 SIDE, ACTION = 17, 2
 HIDDEN = {
     "features.layer": "through_norm",
