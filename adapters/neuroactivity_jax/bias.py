@@ -80,7 +80,7 @@ def bias_correction(
         return jax.tree.leaves(updates), jax.tree.leaves(new)
 
     try:
-        program, (updates, new) = jax.make_jaxpr(step, return_shape=True)(shapes, leaves, shapes)
+        program, (updates, _) = jax.make_jaxpr(step, return_shape=True)(shapes, leaves, shapes)
     except (TypeError, ValueError):
         return form.correction()
     counts, moments = {str(at) for at in form.beside}, {str(at) for at in form.fields}

@@ -1,4 +1,4 @@
-"""Conditions that stay conditions where several runs are mapped over, instead of becoming a choice between both ways."""
+"""Conditions that stay conditions where several runs are mapped over, instead of becoming a choice of results."""
 
 from collections.abc import Callable
 from typing import Any, TypeVar

@@ -17,66 +17,12 @@ Visit: TypeAlias = Callable[[str, Sequence[Labels]], None]
 MIXED, MAXIMUM = "\x01", "\x02"  # which no name begins with
 
 _CALLS = {"jit", "pjit", "closed_call", "core_call", "custom_jvp_call", "custom_vjp_call", "checkpoint", "remat2"}
-_ENTRYWISE = set(
-    [
-        "abs",
-        "add",
-        "add_any",
-        "and",
-        "atan2",
-        "broadcast_in_dim",
-        "cbrt",
-        "ceil",
-        "clamp",
-        "convert_element_type",
-        "copy",
-        "copy_p",
-        "cos",
-        "div",
-        "eq",
-        "erf",
-        "exp",
-        "exp2",
-        "expm1",
-        "floor",
-        "ge",
-        "gt",
-        "imag",
-        "integer_pow",
-        "is_finite",
-        "le",
-        "log",
-        "log1p",
-        "logistic",
-        "lt",
-        "max",
-        "min",
-        "mul",
-        "ne",
-        "neg",
-        "not",
-        "or",
-        "pow",
-        "real",
-        "reduce_precision",
-        "rem",
-        "reshape",
-        "round",
-        "rsqrt",
-        "select_n",
-        "sharding_constraint",
-        "sign",
-        "sin",
-        "sqrt",
-        "square",
-        "squeeze",
-        "sub",
-        "tan",
-        "tanh",
-        "transpose",
-        "xor",
-    ]
-)
+_ARITHMETIC = {"abs", "add", "add_any", "clamp", "div", "integer_pow", "max", "min", "mul", "neg", "pow", "rem", "sub"}
+_FUNCTIONS = {"cbrt", "erf", "exp", "exp2", "expm1", "log", "log1p", "logistic", "rsqrt", "sign", "sqrt", "square"}
+_ROUNDING = {"ceil", "convert_element_type", "copy", "copy_p", "floor", "reduce_precision", "round", "tanh"}
+_CHOICE = {"and", "eq", "ge", "gt", "is_finite", "le", "lt", "ne", "not", "or", "select_n", "xor"}
+_SHAPE = {"broadcast_in_dim", "reshape", "sharding_constraint", "squeeze", "transpose"}
+_ENTRYWISE = _ARITHMETIC | _FUNCTIONS | _ROUNDING | _CHOICE | _SHAPE
 
 
 def plain(labels: Labels) -> Labels:

@@ -119,7 +119,7 @@ class Measuring:
             name: mask & allowed & (scores[name] != NOT_ADDED).all() & self.layout[name].resettable
             for name, mask in self.options.masks(scores).items()
         }
-        return unprotected(masks, since, self.options.protect) if self.options.protect else masks
+        return unprotected(masks, since, int(self.options.protect)) if self.options.protect else masks
 
     def _report(
         self,

@@ -144,6 +144,8 @@ def _most_complete(path: Path, fitting: Sequence[Path], arrays: _Shapes, shapes:
 
 def _is_shared(path: Path, leaf: Any) -> bool:
     """Whether a leaf is one number for all neurons, a random key, or a table that is known to hold for all."""
-    if math.prod(getattr(leaf, "shape", ())) <= 1 or path[-1] in _TABLES or jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+    if math.prod(getattr(leaf, "shape", ())) <= 1 or path[-1] in _TABLES:
+        return True
+    if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
         return True
     return bool(leaf.dtype == jnp.uint32) and leaf.shape[-1] in (2, 4)  # the numbers of a key

@@ -93,8 +93,9 @@ def summary(state: PyTree, prefix: str = "neuroactivity") -> dict[str, Array]:
     Returns:
         What :meth:`neuroactivity.ActivityReport.scalars` returns, ``{prefix}/{group}/inactive_fraction`` for every
         group (NaN where it was not measured or could not be judged) and the totals ``{prefix}/inactive_fraction``,
-        ``/neurons``, ``/inactive``, ``/silent``, ``/nonfinite``, ``/reset`` and ``/reset_again``; and ``{prefix}/{group}/reset``,
-        ``{prefix}/measurements`` and ``{prefix}/neurons_reset`` (in all measurements so far).
+        ``/neurons``, ``/inactive``, ``/silent``, ``/nonfinite``, ``/reset`` and ``/reset_again``; and
+        ``{prefix}/{group}/reset``, ``{prefix}/measurements`` and ``{prefix}/neurons_reset`` (in all measurements so
+        far).
 
     Raises:
         ValueError: If there is no such state, or more than one.

@@ -75,7 +75,7 @@ class Resetter:
         dtypes = {name: _score_dtype(group, arrays) for name, group in layout.items()}
         ages = Ages(jnp.zeros((0, 1), jnp.int32), {})
         if has_clock(self.options):
-            ages = start_ages(self._bias_correction(params, {}), self.options.every, groups)
+            ages = start_ages(self._bias_correction(params, {}), int(self.options.every), groups)
         collected = groups if self.options.batches != 1 else {}
         return ActivityState(
             inner_state=inner_state,
@@ -137,12 +137,12 @@ class Resetter:
         state = state._replace(inner_state=inner_state, steps=state.steps + 1)
         clock = None if correction is None or not correction.effective else self._clock(correction, layout, extra)
         records = Records(**{name: getattr(state, name) for name in Records._fields})
-        passed = (updates, inner_state, Ages(state.born, state.young)) if self.options.writes else ((), (), ())
-        carry = _CondCarry(*passed, records)
+        carry = _CondCarry((), (), Ages(state.born, state.young), records)
+        carry = carry._replace(updates=updates, inner_state=inner_state) if self.options.writes else carry
         measuring = Measuring(layout, self.options, self.by_activations)
         due = is_due(state.steps, every=self.options.every)
         collects = due if self.options.batches == 1 else self.options.collects_at(state.steps)
-        signal = activations if self.by_activations else self._arrays(grads)
+        signal: Any = activations if self.by_activations else self._arrays(grads)
 
         def measure(carry: _CondCarry) -> _CondCarry:
             records, masks = measuring.measure(carry.records, signal, due, state.steps)
@@ -156,7 +156,7 @@ class Resetter:
             moved = if_any(young, lambda: _grown(clock, carry, grads, before, params, due), carry) if clock else carry
             return if_any(collects, lambda: measure(moved), moved) if clock else measure(moved)
 
-        young = any_young(state.born) if clock else False
+        young = any_young(state.born) if clock else jnp.asarray(False)
         after = if_any(collects | young, work, carry)
         if self.options.writes:
             updates, state = after.updates, state._replace(inner_state=after.inner_state, **after.ages._asdict())

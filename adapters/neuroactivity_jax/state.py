@@ -61,10 +61,12 @@ class ActivityState(_Fields):
     __slots__ = ()
 
     def __new__(cls, *fields: Any, **named: Any) -> "ActivityState":
-        if len(fields) + len(named) != len(cls._fields):
+        """Raise unless there is a value for each field: a pickle of another version has fewer."""
+        given = len(fields) + len(named)
+        if given != len(cls._fields):
             raise ValueError(
-                f"state: expected the {len(cls._fields)} fields of an ActivityState, got {len(fields) + len(named)}; it "
-                "was saved by another version of neuroactivity"
+                f"state: expected the {len(cls._fields)} fields of an ActivityState, got {given}; it was saved by "
+                "another version of neuroactivity"
             )
         return super().__new__(cls, *fields, **named)
 

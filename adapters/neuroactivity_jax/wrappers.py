@@ -36,8 +36,8 @@ def regrama(
 
     At every ``every``-th update the gradients of this update are scored (:func:`neuroactivity.grama`), and neurons with
     a score of at most ``tau`` are reset: fresh incoming parameters, zero outgoing ones, moments as the optimizer starts
-    with, and for the next 50 steps of the optimizer a step count of their own. The reset is part of the update, so the training loop does not change; everything works inside ``jit``,
-    ``scan`` and ``vmap``.
+    with, and for its next 50 steps a step count of their own. The reset is part of the update, so the training loop
+    does not change; everything works inside ``jit``, ``scan`` and ``vmap``.
 
     Args:
         inner: The optimizer: a chain, a schedule, ``inject_hyperparams``, ``multi_transform`` and so on. Keep the
@@ -76,7 +76,8 @@ def regrama(
         LayoutError: From ``init``, if the layout does not fit the parameters.
         ValueError: If an option is out of range; from ``init``, if an array of the optimizer's state belongs to no
             parameter, if neurons cannot have their own clock, as where the optimizer takes norms of what its step count
-            has corrected (LAMB, Muon), if a fresh value is missing, or a reset would write a parameter that the optimizer does not train.
+            has corrected (LAMB, Muon), if a fresh value is missing, or if a reset would write a parameter that the
+            optimizer does not train.
 
     Example:
         >>> import jax, jax.numpy as jnp

@@ -95,5 +95,4 @@ FORMULAS: dict[str, tuple[Callable[[], Any], Formula]] = {
         ),
         adam,
     ),
-    "if finite": (lambda: optax.apply_if_finite(optax.adam(RATE), 3), adam),
 }
