@@ -99,7 +99,14 @@ class Attached(ABC):
         if self._writes and options.outgoing != self._options.outgoing:
             self._fresh.cover(self._trained_layout, options.outgoing)
             self._checked = False
+        if options.clock == "run":
+            self._hand_over()
         self._options = options
+
+    def _hand_over(self) -> None:
+        """Let the clock of the run do for all entries from now on."""
+        for stepper in self._steppers:
+            self._clock.hand_over(stepper)
 
     def _find_layout(self, inputs: tuple[Any, ...], layout: na.Layout | None) -> na.Layout:
         """Return the layout, discovered if it is not given, with a remark if the optimizer trains other networks."""
@@ -157,8 +164,7 @@ class Attached(ABC):
 
     def detach(self) -> None:
         """Remove the hooks from the optimizer; the model keeps its values."""
-        for stepper in self._steppers:
-            self._clock.hand_over(stepper)
+        self._hand_over()
         _ATTACHED.discard(self)
         for handle in self._handles:
             handle.remove()

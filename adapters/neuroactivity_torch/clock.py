@@ -136,8 +136,9 @@ class Clock:
         """Hand the moments of all young entries over to the run's clock, as they are now."""
         held = stepper.holds()
         for young in self._all():
-            if young.age and id(young.parameter) in held:
-                _hand_over(young, stepper.optimizer, held[id(young.parameter)])
+            if id(young.parameter) in held:
+                if young.age:
+                    _hand_over(young, stepper.optimizer, held[id(young.parameter)])
                 young.age = YOUNG
         self._forget()
 

@@ -11,6 +11,7 @@ from benchmarks.continual_digits.record import LAST, read, settings, summary, wr
 from benchmarks.continual_digits.study import Outcome, Study, draw_tasks, initial_weights
 from reference_agents.errors import UsageError
 
+pytestmark = pytest.mark.filterwarnings("ignore:.*resets do not last")
 FRAMEWORKS = ("torch", "jax", "tensorflow")
 SHORT = {"seeds": 2, "tasks": 2, "steps_per_task": 20, "reset_every": 8, "tau": 0.3}
 

@@ -11,7 +11,10 @@ from reference_agents.running.loop import Training
 from reference_agents.train import train
 from tests.reference_agents.runs import PowerFailureError, break_at_record, records, summary, untimed
 
-pytestmark = pytest.mark.usefixtures("layouts_found_once")
+pytestmark = [
+    pytest.mark.usefixtures("layouts_found_once"),
+    pytest.mark.filterwarnings("ignore:.*resets do not last"),
+]
 
 AGENTS = [  # those that are compiled take long
     pytest.param(

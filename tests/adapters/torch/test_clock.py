@@ -200,11 +200,16 @@ def test_a_parameter_that_is_replaced_is_forgotten():
     assert [record["age"] for record in run.resetter.state_dict()["clock"]["0.weight"]] == [0]
 
 
-def test_a_wrapper_that_is_detached_hands_over_what_is_young():
+def stop(resetter):
+    resetter.clock = "run"
+
+
+@pytest.mark.parametrize("end", [ReGraMa.detach, stop])
+def test_what_is_young_is_handed_over_where_the_clock_ends(end):
     run = young()
     state, index = run.optimizer.state[run.params["2.bias"]], run.resetter.state_dict()["clock"]["2.bias"][0]["index"]
     before = state["exp_avg_sq"][index].clone()
-    run.resetter.detach()
+    end(run.resetter)
     torch.testing.assert_close(state["exp_avg_sq"][index], before * (1 - 0.999**9) / (1 - 0.999**5))
     run.step(9)
     assert not run.resetter._clock

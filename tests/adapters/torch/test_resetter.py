@@ -180,6 +180,17 @@ def test_options_are_read_and_set_while_training():
     assert regrama.tau == 0.9
 
 
+def test_what_outgoing_parameters_become_can_be_set_while_training():
+    model, fresh = mlp(), parameters(mlp(seed=7))
+    optimizer = optim.SGD(model.parameters(), lr=0.0)
+    regrama = ReGraMa(model, optimizer, example_inputs=X, tau=0.7, every=1, initializer=lambda key: fresh)
+    regrama.outgoing = "fresh"
+    step(model, optimizer, X)
+    reset = torch.tensor(regrama.last_report["2"].mask[0])
+    assert reset.any()
+    assert torch.equal(model[4].weight[:, reset], fresh["4.weight"][:, reset])
+
+
 def test_redo_has_the_options_of_regrama_and_a_threshold_of_its_own():
     model = mlp()
     regrama = ReGraMa(model, optim.Adam(model.parameters()), example_inputs=X)

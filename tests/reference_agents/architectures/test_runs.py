@@ -11,6 +11,8 @@ from tests.reference_agents.cases import batch
 from tests.reference_agents.runs import records
 from tests.reference_agents.test_combinations import PARAMETERS, SHORTENED
 
+pytestmark = pytest.mark.filterwarnings("ignore:.*resets do not last")
+
 
 @pytest.fixture
 def compiled_once(framework):
