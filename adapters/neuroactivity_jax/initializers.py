@@ -12,6 +12,7 @@ from jax import Array
 import neuroactivity as na
 from neuroactivity.layout import BoundPattern, ParamView
 from neuroactivity.wrapping import DrawnViews, check_fresh, check_initializer, derive_key, resample
+from neuroactivity_jax.drawing import draw_needed
 from neuroactivity_jax.parameters import PyTree, parameters
 
 Initializer: TypeAlias = Literal["snapshot"] | Callable[[Array], PyTree]
@@ -61,7 +62,14 @@ class FreshValues:
         check_fresh(fresh, params, views)
         return {}
 
-    def draw(self, key_data: Array, event: Array, snapshot: Mapping[str, Array], views: DrawnViews) -> dict[str, Array]:
+    def draw(
+        self,
+        key_data: Array,
+        event: Array,
+        snapshot: Mapping[str, Array],
+        views: DrawnViews,
+        needed: Mapping[str, Array],
+    ) -> dict[str, Array]:
         """Draw fresh values.
 
         Args:
@@ -69,6 +77,7 @@ class FreshValues:
             event: Number of the reset, counted from 1.
             snapshot: What :meth:`snapshot` returned.
             views: The parameters to draw, and the views of the neurons in each.
+            needed: For each whether any entry of it is needed; what a compiled function need not draw is zero.
 
         Raises:
             ValueError: If the snapshot lacks a parameter.
@@ -77,6 +86,8 @@ class FreshValues:
         if callable(self.initializer):
             if isinstance(key, jax.core.Tracer) and _decomposes(self.initializer, key):
                 key = jax.random.wrap_key_data(_one_run(jax.random.key_data(key)), impl=jax.random.key_impl(key))
+            if isinstance(key, jax.core.Tracer):
+                return draw_needed(self.initializer, key, {name: needed[name] for name in views})
             fresh = parameters(self.initializer(key))
             return {name: fresh[name] for name in views}
         if unknown := [name for name in views if name not in snapshot]:

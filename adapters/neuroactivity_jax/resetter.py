@@ -11,6 +11,7 @@ from jax import Array
 
 import neuroactivity as na
 from neuroactivity.layout import lookup
+from neuroactivity.resets import Outgoing
 from neuroactivity.wrapping import NEVER, ResetOptions, check_searched, drawn_views, is_due, trained_groups
 from neuroactivity_jax.bias import BiasCorrection, bias_correction
 from neuroactivity_jax.clock import Ages, OwnClock, any_young, start_ages
@@ -197,8 +198,10 @@ class Resetter:
                 "mark its groups resettable=False"
             )
         moved = {name: (old[name] + moves[name]).astype(old[name].dtype) for name in written}
+        needed = _needed(masks, layout, outgoing)
         views = drawn_views(layout, shapes_of(old), outgoing=outgoing)
-        fresh = self.fresh.draw(state.key, state.resets + 1, state.snapshot, views)
+        views = {name: views[name] for name in views if name in needed}
+        fresh = self.fresh.draw(state.key, state.resets + 1, state.snapshot, views, needed)
         new = na.reset(old | moved, fresh, masks, layout, outgoing=outgoing)
         leaps = {name: new[name].astype(moves[name].dtype) - old[name] for name in written}
         updates = {name: jnp.where(where, leaps[name], moves[name]) for name, where in written.items()}
@@ -250,6 +253,16 @@ def _grown(clock: OwnClock, carry: _CondCarry, grads: PyTree, before: PyTree, pa
     moved = carry.updates, carry.inner_state
     updates, inner_state, ages = clock.correct(carry.ages, moved, grads, before, params, due)
     return carry._replace(updates=updates, inner_state=inner_state, ages=ages)
+
+
+def _needed(masks: Mapping[str, Array], layout: na.Layout, outgoing: Outgoing) -> dict[str, Array]:
+    """Return for each parameter that a reset takes fresh values of whether it has neurons to reset."""
+    needed: dict[str, Array] = {}
+    for name, mask in masks.items():
+        for role, view in layout[name].views if layout[name].resettable else ():
+            if role != "outgoing" or outgoing in ("small", "fresh"):
+                needed[view.param] = needed.get(view.param, False) | jnp.any(mask)
+    return needed
 
 
 def _is_nested(state: PyTree) -> bool:

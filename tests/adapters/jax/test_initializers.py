@@ -8,6 +8,7 @@ import pytest
 
 import neuroactivity as na
 from neuroactivity_jax import regrama
+from neuroactivity_jax.drawing import draw_needed
 from tests.adapters.jax.optimizers import LAYOUT, PARAMS, compiled, initial, run
 
 ADAM = optax.adam(0.1)
@@ -91,3 +92,16 @@ def test_orthogonal_draws_of_many_runs_on_a_cpu_are_warned_of(orthogonal, mapped
     jax.jit(update).lower(params, state, params)
     warned = any("it draws orthogonal weights" in str(warning.message) for warning in recwarn)
     assert warned == (orthogonal and mapped and jax.default_backend() == "cpu")
+
+
+@pytest.mark.parametrize("compiled_by_user", [False, True])
+def test_only_the_arrays_that_are_needed_are_drawn(compiled_by_user):
+    def fresh(key):
+        keys = jax.random.split(key)
+        return {"a": jax.random.normal(keys[0], (2, 3)), "b": jax.random.normal(keys[1], (3,)), "c": jnp.ones(2)}
+
+    draw = jax.jit(fresh) if compiled_by_user else fresh
+    needed = {"a": True, "b": False, "c": True}
+    drawn = jax.jit(lambda key, needed: draw_needed(draw, key, needed))(jax.random.key(1), needed)
+    expected = fresh(jax.random.key(1)) | {"b": jnp.zeros(3)}
+    jax.tree.map(lambda one, other: np.testing.assert_allclose(one, other, rtol=1e-6), drawn, expected)

@@ -54,9 +54,8 @@ def test_a_scan_gives_the_figures_of_every_step():
 def test_the_figures_are_those_of_the_report(scores):
     layout = na.Layout([na.dense(name, weight=(name, "in neuron")) for name in scores])
     scores = {name: jnp.array(values) for name, values in scores.items()}
-    state = TX.init(PARAMS)._replace(
-        scores=scores, masks=jax.tree.map(lambda score: score == 0, scores), measurements=jnp.int32(1)
-    )
+    masks, before = (jax.tree.map(lambda score, of=of: score == of, scores) for of in (0, 1))
+    state = TX.init(PARAMS)._replace(scores=scores, masks=masks, reset_before=before, measurements=jnp.int32(1))
     figures = jax.jit(summary)(state)
     for name, value in report(state, layout).scalars().items():
         np.testing.assert_allclose(float(figures[name]), value, rtol=1e-6, err_msg=name)
