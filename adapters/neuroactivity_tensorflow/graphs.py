@@ -37,6 +37,14 @@ def on_host(
     return list(results) if specs else []
 
 
+def apart(branch: Callable[[], None]) -> Callable[[], Any]:
+    """Make a branch of ``tf.cond`` that is seldom taken one node of the graph: dead nodes cost time, too."""
+    if tf.executing_eagerly() or GraphOrParentsInXlaContext(tf.compat.v1.get_default_graph()):
+        return branch
+    called: Callable[[], Any] = tf.function(branch, autograph=False, experimental_attributes={"_noinline": True})
+    return called
+
+
 def merge_replicas(function: Callable[[Any, Callable[[Any], Any]], None], values: Any) -> None:
     """Call a function once for all replicas of a distribution strategy; its assignments reach every replica.
 

@@ -13,6 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 import neuroactivity as na
+from neuroactivity.resets import Outgoing
 from neuroactivity.wrapping import check_fresh, derive_key, drawn_views, resample
 from neuroactivity_tensorflow.graphs import kept_generators, on_host
 from neuroactivity_tensorflow.parameters import own_variables
@@ -118,6 +119,7 @@ class FreshValues:
         layers: For ``"layer"``: the layers that hold the parameters, by path.
         snapshot: For ``"snapshot"``: the ``tf.Variable`` that keep the initial values, by parameter.
         seed: Seed of all draws.
+        outgoing: What a reset makes of outgoing parameters, which may be drawn too.
 
     Raises:
         ValueError: If a parameter has no initialiser, or a fresh value does not fit its parameter.
@@ -132,10 +134,12 @@ class FreshValues:
         layers: Mapping[str, RebuiltLayer],
         snapshot: Mapping[str, Any],
         seed: int,
+        outgoing: Outgoing = "zero",
     ) -> None:
         self._variables, self._initializer, self._seed = variables, initializer, seed
         self._layers, self._snapshot = layers, snapshot
-        self._views = drawn_views(layout, {name: tuple(variable.shape) for name, variable in variables.items()})
+        shapes = {name: tuple(variable.shape) for name, variable in variables.items()}
+        self._views = drawn_views(layout, shapes, outgoing=outgoing)
         first = self.draw(0, self._views)
         for name in self._views if initializer == "layer" else ():
             if not np.array_equal(self._from_layer(name, 0), first[name], equal_nan=True):

@@ -123,6 +123,11 @@ _REFUSED = {
 }
 
 
+def is_known(optimizer: Any) -> bool:
+    """Whether an optimizer's slots are listed here."""
+    return type(optimizer) in _KNOWN
+
+
 def moments_of(optimizer: Any, moments: Mapping[str, Moment] | None = None) -> Mapping[str, Moment]:
     """Return the initial values of an optimizer's slots, by the slot's name.
 

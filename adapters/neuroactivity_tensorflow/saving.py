@@ -16,6 +16,7 @@ from neuroactivity_tensorflow.parameters import assign_all, tf_variable
 from neuroactivity_tensorflow.state import BuildState, ModelRecord
 
 _OPTIONS = ("tau", "every", "max_fraction", "reset_silent", "seed")
+_NEWER = ("lowest", "start", "stop", "batches", "protect", "outgoing", "clock")  # not in earlier files
 _CONFIG = ("name", "optimizer", "layout", *_OPTIONS, "initializer", "model")
 _LAYOUT = "layout"
 
@@ -24,7 +25,9 @@ class SavedWrapper(OptimizerWrapper):
     """A wrapper that Keras can save and load: its configuration, its counts and its other variables."""
 
     tau, every, max_fraction = option("tau"), option("every"), option("max_fraction")
-    reset_silent, on_report = option("reset_silent"), option("on_report")
+    reset_silent, on_report, lowest = option("reset_silent"), option("on_report"), option("lowest")
+    start, stop, batches, protect = option("start"), option("stop"), option("batches"), option("protect")
+    outgoing, clock = option("outgoing"), option("clock")
 
     layout: na.Layout
     options: ResetOptions
@@ -74,6 +77,8 @@ class SavedWrapper(OptimizerWrapper):
         if not hasattr(store, "keys"):
             raise ValueError(f"state: expected variables by number, got {type(store).__name__}")
         keys, variables = set(store.keys()), self.variables
+        if len(keys - {_LAYOUT}) == len(variables) - len(self._state.newer):  # of an earlier version
+            variables = [variable for variable in variables if id(variable) not in self._state.newer]
         if _LAYOUT not in keys and len(keys) != len(variables):  # it had not been built, or was no wrapper
             super().load_own_variables(store)
             return
@@ -101,7 +106,7 @@ class SavedWrapper(OptimizerWrapper):
             "name": self.name,
             "optimizer": keras.saving.serialize_keras_object(self.inner_optimizer),
             "layout": self.layout.to_dict(),
-            **{option: getattr(self, option) for option in _OPTIONS},
+            **{option: getattr(self, option) for option in _OPTIONS + _NEWER},
             "initializer": keras.saving.serialize_keras_object(self.initializer),
             "model": self._state.record.get_config(),
         }
@@ -140,7 +145,7 @@ def _known_keys(cls: type, config: Any) -> dict[str, Any]:
     known: dict[str, Any] = dict(config)
     if "subject" in known:  # the model's name in earlier files
         known["model"] = known.pop("subject")
-    own = {*_CONFIG, *inspect.signature(cls).parameters} - {"options", "subject"}
+    own = {*_CONFIG, *_NEWER, *inspect.signature(cls).parameters} - {"options", "subject"}
     missing, unknown = [key for key in _CONFIG[1:] if key not in known], [key for key in known if key not in own]
     if missing or unknown:
         what = f"{missing[0]!r} is missing" if missing else f"{unknown[0]!r} is not known"

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, TypeAlias
 import tensorflow as tf
 
 import neuroactivity as na
+from neuroactivity.resets import Outgoing
 from neuroactivity.wrapping import written_params
 from neuroactivity_tensorflow.optimizers import Moment, members_of, moments_of
 from neuroactivity_tensorflow.parameters import Model, assign_all, parameters, tf_variable, variables_of
@@ -64,7 +65,7 @@ def slots_of(optimizer: Any, rules: Mapping[str, Moment]) -> Slots:
         ValueError: If there is no rule for one of the optimizer's slots.
     """
     slots: dict[str, dict[int, Any]] = {}
-    twin = _twin(optimizer)
+    twin = twin_of(optimizer)
     add, made = twin.add_variable_from_reference, {}
 
     def recording(reference_variable: Any, name: str | None = None, **options: Any) -> Any:
@@ -84,7 +85,7 @@ def slots_of(optimizer: Any, rules: Mapping[str, Moment]) -> Slots:
     return slots
 
 
-def _twin(optimizer: Any) -> Any:
+def twin_of(optimizer: Any) -> Any:
     """Make an optimizer with the same configuration, but for a learning rate that is a function or a schedule.
 
     The slots do not depend on it, and Keras may not be able to write its configuration or to read it again.
@@ -106,12 +107,13 @@ def clear_moments(
     layout: na.Layout,
     *,
     moments: Mapping[str, Moment] | None = None,
+    outgoing: Outgoing = "zero",
 ) -> None:
     """Clear an optimizer's slots at every entry that :func:`neuroactivity.reset` writes.
 
     For custom training loops, after :func:`write`; :class:`ReGraMa` and :class:`ReDo` do it themselves. Each slot is
     set to the optimizer's initial value for the new parameter; the count of iterations stays, since healthy neurons
-    share it.
+    share it, and so Adam's next steps are several times too long at these entries. The wrappers correct them.
 
     Args:
         optimizer: A built optimizer of ``keras.optimizers`` that trains the model: SGD, Adam, AdamW, Nadam, Adamax,
@@ -121,6 +123,7 @@ def clear_moments(
         layout: The neuron groups.
         moments: For any other optimizer: for each slot, by the name given to ``add_variable_from_reference``, a
             function from a parameter's value and the optimizer to the slot's initial value.
+        outgoing: As given to :func:`neuroactivity.reset`.
 
     Raises:
         ValueError: If the optimizer or one of its slots is not known; nothing is written.
@@ -128,7 +131,7 @@ def clear_moments(
     with tf.init_scope():
         found = members(optimizer, moments)
     named = {name: tf_variable(variable) for name, variable in variables_of(model).items()}
-    assign_all(cleared_moments(found, named, parameters(model), masks, layout))
+    assign_all(cleared_moments(found, named, parameters(model), masks, layout, outgoing=outgoing))
 
 
 def cleared_moments(
@@ -137,6 +140,8 @@ def cleared_moments(
     new: Mapping[str, Any],
     masks: Mapping[str, Any],
     layout: na.Layout,
+    *,
+    outgoing: Outgoing,
 ) -> list[tuple[Any, Any]]:
     """Return pairs of an optimizer's ``tf.Variable`` and its cleared value; nothing is written.
 
@@ -146,14 +151,15 @@ def cleared_moments(
         new: The parameters' new values.
         masks: Masks by group name.
         layout: The neuron groups.
+        outgoing: What the reset makes of outgoing parameters.
     """
     pairs: list[tuple[Any, Any]] = []
-    names = written_params(masks, layout)
+    names, involved = written_params(masks, layout, outgoing=outgoing), written_params(masks, layout)
     for optimizer, rules, slots in found:
         for slot, by_id in slots.items():
             held = {name: tf_variable(by_id[id(variables[name])]) for name in names if id(variables[name]) in by_id}
-            old = {name: tf.convert_to_tensor(held[name]) if name in held else None for name in names}
+            old = {name: tf.convert_to_tensor(held[name]) if name in held else None for name in involved}
             fresh = {name: tf.cast(rules[slot](new[name], optimizer), slot_.dtype) for name, slot_ in held.items()}
-            cleared = na.reset_moments(old, masks, layout, fresh)
+            cleared = na.reset_moments(old, masks, layout, fresh, outgoing=outgoing)
             pairs += [(variable, cleared[name]) for name, variable in held.items()]
     return pairs

@@ -10,7 +10,7 @@ import gc
 import operator
 import re
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary, ref
@@ -19,7 +19,9 @@ import numpy as np
 import tensorflow as tf
 
 import neuroactivity as na
-from neuroactivity.wrapping import note_outside, written_params
+from neuroactivity.resets import Outgoing
+from neuroactivity.wrapping import drawn_views, note_outside, written_params
+from neuroactivity_tensorflow.clock import OwnClock
 from neuroactivity_tensorflow.initializers import FreshValues, Initializer, RebuiltLayer
 from neuroactivity_tensorflow.optimizers import Moment
 from neuroactivity_tensorflow.parameters import Model, owner_of, tf_variable, variables_of
@@ -71,7 +73,9 @@ class ModelRecord:
         self._seen: Mapping[str, Any] = {}
 
     @classmethod
-    def of(cls, model: Model, layout: na.Layout, initializer: Initializer) -> "ModelRecord":
+    def of(
+        cls, model: Model, layout: na.Layout, initializer: Initializer, *, outgoing: Outgoing = "zero"
+    ) -> "ModelRecord":
         """Describe a model as far as a layout and an initializer need it.
 
         Raises:
@@ -81,12 +85,12 @@ class ModelRecord:
         layout.validate(named)
         trained = model.values() if isinstance(model, Mapping) else model.trainable_variables
         names = {id(variable): name for name, variable in named.items()}
-        drawn = [view for group in layout.values() if group.resettable for view in group.incoming + group.unscored]
+        drawn = drawn_views(layout, {name: tuple(v.shape) for name, v in named.items()}, outgoing=outgoing)
         layers: dict[str, RebuiltLayer] = {}
-        for view in drawn if initializer == "layer" else ():
-            path = view.param.rpartition("/")[0]
+        for param in drawn if initializer == "layer" else ():
+            path = param.rpartition("/")[0]
             if path not in layers:
-                layers[path] = _rebuild_owner(view.param, owner_of(model, view.param))
+                layers[path] = _rebuild_owner(param, owner_of(model, param))
         record = cls(model, [_VariableRecord.of(names[id(variable)], variable) for variable in trained], layers)
         record._seen = named
         return record
@@ -229,8 +233,11 @@ class BuildState:
         constraints: The parameters' constraints.
         writes: Whether it was built to reset, and not only to measure.
         members: The optimizers that make the steps, with their slots.
+        clocks: The clocks of what was reset not long ago, one for each member that needs one.
         snapshot: The ``tf.Variable`` that keep the initial values, by parameter.
         fresh: The source of fresh values.
+        newer: Which of the wrapper's variables are not in files of earlier versions.
+        made_with: The clock, and what outgoing parameters become, that it was built for.
         warned: Groups that have been warned of.
     """
 
@@ -242,8 +249,11 @@ class BuildState:
     constraints: Mapping[str, Any] = field(default_factory=dict)
     writes: bool = False
     members: Sequence[Member] = ()
+    clocks: Sequence[OwnClock] = ()
     snapshot: Mapping[str, Any] = field(default_factory=dict)
     fresh: FreshValues | None = None
+    newer: Collection[int] = ()
+    made_with: tuple[str, str] = ("own", "zero")
     warned: set[str] = field(default_factory=set)
 
     def check_model(self) -> None:
@@ -269,10 +279,12 @@ class BuildState:
             )
 
     def split(self, flat: Any) -> dict[str, Any]:
-        """Split an array of all groups' values into the groups' arrays."""
-        ends = np.cumsum([int(np.prod(shape)) for shape in self.shapes.values()])
-        parts = zip(self.shapes.items(), np.split(flat, ends[:-1]), strict=True)
-        return {name: np.reshape(part, shape) for (name, shape), part in parts}
+        """Split an array of all groups' values, or a tensor, into the groups' arrays."""
+        sizes = [int(np.prod(shape)) for shape in self.shapes.values()]
+        numpy = isinstance(flat, np.ndarray)
+        parts = np.split(flat, np.cumsum(sizes)[:-1]) if numpy else tf.split(flat, sizes)
+        reshape = np.reshape if numpy else tf.reshape
+        return {name: reshape(part, shape) for (name, shape), part in zip(self.shapes.items(), parts, strict=True)}
 
     def join(self, values: Mapping[str, Any], dtype: Any) -> Any:
         """Join the groups' values in one tensor, with zeros for a group without values."""

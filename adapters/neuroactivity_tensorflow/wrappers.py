@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, Unpack
 
 import keras
@@ -23,8 +24,8 @@ class ReGraMa(Resetter):
 
     An optimizer around an optimizer. After every ``every``-th step, the gradients that this very step used are scored
     (:func:`neuroactivity.grama`), and neurons with a score of at most ``tau`` are reset: fresh incoming parameters,
-    zero outgoing ones, the optimizer's slots at their initial values. It works in ``model.fit``, compiled by XLA or
-    not, and in custom training loops, inside ``tf.function`` and outside.
+    zero outgoing ones, the optimizer's slots at their initial values, with a clock of their own. It works in
+    ``model.fit``, compiled by XLA or not, and in custom training loops, inside ``tf.function`` and outside.
 
     Args:
         optimizer: Any optimizer of ``keras.optimizers``, or its name.
@@ -36,6 +37,15 @@ class ReGraMa(Resetter):
         every: Steps of the optimizer between two measurements.
         max_fraction: At most this part of a group is reset at once; with 0 the wrapper only measures.
         reset_silent: Whether a group without any gradient is reset as a whole.
+        lowest: Reset this part of each group at every measurement, those of the lowest scores, whatever ``tau`` says.
+        start: The first step at which neurons may be reset; measurements begin at once.
+        stop: The last step at which neurons may be reset.
+        batches: A score is that of the last so many steps together, which calls fewer neurons inactive that are rare.
+        protect: For so many measurements after its reset a neuron is not reset again.
+        outgoing: What the outgoing parameters of a reset neuron become, as :func:`neuroactivity.reset` says:
+            ``"zero"``, ``"small"``, ``"fresh"`` or ``"keep"``.
+        clock: ``"own"``: where a reset writes, the optimizer goes on as one made at that moment. ``"run"``: its slots
+            start anew and its count of steps goes on, as in published codes, which makes Adam's next steps too long.
         initializer: Where fresh values come from: ``"layer"`` (each layer's own initialisers), ``"snapshot"`` (rows of
             the values that the model has before its first step), or a function from a key to freshly initialised
             parameters by name, such as ``lambda key: parameters(make_model())``, called while Python's and NumPy's
@@ -55,6 +65,7 @@ class ReGraMa(Resetter):
 
     Raises:
         LayoutError: If the layout cannot be found, or does not fit the model.
+        TypeError: If an option is not known.
         ValueError: If an option is out of range, the optimizer is not known, or a parameter has no initialiser.
 
     Example:
@@ -74,10 +85,10 @@ class ReGraMa(Resetter):
         that XLA compiles.
     """
 
-    def _measure(self, grads: Mapping[str, Any], trained: na.Layout) -> tuple[dict[str, Any], Any]:
+    def _measure(self, grads: Mapping[str, Any], trained: na.Layout, *, scored: bool) -> tuple[dict[str, Any], Any]:
         incoming = {view.param: grads.get(view.param) for group in trained.values() for view in group.incoming}
-        scores = na.grama(incoming, trained)
-        return scores, tf.constant([name in scores for name in self._state.trained])
+        measured = (na.grama if scored else na.magnitudes)(incoming, trained)
+        return measured, tf.constant([name in measured for name in self._state.trained])
 
 
 @keras.saving.register_keras_serializable(package="neuroactivity")
@@ -165,7 +176,7 @@ class ReDo(Resetter):
                 stacklevel=3,
             )
 
-    def _measure(self, grads: Mapping[str, Any], trained: na.Layout) -> tuple[dict[str, Any], Any]:
+    def _measure(self, grads: Mapping[str, Any], trained: na.Layout, *, scored: bool) -> tuple[dict[str, Any], Any]:
         model, probe, state = self._state.record.model, self.probe, self._state
         if model is None or probe is None:
             raise ValueError("this ReDo was loaded without model and probe; call optimizer.attach(model, probe)")
@@ -174,7 +185,8 @@ class ReDo(Resetter):
 
         def judge(*weights: Any) -> list[Any]:
             outputs, _ = read_activations(model, as_inputs(probe()), trained)
-            scores = na.tau_dormant(outputs, trained)
+            score = na.tau_dormant if scored else partial(na.magnitudes, signal="activations")
+            scores = score(outputs, layout=trained)
             unseen = {name: tf.fill(shape, tf.constant(float("nan"), dtype)) for name, shape in state.shapes.items()}
             present = tf.constant([name in scores for name in state.trained])
             return [*(tf.cast(scores.get(name, nan), dtype) for name, nan in unseen.items()), present]

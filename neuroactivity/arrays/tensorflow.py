@@ -133,6 +133,11 @@ def abs(x: Tensor, /) -> Tensor:
     return tf.abs(x)
 
 
+def expm1(x: Tensor, /) -> Tensor:
+    """Exponentials minus one, exact for small entries too."""
+    return tf.math.expm1(x)
+
+
 def isfinite(x: Tensor, /) -> Tensor:
     """Whether entries are neither NaN nor infinite."""
     return tf.math.is_finite(x)

@@ -7,7 +7,7 @@ yet. Pure functions of such arrays, on every backend and in compiled code.
 import math
 import warnings
 
-from neuroactivity.arrays import Array, Arrays, namespace
+from neuroactivity.arrays import Array, Arrays, namespace, no_autograph
 from neuroactivity.errors import ActivityWarning
 from neuroactivity.report import ActivityReport
 
@@ -17,6 +17,7 @@ NEVER = 2**30
 _AGAIN, _FEW = {"reset again"}, 4
 
 
+@no_autograph
 def advance(since: Arrays, masks: Arrays) -> dict[str, Array]:
     """Count one more measurement, at which the neurons of ``masks`` are reset.
 
@@ -37,6 +38,7 @@ def advance(since: Arrays, masks: Arrays) -> dict[str, Array]:
     return counted
 
 
+@no_autograph
 def unprotected(masks: Arrays, since: Arrays, protect: int) -> dict[str, Array]:
     """Leave out of masks the neurons that were reset at one of the last ``protect`` measurements.
 
@@ -54,6 +56,7 @@ def unprotected(masks: Arrays, since: Arrays, protect: int) -> dict[str, Array]:
     return {name: mask & (since[name] >= protect) for name, mask in masks.items()}
 
 
+@no_autograph
 def reset_before(since: Arrays) -> dict[str, Array]:
     """Return masks of the neurons that the last reset reset, whichever measurement that was.
 

@@ -41,6 +41,7 @@ WAYS = {
 }
 
 
+@pytest.mark.filterwarnings("ignore:.*were reset last are inactive again")
 def test_every_way_of_training_gives_the_same_numbers():
     outcomes = {}
     for way, train in WAYS.items():
