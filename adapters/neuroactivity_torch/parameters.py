@@ -35,7 +35,7 @@ def gradients(model: nn.Module) -> dict[str, Tensor | None]:
     return {name: dense_gradient(parameter) for name, parameter in model.named_parameters()}
 
 
-def dense_gradient(parameter: nn.Parameter) -> Tensor | None:
+def dense_gradient(parameter: Tensor) -> Tensor | None:
     """Return a parameter's gradient, detached and dense."""
     if parameter.grad is None:
         return None
@@ -133,6 +133,9 @@ def _start(tensor: Tensor) -> int:
         return 0
 
 
+_COPIED = {Tensor, tuple, list, dict, OrderedDict}  # exactly these: of a parameter or another module nothing is copied
+
+
 @contextmanager
 def swapped(model: nn.Module, params: Mapping[str, Tensor], buffers: Mapping[str, Tensor]) -> Iterator[None]:
     """Let a model compute with other tensors in the place of its parameters and buffers, and leave it as it was.
@@ -154,8 +157,9 @@ def swapped(model: nn.Module, params: Mapping[str, Tensor], buffers: Mapping[str
     others.update({id(old): params[name] for name, old in model.named_parameters() if name in params})
     kept = [(vars(module), dict(vars(module))) for module in model.modules()]
     try:
-        for attributes, _ in kept:
-            attributes.update({name: _exchange(value, others) for name, value in attributes.items()})
+        for attributes, values in kept:
+            found = [(name, value) for name, value in values.items() if id(value) in others or type(value) in _COPIED]
+            attributes.update([(name, _exchange(value, others)) for name, value in found])
         if any(params.get(name, parameter) is not parameter for name, parameter in model.named_parameters()):
             raise LayoutError(f"the parameters of {type(model).__name__} cannot be exchanged to probe it; give layout=")
         yield
@@ -169,20 +173,19 @@ def _exchange(value: Any, others: dict[int, Any]) -> Any:
     """Copy plain containers, with other tensors in them; ``others`` has what takes an object's place, by identity."""
     if id(value) in others:
         return others[id(value)]
-    if type(value) is Tensor:
+    kind = type(value)
+    if kind not in _COPIED:
+        return value
+    if kind is Tensor:
         return others.setdefault(id(value), value.detach().clone())
-    if type(value) is tuple:
+    if kind is tuple:
         return tuple([_exchange(entry, others) for entry in value])
-    if type(value) is list:
-        copied: list[Any] = []
-        others[id(value)] = copied
+    copied = others[id(value)] = kind()
+    if kind is list:
         copied.extend([_exchange(entry, others) for entry in value])
-        return copied
-    if type(value) in (dict, OrderedDict):
-        table = others[id(value)] = type(value)()
-        table.update({key: _exchange(entry, others) for key, entry in value.items()})
-        return table
-    return value
+    elif value:
+        copied.update([(key, _exchange(entry, others)) for key, entry in value.items()])
+    return copied
 
 
 @contextmanager

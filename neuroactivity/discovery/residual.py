@@ -6,14 +6,18 @@ For example ``embed`` and ``block`` in ``x = embed(obs)``, ``x = x + block(x)``,
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import TypeAlias
 
 from neuroactivity.discovery.claims import Claim, Claims, Evidence, Known, name_some
 from neuroactivity.discovery.links import interpret, outgoing_views
 from neuroactivity.discovery.prober import ROUNDING, Prober, neuron_axis
 from neuroactivity.discovery.probes import Units, choose_zero_mean, probe_independent, probe_zero_mean
-from neuroactivity.discovery.proof import is_read_only_by, prove
+from neuroactivity.discovery.proof import prove, read_only_by
 
 _DRAWS = 8
+
+Stream: TypeAlias = tuple[list[str], Evidence, list[str]]
+"""The groups of a stream, what reads them, and the parameters of no group that are added to them."""
 
 
 def claim(prober: Prober, known: Known) -> Claims:
@@ -28,15 +32,16 @@ def claim(prober: Prober, known: Known) -> Claims:
         held = prober.holding({param: value for params in bare.values() for param, value in params.items()})
         independent = probe_independent(held, units, known.bias)
         linear = held.holding(_linear_biases(prober, units, known.center))
+        streams: list[Stream] = []
         zero_mean = probe_zero_mean(linear, units, known.center)
         for unit, names in units.items():
             norms = interpret(prober, unit, names[0], zero_mean).norms
             joint = replace(interpret(prober, unit, names[0], independent), norms=norms)
             readers = {name: _readers(held, linear, name, names, joint, known) for name in names}
             additive = [param for param, value in bare[unit].items() if value == 0.0]
-            for members, read_by in residual_streams(readers):
-                if len(members) > 1 or additive:
-                    yield from _claim_stream(prober, members, joint, read_by, additive)
+            found = residual_streams(readers)
+            streams += [(several, _among(joint, by), additive) for several, by in found if several[1:] or additive]
+        yield from _claim_streams(prober, streams)
         if known.open() == before:
             return
 
@@ -127,20 +132,26 @@ def residual_streams(readers: Mapping[str, set[str]]) -> list[tuple[list[str], s
     return [([n for n in readers if n in members], read_by) for members, read_by in streams if read_by]
 
 
-def _claim_stream(
-    prober: Prober, names: Sequence[str], joint: Evidence, read_by: set[str], additive: Sequence[str]
-) -> Claims:
-    """Claim the groups of a stream, if they are read by nothing else."""
-    links = [link for link in joint.links if link.view.param in read_by]
-    norms = [norm for norm in joint.norms if norm in read_by]
-    outgoing = outgoing_views(prober, names[0], links)
-    proved = prove(prober, {names[0]: names}, {names[0]: outgoing})
-    readers = name_some([*norms, *dict.fromkeys(link.view.param for link in links)])
-    for name in names:
-        rest = name_some([member for member in names if member != name] or additive)
-        if name in proved and any(len(prober.owners[link.view.param]) > 1 for link in links):
-            yield Claim(prober.layout[name], "shared", f"proved: read only by {readers}, which {rest} feeds too")
-        elif name in proved:
-            yield Claim(prober.layout[name], "shared", f"proved: read only together with {rest}")
-        elif norms and is_read_only_by(prober, name, norms, outgoing):
-            yield Claim(prober.layout[name], "shared", f"read by {readers} together with {rest}")
+def _among(evidence: Evidence, read_by: set[str]) -> Evidence:
+    """Leave out of what reads a unit what does not read one stream of it."""
+    links = [link for link in evidence.links if link.view.param in read_by]
+    return Evidence(links, [norm for norm in evidence.norms if norm in read_by])
+
+
+def _claim_streams(prober: Prober, streams: Sequence[Stream]) -> Claims:
+    """Claim the groups of each stream, if they are read by nothing else; all streams are proved together."""
+    outgoing = {names[0]: outgoing_views(prober, names[0], read_by.links) for names, read_by, _ in streams}
+    proved = prove(prober, {names[0]: names for names, _, _ in streams}, outgoing)
+    for names, read_by, additive in streams:
+        rest = [name for name in names if name not in proved]
+        through = read_only_by(prober, rest, read_by.norms, outgoing[names[0]]) if rest and read_by.norms else set()
+        readers = name_some([*read_by.norms, *dict.fromkeys(link.view.param for link in read_by.links)])
+        several = any(len(prober.owners[link.view.param]) > 1 for link in read_by.links)
+        for name in names:
+            others = name_some([member for member in names if member != name] or additive)
+            if name in proved and several:
+                yield Claim(prober.layout[name], "shared", f"proved: read only by {readers}, which {others} feeds too")
+            elif name in proved:
+                yield Claim(prober.layout[name], "shared", f"proved: read only together with {others}")
+            elif name in through:
+                yield Claim(prober.layout[name], "shared", f"read by {readers} together with {others}")
