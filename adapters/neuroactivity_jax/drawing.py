@@ -1,6 +1,7 @@
 """A user's initialiser, taken apart, so that only those arrays are drawn that are needed."""
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import jax
@@ -34,16 +35,11 @@ def draw_needed(initializer: Callable[[Array], PyTree], key: Array, needed: Mapp
     if sum(_length(part.jaxpr) for part, _ in parts) > 2 * _length(whole.jaxpr):
         return dict(zip(needed, drawn(data), strict=True))
 
-    def draw(part: ClosedJaxpr, inputs: list[Array]) -> Array:
-        value: Array = jaxpr_as_fun(part)(*inputs)[0]
-        return value
-
     fresh = {}
     for (name, wanted), (part, used) in zip(needed.items(), parts, strict=True):
         shape = part.out_avals[0]
-        inputs = [data] * used
-        none = jnp.zeros(shape.shape, shape.dtype)
-        fresh[name] = if_any(wanted, lambda part=part, inputs=inputs: draw(part, inputs), none)
+        draw: Callable[[], list[Array]] = partial(jaxpr_as_fun(part), *[data] * used)
+        (fresh[name],) = if_any(wanted, draw, [jnp.zeros(shape.shape, shape.dtype)])
     return fresh
 
 
