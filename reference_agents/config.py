@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import (
@@ -34,7 +35,7 @@ RENAMED: Final = MappingProxyType(
 """Settings by their former names, which config.json of older runs has and the command line still accepts."""
 
 
-ADDED: Final = MappingProxyType({"batches": 1, "clock": "run", "outgoing": "zero"})
+ADDED: Final[Mapping[str, Any]] = MappingProxyType({"batches": 1, "clock": "run", "outgoing": "zero"})
 """Settings that config.json of older runs does not have, with what those runs did."""
 
 
@@ -233,7 +234,7 @@ class Config:
         for old, new in RENAMED.items():
             if old in settings and new not in settings:
                 settings[new] = settings.pop(old)
-        settings = dict(ADDED) | settings
+        settings = {**ADDED, **settings}
         names = [field.name for field in dataclasses.fields(cls)]
         if missing := [name for name in names if name not in settings]:
             raise UsageError(f"config: expected every setting, got none for {', '.join(missing)}")
