@@ -59,7 +59,7 @@ class Subject:
     tau: float
     truth: dict[str, Tensor]
     """Scores on all samples at once."""
-    draw: Callable[[int], dict[str, Tensor]]
+    draw: Callable[[int], dict[str, Tensor | None]]
     """Draws a batch of so many samples and returns the gradients of the loss on it."""
 
 
@@ -73,7 +73,7 @@ def critic(steps: int, samples: int) -> Subject:
     assert isinstance(agent, SAC)
     layout = agent.activity.layouts["critic1"]
 
-    def draw(size: int) -> dict[str, Tensor]:
+    def draw(size: int) -> dict[str, Tensor | None]:
         batch = Batch(*map(torch.from_numpy, training.replay.sample(size, rng)))
         agent.critics.zero_grad()
         agent.critic_loss(batch)[0].backward()  # type: ignore[no-untyped-call]
@@ -90,9 +90,10 @@ def digits(tasks: int) -> Subject:
     images, labels = torch.from_numpy(data.images), torch.from_numpy(data.labels[0]).long()
     optimizer = torch.optim.Adam(network.parameters(), lr=study.learning_rate)
 
-    def backward(batch: Tensor, task: int) -> dict[str, Tensor]:
+    def backward(batch: Tensor, task: int) -> dict[str, Tensor | None]:
         optimizer.zero_grad()
-        nn.functional.cross_entropy(network(images[batch]), labels[task][batch]).backward()
+        loss = nn.functional.cross_entropy(network(images[batch]), labels[task][batch])
+        loss.backward()  # type: ignore[no-untyped-call]
         return gradients(network)
 
     for task in range(tasks):
@@ -102,7 +103,7 @@ def digits(tasks: int) -> Subject:
     layout = layout_of(network, images[:16])
     truth = na.grama(backward(torch.arange(len(images)), tasks - 1), layout)
 
-    def draw(size: int) -> dict[str, Tensor]:
+    def draw(size: int) -> dict[str, Tensor | None]:
         return backward(torch.from_numpy(rng.integers(len(images), size=size)), tasks - 1)
 
     return Subject("digits", layout, GRAMA_TAU, truth, draw)

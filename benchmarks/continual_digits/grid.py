@@ -51,7 +51,7 @@ COLORS: Final = {
 }
 RATES: Final = (0.003, 0.01, 0.03, 0.1)
 """Replacement rates among which ccbp-pytorch's is chosen, by the accuracy of ``TUNED_ON``."""
-TUNED_ON: Final[Mapping[str, int]] = {"seed": 1000, "seeds": 3}
+TUNED_ON: Final[Mapping[str, Any]] = {"seed": 1000, "seeds": 3}
 
 SECTIONS: Final[Mapping[str, tuple[Mapping[str, Any], ...]]] = {
     "Plain network, four activation functions": tuple(
