@@ -35,7 +35,7 @@ STYLE: Final[dict[Any, Any]] = {
     "legend.frameon": False,
 }
 RESETS: Final = "neurons reset"
-AGAIN: Final = "most of those reset last inactive again"
+AGAIN: Final = "most did not last"
 LAYERS: Final = ("#1b6ca8", "#e07a3f", "#3a9679", "#8e5ea2", "#7f6f5d", "#d4a72c")
 LEGEND_WIDTH: Final = 110  # characters
 TRAINING, EVALUATION, RANDOM, RESET = "#a9bcd0", "#1b6ca8", "#9aa5b1", "#c44e52"
@@ -105,10 +105,10 @@ def _plot_activity(axes: Axes, records: Records, network: str, colours: Mapping[
     marked, lost = steps[new > 0], steps[2 * again > measured]
     axes.plot(marked, [0.97] * len(marked), "v", color=RESET, markersize=4, transform=top, label=RESETS)
     if len(lost):
-        hollow: dict[str, Any] = {"markerfacecolor": "none", "markersize": 8, "transform": top}
+        hollow: dict[str, Any] = {"markerfacecolor": "none", "markersize": 8, "transform": top, "clip_on": False}
         axes.plot(lost, [0.97] * len(lost), "o", color=RESET, label=AGAIN, **hollow)
     share = alive_share(measured.sum(), again.sum())
-    alive = "" if share is None else f", {share:.0%} of them alive at the next measurement"
+    alive = "" if share is None else f", {share:.0%} lasted"
     axes.set_title(f"{network}: {new.sum()} neurons reset{alive}")
 
 

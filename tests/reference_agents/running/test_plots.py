@@ -57,8 +57,8 @@ def test_resets_that_did_not_last_are_circled(tmp_path, monkeypatch):
     plot_run(tmp_path / "metrics.jsonl", tmp_path / "activity.png", title="SAC")
     _, actor, critic = figures[0].axes
     drawn = {line.get_label(): line.get_xdata() for line in actor.lines}
-    np.testing.assert_array_equal(drawn["most of those reset last inactive again"], [2])
-    assert actor.get_title("left") == "actor: 9 neurons reset, 70% of them alive at the next measurement"
+    np.testing.assert_array_equal(drawn["most did not last"], [2])
+    assert actor.get_title("left") == "actor: 9 neurons reset, 70% lasted"
     assert critic.get_title("left") == "critic1: 9 neurons reset"  # as in records of earlier versions
 
 
