@@ -1,6 +1,5 @@
 """What a wrapper remembers of its measurements, in variables that are saved with it."""
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 import neuroactivity as na
-from neuroactivity.report import build_report, warn_of_alerts
+from neuroactivity.report import build_report, latest_scalars, warn_of_alerts
 from neuroactivity.wrapping import NEVER, advance, drawn_views, reset_before, warn_of_resets
 from neuroactivity_tensorflow.clock import OwnClock, corrects_bias
 from neuroactivity_tensorflow.parameters import tf_variable
@@ -116,7 +115,4 @@ class Remembering(SavedWrapper):
             >>> regrama.scalars("critic")["critic/0/inactive_fraction"]
             nan
         """
-        totals = ("inactive_fraction", "neurons", "inactive", "reset", "reset_again", "silent", "nonfinite")
-        names = [*(f"{name}/inactive_fraction" for name in self.layout), *totals]
-        report = self.last_report
-        return {f"{prefix}/{name}": math.nan for name in names} | (report.scalars(prefix) if report else {})
+        return latest_scalars(self.last_report, self.layout, prefix)

@@ -62,7 +62,7 @@ def test_scores_and_counts_are_those_of_the_formula(case):
         assert report[name].inactive == (expected <= 0.5).sum()
 
 
-@pytest.mark.filterwarnings("ignore:.* are inactive again:neuroactivity.ActivityWarning")
+@pytest.mark.filterwarnings("ignore:.*resets do not last")
 def test_every_report_is_passed_on_when_a_step_is_due(case):
     reports, due = [], []
     side = case.wrapped(optimizer="sgd", every=2, on_report=reports.append)
