@@ -63,7 +63,7 @@ def inactivity(
     if circled := list(reset_again):
         above |= {"markersize": 8, "markerfacecolor": "none"}
         lines += axes.plot(
-            circled, [1.03] * len(circled), "o", label="most of those reset last inactive again", **above
+            circled, [1.03] * len(circled), "o", label="most did not last", **above
         )
     axes.set_ylim(-0.02 * highest, 1.05 * highest)
     axes.yaxis.set_major_formatter(lambda value, _: f"{100 * value:g}%")

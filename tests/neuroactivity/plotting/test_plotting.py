@@ -50,7 +50,7 @@ def test_lines_are_the_fractions_with_gaps(tmp_path):
     fractions = {"fc1": [None, 0.25, NAN, 0.5, 0.75], "fc2": [0.0, 0.0, 0.1, 0.0, 0.0]}
     axes = plotting.inactivity(steps, fractions, resets=[20, 80], reset_again=[80])
     lines = lines_of(axes)
-    circled = "most of those reset last inactive again"
+    circled = "most did not last"
     np.testing.assert_array_equal(lines["fc1"].get_xdata(), steps)
     np.testing.assert_array_equal(lines["fc1"].get_ydata(), [NAN, 0.25, NAN, 0.5, 0.75])
     assert lines["fc1"].get_markevery() == [1]
