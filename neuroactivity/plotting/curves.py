@@ -62,9 +62,7 @@ def inactivity(
         lines += axes.plot(marked, [1.03] * len(marked), "v", markersize=4, label="reset", **above)
     if circled := list(reset_again):
         above |= {"markersize": 8, "markerfacecolor": "none"}
-        lines += axes.plot(
-            circled, [1.03] * len(circled), "o", label="most did not last", **above
-        )
+        lines += axes.plot(circled, [1.03] * len(circled), "o", label="most did not last", **above)
     axes.set_ylim(-0.02 * highest, 1.05 * highest)
     axes.yaxis.set_major_formatter(lambda value, _: f"{100 * value:g}%")
     axes.set_ylabel("inactive neurons")
