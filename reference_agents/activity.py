@@ -1,7 +1,7 @@
 """Neuronal activity of an agent's networks, the same in every framework: wrapper options, and a log of reports."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, Literal, NamedTuple
 
 from neuroactivity import ActivityReport, Layout
@@ -22,6 +22,28 @@ class Counts(NamedTuple):
         return Counts(self.measurements + 1, self.resets + (neurons > 0), self.neurons_reset + neurons)
 
 
+class Lasting(NamedTuple):
+    """How many neurons that were reset at one measurement are inactive again at the next."""
+
+    measured_again: int = 0
+    """Neurons that were measured once more after their reset."""
+    reset_again: int = 0
+    """Those of them that were inactive then."""
+    latest: int = 0
+    """Neurons reset at the latest measurement, which are still to be measured again."""
+
+    def plus(self, report: ActivityReport) -> "Lasting":
+        """Add one measurement."""
+        total = report.total
+        again = (total.reset_again or 0) if self.latest else 0
+        return Lasting(self.measured_again + self.latest, self.reset_again + again, total.reset or 0)
+
+
+def alive_share(measured_again: int, reset_again: int) -> float | None:
+    """Return the share of reset neurons that were active at the next measurement; None where there were none."""
+    return 1 - reset_again / measured_again if measured_again else None
+
+
 @dataclass(frozen=True, kw_only=True)
 class WrapperOptions:
     """Options of the ReGraMa or ReDo wrapper around a network's optimizer."""
@@ -32,12 +54,15 @@ class WrapperOptions:
     every: int
     max_fraction: float | None
     """0 if the method only measures."""
+    batches: int
+    clock: str
+    outgoing: str
     seed: int
 
     @property
     def arguments(self) -> dict[str, Any]:
         """Keyword arguments of the wrapper, the same in every framework."""
-        return {"tau": self.tau, "every": self.every, "max_fraction": self.max_fraction, "seed": self.seed}
+        return {field.name: getattr(self, field.name) for field in fields(self) if field.name != "kind"}
 
 
 def wrapper_options(config: Config, network: str) -> tuple[WrapperOptions, ...]:
@@ -56,7 +81,16 @@ def wrapper_options(config: Config, network: str) -> tuple[WrapperOptions, ...]:
     seed = derive(config.seed, "reset", network)
 
     def options(kind: Literal["inactive", "dormant"], tau: float, max_fraction: float | None) -> WrapperOptions:
-        return WrapperOptions(kind=kind, tau=tau, every=config.reset_every, max_fraction=max_fraction, seed=seed)
+        return WrapperOptions(
+            kind=kind,
+            tau=tau,
+            every=config.reset_every,
+            max_fraction=max_fraction,
+            batches=config.batches,
+            clock=config.clock,
+            outgoing=config.outgoing,
+            seed=seed,
+        )
 
     if config.reset == "redo":
         measure_only = options("inactive", config.paper_tau("regrama"), 0.0)
@@ -80,6 +114,7 @@ class ActivityLog:
         self.layouts: dict[str, Layout] = {}
         self.on_report: Callable[[str, str, ActivityReport], None] | None = None
         self._counts: dict[str, dict[str, Counts]] = {}
+        self._lasting: dict[str, dict[str, Lasting]] = {}
         self._reports: dict[str, dict[str, ActivityReport]] = {}
 
     def report_handler(self, kind: str, network: str, layout: Layout) -> Callable[[ActivityReport], None]:
@@ -88,10 +123,11 @@ class ActivityLog:
         self.layouts[network] = layout
         self.fractions |= {f"{prefix}/{group}": None for group in layout}
         counts, reports = self._counts.setdefault(network, {}), self._reports.setdefault(network, {})
-        counts[kind] = Counts()
+        lasting = self._lasting.setdefault(network, {})
+        counts[kind], lasting[kind] = Counts(), Lasting()
 
         def handle(report: ActivityReport) -> None:
-            counts[kind], reports[kind] = counts[kind].plus(report), report
+            counts[kind], lasting[kind], reports[kind] = counts[kind].plus(report), lasting[kind].plus(report), report
             scalars = report.scalars(prefix)
             for group in layout:
                 self.fractions[f"{prefix}/{group}"] = scalars.get(f"{prefix}/{group}/inactive_fraction")
@@ -104,6 +140,10 @@ class ActivityLog:
         """Counts of each network by the method that resets, which is registered last."""
         return {network: list(counts.values())[-1] for network, counts in self._counts.items()}
 
+    def lasting(self) -> dict[str, Lasting]:
+        """What became of the neurons that were reset, for each network."""
+        return {network: list(lasting.values())[-1] for network, lasting in self._lasting.items()}
+
     def reports(self) -> dict[str, ActivityReport]:
         """Latest report on each network by the method that resets, without networks not yet measured."""
         return {network: list(reports.values())[-1] for network, reports in self._reports.items() if reports}
@@ -113,10 +153,13 @@ class ActivityLog:
         counts = {
             network: {kind: list(counts) for kind, counts in kinds.items()} for network, kinds in self._counts.items()
         }
-        return {"fractions": dict(self.fractions), "counts": counts}
+        lasting = {network: {kind: list(of) for kind, of in kinds.items()} for network, kinds in self._lasting.items()}
+        return {"fractions": dict(self.fractions), "counts": counts, "lasting": lasting}
 
     def load_state(self, state: Mapping[str, Any]) -> None:
         """Restore what ``state`` returned."""
         self.fractions = dict(state["fractions"])
         for network, kinds in state["counts"].items():
             self._counts[network] |= {kind: Counts(*counts) for kind, counts in kinds.items()}
+        for network, kinds in state.get("lasting", {}).items():  # not in states of earlier versions
+            self._lasting[network] |= {kind: Lasting(*lasting) for kind, lasting in kinds.items()}

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from neuroactivity import analysis, plotting
 from neuroactivity.tables import format_table
+from reference_agents.activity import alive_share
 from reference_agents.commandline import parse
 from reference_agents.errors import UsageError
 from reference_agents.running.files import replacing
@@ -158,10 +159,20 @@ def describe(network: str, methods: Mapping[str, History], *, fraction: float) -
         spells = analysis.lifetimes(history.inactive, reset=history.resets)
         yield analysis.lifetime_table(spells)
         yield _all_groups([spell for group in spells.values() for spell in group])
+        yield from _lasting(history)
     yield ""
     yield "inactive neurons at other thresholds, mean over the measurements"
     rows = [(METHODS[kind], *_shares(history)) for kind, history in methods.items()]
     yield from format_table(("score", *(f"tau {tau:g}" for tau in TAUS)), rows, words=("score",))
+
+
+def _lasting(history: History) -> Iterator[str]:
+    """Yield a line on the neurons that were reset and measured once more, if there are any."""
+    again = [(marks[:-1], history.inactive[group][1:]) for group, marks in history.resets.items()]
+    measured = sum(int(marks.sum()) for marks, _ in again)
+    share = alive_share(measured, sum(int((marks & inactive).sum()) for marks, inactive in again))
+    if share is not None:
+        yield f"{measured} neurons reset, {share:.0%} of them alive at the next measurement"
 
 
 def _all_groups(spells: Sequence[analysis.Spell]) -> str:

@@ -2,8 +2,8 @@
 
 import dataclasses
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
-from math import inf
 from types import MappingProxyType
 from typing import (
     TYPE_CHECKING,
@@ -14,14 +14,13 @@ from typing import (
     Optional,
     Self,
     TypeVar,
-    get_args,
-    get_origin,
     get_type_hints,
 )
 
 import tyro
 
 from reference_agents.errors import UsageError
+from reference_agents.limits import check_setting
 
 T = TypeVar("T")
 if TYPE_CHECKING:  # a setting whose default depends on the network or the algorithm: always a T once it is built ...
@@ -34,6 +33,10 @@ RENAMED: Final = MappingProxyType(
     {"policy_every": "policy_delay", "target_rate": "polyak", "entropy_every": "alpha_delay"}
 )
 """Settings by their former names, which config.json of older runs has and the command line still accepts."""
+
+
+ADDED: Final[Mapping[str, Any]] = MappingProxyType({"batches": 1, "clock": "run", "outgoing": "zero"})
+"""Settings that config.json of older runs does not have, with what those runs did."""
 
 
 def _formerly(name: str) -> Any:
@@ -61,42 +64,6 @@ HEADS: Final = 4
 
 EXPANSION: Final = MappingProxyType({"simba": 4, "attention": 2})
 """Expansion factor of a feedforward block: its hidden width over the width of the residual stream."""
-
-_LIMITS: Final = MappingProxyType(
-    {
-        "steps": (1, inf),
-        "seed": (0, inf),
-        "friction_every": (0, inf),
-        "tau": (0, inf),
-        "reset_every": (1, inf),
-        "max_fraction": (0, 1),
-        "width": (1, inf),
-        "depth": (1, inf),
-        "actor_depth": (1, inf),
-        "batch_size": (1, inf),
-        "buffer_size": (1, inf),
-        "learning_starts": (0, inf),
-        "replay_ratio": (1, inf),
-        "gamma": (0, 1),
-        "polyak": (0, 1),
-        "policy_delay": (1, inf),
-        "actor_lr": (0, inf),
-        "critic_lr": (0, inf),
-        "exploration_noise": (0, inf),
-        "policy_noise": (0, inf),
-        "noise_clip": (0, inf),
-        "diffusion_steps": (1, inf),
-        "alpha_lr": (0, inf),
-        "alpha_delay": (1, inf),
-        "image_size": (15, inf),
-        "n_step": (1, inf),
-        "record_every": (1, inf),
-        "evaluate_every": (0, inf),
-        "evaluation_episodes": (1, inf),
-        "checkpoint_every": (1, inf),
-        "threads": (1, inf),
-    }
-)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,6 +99,13 @@ class Config:
     """Optimizer steps between two measurements of a network, each followed by a reset."""
     max_fraction: float | None = None
     """Largest fraction of a layer's neurons that one reset may touch; no limit by default."""
+    batches: int = 1
+    """Updates whose batches a score is made of, the last ones before a measurement."""
+    clock: Literal["own", "run"] = "own"
+    """The step count by which the optimizer corrects the moments of a reset neuron: its own, or the run's, as in the
+    paper's code."""
+    outgoing: Literal["zero", "small", "fresh", "keep"] = "zero"
+    """What the outgoing parameters of a reset neuron become."""
 
     network: Literal["mlp", "mlp_layernorm", "bronet", "simba", "attention"] = "mlp"
     """Architecture of the actor and the critics: an MLP, without or with LayerNorm; residual blocks with LayerNorm, as
@@ -203,7 +177,7 @@ class Config:
 
     def __post_init__(self) -> None:
         for name, hint in get_type_hints(type(self)).items():
-            _check(name, hint, getattr(self, name))
+            check_setting(name, hint, getattr(self, name))
         for name, value in self._paper_defaults().items():
             if getattr(self, name) is None:
                 object.__setattr__(self, name, value)
@@ -211,6 +185,8 @@ class Config:
             raise UsageError(f"network: expected mlp for {self.algo}, got {self.network!r}")
         if self.algo != "drqv2" and self.n_step != 1:
             raise UsageError(f"n_step: expected 1 for {self.algo}, got {self.n_step}")
+        if self.batches > self.reset_every:
+            raise UsageError(f"batches: expected at most reset_every={self.reset_every}, got {self.batches}")
         if self.network == "attention" and self.width % HEADS:
             raise UsageError(f"width: expected a multiple of {HEADS}, the heads of attention, got {self.width}")
 
@@ -258,26 +234,10 @@ class Config:
         for old, new in RENAMED.items():
             if old in settings and new not in settings:
                 settings[new] = settings.pop(old)
+        settings = {**ADDED, **settings}
         names = [field.name for field in dataclasses.fields(cls)]
         if missing := [name for name in names if name not in settings]:
             raise UsageError(f"config: expected every setting, got none for {', '.join(missing)}")
         if unknown := [name for name in settings if name not in names]:
             raise UsageError(f"config: expected known settings only, got {', '.join(unknown)}")
         return cls(**settings)
-
-
-def _check(name: str, hint: Any, value: object) -> None:
-    """Raise a ``UsageError`` that names the setting if its value is of the wrong type or out of range."""
-    allowed = get_args(hint) if get_origin(hint) is not None else (hint,)
-    if get_origin(hint) is Literal:
-        if value not in allowed:
-            raise UsageError(f"{name}: expected one of {', '.join(allowed)}, got {value!r}")
-        return
-    kinds = (*allowed, int) if float in allowed else allowed
-    if isinstance(value, bool) != (bool in allowed) or not isinstance(value, kinds):
-        expected = " or ".join("None" if kind is type(None) else kind.__name__ for kind in allowed)
-        raise UsageError(f"{name}: expected {expected}, got {value!r}")
-    low, high = _LIMITS.get(name, (-inf, inf))
-    if isinstance(value, int | float) and not low <= value <= high:
-        expected = f"at least {low}" if high == inf else f"a value from {low} to {high}"
-        raise UsageError(f"{name}: expected {expected}, got {value!r}")

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import tyro
 
+from reference_agents.activity import alive_share
 from reference_agents.commandline import parse
 from reference_agents.config import Config
 from reference_agents.errors import UsageError
@@ -83,6 +84,9 @@ def finish(training: Training) -> None:
     write_json(folder.summary, summary)
     for network, report in training.agent.activity.reports().items():
         print(f"\n{network}\n{report}")
+    share = alive_share(summary["measured_again"], summary["reset_again"])
+    if share is not None:
+        print(f"\n{summary['neurons_reset']} neurons reset, {share:.0%} of them alive at the next measurement")
     print(f"\nreturn over {config.evaluation_episodes} episodes, mean ± standard deviation")
     print(f"  agent          {agent['mean']:9.1f} ± {agent['std']:.1f}")
     print(f"  random policy  {random['mean']:9.1f} ± {random['std']:.1f}")

@@ -5,7 +5,7 @@ Settings whose results exist are not run again, so an interrupted grid can be re
 
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -18,14 +18,40 @@ from benchmarks.continual_digits.__main__ import run
 from benchmarks.continual_digits.record import LAST, read, settings, write
 from benchmarks.continual_digits.study import Study
 from neuroactivity.tables import format_table
+from reference_agents.activity import alive_share
 from reference_agents.commandline import parse
 from reference_agents.compare.statistics import interquartile_mean, stratified_bootstrap
 from reference_agents.errors import UsageError
 from reference_agents.running.files import replacing, write_text
 
-RESETS: Final = ("none", "redo", "regrama")
-TITLES: Final = {"none": "no reset", "redo": "ReDo", "regrama": "ReGraMa"}
-COLORS: Final = {"none": "#8a8f98", "redo": "#d9822b", "regrama": "#1b6ca8"}
+VARIANTS: Final[Mapping[str, Mapping[str, Any]]] = {
+    "none": {"reset": "none"},
+    "redo": {"reset": "redo", "clock": "run"},
+    "redo_own": {"reset": "redo"},
+    "regrama": {"reset": "regrama", "clock": "run"},
+    "regrama_own": {"reset": "regrama"},
+    "continual": {"reset": "continual"},
+}
+"""What each setting is run with; the resets of published codes are named by their method alone."""
+TITLES: Final = {
+    "none": "no reset",
+    "redo": "ReDo, published",
+    "redo_own": "ReDo",
+    "regrama": "ReGraMa, published",
+    "regrama_own": "ReGraMa",
+    "continual": "ccbp-pytorch",
+}
+COLORS: Final = {
+    "none": "#8a8f98",
+    "redo": "#eab983",
+    "redo_own": "#d9822b",
+    "regrama": "#8dbbe0",
+    "regrama_own": "#1b6ca8",
+    "continual": "#3a9679",
+}
+RATES: Final = (0.003, 0.01, 0.03, 0.1)
+"""Replacement rates among which ccbp-pytorch's is chosen, by the accuracy of ``TUNED_ON``."""
+TUNED_ON: Final[Mapping[str, Any]] = {"seed": 1000, "seeds": 3}
 
 SECTIONS: Final[Mapping[str, tuple[Mapping[str, Any], ...]]] = {
     "Plain network, four activation functions": tuple(
@@ -40,7 +66,7 @@ SECTIONS: Final[Mapping[str, tuple[Mapping[str, Any], ...]]] = {
         for activation in ("relu", "tanh")
     ),
 }
-"""Settings of each section; each is run without resets, with ReDo and with ReGraMa."""
+"""Settings of each section."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,13 +88,30 @@ class Command:
 
 
 def studies(command: Command) -> Iterator[tuple[str, str, Study]]:
-    """Yield the section, name and study of each setting."""
+    """Yield the section, name and study of each setting; ccbp-pytorch's is still to be tuned."""
     size: dict[str, Any] = {name: getattr(command, name) for name in ("seeds", "tasks", "steps_per_task")}
     for section, kinds in SECTIONS.items():
         for kind in kinds:
-            for reset in RESETS:
-                study = Study(framework=command.framework, reset=reset, **size, **kind)
-                yield section, "_".join([label(study).replace(", ", "_").replace(" ", "-"), reset]), study
+            for variant, options in VARIANTS.items():
+                if variant == "continual" and command.framework != "jax":
+                    continue
+                study = Study(framework=command.framework, **options, **size, **kind)
+                yield section, "_".join([label(study).replace(", ", "_").replace(" ", "-"), variant]), study
+
+
+def tuned(study: Study, name: str, folder: Path) -> Study:
+    """Return a study of ccbp-pytorch at the replacement rate that is best on other seeds."""
+    accuracy = {}
+    for rate in RATES:
+        trial = replace(study, replacement_rate=rate, **TUNED_ON)
+        accuracy[rate] = last(finished(trial, folder / f"{name}_{rate:g}_tuning.json"), "accuracy").mean()
+    return replace(study, replacement_rate=max(RATES, key=lambda rate: accuracy[rate]))
+
+
+def variant_of(study: Study) -> str:
+    """Return the name of what a study was run with."""
+    found = {"reset": study.reset, "clock": study.clock}
+    return next(name for name, options in VARIANTS.items() if {"clock": "own", **options} == found)
 
 
 def label(study: Study) -> str:
@@ -83,6 +126,8 @@ def main(args: Sequence[str] | None = None) -> int:
         command = parse(Command, args, prog="python -m benchmarks.continual_digits.grid")
         records: dict[str, dict[str, dict[str, Any]]] = {}
         for section, name, study in studies(command):
+            if study.reset == "continual":
+                study = tuned(study, name, command.runs)
             records.setdefault(section, {})[name] = finished(study, command.runs / f"{name}.json")
     except UsageError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -119,12 +164,16 @@ def page(command: Command, records: Mapping[str, Mapping[str, Mapping[str, Any]]
         "",
         f"{size}. Means over the last {min(LAST, command.tasks)} tasks; accuracy is the interquartile mean over seeds "
         "with its stratified bootstrap interval (95 %), inactive and dormant are fractions of the hidden neurons, "
-        "resets are neurons a seed over the whole run. Written by",
+        "resets are neurons a seed over the whole run, alive is the share of them that was active at the next "
+        "measurement. Published resets leave the optimizer's step count to the run (`--clock run`); ours have one of "
+        "their own. ccbp-pytorch is discrete continual backprop as in its version 0.0.3, restated in "
+        f"`benchmarks/continual_digits/continual.py`, at the best of the replacement rates {RATES}, chosen on "
+        f"{TUNED_ON['seeds']} other seeds. Written by",
         "",
         "    " + command_line(command),
     ]
     for number, (section, found) in enumerate(records.items(), start=1):
-        header = ("network", "reset", "accuracy", "95 % interval", "inactive (GraMa)", "dormant", "resets")
+        header = ("network", "reset", "accuracy", "95 % interval", "inactive (GraMa)", "dormant", "resets", "alive")
         rows = [row(record) for record in found.values()]
         lines += ["", f"## {section}", "", f"![{section}](continual_digits_{number}.png)", "", "```text"]
         lines += [*format_table(header, rows, words=header[:2]), "```"]
@@ -146,15 +195,19 @@ def row(record: Mapping[str, Any]) -> tuple[str, ...]:
     """Return the cells of one study."""
     study = Study(**record["config"])
     accuracy = last(record, "accuracy")[:, None]
+    share = alive_share(np.sum(record["measured_again"]), np.sum(record["reset_again"]))
+    variant = variant_of(study)
+    rate = f" ({study.replacement_rate:g})" if variant == "continual" else ""
     estimate = stratified_bootstrap(accuracy, statistic=interquartile_mean, rng=np.random.default_rng(0))
     return (
         label(study),
-        TITLES[study.reset],
+        TITLES[variant] + rate,
         f"{estimate.value:.3f}",
         f"{estimate.low:.3f} to {estimate.high:.3f}",
         f"{last(record, 'inactive_grama').mean():.1%}",
         f"{last(record, 'inactive_dormant').mean():.1%}",
         f"{np.sum(record['resets'], axis=1).mean():.0f}",
+        "" if share is None else f"{share:.0%}",
     )
 
 
@@ -164,23 +217,23 @@ def last(record: Mapping[str, Any], name: str) -> NDArray[np.float64]:
 
 
 def draw(section: str, records: Sequence[Mapping[str, Any]]) -> Figure:
-    """Plot accuracy and inactivity over the tasks, one column per network and one line per reset method."""
+    """Plot accuracy and inactivity over the tasks, one column per network and one line per variant."""
     columns: dict[str, dict[str, Mapping[str, Any]]] = {}
     for record in records:
         study = Study(**record["config"])
-        columns.setdefault(label(study), {})[study.reset] = record
+        columns.setdefault(label(study), {})[variant_of(study)] = record
     figure = Figure(figsize=(2.9 * len(columns) + 0.6, 5), layout="constrained")
     figure.suptitle(section, x=0.01, ha="left")
     panels = figure.subplots(2, len(columns), sharex=True, sharey="row", squeeze=False)
     rows = (("accuracy", "accuracy after a task"), ("inactive_grama", "inactive neurons (GraMa)"))
     for column, (name, found) in enumerate(columns.items()):
         for axes, (quantity, title) in zip(panels[:, column], rows, strict=True):
-            for reset, record in found.items():
+            for variant, record in found.items():
                 values = np.array(record[quantity])
                 tasks = np.arange(1, values.shape[1] + 1)
                 low, high = np.quantile(values, [0.25, 0.75], axis=0)
-                axes.fill_between(tasks, low, high, color=COLORS[reset], alpha=0.2, linewidth=0)
-                axes.plot(tasks, np.median(values, axis=0), color=COLORS[reset], label=TITLES[reset])
+                axes.fill_between(tasks, low, high, color=COLORS[variant], alpha=0.2, linewidth=0)
+                axes.plot(tasks, np.median(values, axis=0), color=COLORS[variant], label=TITLES[variant])
             axes.set_ylim(-0.02, 1.02)
             axes.yaxis.set_major_formatter(PercentFormatter(1))
             axes.spines[["top", "right"]].set_visible(False)

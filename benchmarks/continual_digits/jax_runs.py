@@ -10,6 +10,7 @@ import optax
 from jax import Array
 
 import neuroactivity as na
+from benchmarks.continual_digits.continual import continual
 from benchmarks.continual_digits.study import (
     CLASSES,
     DORMANT_TAU,
@@ -21,7 +22,7 @@ from benchmarks.continual_digits.study import (
     Tasks,
     initial_weights,
 )
-from neuroactivity_jax import gradients, layout_of, redo, regrama
+from neuroactivity_jax import gradients, layout_of, redo, regrama, summary
 
 ACTIVATIONS = {"relu": jax.nn.relu, "tanh": jnp.tanh, "sigmoid": jax.nn.sigmoid, "leaky_relu": jax.nn.leaky_relu}
 
@@ -96,8 +97,9 @@ def run(study: Study, tasks: Tasks, advance: Callable[[int], object]) -> Outcome
     outcomes = []
     for task in range(study.tasks):
         before = _resets(study, runs)
-        runs, numbers = train(runs, tasks.labels[:, task], tasks.batches[:, task], keys)
-        outcomes.append([*map(np.asarray, numbers), _resets(study, runs) - before])
+        runs, (accuracy, inactive, dormant, *lasting) = train(runs, tasks.labels[:, task], tasks.batches[:, task], keys)
+        numbers = (accuracy, inactive, dormant, _resets(study, runs) - before, *lasting)
+        outcomes.append([*map(np.asarray, numbers)])
         advance(study.seeds)
     return Outcome(*(np.stack(values, axis=1) for values in zip(*outcomes, strict=True)))
 
@@ -107,9 +109,13 @@ def optimizer(study: Study, layout: na.Layout, key: Array) -> optax.GradientTran
     adam = optax.adam(study.learning_rate)
     if study.reset == "none":
         return optax.with_extra_args_support(adam)
-    wrap = regrama if study.reset == "regrama" else redo
     initializer = lambda key: draw_weights(study, key)  # noqa: E731
-    return wrap(adam, layout, initializer=initializer, tau=study.threshold, every=study.reset_every, seed=key)
+    if study.reset == "continual":
+        return continual(
+            adam, layout, initializer=initializer, every=study.reset_every, rate=study.replacement_rate, key=key
+        )
+    wrap = regrama if study.reset == "regrama" else redo
+    return wrap(adam, layout, initializer=initializer, seed=key, **study.wrapper_options)
 
 
 def _train(
@@ -121,13 +127,13 @@ def _train(
     labels: Array,
     batches: Array,
 ) -> tuple[Run, tuple[Array, ...]]:
-    """Train on one task; return accuracy and inactive fractions as well."""
+    """Train on one task; return also accuracy, inactive fractions, neurons measured again and reset again."""
 
     def loss(params: Params, batch: Array) -> tuple[Array, dict[str, Array]]:
         logits, outputs = forward(study, params, images[batch])
         return optax.softmax_cross_entropy_with_integer_labels(logits, labels[batch]).mean(), outputs
 
-    def step(run: Run, batch: Array) -> tuple[Run, tuple[Array, Array]]:
+    def step(run: Run, batch: Array) -> tuple[Run, tuple[tuple[Array, Array], tuple[Array, Array]]]:
         grads, outputs = jax.grad(loss, has_aux=True)(run.params, batch)
         outputs = {name: outputs[name] for name in layout}
         updates, state = tx.update(grads, run.state, run.params, activations=outputs)
@@ -135,11 +141,23 @@ def _train(
             _share(na.grama(gradients(grads), layout), GRAMA_TAU),
             _share(na.tau_dormant(outputs, layout), DORMANT_TAU),
         )
-        return Run(optax.apply_updates(run.params, updates), state), shares
+        return Run(optax.apply_updates(run.params, updates), state), (shares, _lasting(study, run.state, state))
 
-    run, shares = jax.lax.scan(step, run, batches)
+    run, (shares, lasting) = jax.lax.scan(step, run, batches)
     accuracy = (forward(study, run.params, images)[0].argmax(1) == labels).mean()
-    return run, (accuracy, *(share.mean() for share in shares))
+    return run, (accuracy, *(share.mean() for share in shares), *(count.sum() for count in lasting))
+
+
+def _lasting(study: Study, before: Any, after: Any) -> tuple[Array, Array]:
+    """Return how many neurons this step measured again after their reset, and how many of them were inactive."""
+    none = jnp.int32(0)
+    if study.reset == "none":
+        return none, none
+    if study.reset == "continual":
+        return after.measured_again - before.measured_again, after.reset_again - before.reset_again
+    old, new = (summary(state, "now") for state in (before, after))
+    due = (new["now/measurements"] > old["now/measurements"]) & (old["now/reset"] > 0)
+    return jnp.where(due, old["now/reset"], none), jnp.where(due, new["now/reset_again"], none)
 
 
 def _share(scores: dict[str, Array], tau: float) -> Array:

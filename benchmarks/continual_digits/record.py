@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
 from benchmarks.continual_digits.study import Outcome, Study
+from reference_agents.activity import alive_share
 from reference_agents.errors import UsageError
 from reference_agents.running.files import replacing, write_text
 
@@ -27,13 +28,26 @@ PANELS = (
 
 def summary(study: Study, outcome: Outcome) -> str:
     """Summarise the last tasks in one line."""
+    share = alive_share(outcome.measured_again.sum(), outcome.reset_again.sum())
+    alive = "" if share is None else f", {share:.0%} of them alive at the next measurement"
     final = {name: float(getattr(outcome, name)[:, -LAST:].mean()) for name, _ in PANELS}
     return (
-        f"{study.framework} {study.network} {study.activation}, reset {study.reset}: accuracy {final['accuracy']:.3f}, "
+        f"{study.framework} {study.network} {study.activation}, reset {study.reset}{_options(study)}: "
+        f"accuracy {final['accuracy']:.3f}, "
         f"inactive {final['inactive_grama']:.1%} by GraMa and {final['inactive_dormant']:.1%} by activation "
         f"(last {min(LAST, study.tasks)} tasks, {study.seeds} seeds), "
-        f"{outcome.resets.sum(1).mean():.0f} neurons reset a seed"
+        f"{outcome.resets.sum(1).mean():.0f} neurons reset a seed{alive}"
     )
+
+
+def _options(study: Study) -> str:
+    """Name the options of the reset that are not the defaults."""
+    if study.reset == "continual":
+        return f" (replacement rate {study.replacement_rate:g})"
+    changed = [f"{name} {getattr(study, name)}" for name in ("clock", "batches", "outgoing")]
+    defaults = ("clock own", "batches 1", "outgoing zero")
+    shown = [option for option in changed if option not in defaults]
+    return f" ({', '.join(shown)})" if shown else ""
 
 
 def settings(study: Study) -> dict[str, Any]:
@@ -49,7 +63,11 @@ def read(path: Path) -> dict[str, Any]:
     """
     try:
         record: dict[str, Any] = json.loads(path.read_text())
-        Study(**record["config"])
+        config = record["config"]
+        if "clock" not in config:  # of an earlier version, in which there was but one
+            config |= {"clock": "own" if config["reset"] == "none" else "run"}
+            record |= {name: np.zeros_like(record["resets"]).tolist() for name in ("measured_again", "reset_again")}
+        record["config"] = settings(Study(**config))
         if any(np.shape(record[name]) != np.shape(record["accuracy"]) for name in Outcome._fields):
             raise ValueError("its numbers are not all of one shape")
     except (ValueError, KeyError, TypeError) as error:
@@ -74,7 +92,8 @@ def picture(study: Study, outcome: Outcome, path: Path) -> None:
 def _draw(study: Study, outcome: Outcome) -> Figure:
     """Plot accuracy and inactivity over the tasks: the mean over seeds, and each seed faintly."""
     figure = Figure(figsize=(10, 3.4), layout="constrained")
-    figure.suptitle(f"{study.network}, {study.activation}, reset: {study.reset} ({study.framework})", x=0.01, ha="left")
+    title = f"{study.network}, {study.activation}, reset: {study.reset}{_options(study)} ({study.framework})"
+    figure.suptitle(title, x=0.01, ha="left")
     tasks = np.arange(1, study.tasks + 1)
     for axes, (name, title) in zip(figure.subplots(1, len(PANELS)), PANELS, strict=True):
         values = getattr(outcome, name)

@@ -6,7 +6,7 @@ nothing to forget between tasks, so falling accuracy means loss of plasticity.
 
 import math
 from dataclasses import dataclass
-from typing import Final, Literal, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,8 +42,17 @@ class Study:
     """Activation function of the two hidden layers."""
     network: Literal["mlp", "layernorm", "residual"] = "mlp"
     """Plain, with layer norms before the activation functions, or with a skip around the second hidden layer."""
-    reset: Literal["none", "redo", "regrama"] = "regrama"
-    """Method that resets inactive neurons; with none they are only measured."""
+    reset: Literal["none", "redo", "regrama", "continual"] = "regrama"
+    """Method that resets inactive neurons; with none they are only measured. continual is discrete continual backprop
+    as in ccbp-pytorch, for comparison, in jax only."""
+    clock: Literal["own", "run"] = "own"
+    """The optimizer's step count at reset entries: their own, or the run's as in published codes."""
+    batches: int = 1
+    """Batches that a score is made of."""
+    outgoing: Literal["zero", "small", "fresh", "keep"] = "zero"
+    """What the outgoing weights of a reset neuron become."""
+    replacement_rate: float = 0.01
+    """Fraction of the neurons that continual replaces at each of its resets."""
     seeds: int = 10
     """Number of runs, each with different labels, batches and weights."""
     seed: int = 0
@@ -73,6 +82,12 @@ class Study:
             raise UsageError(f"learning_rate: expected a positive number, got {self.learning_rate}")
         if self.tau is not None and not 0 <= self.tau < math.inf:
             raise UsageError(f"tau: expected a number of 0 or more, got {self.tau}")
+        if not 1 <= self.batches <= self.reset_every:
+            raise UsageError(f"batches: expected 1 to reset_every={self.reset_every}, got {self.batches}")
+        if not 0 <= self.replacement_rate <= 1:
+            raise UsageError(f"replacement_rate: expected a number from 0 to 1, got {self.replacement_rate}")
+        if self.reset == "continual" and self.framework != "jax":
+            raise UsageError(f"reset: continual is there in jax only, got framework {self.framework!r}")
 
     @property
     def threshold(self) -> float:
@@ -80,6 +95,12 @@ class Study:
         if self.tau is not None:
             return self.tau
         return DORMANT_TAU if self.reset == "redo" else GRAMA_TAU
+
+    @property
+    def wrapper_options(self) -> dict[str, Any]:
+        """The options of ReDo's or ReGraMa's wrapper that are the same in every framework."""
+        options = {name: getattr(self, name) for name in ("clock", "batches", "outgoing")}
+        return options | {"tau": self.threshold, "every": self.reset_every}
 
     @property
     def gain(self) -> float:
@@ -102,6 +123,10 @@ class Outcome(NamedTuple):
     inactive_grama: NDArray[np.float64]
     inactive_dormant: NDArray[np.float64]
     resets: NDArray[np.int64]
+    measured_again: NDArray[np.int64]
+    """Neurons that were measured once more since they were reset, at the next measurement."""
+    reset_again: NDArray[np.int64]
+    """Those of them that were inactive then."""
 
 
 def load_images(study: Study) -> NDArray[np.float32]:

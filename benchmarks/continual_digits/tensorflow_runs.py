@@ -9,6 +9,7 @@ from typing import Any
 import keras
 import numpy as np
 import tensorflow as tf
+from numpy.typing import NDArray
 
 import neuroactivity as na
 from benchmarks.continual_digits.study import (
@@ -22,6 +23,7 @@ from benchmarks.continual_digits.study import (
     initial_weights,
 )
 from neuroactivity_tensorflow import ReDo, ReGraMa, gradients, layout_of, write
+from reference_agents.activity import Lasting
 
 ACTIVATIONS = {"relu": tf.nn.relu, "tanh": tf.tanh, "sigmoid": tf.sigmoid, "leaky_relu": keras.activations.leaky_relu}
 
@@ -83,6 +85,7 @@ class _Run:
         write(self.network, draw_weights(study, self.seed))
         self.layout = layout_of(self.network, self.images[:16])
         self.inputs = tf.Variable(self.images[: tasks.batches.shape[-1]])
+        self.lasting = Lasting()
         self.optimizer = self._optimizer()
         self.optimizer.build(self.network.trainable_variables)
         self.step = tf.function(self._step)
@@ -92,10 +95,10 @@ class _Run:
         adam = keras.optimizers.Adam(self.study.learning_rate, epsilon=1e-8)
         options: dict[str, Any] = {
             "layout": self.layout,
-            "tau": self.study.threshold,
-            "every": self.study.reset_every,
             "initializer": lambda key: draw_weights(self.study, key),
             "seed": self.seed,
+            "on_report": self._on_report,
+            **self.study.wrapper_options,
         }
         if self.study.reset == "regrama":
             return ReGraMa(adam, self.network, **options)
@@ -107,14 +110,15 @@ class _Run:
         """Train on all tasks."""
         outcome = []
         for task in range(self.study.tasks):
-            before = self._resets()
+            before = self._counts()
             labels = tf.constant(self.tasks.labels[self.index, task])
             batches = tf.constant(self.tasks.batches[self.index, task])
             shares = np.mean([self.step(batch, labels) for batch in batches], 0)
             accuracy = float(np.mean(np.argmax(self.network(self.images), 1) == labels.numpy()))
-            outcome.append((accuracy, *shares, self._resets() - before))
+            outcome.append((accuracy, *shares, *(self._counts() - before)))
             advance()
-        return Outcome(*map(np.array, zip(*outcome, strict=True)))
+        accuracies, inactive, dormant, *counts = map(np.array, zip(*outcome, strict=True))
+        return Outcome(accuracies, inactive, dormant, *(count.astype(int) for count in counts))
 
     def _step(self, batch: Any, labels: Any) -> Any:
         """Take one step; return the fractions that GraMa, and that the tau-dormant score, finds inactive."""
@@ -131,8 +135,13 @@ class _Run:
         by_output = na.tau_dormant({name: outputs[name] for name in self.layout}, self.layout)
         return tf.stack([_share(by_gradient, GRAMA_TAU), _share(by_output, DORMANT_TAU)])
 
-    def _resets(self) -> int:
-        return 0 if self.study.reset == "none" else int(self.optimizer.neurons_reset)
+    def _on_report(self, report: na.ActivityReport) -> None:
+        self.lasting = self.lasting.plus(report)
+
+    def _counts(self) -> NDArray[np.int64]:
+        """Return the neurons reset so far, those measured again since, and those of them that were inactive."""
+        resets = 0 if self.study.reset == "none" else int(self.optimizer.neurons_reset)
+        return np.array([resets, self.lasting.measured_again, self.lasting.reset_again])
 
 
 def _share(scores: Mapping[str, Any], tau: float) -> Any:

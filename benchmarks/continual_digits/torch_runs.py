@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 import neuroactivity as na
@@ -23,6 +24,7 @@ from benchmarks.continual_digits.study import (
     initial_weights,
 )
 from neuroactivity_torch import ReDo, ReGraMa, gradients, layout_of, write
+from reference_agents.activity import Lasting
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "relu": torch.relu,
@@ -81,13 +83,18 @@ def _run(study: Study, tasks: Tasks, index: int, advance: Callable[[], None]) ->
     write(network, draw_weights(study, seed))
     optimizer = torch.optim.Adam(network.parameters(), lr=study.learning_rate, fused=True)
     layout = layout_of(network, images[:16])
-    inputs = images
+    inputs, lasting = images, Lasting()
+
+    def on_report(report: na.ActivityReport) -> None:
+        nonlocal lasting
+        lasting = lasting.plus(report)
+
     options: dict[str, Any] = {
         "layout": layout,
-        "tau": study.threshold,
-        "every": study.reset_every,
         "initializer": lambda key: draw_weights(study, key),
         "seed": seed,
+        "on_report": on_report,
+        **study.wrapper_options,
     }
     wrapper: ReGraMa | ReDo | None = None
     if study.reset == "regrama":
@@ -96,7 +103,7 @@ def _run(study: Study, tasks: Tasks, index: int, advance: Callable[[], None]) ->
         wrapper = ReDo(network, optimizer, probe=lambda: inputs, **options)
     outcome = []
     for task in range(study.tasks):
-        before = wrapper.neurons_reset if wrapper else 0
+        before = _counts(wrapper, lasting)
         shares = []
         for batch in torch.from_numpy(tasks.batches[index, task]).long():
             inputs = images[batch]
@@ -108,10 +115,16 @@ def _run(study: Study, tasks: Tasks, index: int, advance: Callable[[], None]) ->
             optimizer.step()
         with torch.no_grad():
             accuracy = (network(images).argmax(1) == labels[task]).double().mean().item()
-        resets = (wrapper.neurons_reset if wrapper else 0) - before
-        outcome.append((accuracy, *np.mean(shares, 0), resets))
+        outcome.append((accuracy, *np.mean(shares, 0), *(_counts(wrapper, lasting) - before)))
         advance()
-    return Outcome(*map(np.array, zip(*outcome, strict=True)))
+    accuracies, inactive, dormant, *counts = map(np.array, zip(*outcome, strict=True))
+    return Outcome(accuracies, inactive, dormant, *(count.astype(int) for count in counts))
+
+
+def _counts(wrapper: ReGraMa | ReDo | None, lasting: Lasting) -> NDArray[np.int64]:
+    """Return the neurons reset so far, those measured again since, and those of them that were inactive."""
+    resets = wrapper.neurons_reset if wrapper else 0
+    return np.array([resets, lasting.measured_again, lasting.reset_again])
 
 
 def _inactive(network: nn.Module, outputs: dict[str, Tensor], layout: na.Layout) -> tuple[float, float]:

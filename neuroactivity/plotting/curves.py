@@ -23,6 +23,7 @@ def inactivity(
     fractions: Mapping[str, Sequence[float | None]],
     *,
     resets: Iterable[float] = (),
+    reset_again: Iterable[float] = (),
     axes: Axes | None = None,
 ) -> Axes:
     """Draw the inactive fraction of each group over time.
@@ -31,6 +32,7 @@ def inactivity(
         steps: When the measurements were made.
         fractions: For each group name a fraction at each step, in ``[0, 1]``; ``None`` or NaN leaves a gap.
         resets: Steps at which neurons were reset, to be marked.
+        reset_again: Steps at which most of the neurons that were reset before were inactive again, to be circled.
         axes: Where to draw; a new figure by default.
 
     Returns:
@@ -55,9 +57,12 @@ def inactivity(
         alone = _alone(heights)
         dots: dict[str, Any] = {"marker": "o", "markersize": 4, "markevery": alone} if alone else {}
         lines += axes.plot(steps, heights, style, color=colours[place], linewidth=width, label=name, **dots)
+    above: dict[str, Any] = {"transform": axes.get_xaxis_transform(), "clip_on": False, "color": RESET}
     if marked := list(resets):
-        above: dict[str, Any] = {"transform": axes.get_xaxis_transform(), "clip_on": False}
-        lines += axes.plot(marked, [1.03] * len(marked), "v", color=RESET, markersize=4, label="reset", **above)
+        lines += axes.plot(marked, [1.03] * len(marked), "v", markersize=4, label="reset", **above)
+    if circled := list(reset_again):
+        above |= {"markersize": 8, "markerfacecolor": "none"}
+        lines += axes.plot(circled, [1.03] * len(circled), "o", label="most did not last", **above)
     axes.set_ylim(-0.02 * highest, 1.05 * highest)
     axes.yaxis.set_major_formatter(lambda value, _: f"{100 * value:g}%")
     axes.set_ylabel("inactive neurons")

@@ -19,6 +19,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from reference_agents.activity import alive_share
 from reference_agents.compare.statistics import (
     Estimate,
     interquartile_mean,
@@ -54,6 +55,8 @@ class Run:
     """Reason why the run is left out, if it is."""
     neurons_reset: int | None = None
     """Neurons reset in the whole run; None if not recorded."""
+    alive: float | None = None
+    """Share of the neurons reset that were active at the next measurement; None if not recorded, or none was reset."""
     inactive: float | None = None
     """Fraction of neurons inactive by GraMa at the last measurement, mean over the layers."""
 
@@ -73,6 +76,8 @@ class Cell:
     """Interquartile mean over the seeds after each of the steps; empty without seeds."""
     neurons_reset: tuple[int, ...]
     """Of each run that has recorded them."""
+    alive: tuple[float, ...]
+    """Share of the neurons reset that were active at the next measurement, of each run that has recorded it."""
     inactive: tuple[float, ...]
     """Final fraction of inactive neurons of each run that has recorded it."""
 
@@ -164,10 +169,11 @@ def _read_returns(folder: RunFolder, config: Config) -> tuple[float, ...]:
     return tuple(returns[step] for step in evaluation_steps(config))
 
 
-def _read_activity(last: Mapping[str, Any]) -> tuple[int | None, float | None]:
-    """Return the number of neurons reset, and the mean fraction of inactive neurons, from the last record."""
+def _read_activity(last: Mapping[str, Any]) -> tuple[int | None, float | None, float | None]:
+    """Return the number of neurons reset, the share of them that lasted, and the mean fraction of inactive neurons."""
     shares = [value for name, value in last.items() if name.startswith("inactive/") and value is not None]
-    return last.get("neurons_reset"), float(np.mean(shares)) if shares else None
+    alive = alive_share(last.get("measured_again", 0), last.get("reset_again", 0))
+    return last.get("neurons_reset"), alive, float(np.mean(shares)) if shares else None
 
 
 def group_runs(runs: Sequence[Run]) -> dict[tuple[str, str], list[Run]]:
@@ -245,8 +251,9 @@ def _cell(group: str, task: str, members: Sequence[Run], bootstrap: Bootstrap) -
     curve = tuple(bootstrap(np.array(point)[:, None], statistic=interquartile_mean) for point in points)
     steps = evaluation_steps(members[0].config)
     resets = tuple(run.neurons_reset for run in kept.values() if run.neurons_reset is not None)
+    alive = tuple(run.alive for run in kept.values() if run.alive is not None)
     inactive = tuple(run.inactive for run in kept.values() if run.inactive is not None)
-    return Cell(group, task, tuple(kept), len(members) - len(kept), steps, returns, curve, resets, inactive)
+    return Cell(group, task, tuple(kept), len(members) - len(kept), steps, returns, curve, resets, alive, inactive)
 
 
 def _finals(cells: Sequence[Cell]) -> NDArray[np.float64]:

@@ -43,12 +43,20 @@ def describe(comparison: Comparison) -> Iterator[str]:
         cells = [cell for cell in comparison.cells if cell.task == task]
         yield from _table(_rows(cells))
         yield ""
-        yield f"{task}: neurons reset in a run, and inactive at its end, mean over the layers [least to most of a run]"
+        yield (
+            f"{task}: neurons reset in a run, alive at the next measurement, and inactive at the end, mean over the "
+            "layers [least to most of a run]"
+        )
         yield from _table(
             [
-                ["group", "neurons reset", "inactive"],
+                ["group", "neurons reset", "alive", "inactive"],
                 *(
-                    [cell.group, _mean_and_range(cell.neurons_reset, ",.0f"), _mean_and_range(cell.inactive, ".1%")]
+                    [
+                        cell.group,
+                        _mean_and_range(cell.neurons_reset, ",.0f"),
+                        _mean_and_range(cell.alive, ".0%"),
+                        _mean_and_range(cell.inactive, ".1%"),
+                    ]
                     for cell in cells
                 ),
             ]

@@ -5,7 +5,7 @@ import sys
 import time
 from dataclasses import asdict, dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from tqdm import tqdm  # type: ignore[import-untyped]
@@ -21,6 +21,9 @@ from reference_agents.running.folder import RunFolder
 from reference_agents.running.recording import Recorder
 from reference_agents.running.replay import ReplayBuffer
 from reference_agents.seeding import derive
+
+LASTING: Final = ("measured_again", "reset_again")
+"""What is recorded of neurons that were reset: how many were measured once more, and how many were inactive then."""
 
 
 @dataclass
@@ -175,6 +178,11 @@ class Training:
                 **self.agent.losses(),
                 **self._counts(),
                 **{f"neurons_reset/{network}": counts.neurons_reset for network, counts in activity.counts().items()},
+                **{
+                    f"{name}/{network}": getattr(lasting, name)
+                    for network, lasting in activity.lasting().items()
+                    for name in LASTING
+                },
                 **activity.fractions,
                 "seconds": round(progress.seconds, 3),
             }
@@ -203,11 +211,13 @@ class Training:
     def _counts(self) -> dict[str, int]:
         """Return the number of updates, and of measurements and resets over all networks."""
         networks = self.agent.activity.counts().values()
+        lasting = self.agent.activity.lasting().values()
         return {
             "updates": self.agent.updates,
             "measurements": sum(counts.measurements for counts in networks),
             "resets": sum(counts.resets for counts in networks),
             "neurons_reset": sum(counts.neurons_reset for counts in networks),
+            **{name: sum(getattr(of, name) for of in lasting) for name in LASTING},
         }
 
     def _save_if_due(self) -> None:

@@ -5,10 +5,13 @@ from pathlib import Path
 from typing import Any, Final
 
 import matplotlib as mpl
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, PercentFormatter
+from numpy.typing import NDArray
 
+from reference_agents.activity import alive_share
 from reference_agents.running.files import replacing
 from reference_agents.running.recording import read_records
 
@@ -32,6 +35,7 @@ STYLE: Final[dict[Any, Any]] = {
     "legend.frameon": False,
 }
 RESETS: Final = "neurons reset"
+AGAIN: Final = "most did not last"
 LAYERS: Final = ("#1b6ca8", "#e07a3f", "#3a9679", "#8e5ea2", "#7f6f5d", "#d4a72c")
 LEGEND_WIDTH: Final = 110  # characters
 TRAINING, EVALUATION, RANDOM, RESET = "#a9bcd0", "#1b6ca8", "#9aa5b1", "#c44e52"
@@ -39,6 +43,8 @@ TRAINING, EVALUATION, RANDOM, RESET = "#a9bcd0", "#1b6ca8", "#9aa5b1", "#c44e52"
 
 def plot_run(metrics: Path, picture: Path, *, title: str, random_policy: float | None = None) -> None:
     """Plot the return, and below it the inactive fraction of each network's groups, over the environment steps.
+
+    Records with resets are marked, and circled where most of the neurons that were reset before are inactive again.
 
     Args:
         metrics: The run's metrics.jsonl.
@@ -63,7 +69,7 @@ def plot_run(metrics: Path, picture: Path, *, title: str, random_policy: float |
             axes.xaxis.set_major_formatter(EngFormatter(sep=""))
             axes.set_xlabel("environment steps")
         lines = {str(line.get_label()): line for network in networks for line in panels[network].lines}
-        lines[RESETS] = lines.pop(RESETS)  # moves to the end
+        lines |= {label: lines.pop(label) for label in (RESETS, AGAIN) if label in lines}  # moves them to the end
         columns = max(1, min(len(lines), LEGEND_WIDTH // (5 + max(map(len, lines)))))
         figure.legend(lines.values(), lines, loc="outside lower center", ncols=columns)
         with replacing(picture) as file:
@@ -81,7 +87,7 @@ def _plot_returns(axes: Axes, records: Records, random_policy: float | None) -> 
 
 
 def _plot_activity(axes: Axes, records: Records, network: str, colours: Mapping[str, Colour]) -> None:
-    """Plot the inactive fraction of each group of one network, and mark the records with resets since the last one."""
+    """Plot the inactive fraction of each group of one network, and mark the records that follow resets."""
     for kind, style in (("inactive", "-"), ("dormant", ":")):
         prefix = f"{kind}/{network}/"
         for index, (name, group) in enumerate(_groups(records, prefix).items()):
@@ -92,11 +98,23 @@ def _plot_activity(axes: Axes, records: Records, network: str, colours: Mapping[
                 linewidth=max(3.2 - 0.8 * index, 1),  # keeps coinciding lines visible
                 label=name if kind == "inactive" else f"{name}, ReDo",
             )
-    reset = [record[f"neurons_reset/{network}"] for record in records]
-    marked = [record["step"] for record, old, new in zip(records, [0, *reset], reset, strict=False) if new > old]
-    top = axes.get_xaxis_transform()
+    new, measured, again = (
+        _increases(records, f"{name}/{network}") for name in ("neurons_reset", "measured_again", "reset_again")
+    )
+    steps, top = np.array([record["step"] for record in records]), axes.get_xaxis_transform()
+    marked, lost = steps[new > 0], steps[2 * again > measured]
     axes.plot(marked, [0.97] * len(marked), "v", color=RESET, markersize=4, transform=top, label=RESETS)
-    axes.set_title(f"{network}: {reset[-1]} neurons reset")
+    if len(lost):
+        hollow: dict[str, Any] = {"markerfacecolor": "none", "markersize": 8, "transform": top, "clip_on": False}
+        axes.plot(lost, [0.97] * len(lost), "o", color=RESET, label=AGAIN, **hollow)
+    share = alive_share(measured.sum(), again.sum())
+    alive = "" if share is None else f", {share:.0%} lasted"
+    axes.set_title(f"{network}: {new.sum()} neurons reset{alive}")
+
+
+def _increases(records: Records, key: str) -> NDArray[np.int64]:
+    """Return by how much a count has grown since the record before; zeros in records of earlier versions without it."""
+    return np.diff([record.get(key, 0) for record in records], prepend=0)
 
 
 def _align(panels: Sequence[Axes]) -> None:

@@ -120,7 +120,8 @@ class SAC:
                 self._update_actor(self._batch)
         polyak_update(self.targets, self.critics, self.config.polyak)
 
-    def _update_critics(self, batch: Batch[Tensor]) -> None:
+    def critic_loss(self, batch: Batch[Tensor]) -> tuple[Tensor, Tensor]:
+        """Return the critics' loss on a batch, and the first one's Q-values, (batch, 1)."""
         with torch.no_grad():
             actions, log_prob = self.actor.sample(batch.next_observations, self.noise)
             next_q = min_q(self.targets, batch.next_observations, actions)  # (batch, 1)
@@ -128,9 +129,12 @@ class SAC:
             target_q = batch.rewards + self.config.gamma * (1 - batch.terminated) * soft_value  # (batch, 1)
         inputs = critic_inputs(batch.observations, batch.actions)  # (batch, observation + action)
         q_values = [critic(inputs) for critic in self.critics]  # two of (batch, 1)
-        loss = torch.stack([functional.mse_loss(q, target_q) for q in q_values]).sum()
+        return torch.stack([functional.mse_loss(q, target_q) for q in q_values]).sum(), q_values[0]
+
+    def _update_critics(self, batch: Batch[Tensor]) -> None:
+        loss, values = self.critic_loss(batch)
         gradient_step(loss, self.critic_optimizer)
-        self._losses |= {"loss/critic": loss.detach(), "value": q_values[0].detach()}
+        self._losses |= {"loss/critic": loss.detach(), "value": values.detach()}
 
     def _update_actor(self, batch: Batch[Tensor]) -> None:
         actions, log_prob = self.actor.sample(batch.observations, self.noise)

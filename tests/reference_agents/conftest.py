@@ -1,6 +1,7 @@
 """What the tests of the agents share."""
 
 import functools
+from pathlib import Path
 
 import pytest
 
@@ -43,3 +44,10 @@ def whole(tmp_path_factory):
         return runs[reset]
 
     return run
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Agents of the tests measure every few steps, so what they reset does not last."""
+    for item in items:
+        if item.path.is_relative_to(Path(__file__).parent):
+            item.add_marker(pytest.mark.filterwarnings("ignore:.*resets do not last:neuroactivity.ActivityWarning"))

@@ -82,6 +82,11 @@ def test_what_was_planted_is_found(tmp_path):
     assert thresholds["by activation"][0] == f"{3 / 24:.1%}"
 
 
+def test_neurons_that_lasted_are_counted_at_the_measurement_after_their_reset(tmp_path):
+    lines = list(describe("critic1", read_histories(write(tmp_path))["critic1"], fraction=0.25))
+    assert "1 neurons reset, 100% of them alive at the next measurement" in lines
+
+
 def test_the_command_prints_and_draws(tmp_path, capsys):
     assert main([str(write(tmp_path))]) == 0
     assert "critic1: 3 measurements, at step 100 to 300" in capsys.readouterr().out

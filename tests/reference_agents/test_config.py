@@ -84,6 +84,12 @@ def test_json_with_anything_else_is_refused(changes, message):
     assert str(caught.value) == message
 
 
+def test_json_of_older_runs_means_what_those_runs_did():
+    settings = json.loads(Config(clock="run").to_json())
+    older = {name: value for name, value in settings.items() if name not in ("batches", "clock", "outgoing")}
+    assert Config.from_json(json.dumps(older)) == Config(clock="run")
+
+
 @pytest.mark.parametrize("lost", [["tau"], ["steps"], ["noise_clip", "network"]])
 def test_json_that_lacks_a_setting_does_not_pass_for_the_default(lost):
     settings = json.loads(Config().to_json())

@@ -48,14 +48,16 @@ def test_lines_are_the_fractions_with_gaps(tmp_path):
     """None and NaN are gaps, and a value between two gaps is a dot."""
     steps = [0, 10, 20, 40, 80]
     fractions = {"fc1": [None, 0.25, NAN, 0.5, 0.75], "fc2": [0.0, 0.0, 0.1, 0.0, 0.0]}
-    axes = plotting.inactivity(steps, fractions, resets=[20, 80])
+    axes = plotting.inactivity(steps, fractions, resets=[20, 80], reset_again=[80])
     lines = lines_of(axes)
+    circled = "most did not last"
     np.testing.assert_array_equal(lines["fc1"].get_xdata(), steps)
     np.testing.assert_array_equal(lines["fc1"].get_ydata(), [NAN, 0.25, NAN, 0.5, 0.75])
     assert lines["fc1"].get_markevery() == [1]
     np.testing.assert_array_equal(lines["fc2"].get_ydata(), fractions["fc2"])
     np.testing.assert_array_equal(lines["reset"].get_xdata(), [20, 80])
-    assert legend_of(axes) == ["fc1", "fc2", "reset"]
+    np.testing.assert_array_equal(lines[circled].get_xdata(), [80])
+    assert legend_of(axes) == ["fc1", "fc2", "reset", circled]
     assert axes.get_ylim()[0] < 0 < 0.75 < axes.get_ylim()[1]
     draw(axes, tmp_path)
 

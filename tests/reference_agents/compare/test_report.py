@@ -23,13 +23,18 @@ def run(*arguments):
 
 def test_neurons_that_were_reset_and_that_are_inactive_at_the_end(tmp_path, capsys):
     shares = {"inactive/actor/a": 0.5, "inactive/actor/b": None, "inactive/critic1/a": 0.1, "dormant/actor/a": 0.9}
+    counts = {"measured_again": 800, "reset_again": 200}
     for seed in range(2):
         write(tmp_path / f"old{seed}", seed=seed, reset="none")
-        write(tmp_path / f"new{seed}", seed=seed, activity={"neurons_reset": 1000 * (seed + 1), **shares})
+        write(tmp_path / f"new{seed}", seed=seed, activity=counts | {"neurons_reset": 1000 * (seed + 1)} | shares)
     assert main([str(tmp_path), "--resamples", "10"]) == 0
     printed = capsys.readouterr().out
-    assert re.search(r"^  reset=none +- +-$", printed, re.MULTILINE)
-    assert re.search(r"^  reset=regrama +1,500 \[1,000 to 2,000\]  30.0% \[30.0% to 30.0%\]$", printed, re.MULTILINE)
+    assert re.search(r"^  reset=none +- +- +-$", printed, re.MULTILINE)
+    assert re.search(
+        r"^  reset=regrama +1,500 \[1,000 to 2,000\]  75% \[75% to 75%\]  30.0% \[30.0% to 30.0%\]$",
+        printed,
+        re.MULTILINE,
+    )
 
 
 def test_a_run_that_is_left_out_is_named_with_the_reason(tmp_path, capsys):

@@ -60,9 +60,10 @@ def test_neurons_are_measured_and_reset(whole):
     networks = [last[f"neurons_reset/{network}"] for network in ("actor", "critic1", "critic2")]
     assert all(networks)
     assert last["neurons_reset"] == sum(networks)
-    assert {key: last[key] for key in ("updates", "measurements", "resets", "neurons_reset")}.items() <= summary(
-        whole("regrama")
-    ).items()
+    assert 0 <= last["reset_again"] <= last["measured_again"] < last["neurons_reset"]
+    assert last["reset_again/critic1"] <= last["measured_again/critic1"] <= last["neurons_reset/critic1"]
+    counted = ("updates", "measurements", "resets", "neurons_reset", "measured_again", "reset_again")
+    assert {key: last[key] for key in counted}.items() <= summary(whole("regrama")).items()
 
 
 def test_every_step_brings_as_many_updates_as_asked_for(tmp_path):

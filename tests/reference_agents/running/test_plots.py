@@ -49,6 +49,19 @@ def test_the_picture_is_drawn(tmp_path, kinds, monkeypatch):
     assert imread(tmp_path / "activity.png").shape[:2] == (930, 1500)
 
 
+def test_resets_that_did_not_last_are_circled(tmp_path, monkeypatch):
+    figures = []
+    monkeypatch.setattr(Figure, "savefig", lambda self, *a, **k: figures.append(self))
+    again = [{"measured_again/actor": 10 * step, "reset_again/actor": 9 * (step > 1)} for step in range(1, 4)]
+    write(tmp_path / "metrics.jsonl", [record(step, **more) for step, more in enumerate(again, start=1)])
+    plot_run(tmp_path / "metrics.jsonl", tmp_path / "activity.png", title="SAC")
+    _, actor, critic = figures[0].axes
+    drawn = {line.get_label(): line.get_xdata() for line in actor.lines}
+    np.testing.assert_array_equal(drawn["most did not last"], [2])
+    assert actor.get_title("left") == "actor: 9 neurons reset, 70% lasted"
+    assert critic.get_title("left") == "critic1: 9 neurons reset"  # as in records of earlier versions
+
+
 def test_a_run_too_short_for_anything_is_drawn_too(tmp_path):
     empty = dict.fromkeys(("return", "evaluation", *(key for key in record(1) if key.startswith("inactive"))))
     write(tmp_path / "metrics.jsonl", [record(1) | empty])
