@@ -1,6 +1,7 @@
 """A reset neuron's own clock: its entries take the steps of an optimizer that counts the steps of each entry."""
 
 import pickle
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -8,11 +9,10 @@ import numpy as np
 import optax
 import pytest
 
-import neuroactivity as na
 from neuroactivity.wrapping import YOUNG
 from neuroactivity_jax import clear_moments, parameters, regrama
 from tests.adapters.jax.entries import FORMULAS
-from tests.adapters.jax.optimizers import LAYOUT, PARAMS
+from tests.adapters.jax.optimizers import LAYOUT, PARAMS, member, stacked
 
 
 def gradients(every, steps, seed=0):
@@ -67,7 +67,7 @@ class Reference:
         return max(np.abs(np.where(followed[n], params[n] - self.params[n], 0)).max() / 0.1 for n in params)
 
 
-def compare(inner, formula, every, dtype, *, jit=False, steps=75, skipped=(), gathered=1, rate=lambda step: 0.1):
+def compare(inner, formula, every, dtype, *, jit=False, steps=60, skipped=(), gathered=1, rate=lambda step: 0.1):
     """Return the largest difference from the reference; gradients of ``skipped`` steps are not finite."""
     tx, reference, worst = regrama(inner, LAYOUT, tau=0.0, every=every), Reference(formula), 0.0
     update = jax.jit(tx.update) if jit else tx.update
@@ -181,10 +181,28 @@ def test_only_averages_that_the_count_corrects_are_handed_over():
 
 @pytest.mark.parametrize("jit", [False, True])
 def test_resumed_while_neurons_are_young_equals_uninterrupted(jit):
-    tx = regrama(optax.adam(0.1), LAYOUT, tau=0.0, every=6)
-    whole = trained(tx, 15, 6, jit=jit)
-    params, state = pickle.loads(pickle.dumps(jax.device_get(trained(tx, 9, 6, jit=jit))))
-    jax.tree.map(np.testing.assert_array_equal, trained(tx, 15, 6, state, params, 9, jit=jit), whole)
+    tx = regrama(optax.adam(0.1), LAYOUT, tau=0.0, every=3)
+    params, state = trained(tx, 5, 3, jit=jit)
+    whole = trained(tx, 7, 3, state, params, 5, jit=jit)
+    params, state = pickle.loads(pickle.dumps(jax.device_get((params, state))))
+    jax.tree.map(np.testing.assert_array_equal, trained(tx, 7, 3, state, params, 5, jit=jit), whole)
+
+
+def test_of_several_runs_each_has_its_clocks():
+    tx = regrama(optax.adam(0.1), LAYOUT, tau=0.0, every=3)
+    runs = [as_dtype(gradients(3, 7, seed), jnp.float32) for seed in range(2)]
+    params = stacked(PARAMS, PARAMS)
+    state, update, alone = jax.vmap(tx.init)(params), jax.jit(jax.vmap(tx.update)), [(PARAMS, tx.init(PARAMS))] * 2
+    for step in range(7):
+        updates, state = update(stacked(*[run[step] for run in runs]), state, params)
+        params = optax.apply_updates(params, updates)
+        for number, (own, of) in enumerate(alone):
+            updates, of = tx.update(runs[number][step], of, own)
+            alone[number] = optax.apply_updates(own, updates), of
+    assert not np.array_equal(state.young["a"][0], state.young["a"][1])
+    for number, (own, of) in enumerate(alone):
+        jax.tree.map(partial(np.testing.assert_allclose, atol=1e-5), member(params, number), own)
+        np.testing.assert_array_equal(state.young["a"][number], of.young["a"])
 
 
 def test_the_runs_clock_is_the_published_rule():
@@ -200,75 +218,14 @@ def test_the_runs_clock_is_the_published_rule():
 @pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
 def test_first_steps_in_low_precision_are_not_too_long(dtype):
     params = as_dtype(PARAMS, dtype)
-    tx = regrama(optax.adam(0.1, eps=1e-4, mu_dtype=jnp.float32), LAYOUT, tau=0.0, every=40)
+    tx = regrama(optax.adam(0.1, eps=1e-4, mu_dtype=jnp.float32), LAYOUT, tau=0.0, every=15)
     state, steps = tx.init(params), []
-    for grads in gradients(40, 41):
+    for grads in gradients(15, 16):
         updates, state = tx.update(as_dtype(grads, dtype), state, params)
         params = optax.apply_updates(params, updates)
         steps.append(np.abs(np.asarray(updates["a"]["kernel"][:, np.asarray(state.masks["a"])])))
     assert updates["a"]["kernel"].dtype == jnp.float32
     np.testing.assert_allclose(steps[-1], 0.1, rtol=0.05)
-
-
-MIXES, COUNTS = "mixes all entries of a parameter", "keeps a step count, and what that corrects is not known"
-UNCLEAR = {
-    "lamb": (optax.lamb(0.1), "0/mu", MIXES),
-    "muon": (optax.contrib.muon(0.1), "inner_states/muon/inner_state/0/mu", MIXES),
-    "clipped after": (optax.chain(optax.scale_by_adam(), optax.clip_by_global_norm(1.0)), "0/mu", MIXES),
-    "madgrad": (optax.contrib.madgrad(0.1), "1/count", COUNTS),
-    "prodigy": (optax.contrib.prodigy(0.1), "count", COUNTS),
-    "ademamix": (optax.contrib.ademamix(0.1, alpha=optax.linear_schedule(0, 5, 9)), "0/count_m2", COUNTS),
-    "yogi": (optax.yogi(0.1), "0/nu", COUNTS),
-}
-
-
-@pytest.mark.parametrize("name", UNCLEAR)
-def test_an_optimizer_whose_entries_cannot_have_their_own_count_goes_by_that_of_the_run(name):
-    inner, part, why = UNCLEAR[name]
-    tx = regrama(inner, LAYOUT, tau=0.0, every=1)
-    with pytest.warns(
-        na.ActivityWarning, match=f"^optimizer with state '{part}' {why}.*: reset neurons go by the clock"
-    ):
-        tx.init(PARAMS)
-    mine = trained(tx, 2, 1, jit=False)  # any further warning is an error
-    theirs = trained(regrama(inner, LAYOUT, tau=0.0, every=1, clock="run"), 2, 1, jit=False)
-    assert int(mine[1].resets) > 0
-    jax.tree.map(np.testing.assert_array_equal, (mine[0], mine[1].inner_state), (theirs[0], theirs[1].inner_state))
-    regrama(inner, LAYOUT, max_fraction=0).init(PARAMS)
-
-
-def test_a_count_that_says_when_something_is_due_goes_by_that_of_the_run():
-    """Sophia's, which can be told only where the loss is given."""
-    tx = regrama(optax.contrib.sophia(0.1), LAYOUT)
-    state = tx.init(PARAMS)
-    with pytest.warns(na.ActivityWarning, match=f"^optimizer with state '0/count' {COUNTS}: reset neurons go by"):
-        tx.update(PARAMS, state, PARAMS, obj_fn=lambda params: sum(jnp.sum(x**2) for x in jax.tree.leaves(params)))
-
-
-@pytest.mark.parametrize(
-    "inner",
-    [
-        optax.sgd(0.1, momentum=0.9),
-        optax.rmsprop(0.1),
-        optax.lion(0.1),
-        optax.apply_every(3),
-        optax.ema(0.9, debias=False),
-    ],
-    ids=["sgd", "rmsprop", "lion", "apply_every", "ema"],
-)
-def test_an_optimizer_without_bias_correction_runs_once(inner):
-    calls = []
-
-    def update(grads, state, params=None):
-        calls.append(grads)
-        return inner.update(grads, state, params)
-
-    tx = regrama(optax.GradientTransformation(inner.init, update), LAYOUT)
-    state = tx.init(PARAMS)
-    tx.update(PARAMS, state, PARAMS)
-    calls.clear()
-    jax.make_jaxpr(tx.update)(PARAMS, state, PARAMS)
-    assert len(calls) == 1
 
 
 def test_an_optimizer_that_needs_the_loss_has_its_own_clock_too():
