@@ -6,20 +6,21 @@ skipped steps are not beside moments, or have other names.
 """
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
 
-from neuroactivity_jax.dataflow import MAXIMUM, MIXED, Labels, plain, trace_labels
+from neuroactivity_jax.dataflow import BENT, MAXIMUM, MIXED, Labels, marked, plain, trace_labels, unmarked
 from neuroactivity_jax.optimizers import state_owners
 from neuroactivity_jax.parameters import Path, PyTree, path_leaves
 
 _NAMES = {"count", "t"}
 _OF_THE_RUN = {"mini_step", "gradient_step", "step_count", "steps_since_sync"}
-_REMEDY = 'so a reset neuron cannot have its own clock; pass clock="run"'
+_MIXES = "mixes all entries of a parameter in each step"
+_UNKNOWN = "keeps a step count, and what that corrects is not known"
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,8 @@ class BiasCorrection:
         skips: Whether the optimizer may pass over steps, as where it gathers several batches.
         effective: Those of the counts that do.
         moments: The moments that they correct.
+        unclear: The part of the state of which what a count does to the entries that a reset writes cannot be told, and
+            why; then no count is effective.
     """
 
     owners: tuple[str | None, ...]
@@ -52,6 +55,7 @@ class BiasCorrection:
     skips: bool
     effective: tuple[int, ...] = ()
     moments: tuple[Moment, ...] = ()
+    unclear: str = ""
 
 
 def bias_correction(
@@ -64,9 +68,6 @@ def bias_correction(
         params: Parameters, or their shapes.
         extra: What its update is given beside gradients, state and parameters. If it needs more, it is not known which
             counts are effective.
-
-    Raises:
-        ValueError: If what a count does to the entries that a reset writes cannot be told.
     """
     shapes = jax.eval_shape(lambda tree: tree, params)
     state = jax.eval_shape(inner.init, shapes)
@@ -85,8 +86,11 @@ def bias_correction(
         return form.correction()
     counts, moments = {str(at) for at in form.beside}, {str(at) for at in form.fields}
     corrected: set[tuple[int, int]] = set()
+    periodic: set[str] = set()
 
     def visit(name: str, operands: Sequence[Labels]) -> None:
+        if name == "rem":
+            periodic.update(plain(operands[0]) & counts)
         if name in ("mul", "div"):
             for one, other in (operands, operands[::-1]):
                 if not plain(one) & counts and not plain(other) & moments:
@@ -96,7 +100,7 @@ def bias_correction(
     labels = [frozenset([str(at)]) & (counts | moments) for at in range(len(leaves))]
     others = [none] * len(jax.tree.leaves(shapes))
     reached = trace_labels(program.jaxpr, [*others, *labels, *others], visit)
-    return form.judged(reached[: len(updates)], reached[len(updates) :], corrected)
+    return form.judged(reached[: len(updates)], reached[len(updates) :], corrected, periodic)
 
 
 @dataclass(frozen=True)
@@ -122,34 +126,37 @@ class _Form:
         return BiasCorrection(self.owners, counts, skips, tuple(effective), tuple(moments))
 
     def judged(
-        self, updates: Sequence[Labels], state: Sequence[Labels], corrected: Collection[tuple[int, int]]
+        self,
+        updates: Sequence[Labels],
+        state: Sequence[Labels],
+        corrected: Collection[tuple[int, int]],
+        periodic: Collection[str],
     ) -> BiasCorrection:
-        """Tell which counts correct a bias from what depends on what, and refuse what cannot be told."""
+        """Tell which counts correct a bias from what depends on what."""
         everything: Labels = frozenset().union(*updates, *[state[at] for at in self.fields])
         effective = [at for at in self.beside if str(at) in plain(everything)]
-        for at in effective:
-            self._check_count(at, state)
         parts = {self.beside[at] for at in effective}
         fields = {at: field for at, field in self.fields.items() if field[:-1] in parts}
-        for at, field in fields.items():
-            if {MIXED + str(at), MIXED + MAXIMUM + str(at), MAXIMUM + MIXED + str(at)} & everything:
-                raise ValueError(
-                    f"state {'/'.join(field)!r} of the optimizer: its entries are brought together, as in a norm or a "
-                    f"product of matrices, after their bias is corrected, {_REMEDY}"
-                )
         found = sorted({(fields[moment], count) for moment, count in corrected if moment in fields})
         moments = [Moment(count, tuple([at for at in fields if fields[at] == field])) for field, count in found]
+        for at in effective:
+            if self.paths[at][-1] not in _NAMES or str(at) in periodic or self._decides(at, state):
+                return self._unclear(self.paths[at], _UNKNOWN)
+        for at, field in fields.items():
+            if str(at) in marked(everything, MIXED):
+                return self._unclear(field, _MIXES)
+        for at in [at for moment in moments for at in moment.leaves]:
+            if str(at) in marked(state[at], BENT):  # no average, as in Yogi
+                return self._unclear(fields[at], _UNKNOWN)
         return self.correction(effective, moments)
 
-    def _check_count(self, at: int, state: Sequence[Labels]) -> None:
-        """Refuse a count that does more to the moments beside it than to correct their bias."""
-        name, mine = "/".join(self.paths[at]), {str(at), MIXED + str(at)}
-        decided = [field for of, field in self.fields.items() if field[:-1] == self.beside[at] and mine & state[of]]
-        if decided:
-            what = f"it also decides what {'/'.join(decided[0])!r} becomes"
-            raise ValueError(f"state {name!r} of the optimizer counts steps, and {what}, {_REMEDY}")
-        if self.paths[at][-1] not in _NAMES:
-            raise ValueError(f"state {name!r} of the optimizer counts steps, for what is not known, {_REMEDY}")
+    def _unclear(self, path: Path, why: str) -> BiasCorrection:
+        return replace(self.correction(), unclear=f"optimizer with state {'/'.join(path)!r} {why}")
+
+    def _decides(self, at: int, state: Sequence[Labels]) -> bool:
+        """Whether a count decides what moments beside it become, other than by a maximum of what it has corrected."""
+        beside = [of for of, field in self.fields.items() if field[:-1] == self.beside[at]]
+        return any(str(at) in unmarked(state[of], MAXIMUM) for of in beside)
 
 
 def _form(state: PyTree, params: PyTree, leaves: Sequence[Any]) -> _Form:

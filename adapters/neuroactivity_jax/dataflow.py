@@ -1,7 +1,8 @@
 """What the results of a compiled program depend on: it is read, and nothing is computed.
 
 Every input has a set of labels. A label of a result is marked where it came through an operation that brings entries of
-one array together (:data:`MIXED`), or through a maximum (:data:`MAXIMUM`).
+one array together (:data:`MIXED`), through a maximum (:data:`MAXIMUM`), or through another function that is not linear
+(:data:`BENT`).
 """
 
 from collections.abc import Callable, Sequence
@@ -14,7 +15,7 @@ Labels: TypeAlias = frozenset[str]
 Visit: TypeAlias = Callable[[str, Sequence[Labels]], None]
 """Called with the name of every operation and the labels of its operands."""
 
-MIXED, MAXIMUM = "\x01", "\x02"  # which no name begins with
+MIXED, MAXIMUM, BENT = _MARKS = "\x01\x02\x03"  # which no name begins with
 
 _CALLS = {"jit", "pjit", "closed_call", "core_call", "custom_jvp_call", "custom_vjp_call", "checkpoint", "remat2"}
 _ARITHMETIC = {"abs", "add", "add_any", "clamp", "div", "integer_pow", "max", "min", "mul", "neg", "pow", "rem", "sub"}
@@ -22,12 +23,24 @@ _FUNCTIONS = {"cbrt", "erf", "exp", "exp2", "expm1", "log", "log1p", "logistic",
 _ROUNDING = {"ceil", "convert_element_type", "copy", "copy_p", "floor", "reduce_precision", "round", "tanh"}
 _CHOICE = {"and", "eq", "ge", "gt", "is_finite", "le", "lt", "ne", "not", "or", "select_n", "xor"}
 _SHAPE = {"broadcast_in_dim", "reshape", "sharding_constraint", "squeeze", "transpose"}
+_LINEAR = {"add", "add_any", "convert_element_type", "copy", "copy_p", "div", "mul", "neg", "reduce_precision"} | _SHAPE
+_LINEAR |= {"optimization_barrier", "select_n", "sub"}
 _ENTRYWISE = _ARITHMETIC | _FUNCTIONS | _ROUNDING | _CHOICE | _SHAPE
 
 
 def plain(labels: Labels) -> Labels:
     """Return labels without their marks."""
-    return frozenset([label.lstrip(MIXED + MAXIMUM) for label in labels])
+    return frozenset([label.lstrip(_MARKS) for label in labels])
+
+
+def marked(labels: Labels, mark: str) -> Labels:
+    """Return those labels that have a mark, without their marks."""
+    return plain(frozenset([label for label in labels if mark in label]))
+
+
+def unmarked(labels: Labels, mark: str) -> Labels:
+    """Return those labels that came some way without a mark, without their marks."""
+    return plain(frozenset([label for label in labels if mark not in label]))
 
 
 def trace_labels(program: Jaxpr, inputs: Sequence[Labels], visit: Visit | None = None) -> list[Labels]:
@@ -48,10 +61,11 @@ def trace_labels(program: Jaxpr, inputs: Sequence[Labels], visit: Visit | None =
         results = _inside(name, equation.params, operands, visit)
         found: Labels = frozenset().union(*operands)
         if results is None:
-            found = _marked(found, MAXIMUM) if name == "max" else found
+            if name not in _LINEAR:
+                found = _with_mark(found, MAXIMUM if name == "max" else BENT)
             sizes = [1 if isinstance(atom, Literal) else getattr(atom.aval, "size", 1) for atom in equation.invars]
             mixes = any(labels and size > 1 for labels, size in zip(operands, sizes, strict=True))
-            found = _marked(found, MIXED) if mixes and name not in _ENTRYWISE else found
+            found = _with_mark(found, MIXED) if mixes and name not in _ENTRYWISE else found
         for number, variable in enumerate(equation.outvars):
             kind = getattr(variable.aval, "dtype", None), getattr(variable.aval, "shape", None)
             is_one_truth = kind == (np.dtype(bool), ())
@@ -59,8 +73,13 @@ def trace_labels(program: Jaxpr, inputs: Sequence[Labels], visit: Visit | None =
     return [of(atom) for atom in program.outvars]
 
 
-def _marked(labels: Labels, mark: str) -> Labels:
-    return frozenset([label if mark in label else mark + label for label in labels])
+def _with_mark(labels: Labels, mark: str) -> Labels:
+    """Mark labels; their marks stay in order, so that a label has one form for each set of marks."""
+    return frozenset(["".join(sorted({mark, *_marks(label)})) + label.lstrip(_MARKS) for label in labels])
+
+
+def _marks(label: str) -> str:
+    return label[: len(label) - len(label.lstrip(_MARKS))]
 
 
 def _inside(name: str, options: Any, operands: Sequence[Labels], visit: Visit | None) -> list[Labels] | None:

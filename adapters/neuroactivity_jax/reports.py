@@ -15,7 +15,7 @@ def report(state: PyTree, layout: na.Layout) -> na.ActivityReport | None:
     """Return the report of the last measurement.
 
     This copies the scores to the host, and warns of groups that are silent or not finite, and of resets that did not
-    last.
+    last. Each call warns, since nothing is remembered between calls.
 
     Args:
         state: The state of an optimizer made by :func:`regrama` or :func:`redo`, or anything that contains exactly one

@@ -1,5 +1,6 @@
 """The engine of regrama and redo: it measures a model's neurons, and resets them in the updates of its optimizer."""
 
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeAlias
@@ -55,6 +56,7 @@ class Resetter:
     by_activations: bool
     _frozen: dict[Any, frozenset[str]] = field(default_factory=dict, compare=False, repr=False)
     _corrections: dict[Any, BiasCorrection] = field(default_factory=dict, compare=False, repr=False)
+    _warned: set[str] = field(default_factory=set, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         if not isinstance(self.layout, na.Layout):
@@ -244,7 +246,11 @@ class Resetter:
         """Find the counts that correct the bias of moments, once for parameters of the same shapes."""
         form = _form(params), tuple(sorted(extra))
         if form not in self._corrections:
-            self._corrections[form] = bias_correction(self.inner, params, extra)
+            found = self._corrections[form] = bias_correction(self.inner, params, extra)
+            if found.unclear and found.unclear not in self._warned:
+                self._warned.add(found.unclear)
+                text = f'{found.unclear}: reset neurons go by the clock of the run, as with clock="run"'
+                warnings.warn(text, na.ActivityWarning, stacklevel=3)
         return self._corrections[form]
 
 

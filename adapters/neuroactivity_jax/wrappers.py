@@ -62,7 +62,8 @@ def regrama(
             once; ``"fresh"`` and ``"keep"`` change it.
         clock: ``"own"``: where a reset writes, the optimizer goes on as one made at that moment; needed by optimizers
             that correct the bias of moments by a step count, such as Adam, and without effect on others. ``"run"``: the
-            step count goes on, as in published codes, and Adam's first steps there are several times too long.
+            step count goes on, as in published codes, and Adam's first steps there are several times too long. So it
+            does, with a warning, where an own clock cannot be right, as with LAMB and Muon.
         seed: Seed of all draws, a whole number or a key, which may be traced: ``init`` writes it into the state, and
             draws derive from that. Give networks with equal parameter names different seeds, and runs under ``vmap``
             too.
@@ -75,9 +76,8 @@ def regrama(
     Raises:
         LayoutError: From ``init``, if the layout does not fit the parameters.
         ValueError: If an option is out of range; from ``init``, if an array of the optimizer's state belongs to no
-            parameter, if neurons cannot have their own clock, as where the optimizer takes norms of what its step count
-            has corrected (LAMB, Muon), if a fresh value is missing, or if a reset would write a parameter that the
-            optimizer does not train.
+            parameter, if a fresh value is missing, or if a reset would write a parameter that the optimizer does not
+            train.
 
     Example:
         >>> import jax, jax.numpy as jnp
