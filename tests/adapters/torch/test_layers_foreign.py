@@ -53,7 +53,7 @@ KINDS = [
     pytest.param(
         foreign.SimbaV2, (STATES,),
         {"embed": "shared", "up": "exclusive", "down": "shared", "mid": "exclusive", "head": "head"},
-        id="SimbaV2", marks=missed("a stream on a sphere, with norms that have no parameters"),
+        id="SimbaV2",
     ),
     pytest.param(
         foreign.Experts, (STATES,),
