@@ -39,8 +39,11 @@ def interpret(prober: Prober, unit: str, group: str, axes: Mapping[Axis, AxisRea
                 if feeding == len(feeds) and 2 * feeding >= prober.neurons[owner] > 1:
                     evidence.gates.add(owner)
             elif is_vector(view):
-                if fill_regular(feeds, readers.undecided, neurons, prober.size(link.where))[0] == NEURON:
+                order, filled = fill_regular(feeds, readers.undecided, neurons, prober.size(link.where))
+                if order == NEURON:
                     evidence.norms.append(owner)
+                elif len(filled) == neurons == len(set(filled.values())):
+                    evidence.parts[owner] = filled
             elif feeding > 1:  # else the parameter vanishes as a whole, which its other axes say as well
                 evidence.links.append(replace(link, one_to_one_with=owner))
     return evidence

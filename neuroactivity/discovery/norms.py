@@ -25,7 +25,9 @@ def read(prober: Prober, known: Known) -> Claims:
     if names and prober.scales:
         axes = probe_zero_mean(prober, {name: [name] for name in names}, known.center)
         for name in names:
-            known.evidence[name].norms = interpret(prober, name, name, axes).norms
+            behind = interpret(prober, name, name, axes)
+            known.evidence[name].norms = behind.norms
+            known.evidence[name].parts |= behind.parts
         known.examined = [name for name in names if known.evidence[name].norms]
     return ()
 

@@ -9,15 +9,16 @@ from dataclasses import replace
 from typing import TypeAlias
 
 from neuroactivity.discovery.claims import Claim, Claims, Evidence, Known, name_some
+from neuroactivity.discovery.decoding import Feeds
 from neuroactivity.discovery.links import interpret, outgoing_views
 from neuroactivity.discovery.prober import ROUNDING, Prober, neuron_axis
 from neuroactivity.discovery.probes import Units, choose_zero_mean, probe_independent, probe_zero_mean
 from neuroactivity.discovery.proof import is_read_only_by, prove
 
 Readers: TypeAlias = set[tuple[str, int]]
-"""Parameters and normalisations that read a group, each with a position."""
+"""Parameters that read a group, each with a position."""
 
-_DRAWS = 8
+_DRAWS, _FEWEST = 8, 4
 _FACTOR = 0.75  # of a layer scale; at 1 a step from the old stream to the new one would leave nothing of the old
 
 
@@ -33,11 +34,13 @@ def claim(prober: Prober, known: Known) -> Claims:
         held = prober.holding({param: value for params in bare.values() for param, value in params.items()})
         independent = probe_independent(held, units, known.bias)
         linear = held.holding(_linear_biases(prober, units, known.center))
-        zero_mean = probe_zero_mean(linear, units, known.center)
+        alone = [name for name in _joinable(prober, known) if not any(name in names for names in units.values())]
+        zero_mean = probe_zero_mean(linear, {**units, **{name: [name] for name in alone}}, known.center)
         for unit, names in units.items():
-            norms = interpret(prober, unit, names[0], zero_mean).norms
-            joint = replace(interpret(prober, unit, names[0], independent), norms=norms)
-            readers = {name: _readers(held, linear, name, names, joint, known) for name in names}
+            behind = interpret(prober, unit, names[0], zero_mean)
+            joint = replace(interpret(prober, unit, names[0], independent), norms=behind.norms, parts=behind.parts)
+            beside = [name for name in _joinable(prober, known) if name not in names]
+            readers = {name: _readers(held, linear, name, names, beside, joint, known) for name in names}
             additive = [param for param, value in bare[unit].items() if value == 0.0]
             for members, read_by in residual_streams(readers):
                 if len(members) > 1 or additive:
@@ -67,6 +70,12 @@ def _left_by_width(prober: Prober, known: Known) -> dict[str, list[str]]:
     return {f"{w} wide": names for w, names in widths.items() if w > 1 and (len(names) > 1 or w in joined)}
 
 
+def _joinable(prober: Prober, known: Known) -> list[str]:
+    """Return the groups whose neurons a normalisation may read beside those of others: their mean is held still."""
+    skipped = known.ambiguous.union(prober.scales)
+    return [name for name in known.open() if name not in skipped and prober.neurons[name] >= _FEWEST]
+
+
 def _bare_writers(prober: Prober, names: Sequence[str]) -> dict[str, float]:
     """Return at which value to hold the parameters of no group that take part in a stream: what is added at 0.
 
@@ -85,41 +94,57 @@ def _bare_writers(prober: Prober, names: Sequence[str]) -> dict[str, float]:
     return held
 
 
-def _readers(held: Prober, linear: Prober, name: str, names: Sequence[str], joint: Evidence, known: Known) -> Readers:
-    """Return the positions of parameters and normalisations that read something when all groups but one are silent.
+def _readers(
+    held: Prober,
+    linear: Prober,
+    name: str,
+    names: Sequence[str],
+    beside: Sequence[str],
+    joint: Evidence,
+    known: Known,
+) -> Readers:
+    """Return the positions of weights and scales that read something when all groups of one width but one are silent.
 
     Args:
         held: The model, with the parameters of no group held still.
         linear: The same, with linear activation functions.
         name: The group that is not silenced.
         names: The groups of its width.
+        beside: Further groups, whose mean is held still.
         joint: What reads any of them, found with all of them silent at once.
         known: What silences a neuron.
     """
     chosen, pairs = choose_zero_mean(held, held.neurons[name], "readers")
-    silent = dict.fromkeys([member for member in names if member != name], chosen)
-    fed = [(link, position) for link in joint.links for position, neuron in link.feeds.items() if neuron in chosen]
-    scales = {neuron_axis(held.layout[norm].incoming[0]): norm for norm in joint.norms}
+    rest = [member for member in names if member != name]
+    still = {other: choose_zero_mean(held, held.neurons[other], "beside", other) for other in beside}
+    balanced = {**dict.fromkeys(rest, (chosen, pairs)), **still}
+    weights = [(link.where, link.feeds) for link in joint.links]
+    scales = [(neuron_axis(held.layout[norm].incoming[0]), feeds) for norm, feeds in _norm_feeds(held, joint).items()]
     reading: Readers = set()
-    read: set[int] = set()
     for draw in range(_DRAWS):  # where a router chooses, a group is not used in each
-        params = held.draw(draw)
-        held.silence(params, silent, known.bias)
-        live = held.live_axes(held.gradients(params), {link.view.param for link in joint.links}) if fed else {}
-        seen = [(link, position) for link, position in fed if live[link.where][position]]
-        reading |= {(link.view.param, position) for link, position in seen}
-        read |= {link.feeds[position] for link, position in seen}
-        params = linear.draw(draw)
-        for member in silent:
-            linear.balance(params, member, chosen, pairs, 0.0 if member in linear.scales else known.center)
-        params_of = [param for param, _ in scales]
-        live = linear.live_axes(linear.gradients(params), params_of, noise=ROUNDING) if scales else {}
-        alive = {(norm, i) for where, norm in scales.items() if where in live for i in chosen if live[where][i]}
-        reading |= alive
-        read |= {neuron for _, neuron in alive}
+        read: set[int] = set()
+        for prober, readers, noise in ((held, weights, 0.0), (linear, scales, ROUNDING)):
+            if not readers:
+                continue
+            params = prober.draw(draw)
+            if prober is held:
+                prober.silence(params, dict.fromkeys(rest, chosen), known.bias)
+            for member, (some, opposite) in balanced.items() if prober is linear else ():
+                prober.balance(params, member, some, opposite, 0.0 if member in prober.scales else known.center)
+            live = prober.live_axes(prober.gradients(params), {param for (param, _), _ in readers}, noise=noise)
+            for where, feeds in readers:
+                alive = [p for p, neuron in feeds.items() if neuron in chosen and where in live and live[where][p]]
+                reading |= {(where[0], position) for position in alive}
+                read |= {feeds[position] for position in alive}
         if 2 * len(read) > len(chosen):
             break
     return reading
+
+
+def _norm_feeds(prober: Prober, joint: Evidence) -> dict[str, Feeds]:
+    """Return which neuron feeds which position of each normalisation that reads a stream, or a part of it."""
+    whole = {norm: {neuron: neuron for neuron in range(prober.neurons[norm])} for norm in joint.norms}
+    return whole | joint.parts
 
 
 def residual_streams(readers: Mapping[str, Readers]) -> list[tuple[list[str], Readers]]:
@@ -148,7 +173,7 @@ def _claim_stream(
     Behind a normalisation each neuron reaches all readers, so it is proved of the group as a whole.
     """
     links = [link for link in joint.links if link.view.param in read_by]
-    norms = [norm for norm in joint.norms if norm in read_by]
+    norms = [norm for norm in [*joint.norms, *joint.parts] if prober.scales[norm] in read_by]
     outgoing = outgoing_views(prober, names[0], links)
     proved = prove(prober, {names[0]: names}, {names[0]: outgoing})
     readers = name_some([*norms, *dict.fromkeys(link.view.param for link in links)])
