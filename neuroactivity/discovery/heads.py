@@ -75,12 +75,17 @@ def _has_outputs_of_its_own(prober: Prober, name: str) -> bool:
             params = prober.draw(0)
             prober.change(params, {name: chosen})
             moved.append([_moved(old, new) for old, new in zip(before, prober.outputs(params), strict=True)])
-        both = [bool(namespace(a).any(a & b)) for a, b in zip(*moved, strict=True)]
-        if any(both) or not all(any(bool(namespace(m).any(m)) for m in part) for part in moved):
+        apart = all(a.shape == b.shape and not bool(namespace(a).any(a & b)) for a, b in zip(*moved, strict=True))
+        if not apart or not all(any(bool(namespace(m).any(m)) for m in part) for part in moved):
             return False
     return True
 
 
 def _moved(old: Array, new: Array) -> Array:
     """Return which entries of an output differ by more than rounding."""
-    return namespace(old).abs(new - old) > ROUNDING * namespace(old).abs(old)
+    xp = namespace(old)
+    if old.shape != new.shape:
+        return xp.ones_like(old, dtype=xp.bool)
+    if not xp.isdtype(old.dtype, "real floating"):
+        return old != new
+    return xp.abs(new - old) > ROUNDING * xp.abs(old)
