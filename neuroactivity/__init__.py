@@ -10,9 +10,20 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from neuroactivity.errors import ActivityWarning, LayoutError
-from neuroactivity.layout import Layout, NeuronGroup, ParamView, attention, conv, dense, norm, recurrent, residual
+from neuroactivity.layout import (
+    Layout,
+    NeuronGroup,
+    ParamView,
+    attention,
+    conv,
+    dense,
+    norm,
+    recurrent,
+    residual,
+    stacked,
+)
 from neuroactivity.masks import reset_masks
-from neuroactivity.metrics import grama, tau_dormant
+from neuroactivity.metrics import grama, magnitudes, scores, tau_dormant
 from neuroactivity.report import ActivityReport, GroupActivity, summarize
 from neuroactivity.resets import reset, reset_moments
 
@@ -38,12 +49,15 @@ __all__ = [
     "discover_outgoing",
     "discovery",
     "grama",
+    "magnitudes",
     "norm",
     "recurrent",
     "reset",
     "reset_masks",
     "reset_moments",
     "residual",
+    "scores",
+    "stacked",
     "summarize",
     "tau_dormant",
     "testing",

@@ -8,7 +8,13 @@ from neuroactivity.arrays import Array, Arrays, accumulation_dtype, map_batched,
 
 @no_autograph
 def reset_masks(
-    scores: Arrays, /, tau: float = 0.01, *, max_fraction: float | None = None, reset_silent: bool = False
+    scores: Arrays,
+    /,
+    tau: float = 0.01,
+    *,
+    max_fraction: float | None = None,
+    reset_silent: bool = False,
+    lowest: float | None = None,
 ) -> dict[str, Array]:
     """Choose the neurons to reset: those with a score of at most ``tau``.
 
@@ -20,13 +26,15 @@ def reset_masks(
             the lowest scores, ties to the lower index; in ``[0, 1]``. ``None`` for no limit.
         reset_silent: Whether a group whose scores are all zero is reset as a whole. By default it is left alone: the
             cause is usually a dead layer further on.
+        lowest: Choose ``floor(lowest * neurons + 1e-9)`` neurons of every group (and stack member), those of the lowest
+            scores, whatever ``tau`` is; in ``[0, 1]``.
 
     Returns:
         Masks by group name, boolean, of the scores' shapes, True = reset. All False in a group (or stack member) with a
         score that is not finite (or so large that their sum is not).
 
     Raises:
-        ValueError: If ``tau`` or ``max_fraction`` is out of range.
+        ValueError: If ``tau``, ``max_fraction`` or ``lowest`` is out of range.
 
     Example:
         >>> import numpy as np, neuroactivity as na
@@ -43,8 +51,11 @@ def reset_masks(
     """
     if not isinstance(tau, numbers.Real) or not 0 <= tau < math.inf:
         raise ValueError(f"tau: expected a finite number of 0 or more, got {tau!r}")
-    if max_fraction is not None and not (isinstance(max_fraction, numbers.Real) and 0 <= max_fraction <= 1):
-        raise ValueError(f"max_fraction: expected a number in [0, 1] or None, got {max_fraction!r}")
+    for name, fraction in (("max_fraction", max_fraction), ("lowest", lowest)):
+        if fraction is not None and not (isinstance(fraction, numbers.Real) and 0 <= fraction <= 1):
+            raise ValueError(f"{name}: expected a number in [0, 1] or None, got {fraction!r}")
+    threshold = tau if lowest is None else math.inf
+    limit = min([fraction for fraction in (max_fraction, lowest) if fraction is not None], default=None)
 
     def choose(scores: Array) -> Array:
         xp = namespace(scores)
@@ -52,8 +63,8 @@ def reset_masks(
         judged = total < math.inf  # False where any score is NaN or infinite
         if not reset_silent:
             judged = judged & (total > 0)
-        mask = (scores <= float(tau)) & judged
-        return mask if max_fraction is None else _lowest(mask, scores, max_fraction)
+        mask = (scores <= float(threshold)) & judged
+        return mask if limit is None else _lowest(mask, scores, limit)
 
     return map_batched(choose, scores)
 

@@ -73,11 +73,7 @@ def grama(
         when all gradients are multiplied by a positive factor, as long as they and their sums are finite and normal
         numbers. The magnitude of a neuron with several incoming parameters is the mean over all their entries together.
     """
-    if signal == "activations":
-        return _output_scores(grads, layout)
-    if signal != "weights":
-        raise ValueError(f"signal: expected 'weights' or 'activations', got {signal!r}")
-    return _weight_scores(grads, layout)
+    return _scores(_sums(grads, layout, signal), layout)
 
 
 @no_autograph
@@ -113,11 +109,71 @@ def tau_dormant(activations: Arrays, /, layout: Layout) -> dict[str, Array]:
         Sokar, Agarwal, Castro, Evci, "The dormant neuron phenomenon in deep reinforcement learning", ICML 2023,
         arXiv:2302.12902, Eq. 1.
     """
-    return _output_scores(activations, layout)
+    return _scores(_output_sums(activations, layout), layout)
 
 
-def _weight_scores(grads: Arrays, layout: Layout) -> dict[str, Array]:
-    """Score groups by the gradients of their incoming parameters."""
+@no_autograph
+def magnitudes(
+    arrays: Arrays, /, layout: Layout, *, signal: Literal["weights", "activations"] = "weights"
+) -> dict[str, Array]:
+    r"""Return every neuron's mean magnitude, :math:`m_i` of :func:`grama`, before it is divided by its group's mean.
+
+    Magnitudes of several batches may be added; :func:`scores` turns the sum into the score of all of them. One small
+    batch calls neurons inactive that are only rare.
+
+    Args:
+        arrays: Gradients, or neuron outputs, as given to :func:`grama` and :func:`tau_dormant`.
+        layout: The neuron groups.
+        signal: ``"activations"`` for arrays of neuron outputs, or of their gradients.
+
+    Returns:
+        Magnitudes by group name, shape ``(neurons,)`` or ``(stack, neurons)``; float32, or float64 where the arrays
+        are.
+
+    Raises:
+        LayoutError: If a parameter is missing, or has another shape or dtype than the layout expects.
+
+    Example:
+        >>> import numpy as np, neuroactivity as na
+        >>> layout = na.Layout([na.dense("fc", weight=("fc.weight", "neuron in"))])
+        >>> grads = [np.array([[2.0, 0.0], [0.0, 0.0]]), np.array([[0.0, 0.0], [1.0, 1.0]])]
+        >>> first, second = [na.magnitudes({"fc.weight": batch}, layout) for batch in grads]
+        >>> first, na.scores({"fc": first["fc"] + second["fc"]})
+        ({'fc': array([1., 0.])}, {'fc': array([1., 1.])})
+    """
+    sums = _sums(arrays, layout, signal)
+    return {name: _means(total, entries, layout[name]) for name, (total, entries) in sums.items()}
+
+
+@no_autograph
+def scores(magnitudes: Arrays, /) -> dict[str, Array]:
+    """Divide magnitudes by their mean over each group (and stack member): the last step of both scores.
+
+    Args:
+        magnitudes: By group name, of one batch or added up over several.
+
+    Returns:
+        Scores by group name, as :func:`grama` returns them.
+
+    Example:
+        >>> import numpy as np, neuroactivity as na
+        >>> na.scores({"fc": np.array([3.0, 0.0, 3.0])})
+        {'fc': array([1.5, 0. , 1.5])}
+    """
+    return map_batched(_normalise, dict(magnitudes))
+
+
+def _sums(arrays: Arrays, layout: Layout, signal: str) -> dict[str, Sums]:
+    """Sum the magnitudes of what the signal names."""
+    if signal == "activations":
+        return _output_sums(arrays, layout)
+    if signal != "weights":
+        raise ValueError(f"signal: expected 'weights' or 'activations', got {signal!r}")
+    return _weight_sums(arrays, layout)
+
+
+def _weight_sums(grads: Arrays, layout: Layout) -> dict[str, Sums]:
+    """Sum the magnitudes of the gradients of each neuron's incoming parameters."""
     named = [(group, param, to_dense(lookup(grads, param, group))) for group, param in _incoming(layout)]
     present = [entry for entry in named if entry[2] is not None]
     where = "group {!r}, parameter {!r}: "
@@ -129,7 +185,7 @@ def _weight_scores(grads: Arrays, layout: Layout) -> dict[str, Array]:
         except (LayoutError, TypeError) as error:
             raise type(error)(where.format(group, param) + str(error)) from None
         sums[group] = _add(sums[group], added, neurons) if group in sums else added
-    return _scores(sums, layout)
+    return sums
 
 
 @cache_outside_compile
@@ -157,8 +213,8 @@ def _terms(
     )
 
 
-def _output_scores(outputs: Arrays, layout: Layout) -> dict[str, Array]:
-    """Score groups by the magnitude of an array of the shape of their outputs."""
+def _output_sums(outputs: Arrays, layout: Layout) -> dict[str, Sums]:
+    """Sum the magnitudes of arrays of the shape of the groups' outputs."""
     sums: dict[str, Sums] = {}
     for name, group in layout.items():
         if name not in outputs:
@@ -178,7 +234,7 @@ def _output_scores(outputs: Arrays, layout: Layout) -> dict[str, Array]:
             sums[name] = neuron_sums(outputs[name], bound, None, bound.size(NEURON))
         except (LayoutError, TypeError) as error:
             raise type(error)(f"{where}: {error}") from None
-    return _scores(sums, layout)
+    return sums
 
 
 def _add(a: Sums, b: Sums, neurons: int) -> Sums:
@@ -201,8 +257,10 @@ def _scores(sums: Mapping[str, Sums], layout: Layout) -> dict[str, Array]:
     return map_batched(_normalise, totals)
 
 
-def _means(sums: Array, entries: tuple[int, ...], group: NeuronGroup) -> Array:
-    """Divide sums by the numbers of entries behind them, which differ from neuron to neuron."""
+def _means(sums: Array, entries: int | tuple[int, ...], group: NeuronGroup) -> Array:
+    """Divide sums by the numbers of entries behind them."""
+    if isinstance(entries, int):
+        return sums / max(entries, 1)
     if 0 in entries and max(entries) > 0:
         without = f"neuron {entries.index(0)} has no entry in any parameter that is left"
         raise LayoutError(f"group {group.name!r}: {without}")

@@ -3,13 +3,14 @@
 import math
 import statistics
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from itertools import chain
 from typing import Any, TypeAlias, TypeVar
 
 from neuroactivity.arrays import Array, Arrays, to_list
 from neuroactivity.errors import ActivityWarning, LayoutError
-from neuroactivity.layout import Layout
+from neuroactivity.layout import Layout, NeuronGroup
 from neuroactivity.tables import format_table
 
 _WORDS = ("group", "status", "remark")
@@ -35,6 +36,8 @@ class GroupActivity:
         nonfinite: Neurons in groups (or stack members) whose scores are not finite. They count as neither.
         status: How the group's outgoing parameters are known; ``None`` for a layout written by hand.
         reason: Why it has that status.
+        reset_again: Neurons that the previous reset reset and that are inactive now, so that it did not last; ``None``
+            if it is not known which.
         scores: Each neuron's score, in one row for each member of the stack (one row where there is no stack).
         mask: Which neurons were reset, in such rows; ``None`` if there was no mask.
     """
@@ -50,6 +53,7 @@ class GroupActivity:
     nonfinite: int = 0
     status: str | None = None
     reason: str = ""
+    reset_again: int | None = None
     scores: Rows[float] = field(default=(), repr=False, compare=False)
     mask: Rows[bool] | None = field(default=None, repr=False, compare=False)
 
@@ -93,9 +97,11 @@ class ActivityReport:
     @property
     def total(self) -> GroupActivity:
         """All groups together."""
-        sums = {key: sum(getattr(group, key) for group in self.groups) for key in _SUMMED}
-        resets = [group.reset for group in self.groups if group.reset is not None]
-        return GroupActivity("total", **sums, reset=sum(resets) if resets else None)
+        sums: dict[str, Any] = {key: sum(getattr(group, key) for group in self.groups) for key in _SUMMED}
+        for key in ("reset", "reset_again"):
+            known = [getattr(group, key) for group in self.groups if getattr(group, key) is not None]
+            sums[key] = sum(known) if known else None
+        return GroupActivity("total", **sums)
 
     @property
     def alerts(self) -> dict[str, str]:
@@ -110,8 +116,8 @@ class ActivityReport:
 
         Returns:
             ``{prefix}/{group}/inactive_fraction`` for every measured group (NaN where it could not be judged), and the
-            totals ``{prefix}/inactive_fraction``, ``/neurons``, ``/inactive``, ``/silent``, ``/nonfinite`` and, with
-            masks, ``/reset``.
+            totals ``{prefix}/inactive_fraction``, ``/neurons``, ``/inactive``, ``/silent``, ``/nonfinite`` and, where
+            they are known, ``/reset`` and ``/reset_again``.
 
         Example:
             >>> report = ActivityReport(tau=0.0, groups=(GroupActivity("fc", neurons=4, inactive=1),))
@@ -121,7 +127,7 @@ class ActivityReport:
         values = {f"{prefix}/{group.name}/inactive_fraction": group.inactive_fraction for group in self.groups}
         total = self.total
         values[f"{prefix}/inactive_fraction"] = total.inactive_fraction
-        counts = {key: getattr(total, key) for key in ("neurons", "inactive", "reset", "silent", "nonfinite")}
+        counts = {key: getattr(total, key) for key in (*_SUMMED, "reset", "reset_again")}
         return values | {f"{prefix}/{key}": float(count) for key, count in counts.items() if count is not None}
 
     def to_dict(self) -> dict[str, Any]:
@@ -131,11 +137,16 @@ class ActivityReport:
         return record if self.run is None else record | {"run": self.run}
 
     def __str__(self) -> str:
-        header = ("group", "neurons", "inactive", "", "reset", "lowest", "median", "highest", "status", "remark")
-        rows = [_row(group, f"! {group.alert}" if group.alert else group.reason) for group in self.groups]
-        rows.append(_row(self.total, ""))
+        shown = {"reset": "reset"} | ({} if self.total.reset_again is None else {"reset_again": "again"})
+        counts, scores = ("neurons", "inactive", "", *shown.values()), ("lowest", "median", "highest")
+        header = ("group", *counts, *scores, "status", "remark")
+        remarks = [f"! {group.alert}" if group.alert else group.reason for group in self.groups]
+        rows = [_row(group, tuple(shown), remark) for group, remark in zip(self.groups, remarks, strict=True)]
+        rows.append(_row(self.total, tuple(shown), ""))
         *lines, total = format_table(header, rows, words=_WORDS)
         notes = [f"inactive: score <= {self.tau:g}"]
+        if self.total.reset_again is not None:
+            notes.append("again: reset before, and inactive now")
         if self.run is not None:
             notes.append(f"run: {self.run}")
         if self.absent:
@@ -151,16 +162,24 @@ def _record(group: GroupActivity) -> dict[str, Any]:
     return record | {"inactive_fraction": None if math.isnan(fraction) else fraction}
 
 
-def _row(group: GroupActivity, remark: str) -> tuple[str, ...]:
-    """One group as the cells of a table, with a remark."""
+def _row(group: GroupActivity, shown: Sequence[str], remark: str) -> tuple[str, ...]:
+    """One group as the cells of a table, with the counts of resets that are ``shown`` and a remark."""
     fraction = group.inactive_fraction
     share = "n/a" if math.isnan(fraction) else f"{100 * fraction:.1f}%"
-    reset = "" if group.reset is None else str(group.reset)
+    counts = [getattr(group, name) for name in shown]
+    resets = ["" if count is None else str(count) for count in counts]
     scores = ["" if score is None else f"{score:.3g}" for score in (group.lowest, group.median, group.highest)]
-    return (group.name, str(group.neurons), str(group.inactive), share, reset, *scores, group.status or "", remark)
+    return (group.name, str(group.neurons), str(group.inactive), share, *resets, *scores, group.status or "", remark)
 
 
-def summarize(scores: Arrays, layout: Layout, tau: float = 0.01, *, masks: Arrays | None = None) -> ActivityReport:
+def summarize(
+    scores: Arrays,
+    layout: Layout,
+    tau: float = 0.01,
+    *,
+    masks: Arrays | None = None,
+    reset_before: Arrays | None = None,
+) -> ActivityReport:
     """Summarize scores, and the masks made of them, for a person, a logger or a file.
 
     This copies the scores to the host. It warns of groups that are silent or not finite, in one
@@ -171,6 +190,7 @@ def summarize(scores: Arrays, layout: Layout, tau: float = 0.01, *, masks: Array
         layout: The neuron groups. Those without scores are named as absent.
         tau: Threshold at or below which a neuron counts as inactive.
         masks: Masks by group name, to count resets. A group that is not resettable counts none.
+        reset_before: Masks by group name of the previous reset, to count those of its neurons that are inactive again.
 
     Returns:
         The report.
@@ -184,33 +204,39 @@ def summarize(scores: Arrays, layout: Layout, tau: float = 0.01, *, masks: Array
         >>> na.summarize({"fc": np.array([0.0, 2.0, 0.005, 1.995])}, layout)["fc"].inactive
         2
     """
-    report = build_report(scores, layout, tau, masks=masks)
+    report = build_report(scores, layout, tau, masks=masks, reset_before=reset_before)
     warn_of_alerts(report, set(), stacklevel=2)
     return report
 
 
-def build_report(scores: Arrays, layout: Layout, tau: float, *, masks: Arrays | None = None) -> ActivityReport:
+def build_report(
+    scores: Arrays,
+    layout: Layout,
+    tau: float,
+    *,
+    masks: Arrays | None = None,
+    reset_before: Arrays | None = None,
+) -> ActivityReport:
     """Do what :func:`summarize` does, without a warning."""
-    unknown = [name for name in (*scores, *(masks or ())) if name not in layout]
+    unknown = [name for name in (*scores, *(masks or ()), *(reset_before or ())) if name not in layout]
     if unknown:
         raise LayoutError(f"group {unknown[0]!r} is not in the layout; there are {', '.join(list(layout)[:8])}")
     groups = []
     for name, group in layout.items():
         if name not in scores:
             continue
-        rows, mask = _rows(scores[name]), None
-        if masks is not None:
-            written = group.resettable and name in masks
-            mask = _rows(masks[name]) if written else tuple([(False,) * len(row) for row in rows])
+        rows, low = _rows(scores[name]), _rows(scores[name] <= float(tau))
+        mask, before = [_mask_rows(given, group, rows) for given in (masks, reset_before)]
         groups.append(
             GroupActivity(
                 name=name,
                 reset=None if mask is None else sum(map(sum, mask)),
+                reset_again=None if before is None else _count_again(rows, low, before),
                 status=group.status,
                 reason=group.reason,
                 scores=rows,
                 mask=mask,
-                **_count(rows, _rows(scores[name] <= float(tau))),
+                **_count(rows, low),
             )
         )
     return ActivityReport(float(tau), tuple(groups), tuple(name for name in layout if name not in scores))
@@ -229,6 +255,22 @@ def _rows(array: Array) -> Rows[Any]:
     """Return one row a stack member."""
     values = to_list(array)
     return tuple(map(tuple, values)) if array.ndim == 2 else (tuple(values),)
+
+
+def _mask_rows(masks: Arrays | None, group: NeuronGroup, rows: Rows[float]) -> Rows[bool] | None:
+    """Return the rows of a group's mask, all False for a group that is never reset; ``None`` without masks."""
+    if masks is None:
+        return None
+    written = group.resettable and group.name in masks
+    return _rows(masks[group.name]) if written else tuple([(False,) * len(row) for row in rows])
+
+
+def _count_again(scores: Rows[float], low: Rows[bool], before: Rows[bool]) -> int:
+    """Count the neurons that were reset before and are inactive now."""
+    again = 0
+    for row, below, earlier in zip(scores, low, before, strict=True):
+        again += sum([a and b for a, b in zip(below, earlier, strict=True)]) if _is_sound(row) else 0
+    return again
 
 
 def _count(scores: Rows[float], low: Rows[bool]) -> dict[str, Any]:

@@ -4,27 +4,52 @@ Everything is built and checked before it is returned, and no argument is change
 """
 
 from collections.abc import Iterator
+from typing import Literal, TypeAlias, get_args
 
-from neuroactivity.arrays import Array, Arrays, check_array, check_like, dtype_name, namespace, no_autograph, shape_of
-from neuroactivity.errors import LayoutError
-from neuroactivity.layout import Layout, NeuronGroup, ParamView, Role, lookup
-from neuroactivity.layout.patterns import expand_mask
+from neuroactivity.arrays import (
+    Array,
+    Arrays,
+    accumulation_dtype,
+    check_array,
+    check_like,
+    dtype_name,
+    namespace,
+    no_autograph,
+    shape_of,
+)
+from neuroactivity.errors import LayoutError, check_choice
+from neuroactivity.layout import BoundPattern, Layout, NeuronGroup, ParamView, Role, lookup
+from neuroactivity.layout.patterns import broadcastable, expand_mask, neuron_sums
+
+Outgoing: TypeAlias = Literal["zero", "small", "fresh", "keep"]
+"""What a reset makes of outgoing parameters."""
+
+SMALL = 0.02
+"""The size of small outgoing entries, in sizes of those of the neurons that live."""
 
 
 @no_autograph
-def reset(params: Arrays, fresh: Arrays, masks: Arrays, /, layout: Layout) -> dict[str, Array]:
+def reset(
+    params: Arrays, fresh: Arrays, masks: Arrays, /, layout: Layout, *, outgoing: Outgoing = "zero"
+) -> dict[str, Array]:
     """Reset the masked neurons: incoming and unscored parameters from ``fresh``, outgoing ones to zero.
 
-    Outgoing entries are written last, so zero wins where a parameter is outgoing of one neuron and incoming of another.
+    Outgoing entries are written last, so they win where a parameter is outgoing of one neuron and incoming of another.
     All other entries keep their bits.
 
     Args:
         params: Parameters by name.
         fresh: Freshly initialised parameters by name, of the same shapes and dtypes; only those of masked groups are
-            read.
+            read, and of their outgoing parameters only with ``"small"`` and ``"fresh"``.
         masks: Masks by group name, boolean, shape ``(neurons,)`` or ``(stack, neurons)``, True = reset. A group that is
             absent is left alone, and so is one with ``resettable=False``.
         layout: The neuron groups.
+        outgoing: What outgoing parameters become. ``"zero"``: zero; the network computes what it would without the
+            neuron, and what flows into the neuron is zero until its outgoing parameters have moved. ``"small"``:
+            ``fresh``, scaled to a root mean square of 0.02 times that of the neurons that are not reset; the function
+            changes little, and gradients reach the neuron at once. ``"fresh"``: ``fresh`` as it is; the function
+            changes. ``"keep"``: what they were, as in the paper's code; the function changes by as much as the neuron's
+            output does.
 
     Returns:
         All parameters by name: new arrays where something was written, the given ones elsewhere.
@@ -48,14 +73,20 @@ def reset(params: Arrays, fresh: Arrays, masks: Arrays, /, layout: Layout) -> di
         feeds a normalisation, the network's function changes even so, since the neuron takes part in the statistics.
     """
     written = dict(params)
-    for group, role, view, mask in _entries(params, masks, layout):
-        value = None if role == "outgoing" else _fresh(fresh, view, group, written[view.param])
-        written[view.param] = _select(mask, written[view.param], value)
+    for group, role, view, bound, mask in _entries(params, masks, layout, outgoing):
+        old, value = written[view.param], None
+        if role != "outgoing" or outgoing != "zero":
+            value = _fresh(fresh, view, group, old)
+        if role == "outgoing" and outgoing == "small":
+            value = _small(value, old, mask, view, bound)
+        written[view.param] = _select(mask, view, bound, old, value)
     return written
 
 
 @no_autograph
-def reset_moments(moments: Arrays, masks: Arrays, /, layout: Layout, fresh: Arrays | None = None) -> dict[str, Array]:
+def reset_moments(
+    moments: Arrays, masks: Arrays, /, layout: Layout, fresh: Arrays | None = None, *, outgoing: Outgoing = "zero"
+) -> dict[str, Array]:
     """Clear one kind of optimizer moment at every entry that :func:`reset` writes.
 
     Args:
@@ -64,7 +95,9 @@ def reset_moments(moments: Arrays, masks: Arrays, /, layout: Layout, fresh: Arra
         masks: Masks by group name, as given to :func:`reset`.
         layout: The neuron groups.
         fresh: What the optimizer's initialisation gives for the new parameters, by name: zero when not given, the
-            parameter itself for averaged copies. Step counts stay as they are.
+            parameter itself for averaged copies. Step counts stay as they are: at the entries that were reset Adam's
+            first steps are then several times too long, and the wrappers of the adapters correct them (``clock``).
+        outgoing: As given to :func:`reset`; what it keeps has kept its moments.
 
     Returns:
         All moments by parameter name.
@@ -80,14 +113,17 @@ def reset_moments(moments: Arrays, masks: Arrays, /, layout: Layout, fresh: Arra
                [0. ]])}
     """
     written = dict(moments)
-    for group, _, view, mask in _entries(moments, masks, layout):
+    for group, _, view, bound, mask in _entries(moments, masks, layout, outgoing):
         value = None if fresh is None else _fresh(fresh, view, group, written[view.param])
-        written[view.param] = _select(mask, written[view.param], value)
+        written[view.param] = _select(mask, view, bound, written[view.param], value)
     return written
 
 
-def _entries(arrays: Arrays, masks: Arrays, layout: Layout) -> Iterator[tuple[NeuronGroup, Role, ParamView, Array]]:
-    """Yield group, role, view and mask of its entries, for all that a reset writes, in the order of writing."""
+def _entries(
+    arrays: Arrays, masks: Arrays, layout: Layout, outgoing: Outgoing
+) -> Iterator[tuple[NeuronGroup, Role, ParamView, BoundPattern, Array]]:
+    """Yield group, role, view, its axes and the mask, for all that a reset writes, in the order of writing."""
+    check_choice("outgoing", outgoing, get_args(Outgoing))
     unknown = [name for name in masks if name not in layout]
     if unknown:
         there = ", ".join(list(layout)[:8])
@@ -95,11 +131,11 @@ def _entries(arrays: Arrays, masks: Arrays, layout: Layout) -> Iterator[tuple[Ne
     groups = [(layout[name], mask) for name, mask in masks.items() if layout[name].resettable]
     spread = [(group, *entry) for group, mask in groups for entry in _spread(arrays, mask, group)]
     yield from (entry for entry in spread if entry[1] != "outgoing")
-    yield from (entry for entry in spread if entry[1] == "outgoing")
+    yield from (entry for entry in spread if entry[1] == "outgoing" and outgoing != "keep")
 
 
-def _spread(arrays: Arrays, mask: Array, group: NeuronGroup) -> Iterator[tuple[Role, ParamView, Array]]:
-    """Spread one group's mask over the parameters that it writes."""
+def _spread(arrays: Arrays, mask: Array, group: NeuronGroup) -> Iterator[tuple[Role, ParamView, BoundPattern, Array]]:
+    """Pair one group's mask with the parameters that it writes."""
     try:
         check_array(mask)
     except TypeError as error:
@@ -119,7 +155,7 @@ def _spread(arrays: Arrays, mask: Array, group: NeuronGroup) -> Iterator[tuple[R
             namespace(present[view.param], mask)
         except TypeError as error:
             raise TypeError(f"{where}, parameter {view.param!r} and mask: {error}") from None
-        yield role, view, expand_mask(mask, shapes[view.param], bound, view.owners)
+        yield role, view, bound, mask
 
 
 def _fresh(fresh: Arrays, view: ParamView, group: NeuronGroup, old: Array) -> Array:
@@ -131,7 +167,21 @@ def _fresh(fresh: Arrays, view: ParamView, group: NeuronGroup, old: Array) -> Ar
     return fresh[view.param]
 
 
-def _select(mask: Array, old: Array, new: Array | None) -> Array:
-    """Take the new value, or zero, where the mask is True."""
+def _small(value: Array, old: Array, mask: Array, view: ParamView, bound: BoundPattern) -> Array:
+    """Scale each neuron's fresh outgoing entries to a part of the size that those of living neurons have."""
     xp = namespace(old, mask)
-    return xp.where(mask, xp.zeros_like(old) if new is None else new, old)
+    dtype, neurons = accumulation_dtype(xp, old.dtype), mask.shape[-1]
+    value, old = xp.astype(value, dtype), xp.astype(old, dtype)
+    fresh, living = [neuron_sums(x * x, bound, view.owners, neurons)[0] for x in (value, old)]
+    alive = xp.astype(~mask, dtype)
+    number, total = xp.sum(alive, axis=-1, keepdims=True), xp.sum(living * alive, axis=-1, keepdims=True)
+    shrunk = total / xp.where(number > 0, number, 1.0) / xp.where(fresh > 0, fresh, 1.0)
+    factor = SMALL * shrunk**0.5
+    return xp.reshape(xp.reshape(value, bound.sizes) * broadcastable(factor, bound, view.owners), tuple(value.shape))
+
+
+def _select(mask: Array, view: ParamView, bound: BoundPattern, old: Array, new: Array | None) -> Array:
+    """Take the new value, or zero, at the entries of the neurons whose mask is True."""
+    xp = namespace(old, mask)
+    where = expand_mask(mask, tuple(old.shape), bound, view.owners)
+    return xp.where(where, xp.zeros_like(old) if new is None else xp.astype(new, old.dtype, copy=False), old)

@@ -198,19 +198,40 @@ def entries_to_reset(roles, arrays, masks, layout):
                         yield view.param, position
 
 
-def reset(params, fresh, masks, layout):
-    """Incoming and unscored entries from ``fresh``; then outgoing entries zero."""
+def reset(params, fresh, masks, layout, outgoing="zero"):
+    """Incoming and unscored entries from ``fresh``; then outgoing ones: zero, small, from ``fresh``, or as they are."""
     new = {name: array.copy() for name, array in params.items()}
     for param, position in entries_to_reset(("incoming", "unscored"), params, masks, layout):
         new[param][position] = fresh[param][position]
-    for param, position in entries_to_reset(("outgoing",), params, masks, layout):
-        new[param][position] = 0
+    if outgoing == "small":
+        for name, mask in masks.items():
+            for view in layout[name].outgoing if layout[name].resettable else ():
+                shrink(view, new[view.param], fresh[view.param], mask)
+    elif outgoing != "keep":
+        for param, position in entries_to_reset(("outgoing",), params, masks, layout):
+            new[param][position] = 0 if outgoing == "zero" else fresh[param][position]
     return new
 
 
-def reset_moments(moments, masks, layout, fresh=None):
+def shrink(view, array, fresh, mask):
+    """Fresh entries whose mean square, neuron by neuron, is 0.02 squared times that of the living neurons' entries."""
+    entries = list(owned_entries(view.pattern, array.shape, view.sizes, view.index, mask.shape[-1]))
+    squares, drawn = np.zeros(mask.shape), np.zeros(mask.shape)
+    for position, who in entries:
+        squares[who] += float(array[position]) ** 2
+        drawn[who] += float(fresh[position]) ** 2
+    for member in np.ndindex(*mask.shape[:-1]):
+        living = squares[member][~mask[member]]
+        squares[member] = living.mean() if living.size else 0.0
+    for position, who in entries:
+        if mask[who]:
+            array[position] = 0.02 * fresh[position] * math.sqrt(squares[who] / drawn[who]) if drawn[who] else 0.0
+
+
+def reset_moments(moments, masks, layout, fresh=None, outgoing="zero"):
     """Every entry that ``reset`` writes: zero, or what ``fresh`` has there."""
     new = {name: None if array is None else array.copy() for name, array in moments.items()}
-    for param, position in entries_to_reset(("incoming", "unscored", "outgoing"), moments, masks, layout):
+    roles = ("incoming", "unscored") if outgoing == "keep" else ("incoming", "unscored", "outgoing")
+    for param, position in entries_to_reset(roles, moments, masks, layout):
         new[param][position] = 0 if fresh is None else fresh[param][position]
     return new

@@ -1,127 +1,174 @@
-"""Follow what a weight made to what reads it: through activation functions, but through nothing else.
+"""Follow what a weight made to what reads it: through activation functions, normalisations and the like.
 
-What no parameter reads alone (a writer of a residual stream, a query, a layer in front of a normalisation) is read by
-an operation that is no function of each neuron alone: a sum over neurons, a product with something else. What stands
-in front of that operation is the neurons' output.
+An operation that multiplies neurons with weights, and sums over them, reads them. So does a normalisation, or a sum
+with other values, that comes after the activation function. Where one comes before it, the function's result is what
+is read, and where no function comes at all, what the weight made. A product with other values is read as the product.
 """
 
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
-from jax import Array
+import jax.numpy as jnp
 
-_SAME = {"convert_element_type", "copy", "stop_gradient", "reduce_precision", "neg"}
-_SCALED = {"mul", "div"}  # by one number, which scores do not see
-_MOVED = {"transpose", "broadcast_in_dim", "reshape", "squeeze", "expand_dims"}
+from neuroactivity_jax.origins import REDUCED, Origin, axes_of_product
+from neuroactivity_jax.tracks import UNSEEN, Axes, Ends, Followed, Kind
+
+_SAME = {"convert_element_type", "copy", "stop_gradient", "reduce_precision", "neg", "optimization_barrier"}
 _POOLED = {"reduce_window_max", "reduce_window_min", "reduce_window_sum", "reduce_window"}
-_PARTS = {"slice", "dynamic_slice", "split", "concatenate", "pad", "gather", "add", "sub", "select_n", "max", "min"}
+_MOVED = {"transpose", "broadcast_in_dim", "reshape", "squeeze", "expand_dims"}
+_PARTS = {"slice", "dynamic_slice", "split", "concatenate", "pad", "gather", "rev", "dynamic_update_slice"}
+_READERS = {"dot_general", "conv_general_dilated"}
+
+_SUMS = {"add", "sub", "add_any"}
+_PRODUCTS = {"mul", "div"}
 _FUNCTIONS = {
     *("exp", "exp2", "expm1", "log", "log1p", "tanh", "sin", "cos", "tan", "logistic", "sqrt", "rsqrt", "cbrt", "erf"),
-    *("erfc", "abs", "sign", "square", "integer_pow", "pow", "floor", "ceil", "round", "mul", "div", "add", "sub"),
-    *("max", "min", "clamp", "select_n", "gt", "ge", "lt", "le", "eq", "ne", "and", "or", "not", "asinh", "atan"),
+    *("erfc", "abs", "sign", "square", "integer_pow", "pow", "floor", "ceil", "round", "max", "min", "clamp"),
+    *("gt", "ge", "lt", "le", "eq", "ne", "and", "or", "not", "asinh", "acosh", "atan", "atan2", "sinh", "cosh", "rem"),
+    *("is_finite", "nextafter", "erf_inv", "lgamma", "digamma"),
 }
-UNSEEN = 1_000_000
-"""The depth of what is made by a function that is not seen to be one of each neuron alone."""
-
-
-class Value(NamedTuple):
-    """An array, and how the axes of a parameter correspond to its axes.
-
-    Attributes:
-        value: The array; ``None`` if it cannot be told which it is.
-        axes: For each axis of the parameter the axis of the array that corresponds to it; ``None`` where none does.
-    """
-
-    value: Any
-    axes: tuple[int | None, ...]
-
-
-class Followed(NamedTuple):
-    """What an array has of what a weight made.
-
-    Attributes:
-        made: Number of what the weight made.
-        depth: Of how many functions it is the result.
-        output: The result of the last of them.
-        axes: As in ``Value``, for the array itself; ``None`` if the array has only a part of the neurons' entries, or
-            something is added to them.
-    """
-
-    made: int
-    depth: int
-    output: Value
-    axes: tuple[int | None, ...] | None
-
-
-class Ends:
-    """Where what weights made was read, by its number: at which depth, and what."""
-
-    def __init__(self) -> None:
-        self._found: dict[int, dict[int, tuple[int, Value]]] = {}
-
-    def add(self, followed: Sequence[Followed], *, seen: bool = True) -> None:
-        """Write down that arrays are read; not ``seen`` if by what is not looked into."""
-        for made, depth, output, _ in followed:
-            depth, output = (depth, output) if seen else (UNSEEN, output._replace(value=None))
-            self._found.setdefault(made, {})[id(output.value)] = depth, output
-
-    def output(self, made: int, *, applied: bool = False) -> Value | None:
-        """Return what is read, after the activation function; of several functions in turn what is read first."""
-        ends = list(self._found.get(made, {}).values())
-        first = [output for depth, output in ends if depth == min(depth for depth, _ in ends)]
-        if len(first) != 1 or first[0].value is None or (applied and min(depth for depth, _ in ends) == 0):
-            return None
-        return first[0]
 
 
 def follow(
     name: str,
-    operands: Sequence[tuple[Any, Sequence[Followed], bool]],
-    result: Array,
-    moved: Sequence[int | None],
+    options: Mapping[str, Any],
+    operands: Sequence[tuple[Any, Origin]],
+    result: Any,
+    sources: Sequence[int | None],
     ends: Ends,
 ) -> tuple[Followed, ...]:
     """Return what the result of an operation has of what weights made, and write down what the operation reads.
 
     Args:
         name: Name of the operation.
-        operands: The arrays it is given, what each has of what weights made, and whether each is one number repeated.
+        options: Its options.
+        operands: The arrays it is given, and where each comes from.
         result: Its result.
-        moved: For each axis of the result the axis of the first operand that it is, if the operation moves axes.
+        sources: For each axis of the result the axis of the first operand that it is, if the operation moves axes.
         ends: Where what is read is written down.
     """
-    given = [followed for _, followed, _ in operands if followed]
-    if not given:
-        return ()
-    rest_constant = len(given) + sum(constant for *_, constant in operands) == len(operands)
-    if name in _SAME or name in _POOLED or (name in _SCALED and rest_constant and len(given) == 1):
-        return tuple(given[0])
-    if name in _MOVED and len(given) == 1:
-        return tuple([followed._replace(axes=_moved(followed.axes, moved)) for followed in given[0]])
-    if name in _FUNCTIONS and rest_constant and all(_numbers(one) == _numbers(given[0]) for one in given):
-        return tuple([_applied(several, result) for several in zip(*given, strict=True)])
-    if name in _PARTS:
-        parts = {followed.made: followed._replace(axes=None) for one in given[::-1] for followed in one}
-        return tuple(parts.values())
-    for one in given:
-        ends.add(one)
-    return ()
+    holding: dict[int, dict[int, Followed]] = {}
+    for place, (_, origin) in enumerate(operands):
+        for followed in origin.followed:
+            holding.setdefault(followed.made, {})[place] = followed
+    passed: list[Followed] = []
+    for made, held in holding.items():
+        first = next(iter(held.values()))
+        if name in _SUMS | _PRODUCTS | _FUNCTIONS or name == "select_n":
+            others = [operand for place, operand in enumerate(operands) if place not in held]
+            passed += _combined(name, made, held, others, result, ends)
+        elif name in _SAME | _POOLED:
+            passed.append(first.becomes(result))
+        elif name in _MOVED:
+            passed.append(_moved(name, first, operands[0][0].shape, result, sources))
+        elif name in _PARTS:
+            passed.append(first.in_part())
+        elif name in REDUCED:
+            passed += _reduced(first, options["axes"], result, ends)
+        elif name == "dot_general":
+            passed += _multiplied(options["dimension_numbers"], operands, held, result, ends)
+        elif jnp.issubdtype(result.dtype, jnp.floating):
+            ends.add(tuple(held.values()), Kind.READ if name in _READERS else Kind.NOT_SEEN)
+    return tuple(passed)
 
 
-def _numbers(followed: Sequence[Followed]) -> list[int]:
-    return [one.made for one in followed]
+def _combined(
+    name: str, made: int, held: Mapping[int, Followed], others: Sequence[tuple[Any, Origin]], result: Any, ends: Ends
+) -> Iterator[Followed]:
+    """Follow neurons through an operation on each entry, unless it ends here what is theirs."""
+    whole = [one for one in held.values() if not one.reduced] or list(held.values())
+    normed = len(whole) < len(held) or any(origin.statistics >> made & 1 for _, origin in others)
+    others = [other for other in others if not other[1].constant and not other[1].statistics >> made & 1]
+    merged = _merged(whole)
+    if name == "select_n":
+        yield from _chosen(merged, held, others, result)
+    elif name in _FUNCTIONS or (name == "div" and 0 not in held):
+        yield _applied(name, merged, result)
+    elif not normed and (not others or name in _PRODUCTS):
+        yield merged.becomes(result)
+    elif name == "div" and merged.function == "exp":  # by its own sum, which is a softmax
+        yield _applied("softmax", merged, result)
+    elif merged.depth:
+        ends.add((merged,))
+    elif any(_is_stream(value, origin, merged) for value, origin in others):
+        if merged.stream and any(origin.behind >> made & 1 for _, origin in others):  # by what has read the stream
+            ends.add((merged,))
+        yield merged.in_part()._replace(stream=True)
+    else:
+        yield merged._replace(own=merged.output).becomes(result)
 
 
-def _applied(several: Sequence[Followed], result: Array) -> Followed:
-    """Apply a function to arrays of the same neurons."""
-    made, axes = several[0].made, several[0].axes
-    if axes is None or any(one.axes != axes for one in several):
-        return Followed(made, UNSEEN, Value(None, ()), None)
-    return Followed(made, 1 + max(one.depth for one in several), Value(result, axes), axes)
+def _is_stream(other: Any, origin: Origin, followed: Followed) -> bool:
+    """Whether what is added to neurons is older than they are, or depends on them, and is no parameter."""
+    samples = [size for axis, size in enumerate(other.shape) if axis not in (followed.axes or ())]
+    if origin.fixed or not (origin.behind or max(samples, default=1) > 1):  # a shift, a position, running statistics
+        return False
+    return not origin.behind & ~followed.before or bool(origin.behind >> followed.made & 1)
 
 
-def _moved(axes: tuple[int | None, ...] | None, sources: Sequence[int | None]) -> tuple[int | None, ...] | None:
-    """Return which axes of a moved array those of a parameter are; nothing if one of them is merged or split."""
-    if axes is None or any(axis is not None and axis not in sources for axis in axes):
-        return None
-    return tuple([None if axis is None else list(sources).index(axis) for axis in axes])
+def _chosen(merged: Followed, held: Mapping[int, Followed], others: Sequence[Any], result: Any) -> Iterator[Followed]:
+    """Follow neurons through a choice: by their own values, or by a mask, which is no function of them."""
+    if 0 in held and len(held) > 1:
+        yield _applied("select_n", merged, result)
+    elif 0 not in held:
+        yield merged.in_part() if len(others) > 1 else merged.becomes(result)
+
+
+def _applied(name: str, merged: Followed, result: Any) -> Followed:
+    """Apply a function to each entry."""
+    if merged.axes is None:
+        return merged.unseen()
+    return merged._replace(depth=merged.depth + 1, function=name, own=None).becomes(result)
+
+
+def _merged(several: Sequence[Followed]) -> Followed:
+    """Put together what is known of arrays of the same neurons."""
+    depth = max(one.depth for one in several)
+    own = next((one.own for one in several if one.own is not None), None) if not depth else None
+    merged = next(one for one in several if one.depth == depth)._replace(own=own)
+    if depth == UNSEEN or (len({(one.axes, one.folded) for one in several}) == 1 and merged.axes is not None):
+        return merged
+    if len({id(one.output.value) for one in several}) == 1:
+        return merged if len({(one.axes, one.folded) for one in several}) == 1 else merged.in_part()
+    return merged.unseen() if depth else merged._replace(value=own or merged.start).in_part()
+
+
+def _moved(
+    name: str, followed: Followed, before: Sequence[int], result: Any, sources: Sequence[int | None]
+) -> Followed:
+    """Move neurons; where a reshape merges or splits one of their axes, remember how to undo it."""
+    axes, folded = followed.axes, followed.folded
+    if axes is None:
+        if name != "reshape" or folded is None:
+            return followed._replace(folded=None)
+        shape, axes = folded
+        return followed._replace(axes=axes, folded=None).becomes(result) if shape == result.shape else followed
+    if any(axis is not None and axis not in sources for axis in axes):
+        return followed._replace(axes=None, folded=(tuple(before), axes) if name == "reshape" else None)
+    return followed._replace(axes=tuple([None if axis is None else list(sources).index(axis) for axis in axes]))
+
+
+def _reduced(followed: Followed, axes: Sequence[int], result: Any, ends: Ends) -> Iterator[Followed]:
+    """Follow neurons of which each is summed, or the like; a sum over neurons is a statistic of them."""
+    if followed.axes is None:
+        yield followed.in_part()._replace(reduced=True)
+    elif any(axis in axes for axis in followed.axes):
+        ends.add((followed,), Kind.IN_STATISTICS)
+    else:
+        kept: Axes = tuple(
+            [None if axis is None else axis - sum(gone < axis for gone in axes) for axis in followed.axes]
+        )
+        yield followed._replace(reduced=True).becomes(result, kept)
+
+
+def _multiplied(
+    numbers: Any, operands: Sequence[tuple[Any, Origin]], held: Mapping[int, Followed], result: Any, ends: Ends
+) -> Iterator[Followed]:
+    """Follow neurons through a product that sums over samples, as attention does; one that sums over neurons reads."""
+    for place, followed in held.items():
+        axes = axes_of_product(numbers, [value.ndim for value, _ in operands], place)
+        if followed.axes is None or len(held) > 1 or any(axis not in (None, *axes) for axis in followed.axes):
+            ends.add((followed,))
+        else:
+            kept: Axes = tuple([None if axis is None else axes[axis] for axis in followed.axes])
+            yield followed.becomes(result, kept)

@@ -10,7 +10,8 @@ import numpy as np
 import neuroactivity as na
 from neuroactivity.discovery import GradientFunction, OutputFunction, SharedNeurons, discover_layout, list_layout
 from neuroactivity.discovery.merging import split_views
-from neuroactivity.wrapping import derive_key
+from neuroactivity.discovery.unproved import NO_GRADIENT
+from neuroactivity.wrapping import derive_key, note_outside
 from neuroactivity_jax.layers import AttentionNeurons, Convention, Rule, Stacked, list_groups
 from neuroactivity_jax.parameters import PyTree, concrete, is_float, parameters, replace
 
@@ -88,7 +89,7 @@ def layout_of(
         return split_views(list_layout(groups), groups, merged)
     params = concrete(params)
     functions = (apply, *readers)
-    return discover_layout(
+    layout = discover_layout(
         groups,
         gradient_function(params, lambda params: [function(params) for function in functions], seed=seed),
         {name: np.asarray(value) for name, value in parameters(params).items()},
@@ -98,6 +99,9 @@ def layout_of(
         shared=shared,
         seed=seed,
     )
+    unread = [group for group in layout.values() if group.reason == NO_GRADIENT]
+    number = len({view.param for group in unread for view in group.incoming + group.unscored})
+    return note_outside(layout, number, "what apply returns", holder="the tree also holds")
 
 
 def gradient_function(params: PyTree, apply: Apply, *, seed: int = 0) -> GradientFunction:

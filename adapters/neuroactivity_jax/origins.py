@@ -3,10 +3,12 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from neuroactivity_jax.following import Followed, Value
+from neuroactivity_jax.tracks import Followed, Value
 
 KEEPING = {"convert_element_type", "copy", "stop_gradient", "reduce_precision"}
 """Operations that keep every entry in its place."""
+REDUCED = {"reduce_sum", "reduce_max", "reduce_min", "reduce_prod", "reduce_and", "reduce_or", "argmax", "argmin"}
+"""Operations that make one entry of many, along some axes."""
 
 
 class Origin(NamedTuple):
@@ -19,6 +21,9 @@ class Origin(NamedTuple):
         weight: Name of the weight or scale that made it, only moved or scaled since; ``""`` if none did.
         followed: What it has of what weights made.
         constant: Whether it is one number, repeated.
+        fixed: Whether it depends on nothing but parameters and numbers.
+        behind: The bits of what weights made that it depends on.
+        statistics: The bits of what weights made of which it is a statistic, such as a mean over neurons.
     """
 
     param: str = ""
@@ -27,9 +32,35 @@ class Origin(NamedTuple):
     weight: str = ""
     followed: tuple[Followed, ...] = ()
     constant: bool = False
+    fixed: bool = False
+    behind: int = 0
+    statistics: int = 0
 
 
-UNKNOWN, CONSTANT = Origin(), Origin(constant=True)
+UNKNOWN, CONSTANT = Origin(), Origin(constant=True, fixed=True)
+
+_OF_CONSTANTS = {"broadcast_in_dim", "convert_element_type", "reshape", "squeeze", "neg", "exp", "log", "sqrt", "rsqrt"}
+_OF_CONSTANTS |= {"add", "sub", "mul", "div", "pow", "integer_pow", "max", "min", "stop_gradient", "copy", "square"}
+
+
+def passed_on(name: str, origins: Sequence[Origin]) -> dict[str, Any]:
+    """Return what the result of an operation takes over from all that the operation is given."""
+    behind = statistics = 0
+    for origin in origins:
+        behind |= origin.behind
+        statistics |= origin.statistics
+    if name in REDUCED:
+        statistics |= sum({1 << followed.made for followed in origins[0].followed})
+    elif name in ("dot_general", "conv_general_dilated") or any(
+        origin.followed or (origin.behind and not origin.statistics) for origin in origins
+    ):
+        statistics = 0
+    return {
+        "constant": bool(origins) and name in _OF_CONSTANTS and all(origin.constant for origin in origins),
+        "fixed": all(origin.fixed for origin in origins),
+        "behind": behind,
+        "statistics": statistics,
+    }
 
 
 def sources_of(name: str, options: Mapping[str, Any], before: Sequence[int], after: Sequence[int]) -> list[int | None]:
@@ -90,3 +121,11 @@ def aligned(origin: Origin, value: Any, along: Mapping[int, int]) -> Value:
         if axis is not None and target is not None and value.shape[target] == origin.shape[axis]:
             axes[axis] = target
     return Value(value, tuple(axes.get(axis) for axis in range(len(origin.shape))))
+
+
+def axes_of_product(numbers: Any, ndims: Sequence[int], side: int) -> dict[int, int]:
+    """Return the axes of a matrix product, by the axis of one of its factors, for those that are not summed over."""
+    contracted, batched = numbers
+    free = [[i for i in range(ndims[n]) if i not in (*contracted[n], *batched[n])] for n in (0, 1)]
+    axes = {axis: number for number, axis in enumerate(batched[side])}
+    return axes | {axis: len(batched[0]) + side * len(free[0]) + number for number, axis in enumerate(free[side])}

@@ -8,12 +8,22 @@ import jax.numpy as jnp
 from jax import Array
 from jax.extend.core import ClosedJaxpr, Jaxpr, Literal, jaxpr_as_fun
 
-from neuroactivity_jax.following import Ends, Followed, Value, follow
-from neuroactivity_jax.origins import CONSTANT, KEEPING, UNKNOWN, Origin, aligned, moved_origin, sources_of
+from neuroactivity_jax.following import follow
+from neuroactivity_jax.origins import (
+    CONSTANT,
+    KEEPING,
+    UNKNOWN,
+    Origin,
+    aligned,
+    axes_of_product,
+    moved_origin,
+    passed_on,
+    sources_of,
+)
+from neuroactivity_jax.tracks import Ends, Followed, Kind, Value
 
-_INLINED = {"jit", "pjit", "closed_call", "core_call", "custom_jvp_call", "custom_vjp_call", "checkpoint", "remat2"}
-_OF_CONSTANTS = {"broadcast_in_dim", "convert_element_type", "reshape", "squeeze", "neg", "exp", "log", "sqrt", "rsqrt"}
-_OF_CONSTANTS |= {"add", "sub", "mul", "div", "pow", "integer_pow", "max", "min", "stop_gradient", "copy"}
+_INLINED = {"jit", "pjit", "closed_call", "core_call", "checkpoint", "remat2"}
+_OWN_DERIVATIVES = {"custom_jvp_call", "custom_vjp_call"}
 
 
 class Made(NamedTuple):
@@ -35,13 +45,16 @@ class Trace(NamedTuple):
 
     Attributes:
         read: By a weight's name what it was multiplied with in matrix products and convolutions.
-        made: The products, and the sums of products, or of what a scale made, with a bias.
+        made: The products, rows of embeddings, and the sums of products with a bias.
         ends: What became of each of these, in front of what reads it.
+        shifts: What is added to what was made, by its number, to differentiate by it; functions with derivatives of
+            their own are not looked into then. ``None`` where nothing is differentiated.
     """
 
     read: dict[str, list[Value]]
     made: list[Made]
     ends: Ends
+    shifts: Mapping[int, Array] | None = None
 
 
 _Origins: TypeAlias = Sequence[Origin]
@@ -52,17 +65,24 @@ def trace(params: Mapping[str, Array], function: Callable[[dict[str, Array]], An
 
     Loops are looked into where their number of steps is known (``scan``), branches are not.
     """
-    names = sorted(params)  # the order in which JAX takes a dictionary apart
-    program = jax.make_jaxpr(function)(dict(params))
-    origins = [
-        Origin(name, tuple(range(params[name].ndim)), params[name].shape, constant=not params[name].ndim)
-        for name in names
-    ]
     record = Trace({}, [], Ends())
-    _, results = _evaluate(program, [params[name] for name in names], origins, record)
+    _, results = run(params, function, record)
     for result in results:
         record.ends.add(result.followed)
     return record
+
+
+def run(
+    params: Mapping[str, Array], function: Callable[[dict[str, Array]], Any], record: Trace
+) -> tuple[list[Any], list[Origin]]:
+    """Run a function of parameters, and write into a record; return its results and where they come from."""
+    names = sorted(params)  # the order in which JAX takes a dictionary apart
+    program = jax.make_jaxpr(function)(dict(params))
+    origins = [
+        Origin(name, tuple(range(params[name].ndim)), params[name].shape, constant=not params[name].ndim, fixed=True)
+        for name in names
+    ]
+    return _evaluate(program, [params[name] for name in names], origins, record)
 
 
 def _evaluate(
@@ -94,18 +114,34 @@ def _apply(
     """Evaluate one operation, and record what it does with parameters."""
     primitive, options = equation.primitive, equation.params
     inner = [part for part in options.values() if isinstance(part, ClosedJaxpr | Jaxpr)]
-    if primitive.name in _INLINED and inner:
+    if inner and (primitive.name in _INLINED or (primitive.name in _OWN_DERIVATIVES and record.shifts is None)):
         program = inner[0] if isinstance(inner[0], ClosedJaxpr) else ClosedJaxpr(inner[0], ())
         return _evaluate(program, inputs, origins, record)
-    results = primitive.bind(*inputs, **options)
+    if primitive.name in _OWN_DERIVATIVES:
+        results: Any = _as_a_whole(equation, inputs, inner[0])
+    else:
+        results = primitive.bind(*inputs, **options)
     if primitive.multiple_results and primitive.name != "split":
-        if primitive.name == "scan":
+        if primitive.name == "scan" and record.shifts is None:
             _look_into_loop(options, inputs, origins, record)
         for origin in origins:
-            record.ends.add(origin.followed, seen=False)
-        return results, [UNKNOWN] * len(results)
-    several = results if primitive.multiple_results else [results]
-    return several, [_origin_of(primitive.name, options, inputs, result, origins, record) for result in several]
+            record.ends.add(origin.followed, Kind.NOT_SEEN)
+        return results, [Origin(**passed_on(primitive.name, origins))] * len(results)
+    if primitive.multiple_results:
+        return results, [_origin_of(primitive.name, options, inputs, result, origins, record) for result in results]
+    made = len(record.made)
+    origin = _origin_of(primitive.name, options, inputs, results, origins, record)
+    for number in range(made, len(record.made)):
+        results = results + record.shifts[number] if record.shifts and number in record.shifts else results
+    return [results], [origin]
+
+
+def _as_a_whole(equation: Any, inputs: Sequence[Any], inner: Any) -> Any:
+    """Evaluate an operation that has derivatives of its own."""
+    values = {atom: value for atom, value in zip(equation.invars, inputs, strict=True) if not isinstance(atom, Literal)}
+    inner = inner.jaxpr if isinstance(inner, ClosedJaxpr) else inner
+    program = inner.replace(constvars=[], invars=list(values), outvars=equation.outvars, eqns=[equation])
+    return jaxpr_as_fun(ClosedJaxpr(program, ()))(*values.values())
 
 
 def _origin_of(
@@ -119,17 +155,23 @@ def _origin_of(
     elif name == "conv_general_dilated":
         origin = _record_convolution(options, inputs, result, origins, record)
     elif name == "mul":  # by a scale, or by what a scale has multiplied
+        _record_scale(result, origins, record)
         origin = Origin(weight=next((o.param or o.weight for o in origins if o.param or o.weight), ""))
     elif name == "add":
         _record_sum(result, origins, record)
+    elif name == "gather":
+        _record_lookup(options["dimension_numbers"], result, origins[0], record)
     elif origins and (name in KEEPING or sources):
         origin = moved_origin(name, origins[0], sources, jnp.shape(inputs[0]), result.shape)
-    operands = [(value, where.followed, where.constant) for value, where in zip(inputs, origins, strict=True)]
-    followed = follow(name, operands, result, sources, record.ends)
-    new = range(made, len(record.made))
-    followed += tuple([Followed(n, 0, record.made[n].value, record.made[n].value.axes) for n in new])
-    constant = bool(origins) and name in _OF_CONSTANTS and all(where.constant for where in origins)
-    return origin._replace(followed=followed, constant=constant)
+    operands = list(zip(inputs, origins, strict=True))
+    followed, given = follow(name, options, operands, result, sources, record.ends), passed_on(name, origins)
+    for number in range(made, len(record.made)):
+        value = record.made[number].value
+        followed += (
+            Followed(number, given["behind"], value, value, None if set(value.axes) == {None} else value.axes),
+        )
+        given["behind"] |= 1 << number
+    return origin._replace(followed=followed, **given)
 
 
 def _look_into_loop(options: Mapping[str, Any], inputs: Sequence[Any], origins: _Origins, record: Trace) -> None:
@@ -146,15 +188,15 @@ def _look_into_loop(options: Mapping[str, Any], inputs: Sequence[Any], origins: 
         length=options["length"],
         reverse=options["reverse"],
     )
-    known = [origin._replace(followed=()) for origin in origins[:consts]] + [UNKNOWN] * carries
-    known += [origin._replace(axes=origin.axes[1:], followed=()) for origin in origins[start:]]
+    known = [_outside(origin) for origin in origins[:consts]] + [UNKNOWN] * carries
+    known += [_outside(origin)._replace(axes=origin.axes[1:]) for origin in origins[start:]]
     along = {origin.param: origin.axes[0] for origin in origins[start:] if origin.param}
     inner = Trace({}, [], Ends())
 
     def once(carry: list[Any], x: list[Any]) -> Any:
         _, results = _evaluate(body, [*inputs[:consts], *carry, *x], known, inner)
         for result in results:
-            inner.ends.add(result.followed, seen=False)
+            inner.ends.add(result.followed, Kind.NOT_SEEN)
         outputs = [inner.ends.output(number) for number in range(len(inner.made))]
         arrays = [[value.value for value in values] for values in inner.read.values()]
         made = [
@@ -173,7 +215,12 @@ def _look_into_loop(options: Mapping[str, Any], inputs: Sequence[Any], origins: 
         number, stack = len(record.made), along.get(one.bias or one.weight)
         record.made.append(one._replace(value=_in_steps(value, one.value.axes, stack)))
         seen = Value(None, ()) if axes is None else _in_steps(output, axes, stack)
-        record.ends.add([Followed(number, 0, seen, None)])
+        record.ends.add([Followed(number, 0, seen, seen, None)])
+
+
+def _outside(origin: Origin) -> Origin:
+    """Return what the body of a loop knows of what is made outside of it."""
+    return origin._replace(followed=(), behind=0, statistics=0)
 
 
 def _in_steps(array: Any, axes: Sequence[int | None], stack: int | None) -> Value:
@@ -184,14 +231,11 @@ def _in_steps(array: Any, axes: Sequence[int | None], stack: int | None) -> Valu
 
 def _record_product(numbers: Any, inputs: Sequence[Any], result: Any, origins: _Origins, record: Trace) -> Origin:
     """Record the parameters among the two factors of a matrix product."""
-    contracted, batched = numbers
-    free = [[i for i in range(inputs[side].ndim) if i not in (*contracted[side], *batched[side])] for side in (0, 1)]
     weight = ""
     for side, origin in enumerate(origins):
         if origin.param:
             along = {axis: twin for pairs in numbers for axis, twin in zip(pairs[side], pairs[1 - side], strict=True)}
-            made = {axis: number for number, axis in enumerate(batched[side])}
-            made |= {axis: len(batched[0]) + side * len(free[0]) + number for number, axis in enumerate(free[side])}
+            made = axes_of_product(numbers, [value.ndim for value in inputs], side)
             weight = _record(origin, aligned(origin, inputs[1 - side], along), aligned(origin, result, made), record)
     return Origin(weight=weight)
 
@@ -221,3 +265,18 @@ def _record_sum(result: Any, origins: _Origins, record: Trace) -> None:
         if bias.param and other.weight:
             value = aligned(bias, result, {axis: axis for axis in range(result.ndim)})
             record.made.append(Made(other.weight, bias.param, value))
+
+
+def _record_scale(result: Any, origins: _Origins, record: Trace) -> None:
+    """Record a scale that something is multiplied with: what is then multiplied with that is followed."""
+    for scale, other in (origins, origins[::-1]):
+        if scale.param and not other.fixed:
+            value = aligned(scale, result, {axis: axis for axis in range(result.ndim)})
+            record.made.append(Made(scale.param, None, value))
+
+
+def _record_lookup(numbers: Any, result: Any, table: Origin, record: Trace) -> None:
+    """Record the rows that are taken out of an embedding."""
+    if table.param and table.axes == (0, 1) and numbers.collapsed_slice_dims == (0,) and len(numbers.offset_dims) == 1:
+        made = aligned(table, result, {1: numbers.offset_dims[0]})
+        record.made.append(Made(table.param, None, made))

@@ -16,6 +16,7 @@ if keras.backend.backend() != "tensorflow":
 
 from neuroactivity_tensorflow.activations import activations
 from neuroactivity_tensorflow.layouts import layout_of
+from neuroactivity_tensorflow.output_gradients import activation_gradients
 from neuroactivity_tensorflow.parameters import gradients, parameters, write
 from neuroactivity_tensorflow.probing import gradient_function
 from neuroactivity_tensorflow.slots import clear_moments
@@ -24,6 +25,7 @@ from neuroactivity_tensorflow.wrappers import ReDo, ReGraMa
 __all__ = [
     "ReDo",
     "ReGraMa",
+    "activation_gradients",
     "activations",
     "clear_moments",
     "gradient_function",

@@ -75,3 +75,14 @@ def kept_generators(key: int | None = None) -> Iterator[None]:
     finally:
         random.setstate(python)
         np.random.set_state(numpy)
+
+
+@contextmanager
+def run_plainly() -> Iterator[None]:
+    """Let what is a ``tf.function`` run as plain Python, so that what its layers do can be seen."""
+    kept = tf.config.functions_run_eagerly()
+    tf.config.run_functions_eagerly(True)
+    try:
+        yield
+    finally:
+        tf.config.run_functions_eagerly(kept)

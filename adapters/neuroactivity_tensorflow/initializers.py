@@ -55,7 +55,7 @@ class RebuiltLayer:
         try:
             with kept_generators():
                 layer, by_id = _rebuilt(record, {} if kind is None else {record["class_name"]: kind})
-        except (ValueError, TypeError, NotImplementedError, AttributeError) as error:
+        except (ValueError, TypeError, NotImplementedError, AttributeError) as error:  # of a layer's own constructor
             raise ValueError(
                 f"{record['class_name']} cannot be built again from its configuration: {_brief(error)}"
             ) from error
@@ -70,7 +70,7 @@ class RebuiltLayer:
         """Rebuild a layer of a model."""
         try:
             record = keras.saving.serialize_keras_object(layer)
-        except (ValueError, TypeError, NotImplementedError, AttributeError) as error:
+        except (ValueError, TypeError, NotImplementedError, AttributeError) as error:  # of a layer's own get_config
             raise ValueError(f"{type(layer).__name__} has no configuration: {_brief(error)}") from error
         return cls(record, type(layer))
 

@@ -18,7 +18,6 @@ from neuroactivity.wrapping import (
     check_initializer,
     check_seed,
     is_due,
-    option,
     trained_groups,
     warn_of_spread,
     written_params,
@@ -27,17 +26,15 @@ from neuroactivity_tensorflow.constraints import constrain, constraints_of, mark
 from neuroactivity_tensorflow.graphs import merge_replicas, on_host
 from neuroactivity_tensorflow.initializers import FreshValues, Initializer
 from neuroactivity_tensorflow.layouts import layout_to_use
-from neuroactivity_tensorflow.optimizers import Moment, OptimizerWrapper, members_of, moments_of
+from neuroactivity_tensorflow.optimizers import Moment, members_of, moments_of
 from neuroactivity_tensorflow.parameters import Model, assign_all, dense_gradient, is_frozen, tf_variable, variables_of
+from neuroactivity_tensorflow.saving import SavedWrapper
 from neuroactivity_tensorflow.slots import cleared_moments, members, unscale_and_clip
 from neuroactivity_tensorflow.state import BuildState, ModelRecord, refuse_second_wrapper, remark_outsiders
 
 
-class Resetter(OptimizerWrapper):
+class Resetter(SavedWrapper):
     """Measures and resets a model's neurons after every ``every``-th step of the optimizer that it wraps."""
-
-    tau, every, max_fraction = option("tau"), option("every"), option("max_fraction")
-    reset_silent, on_report = option("reset_silent"), option("on_report")
 
     def __init__(
         self,
@@ -244,53 +241,3 @@ class Resetter(OptimizerWrapper):
         names = [*(f"{name}/inactive_fraction" for name in self.layout), *totals]
         report = self.last_report
         return {f"{prefix}/{name}": math.nan for name in names} | (report.scalars(prefix) if report else {})
-
-    @property
-    def steps(self) -> int:
-        """Steps so far."""
-        return int(self._iterations.numpy())
-
-    @property
-    def measurements(self) -> int:
-        """Measurements so far."""
-        return self._count(0)
-
-    @property
-    def resets(self) -> int:
-        """Measurements that reset at least one neuron."""
-        return self._count(1)
-
-    @property
-    def neurons_reset(self) -> int:
-        """Neurons reset so far."""
-        return self._count(2)
-
-    def _count(self, position: int) -> int:
-        return int(self._counts.numpy()[position]) if self.built else 0
-
-    def get_config(self) -> dict[str, Any]:
-        """Return options, layout, inner optimizer and what is remembered of the model; neither model nor functions.
-
-        ``on_report`` and ``moments`` are not in it.
-        """
-        options = ("tau", "every", "max_fraction", "reset_silent", "seed")
-        return {
-            "name": self.name,
-            "optimizer": keras.saving.serialize_keras_object(self.inner_optimizer),
-            "layout": self.layout.to_dict(),
-            **{option: getattr(self, option) for option in options},
-            "initializer": keras.saving.serialize_keras_object(self.initializer),
-            "model": self._state.record.get_config(),
-        }
-
-    @classmethod
-    def from_config(cls, config: dict[str, Any], custom_objects: dict[str, Any] | None = None) -> "Resetter":
-        """Build the optimizer that :meth:`get_config` described, without its model."""
-        config = dict(config)
-        record = config.pop("subject") if "subject" in config else config.pop("model")  # its name in earlier files
-        with keras.saving.custom_object_scope(custom_objects or {}):
-            optimizer = keras.saving.deserialize_keras_object(config.pop("optimizer"))
-            model = ModelRecord.from_config(record)
-            if not isinstance(config["initializer"], str):
-                config["initializer"] = keras.saving.deserialize_keras_object(config["initializer"])
-        return cls(optimizer, model, layout=na.Layout.from_dict(config.pop("layout")), **config)

@@ -7,6 +7,7 @@ names in front, ``dense_3`` has become ``dense_5``, and a copy may have other na
 """
 
 import gc
+import operator
 import re
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
@@ -43,6 +44,14 @@ class _VariableRecord(NamedTuple):
         """Describe a variable: of its path the layer's name and its own, without Keras's numbers."""
         ending = "/".join(getattr(variable, "path", "").split("/")[-2:])
         return cls(name, tuple(variable.shape), re.sub(r"_\d+(?=[_/]|$)", "", ending))
+
+    @classmethod
+    def read(cls, name: Any, shape: Any, ending: Any) -> "_VariableRecord":
+        """Read what a configuration holds of a variable."""
+        sizes = tuple([operator.index(size) for size in shape])
+        if not isinstance(name, str | None) or not isinstance(ending, str) or min(sizes, default=0) < 0:
+            raise ValueError(f"{[name, shape, ending]}")
+        return cls(name, sizes, ending)
 
 
 class ModelRecord:
@@ -126,10 +135,41 @@ class ModelRecord:
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> "ModelRecord":
-        """Read what :meth:`get_config` wrote."""
-        layers = {path: RebuiltLayer(record) for path, record in config["layers"].items()}
-        parameters = [_VariableRecord(name, tuple(shape), ending) for name, shape, ending in config["parameters"]]
+        """Read what :meth:`get_config` wrote.
+
+        Raises:
+            ValueError: If the configuration is not of that form, or a layer cannot be built from it.
+        """
+        if not isinstance(config, Mapping) or set(config) != {"parameters", "layers"}:
+            got = sorted(map(str, config)) if isinstance(config, Mapping) else type(config).__name__
+            raise ValueError(f"config: model: expected the keys ['layers', 'parameters'], got {got}")
+        try:
+            parameters = [_VariableRecord.read(*entry) for entry in config["parameters"]]
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"config: model: parameters: expected [name, shape, ending], got {error}") from None
+        try:
+            layers = {str(path): RebuiltLayer(record) for path, record in config["layers"].items()}
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise ValueError(f"config: model: layers: expected layers as Keras saves them, got {error!r}") from error
         return cls(None, parameters, layers)
+
+    def check_layout(self, layout: na.Layout) -> None:
+        """Check a layout against the remembered parameters; what the optimizer does not train is not among them.
+
+        Raises:
+            LayoutError: If it is the layout of another model.
+        """
+        shapes = {name: shape for name, shape, _ in self._parameters if name is not None}
+        known = [group for group in layout.values() if all(view.param in shapes for _, view in group.views)]
+        if not any(view.param in shapes for group in layout.values() for view in group.incoming):
+            raise na.LayoutError(
+                f"config: layout: expected parameters of the saved model, {', '.join(list(shapes)[:8])}; it has none"
+            )
+        try:
+            for group in known:
+                group.bind({view.param: shapes[view.param] for _, view in group.views})
+        except na.LayoutError as error:
+            raise na.LayoutError(f"config: layout: {error}") from None
 
 
 def _rebuild_owner(param: str, owner: Any) -> RebuiltLayer:

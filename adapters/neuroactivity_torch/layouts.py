@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, TypeAlias
 
 import torch
@@ -19,13 +20,14 @@ from neuroactivity_torch.layers import (
     list_tied_groups,
     resting_statistics,
 )
-from neuroactivity_torch.parameters import parameters, swapped, undisturbed
+from neuroactivity_torch.parameters import dense_gradient, parameters, swapped, undisturbed
 from neuroactivity_torch.tied import tie, tied_parameters, turned
 
 Reader: TypeAlias = Callable[..., Any]
 """What reads a model's neurons: called with the model's inputs, it returns outputs."""
 
 _LARGE = 10_000_000  # parameters from which an evaluation takes so long that more than one thread helps
+_LARGE_ARRAY = 2**16  # entries of a gradient
 
 
 def layout_of(
@@ -90,7 +92,9 @@ def layout_of(
     params = _probed_parameters(_Probed(model, readers), tied)
     with _one_thread(model):
         try:
-            grad_fn, output_fn = probe_functions(model, *example_inputs, readers=readers, tied=tied, seed=seed)
+            short = _is_large(model)
+            probed = {"readers": readers, "tied": tied, "short": short, "seed": seed}
+            grad_fn, output_fn = probe_functions(model, *example_inputs, **probed)
             grad_fn(params)
         except LayoutError:
             raise
@@ -147,22 +151,25 @@ def probe_functions(
     *example_inputs: Any,
     readers: Sequence[Reader] = (),
     tied: Mapping[str, str] | None = None,
+    short: bool = False,
     seed: int = 0,
 ) -> tuple[GradientFunction, OutputFunction]:
     """Make the functions that discovery probes: from parameters to gradients, and to outputs.
 
     The model runs on copies of its buffers and with the same random numbers each time, in evaluation mode, and in
     training mode as well if it computes something else there, as noisy layers and auxiliary heads do. Normalisations
-    over the batch use its statistics, dropout is off. A fixed random projection reduces all outputs to a scalar.
+    over the batch use its statistics, dropout is off. A fixed random projection reduces all outputs to a scalar. With
+    ``short``, large gradients come in 16 bits, which say where they are zero: all that discovery asks.
     """
     probed = _Probed(model, readers)
     names = {name.removeprefix("model."): name for name, _ in probed.named_parameters()}
     names |= {alias: f"model.{alias}" for alias in tied or {}}
     dtypes = {parameter.dtype for parameter in model.parameters() if parameter.is_floating_point()}
     inputs = _noisy_inputs(example_inputs, seed, dtypes.pop() if len(dtypes) == 1 else None)
+    resting = resting_statistics(probed)
 
     def run(params: Mapping[str, Tensor], *, training: bool) -> Any:
-        buffers = {name: buffer.clone() for name, buffer in probed.named_buffers()} | resting_statistics(probed)
+        buffers = {name: resting.get(name, buffer).clone() for name, buffer in probed.named_buffers()}
         values = {names[name]: value for name, value in params.items()}
         with undisturbed(probed, seed=derive_key(seed, 0, "model")), _without_cudnn(model):
             _set_probe_mode(probed, training=training)
@@ -174,11 +181,17 @@ def probe_functions(
 
     def grad_fn(params: dict[str, Tensor]) -> Mapping[str, Tensor | None]:
         leaves = {name: value.detach().requires_grad_() for name, value in params.items() if _is_differentiable(value)}
+        gradients: dict[str, Tensor | None] = dict.fromkeys(leaves)
+
+        def take(leaf: Tensor, name: str) -> None:
+            """Take a gradient as soon as it is complete, so that they are never all there in full."""
+            gradients[name], leaf.grad = _shortened(dense_gradient(leaf)) if short else dense_gradient(leaf), None
+
+        for name, leaf in leaves.items():
+            leaf.register_post_accumulate_grad_hook(partial(take, name=name))  # type: ignore[no-untyped-call]
         with torch.enable_grad():
-            scalar = _project_outputs(run_modes(leaves), seed)
-            gradients = torch.autograd.grad(scalar, list(leaves.values()), allow_unused=True)
-        dense = [grad.to_dense() if grad is not None and grad.is_sparse else grad for grad in gradients]
-        return dict(zip(leaves, dense, strict=True))
+            _project_outputs(run_modes(leaves), seed).backward(inputs=list(leaves.values()))  # type: ignore[no-untyped-call]
+        return gradients
 
     @torch.no_grad()
     def output_fn(params: dict[str, Tensor]) -> list[Tensor]:
@@ -194,6 +207,17 @@ def probe_functions(
     if len(evaluated) != len(trained) or not all(map(_is_close, evaluated, trained)):
         modes.append(True)
     return grad_fn, output_fn
+
+
+def _is_large(model: nn.Module) -> bool:
+    return sum(parameter.numel() for parameter in model.parameters()) >= _LARGE
+
+
+def _shortened(gradient: Tensor | None) -> Tensor | None:
+    """Shorten a large gradient to 16 bits, so scaled that what is not zero stays so, and what is not a number too."""
+    if gradient is None or gradient.dtype != torch.float32 or gradient.ndim < 2 or gradient.numel() < _LARGE_ARRAY:
+        return gradient
+    return (gradient * 2.0**100).to(torch.bfloat16)
 
 
 def _is_differentiable(value: Tensor) -> bool:
@@ -269,7 +293,7 @@ def _without_cudnn(model: nn.Module) -> Iterator[None]:
 def _one_thread(model: nn.Module) -> Iterator[None]:
     """Compute with one thread, unless the model is large: in small evaluations, threads only wait for each other."""
     threads = torch.get_num_threads()
-    torch.set_num_threads(1 if sum(parameter.numel() for parameter in model.parameters()) < _LARGE else threads)
+    torch.set_num_threads(threads if _is_large(model) else 1)
     try:
         yield
     finally:

@@ -35,7 +35,7 @@ def gradients(model: nn.Module) -> dict[str, Tensor | None]:
     return {name: dense_gradient(parameter) for name, parameter in model.named_parameters()}
 
 
-def dense_gradient(parameter: nn.Parameter) -> Tensor | None:
+def dense_gradient(parameter: Tensor) -> Tensor | None:
     """Return a parameter's gradient, detached and dense."""
     if parameter.grad is None:
         return None
@@ -117,8 +117,12 @@ def check_memory(params: Mapping[str, nn.Parameter], written: Collection[str]) -
 
 
 def owner_of(model: nn.Module, param: str) -> nn.Module:
-    """Return the submodule that holds a parameter."""
-    return model.get_submodule(param.rpartition(".")[0])
+    """Return the submodule that holds a parameter; where a part of its name is no module, the one that it is in."""
+    named: dict[str, nn.Module] = dict(model.named_modules(remove_duplicate=False))
+    path = param.rpartition(".")[0]
+    while path not in named:
+        path = path.rpartition(".")[0]
+    return named[path]
 
 
 def _start(tensor: Tensor) -> int:
@@ -127,6 +131,9 @@ def _start(tensor: Tensor) -> int:
         return tensor.data_ptr()
     except RuntimeError:
         return 0
+
+
+_COPIED = {Tensor, tuple, list, dict, OrderedDict}  # exactly these: of a parameter or another module nothing is copied
 
 
 @contextmanager
@@ -152,8 +159,9 @@ def swapped(model: nn.Module, params: Mapping[str, Tensor], buffers: Mapping[str
     own = dict(model.named_parameters()).keys()
     kept = [(vars(module), dict(vars(module))) for module in model.modules()]
     try:
-        for attributes, _ in kept:
-            attributes.update({name: _exchange(value, others) for name, value in attributes.items()})
+        for attributes, values in kept:
+            found = [(name, value) for name, value in values.items() if id(value) in others or type(value) in _COPIED]
+            attributes.update([(name, _exchange(value, others)) for name, value in found])
         for name in params.keys() - own:
             owner_of(model, name)._parameters[name.rpartition(".")[2]] = params[name]  # type: ignore[assignment]
         if any(params.get(name, parameter) is not parameter for name, parameter in model.named_parameters()):
@@ -169,20 +177,19 @@ def _exchange(value: Any, others: dict[int, Any]) -> Any:
     """Copy plain containers, with other tensors in them; ``others`` has what takes an object's place, by identity."""
     if id(value) in others:
         return others[id(value)]
-    if type(value) is Tensor:
+    kind = type(value)
+    if kind not in _COPIED:
+        return value
+    if kind is Tensor:
         return others.setdefault(id(value), value.detach().clone())
-    if type(value) is tuple:
+    if kind is tuple:
         return tuple([_exchange(entry, others) for entry in value])
-    if type(value) is list:
-        copied: list[Any] = []
-        others[id(value)] = copied
+    copied = others[id(value)] = kind()
+    if kind is list:
         copied.extend([_exchange(entry, others) for entry in value])
-        return copied
-    if type(value) in (dict, OrderedDict):
-        table = others[id(value)] = type(value)()
-        table.update({key: _exchange(entry, others) for key, entry in value.items()})
-        return table
-    return value
+    elif value:
+        copied.update([(key, _exchange(entry, others)) for key, entry in value.items()])
+    return copied
 
 
 @contextmanager

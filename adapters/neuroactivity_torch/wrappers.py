@@ -121,7 +121,11 @@ class ReDo(Resetter):
             model, optimizer, example_inputs=example_inputs, layout=layout, tau=tau, moments=moments, **options
         )
         self._probe = Probe(probe)
-        self._probe.try_out(model, self._trained_layout, example_inputs)
+        try:
+            self._probe.try_out(model, self._trained_layout, example_inputs)
+        except BaseException:
+            self.detach()
+            raise
 
     def _measure(self) -> dict[str, Tensor]:
         layout = self._trained_layout

@@ -165,6 +165,11 @@ def max(x: Tensor, /, *, axis: Axes = None, keepdims: bool = False) -> Tensor:
     return tf.reduce_max(x, axis, keepdims)
 
 
+def min(x: Tensor, /, *, axis: Axes = None, keepdims: bool = False) -> Tensor:
+    """Smallest entry along the axes."""
+    return tf.reduce_min(x, axis, keepdims)
+
+
 def argsort(x: Tensor, /, *, axis: int = -1, descending: bool = False, stable: bool = True) -> Tensor:
     """Positions of the entries in order. Always stable; without NaN."""
     x = tf.where(x == 0, tf.zeros_like(x), x)  # XLA sorts -0.0 before 0.0

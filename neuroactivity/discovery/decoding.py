@@ -4,8 +4,8 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, reduce
-from itertools import accumulate, compress
-from operator import and_
+from itertools import accumulate, compress, pairwise
+from operator import and_, or_
 from typing import TypeAlias
 
 from neuroactivity.layout import ParamView
@@ -26,8 +26,8 @@ Source: TypeAlias = tuple[str, int]
 Chosen: TypeAlias = Mapping[str, frozenset[int]]
 """Neurons that are silenced or cut off, by unit: a group, or groups silenced together."""
 
-Live: TypeAlias = Mapping[Axis, Sequence[bool]]
-"""For each position along each axis whether it has a gradient."""
+Live: TypeAlias = Mapping[Axis, Sequence[int]]
+"""For each position along each axis whether it has a gradient: bytes, of which there may be many millions."""
 
 Feeds: TypeAlias = dict[int, int]
 """For each position along an axis the neuron that feeds it."""
@@ -50,7 +50,12 @@ class AxisReaders:
 
 
 def decode(
-    silenced: Sequence[Chosen], live: Sequence[Live], neurons: Mapping[str, int], *, least: int, bits: float = 0.0
+    silenced: Sequence[Mapping[str, Iterable[int]]],
+    live: Sequence[Live],
+    neurons: Mapping[str, int],
+    *,
+    least: int,
+    bits: float = 0.0,
 ) -> dict[Axis, AxisReaders]:
     """Find for each position the neurons that were active in every probe in which it had a gradient.
 
@@ -75,14 +80,16 @@ def decode(
     """
     sources = [(unit, neuron) for unit, count in neurons.items() for neuron in range(count)]
     first = dict(zip(neurons, accumulate(neurons.values(), initial=0), strict=False))
-    silent = [[first[unit] + neuron for unit, members in chosen.items() for neuron in members] for chosen in silenced]
-    times = Counter(source for probe in silent for source in probe)
-    testable = _as_bits([source for source, count in times.items() if count >= _TIMES_SILENCED], len(sources))
-    active = [testable & ~_as_bits(probe, len(sources)) for probe in silent]
+    often = [-1, *[0] * _TIMES_SILENCED]  # which neurons have been silenced in at least so many probes
+    silent = []
+    for chosen in silenced:
+        silent.append(reduce(or_, [_as_bits(chosen[unit], count) << first[unit] for unit, count in neurons.items()], 0))
+        often = [-1, *[more | fewer & silent[-1] for fewer, more in pairwise(often)]]
+    active = [often[-1] & ~probe for probe in silent]
     axes = [axis for axis in live[0] if all(axis in probe for probe in live)]
 
     @cache
-    def explain(alive: tuple[bool, ...]) -> list[Source] | None:
+    def explain(alive: bytes) -> list[Source] | None:
         """Return the sources that were active in these probes; positions that read the same are live in the same."""
         if sum(alive) < least or worth(alive) < bits:
             return None
@@ -91,24 +98,22 @@ def decode(
     return {axis: _decode_axis([probe[axis] for probe in live], explain) for axis in axes}
 
 
-def _decode_axis(
-    live: Sequence[Sequence[bool]], explain: Callable[[tuple[bool, ...]], list[Source] | None]
-) -> AxisReaders:
-    """Decode one axis.
+def _decode_axis(live: Sequence[Sequence[int]], explain: Callable[[bytes], list[Source] | None]) -> AxisReaders:
+    r"""Decode one axis.
 
     Args:
         live: For each probe which positions had a gradient.
         explain: From the probes in which a position had one to its candidates, ``None`` if it is undecided.
 
     Example:
-        >>> both = {(True, False): [("a", 0), ("b", 0)], (True, True): [("b", 0)]}
+        >>> both = {b"\1\0": [("a", 0), ("b", 0)], b"\1\1": [("b", 0)]}
         >>> _decode_axis([[True, True], [False, True]], both.get)
         AxisReaders(candidates={'a': {0: (0,)}, 'b': {0: (0,), 1: (0,)}}, undecided=frozenset())
     """
     undecided = set()
     candidates: dict[str, dict[int, list[int]]] = {}
     for position, alive in enumerate(zip(*live, strict=True)):
-        sources = explain(alive)
+        sources = explain(bytes(alive))
         if sources is None:
             undecided.add(position)
         for unit, neuron in sources or ():
@@ -117,7 +122,7 @@ def _decode_axis(
     return AxisReaders(by_unit, frozenset(undecided))
 
 
-def worth(alive: Sequence[bool]) -> float:
+def worth(alive: Sequence[int]) -> float:
     """How many halvings the odds are worth that a neuron was active in all of these probes by chance.
 
     In every :data:`PARTS` probes it was silenced in one.

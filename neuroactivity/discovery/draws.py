@@ -1,7 +1,7 @@
 """Sample the parameter values that a model is examined with: few draws at once, or one at a time if it is large."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TypeAlias
 
 from neuroactivity.arrays import Array, Arrays, check_like, namespace
@@ -30,10 +30,11 @@ def make_draws(params: Arrays, layout: Layout, normal: Normal, *, seed: int) -> 
         return [sample_params(params, layout, normal, draw=draw, seed=seed) for draw in range(_DRAWS)]
     pooled, kinds = _Pool(normal, seed), _kinds(params, layout)
 
-    def sample(draw: int) -> Params:
-        return sample_params(params, layout, pooled, draw=draw, seed=seed, kinds=kinds)
+    def sample(draw: int, names: Iterable[str]) -> Params:
+        some = {name: params[name] for name in names}
+        return sample_params(some, layout, pooled, draw=draw, seed=seed, kinds=kinds)
 
-    return FreshDraws(sample, _DRAWS_LARGE if entries <= _HUGE else _DRAWS_HUGE)
+    return FreshDraws(sample, params, _DRAWS_LARGE if entries <= _HUGE else _DRAWS_HUGE)
 
 
 class _Pool:

@@ -10,7 +10,7 @@ from neuroactivity.discovery.direct import claim_proved
 from neuroactivity.discovery.links import drop_indirect, interpret, outgoing_views
 from neuroactivity.discovery.prober import Prober
 from neuroactivity.discovery.probes import probe_zero_mean
-from neuroactivity.discovery.proof import is_read_only_by
+from neuroactivity.discovery.proof import read_only_by
 from neuroactivity.layout import ParamView
 
 _FEWEST = 4  # neurons, of which two are silenced and two made opposite
@@ -45,7 +45,7 @@ def claim(prober: Prober, known: Known) -> Claims:
         yield from claim_proved(prober, views)
     for name in left:
         norms = known.evidence[name].norms
-        if norms and is_read_only_by(prober, name, norms):
+        if norms and read_only_by(prober, [name], norms):
             if all(known.status(norm) == "head" for norm in norms):
                 yield Claim(prober.layout[name], "head", f"feeds the output through {name_some(norms)}")
             else:

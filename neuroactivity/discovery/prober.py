@@ -72,10 +72,10 @@ class Prober:
     ) -> None:
         if not draws:
             raise LayoutError("draws: expected at least one parameter mapping, got none")
-        for draw in draws[:1] if isinstance(draws, FreshDraws) else draws:
-            layout.validate(draw)
         self._values, self._still = values or Values(draws), dict[str, float]()
         self.layout, self.gradients, self.outputs, self._draws, self._seed = layout, grad_fn, output_fn, draws, seed
+        for draw in [self.draw(0)] if isinstance(draws, FreshDraws) else draws:
+            layout.validate(draw)
         self.shapes: dict[str, tuple[int, ...]] = {name: tuple(value.shape) for name, value in self.draw(0).items()}
         self.bound = {name: group.bind(self.shapes) for name, group in layout.items()}
         self.neurons = {name: bound.shape[-1] for name, bound in self.bound.items()}
@@ -89,7 +89,8 @@ class Prober:
         self.bare = {name: shape for name, shape in self.shapes.items() if name not in self.owners}
         self.without_gradient: set[str] = set()
         self.zero_mean: dict[object, dict[Axis, AxisReaders]] = {}
-        self._live: dict[str, list[set[int]]] = {}
+        self._live: dict[str, list[frozenset[int]]] = {}
+        self._alike: dict[frozenset[int], frozenset[int]] = {}  # each set once, of which most are those of all neurons
 
     def with_coarser(self, groups: Mapping[str, NeuronGroup], coarse: Mapping[str, Sequence[int]]) -> "Prober":
         """Return a prober of the same model in which some groups have coarser neurons.
@@ -103,7 +104,7 @@ class Prober:
         trial = Prober(layout, self.gradients, self._draws, output_fn=outputs, seed=self._seed, values=values)
         trial._live = {name: self.live_by_draw(name) for name in self.layout}
         for name, part_of in coarse.items():
-            trial._live[name] = [{part_of[neuron] for neuron in live} for live in self.live_by_draw(name)]
+            trial._live[name] = [frozenset([part_of[neuron] for neuron in live]) for live in self.live_by_draw(name)]
         return trial
 
     def holding(self, still: Mapping[str, float]) -> "Prober":
@@ -192,9 +193,9 @@ class Prober:
             elif view.owners is None:
                 self._values.oppose(params, view.param, pairs, bound)
 
-    def live_axes(self, grads: Grads, params: Iterable[str], *, noise: float = 0.0) -> dict[Axis, list[bool]]:
+    def live_axes(self, grads: Grads, params: Iterable[str], *, noise: float = 0.0) -> dict[Axis, bytes]:
         """For each position along each axis: is any gradient there above ``noise`` times the parameter's largest?"""
-        live: dict[Axis, list[bool]] = {}
+        live: dict[Axis, bytes] = {}
         for param in params:
             gradient = grads.get(param)
             if gradient is None:
@@ -203,7 +204,7 @@ class Prober:
                 xp = namespace(gradient)
                 gradient = xp.astype(xp.abs(gradient) > noise * xp.max(xp.abs(gradient)), xp.float32)
             for axis, sums in enumerate(_sums_by_axis(gradient)):
-                live[param, axis] = to_list(sums != 0)
+                live[param, axis] = bytes(to_list(sums != 0))
         return live
 
     def live_neurons(self, grads: Grads, name: str) -> set[int]:
@@ -220,7 +221,7 @@ class Prober:
         alive = to_list(sums > 0 if sums.ndim == 1 else namespace(sums).any(sums > 0, axis=0))
         return {neuron for neuron, is_alive in enumerate(alive) if is_alive}
 
-    def live_by_draw(self, name: str) -> list[set[int]]:
+    def live_by_draw(self, name: str) -> list[frozenset[int]]:
         """Return for each draw the neurons of a group that have a gradient when nothing is silenced or cut."""
         if not self._live:
             self._live = {group: [] for group in self.layout}
@@ -230,7 +231,8 @@ class Prober:
 
     def _add_live(self, grads: Grads) -> None:
         for group, by_draw in self._live.items():
-            by_draw.append(self.live_neurons(grads, group))
+            live = frozenset(self.live_neurons(grads, group))
+            by_draw.append(self._alike.setdefault(live, live))
 
     def ever_live(self, name: str) -> set[int]:
         """Return the neurons of a group that have a gradient in any draw, when nothing is silenced or cut."""

@@ -1,6 +1,7 @@
 """Series of probes: which neurons are silenced in each, and when enough is known."""
 
 import math
+from array import array
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from itertools import islice, permutations
@@ -48,7 +49,7 @@ def probe_independent(prober: Prober, units: Units, bias: float) -> dict[Axis, A
     """
     widths = _widths(prober, units)
     bits = math.log2(sum(widths.values())) + _SPARE
-    silenced: list[Chosen] = []
+    silenced: list[dict[str, array[int]]] = []
     live: list[Live] = []
     rivals: Rivals = {}
     start, stop = 0, _ROUNDS
@@ -58,7 +59,7 @@ def probe_independent(prober: Prober, units: Units, bias: float) -> dict[Axis, A
                 params = prober.draw(draw)
                 for unit, names in units.items():
                     prober.silence(params, dict.fromkeys(names, chosen[unit]), bias)
-                silenced.append(chosen)
+                silenced.append({unit: array("I", neurons) for unit, neurons in chosen.items()})
                 live.append(prober.live_axes(prober.gradients(params), prober.owners))
         readers = decode(silenced, live, widths, least=_LEAST, bits=bits if start and stop < _MOST else _BITS)
         if start and (stop >= _MOST or all(_is_settled(readers[axis], axis, live, widths) for axis in readers)):

@@ -48,14 +48,18 @@ def _without_gradient(prober: Prober, units: Units, outgoing: Mapping[str, Seque
     Gradients do not see such a path: a detached target, a choice by ``argmax``, a straight-through estimator.
     """
 
-    def moves(units: Units) -> bool:
-        return any(_moves_output(prober, units, outgoing, probe) for probe in range(_FORWARD_PROBES))
+    def moves(names: Sequence[str]) -> bool:
+        some = {unit: units[unit] for unit in names}
+        return any(_moves_output(prober, some, outgoing, probe) for probe in range(_FORWARD_PROBES))
 
-    if prober.outputs is None or not units or not moves(units):
-        return set()
-    moving = {name for unit, names in units.items() if moves({unit: names}) for name in names}
+    moving = {name for unit in _which(list(units), moves) for name in units[unit]}
     prober.without_gradient |= moving
     return moving
+
+
+def _which(names: Sequence[str], moves: Callable[[Sequence[str]], bool]) -> list[str]:
+    """Return the names that move an output, after trying whether all together do."""
+    return [name for name in names if len(names) == 1 or moves([name])] if names and moves(names) else []
 
 
 def _moves_output(prober: Prober, units: Units, outgoing: Mapping[str, Sequence[ParamView]], probe: int) -> bool:
@@ -130,18 +134,27 @@ def _half(prober: Prober, unit: str, name: str, probe: int) -> frozenset[int]:
     return frozenset(prober.generator("proof", probe, unit).sample(range(count), (count + probe % 2) // 2))
 
 
-def is_read_only_by(prober: Prober, name: str, norms: Sequence[str], outgoing: Sequence[ParamView] = ()) -> bool:
-    """Whether a group without these normalisations and views has no gradient and no effect: nothing else reads it."""
-    everything = frozenset(range(prober.neurons[name]))
+def read_only_by(
+    prober: Prober, names: Sequence[str], norms: Sequence[str], outgoing: Sequence[ParamView] = ()
+) -> set[str]:
+    """Return those of some groups that without normalisations and views have no gradient and no effect.
+
+    Nothing else reads these. The groups are equally wide and have the views in common.
+    """
+    everything = frozenset(range(prober.neurons[names[0]]))
 
     def cut(params: Params) -> None:
         prober.zero(params, [view.param for norm in norms for view in prober.layout[norm].incoming])
-        prober.cut(params, name, everything, outgoing)
+        prober.cut(params, names[0], everything, outgoing)
+
+    def moves(some: Sequence[str]) -> bool:
+        chosen = dict.fromkeys(some, everything)
+        return any(moves_output(prober, chosen, cut, probe) for probe in range(_FORWARD_PROBES_OF_ALL))
 
     params = prober.draw(0)
     cut(params)
-    if prober.live_neurons(prober.gradients(params), name):
-        return False
-    moves = any(moves_output(prober, {name: everything}, cut, probe) for probe in range(_FORWARD_PROBES_OF_ALL))
-    prober.without_gradient |= {name} if moves else set()
-    return not moves
+    grads = prober.gradients(params)
+    silent = [name for name in names if not prober.live_neurons(grads, name)]
+    moving = _which(silent, moves)
+    prober.without_gradient.update(moving)
+    return set(silent) - set(moving)

@@ -13,13 +13,16 @@ from neuroactivity.discovery.decoding import Feeds
 from neuroactivity.discovery.links import interpret, outgoing_views
 from neuroactivity.discovery.prober import ROUNDING, Prober, neuron_axis
 from neuroactivity.discovery.probes import Units, choose_zero_mean, probe_independent, probe_zero_mean
-from neuroactivity.discovery.proof import is_read_only_by, prove
+from neuroactivity.discovery.proof import prove, read_only_by
 
 Readers: TypeAlias = set[tuple[str, int]]
 """Parameters that read a group, each with a position."""
 
 _DRAWS, _FEWEST = 8, 4
 _FACTOR = 0.75  # of a layer scale; at 1 a step from the old stream to the new one would leave nothing of the old
+
+Stream: TypeAlias = tuple[list[str], Evidence, list[str]]
+"""The groups of a stream, what reads them, and the parameters of no group that are added to them."""
 
 
 def claim(prober: Prober, known: Known) -> Claims:
@@ -35,6 +38,7 @@ def claim(prober: Prober, known: Known) -> Claims:
         independent = probe_independent(held, units, known.bias)
         linear = held.holding(_linear_biases(prober, units, known.center))
         alone = [name for name in _joinable(prober, known) if not any(name in names for names in units.values())]
+        streams: list[Stream] = []
         zero_mean = probe_zero_mean(linear, {**units, **{name: [name] for name in alone}}, known.center)
         for unit, names in units.items():
             behind = interpret(prober, unit, names[0], zero_mean)
@@ -42,9 +46,9 @@ def claim(prober: Prober, known: Known) -> Claims:
             beside = [name for name in _joinable(prober, known) if name not in names]
             readers = {name: _readers(held, linear, name, names, beside, joint, known) for name in names}
             additive = [param for param, value in bare[unit].items() if value == 0.0]
-            for members, read_by in residual_streams(readers):
-                if len(members) > 1 or additive:
-                    yield from _claim_stream(prober, members, joint, {reader for reader, _ in read_by}, additive)
+            found = [(several, {param for param, _ in by}) for several, by in residual_streams(readers)]
+            streams += [(n, _among(prober, joint, by), additive) for n, by in found if n[1:] or additive]
+        yield from _claim_streams(prober, streams)
         if known.open() == before:
             return
 
@@ -165,23 +169,30 @@ def residual_streams(readers: Mapping[str, Readers]) -> list[tuple[list[str], Re
     return [([n for n in readers if n in members], read_by) for members, read_by in streams if read_by]
 
 
-def _claim_stream(
-    prober: Prober, names: Sequence[str], joint: Evidence, read_by: set[str], additive: Sequence[str]
-) -> Claims:
-    """Claim the groups of a stream, if they are read by nothing else.
+def _among(prober: Prober, evidence: Evidence, read_by: set[str]) -> Evidence:
+    """Leave out of what reads a unit what does not read one stream of it; norms of a part are norms like others."""
+    links = [link for link in evidence.links if link.view.param in read_by]
+    return Evidence(links, [norm for norm in [*evidence.norms, *evidence.parts] if prober.scales[norm] in read_by])
+
+
+def _claim_streams(prober: Prober, streams: Sequence[Stream]) -> Claims:
+    """Claim the groups of each stream, if they are read by nothing else; all streams are proved together.
 
     Behind a normalisation each neuron reaches all readers, so it is proved of the group as a whole.
     """
-    links = [link for link in joint.links if link.view.param in read_by]
-    norms = [norm for norm in [*joint.norms, *joint.parts] if prober.scales[norm] in read_by]
-    outgoing = outgoing_views(prober, names[0], links)
-    proved = prove(prober, {names[0]: names}, {names[0]: outgoing})
-    readers = name_some([*norms, *dict.fromkeys(link.view.param for link in links)])
-    for name in names:
-        rest = name_some([member for member in names if member != name] or additive)
-        if name in proved and any(len(prober.owners[link.view.param]) > 1 for link in links):
-            yield Claim(prober.layout[name], "shared", f"proved: read only by {readers}, which {rest} feeds too")
-        elif name in proved:
-            yield Claim(prober.layout[name], "shared", f"proved: read only together with {rest}")
-        elif (norms or len(names) > 1) and is_read_only_by(prober, name, norms, outgoing):
-            yield Claim(prober.layout[name], "shared", f"read by {readers} together with {rest}")
+    outgoing = {names[0]: outgoing_views(prober, names[0], read_by.links) for names, read_by, _ in streams}
+    proved = prove(prober, {names[0]: names for names, _, _ in streams}, outgoing)
+    for names, read_by, additive in streams:
+        rest = [name for name in names if name not in proved]
+        mixed = rest and (read_by.norms or names[1:])
+        through = read_only_by(prober, rest, read_by.norms, outgoing[names[0]]) if mixed else set()
+        readers = name_some([*read_by.norms, *dict.fromkeys(link.view.param for link in read_by.links)])
+        several = any(len(prober.owners[link.view.param]) > 1 for link in read_by.links)
+        for name in names:
+            others = name_some([member for member in names if member != name] or additive)
+            if name in proved and several:
+                yield Claim(prober.layout[name], "shared", f"proved: read only by {readers}, which {others} feeds too")
+            elif name in proved:
+                yield Claim(prober.layout[name], "shared", f"proved: read only together with {others}")
+            elif name in through:
+                yield Claim(prober.layout[name], "shared", f"read by {readers} together with {others}")

@@ -3,27 +3,33 @@
 For example a layer without a bias in front of a sigmoid, which no value of its weights silences.
 """
 
+from collections.abc import Callable
+from functools import cache
+
 from neuroactivity.arrays import namespace
 from neuroactivity.discovery.claims import Claim, Claims, Evidence, Known, name_some
 from neuroactivity.discovery.links import outgoing_views
 from neuroactivity.discovery.prober import ROUNDING, Prober, is_vector
-from neuroactivity.discovery.proof import is_read_only_by
+from neuroactivity.discovery.proof import read_only_by
 from neuroactivity.layout.patterns import NEURON
 
 NO_GRADIENT = "no gradient reaches it"
 _HIDDEN = "reaches the output on a path without gradient"
 
+_PROBES = 8
+
 
 def claim(prober: Prober, known: Known) -> Claims:
     """Say of each group that is left why, and withdraw claims that a view cannot express."""
+    not_finite = cache(lambda: _not_finite(prober))
     for name in known.open():
-        yield Claim(prober.layout[name], "unproved", _reason(prober, known, name))
+        yield Claim(prober.layout[name], "unproved", _reason(prober, known, name, not_finite))
     for group, _, _, outgoing in list(known.claims.values()):
         if any(view.parsed.stacks != group.stacks for view in outgoing):
             yield Claim(group, "unproved", "what it feeds reads several of its copies at once")
 
 
-def _reason(prober: Prober, known: Known, name: str) -> str:
+def _reason(prober: Prober, known: Known, name: str, not_finite: Callable[[], set[str]]) -> str:
     """Say why nothing could be claimed of a group."""
     live, evidence = prober.ever_live(name), known.evidence[name]
     if not live:
@@ -47,6 +53,8 @@ def _reason(prober: Prober, known: Known, name: str) -> str:
         return "cannot be silenced: a normalisation or softmax undoes what is added to all of its neurons alike"
     if found:
         return "feeds more than what was found"
+    if name in not_finite():
+        return "its gradients are not finite while neurons are silent"
     without_bias = "; it has no bias to silence it" if not prober.layout[name].unscored else ""
     return f"nothing was found that reads it{without_bias}"
 
@@ -54,7 +62,7 @@ def _reason(prober: Prober, known: Known, name: str) -> str:
 def _is_all(prober: Prober, evidence: Evidence, name: str) -> bool:
     """Whether a group as a whole is read by nothing but what was found."""
     norms = [*evidence.norms, *evidence.parts]
-    return is_read_only_by(prober, name, norms, outgoing_views(prober, name, evidence.links))
+    return name in read_only_by(prober, [name], norms, outgoing_views(prober, name, evidence.links))
 
 
 def _what_mixes(evidence: Evidence) -> str:
@@ -85,3 +93,18 @@ def _readers_in_no_group(prober: Prober, name: str) -> list[str]:
     prober.silence(params, {name: frozenset(range(prober.neurons[name]))})
     after = prober.live_axes(prober.gradients(params), [param for param, _ in before])
     return list(dict.fromkeys(param for (param, axis), live in before.items() if live != after[param, axis]))
+
+
+def _not_finite(prober: Prober) -> set[str]:
+    """Return the groups whose gradients are not finite in some probe that silences a quarter of all neurons."""
+    found: set[str] = set()
+    for probe in prober.in_order(_PROBES):
+        params, generator = prober.draw(probe), prober.generator("finite", probe)
+        for group, count in prober.neurons.items():
+            prober.silence(params, {group: frozenset(generator.sample(range(count), count // 4))})
+        grads = prober.gradients(params)
+        for group, made_by in prober.made_by.items():
+            values = [value for _, view, _ in made_by if (value := grads.get(view.param)) is not None]
+            if not all(bool(namespace(value).all(namespace(value).isfinite(value))) for value in values):
+                found.add(group)
+    return found

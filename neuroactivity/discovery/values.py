@@ -1,6 +1,5 @@
 """The values of one draw: probes write to them row by row, and the next probe finds them as they were."""
 
-import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeAlias, overload
 
@@ -12,14 +11,19 @@ Params: TypeAlias = dict[str, Array]
 """Parameters by name."""
 
 _NONE = -1  # no draw
-_MOST_KEPT = 0.3  # of a fresh draw; where more is written, it is cheaper to make it again than to keep it
 
 
 class FreshDraws(Sequence[Params]):
-    """Draws that are made anew whenever they are asked for, in arrays that whoever asks may write to."""
+    """Draws that are made anew whenever they are asked for, in arrays that whoever asks may write to.
 
-    def __init__(self, sample: Callable[[int], Params], count: int) -> None:
-        self._sample, self._count = sample, count
+    Args:
+        sample: From a draw and names of parameters to their values.
+        names: The parameters.
+        count: The number of draws.
+    """
+
+    def __init__(self, sample: Callable[[int, Iterable[str]], Params], names: Iterable[str], count: int) -> None:
+        self.sample, self.names, self._count = sample, tuple(names), count
 
     def __len__(self) -> int:
         return self._count
@@ -33,47 +37,58 @@ class FreshDraws(Sequence[Params]):
             return [self[i] for i in range(*number.indices(self._count))]
         if not -self._count <= number < self._count:
             raise IndexError(number)
-        return self._sample(number % self._count)
+        return self.sample(number % self._count, self.names)
 
 
 class Values:
     """The values of one draw at a time.
 
-    To silence a quarter of a layer costs a quarter of its array, written and put back: no mask of its size, no copy.
+    To silence a quarter of a layer costs a quarter of its array, put back or drawn again later: no mask of its size.
     An array that is not ours is copied before the first writing; one that cannot be written to, as JAX's, is replaced.
     """
 
     def __init__(self, draws: Sequence[Arrays]) -> None:
-        self._draws, self._number, self._fresh = draws, _NONE, isinstance(draws, FreshDraws)
-        self._kept, self._room = 0, 0.0
+        self._draws, self._number = draws, _NONE
+        self._fresh = draws if isinstance(draws, FreshDraws) else None
         self._drawn: Params = {}
         self._params: Params = {}
         self._ours: set[str] = set()
         self._before: list[tuple[Array, tuple[Any, ...], Array]] = []
+        self._written: set[str] = set()
 
     def turn_to(self, number: int) -> Params:
         """Return the values of a draw as they were drawn; what was returned before is not to be used any more."""
-        if number == self._number:
+        if self._fresh:
+            self._draw_again(self._fresh, self._written if number == self._number else self._fresh.names, number)
+        elif number != self._number:
+            self._drawn, self._ours = dict(self._draws[number]), set()
+        else:
             for rows, place, old in reversed(self._before):
                 rows[place] = old
+        self._number = number
         self._before.clear()
+        self._written.clear()
         self._params.clear()  # always the same mapping, so that nobody keeps the values of two draws
-        if number != self._number:
-            self._drawn.clear()
-            self._drawn, self._number = dict(self._draws[number]), number
-            self._ours = {name for name, value in self._drawn.items() if self._fresh and writable(value)}
-            self._room = _MOST_KEPT * sum(math.prod(value.shape) for value in self._drawn.values())
-        self._kept = 0
         self._params |= self._drawn
         return self._params
 
+    def _draw_again(self, fresh: FreshDraws, names: Iterable[str], number: int) -> None:
+        """Draw parameters one by one, into the memory of those before: what was written need not be kept."""
+        for name in names:
+            value = fresh.sample(number, [name])[name]
+            if name in self._ours:
+                self._drawn[name][...] = value
+            else:
+                self._drawn[name] = value
+                self._ours |= {name} if writable(value) else set()
+
     def zero(self, params: Params, names: Iterable[str]) -> None:
-        """Set whole parameters to zero; a fresh draw is given up for it and made again when it is asked for."""
+        """Set whole parameters to zero."""
         for name in names:
             array = params[name]
-            if self._fresh and len(array.shape) > 1 and name in self._ours and array is self._drawn[name]:
+            if self._fresh and name in self._ours and array is self._drawn[name]:
                 array[...] = 0
-                self._give_up()
+                self._written.add(name)
             else:
                 params[name] = namespace(array).zeros_like(array)
 
@@ -113,11 +128,6 @@ class Values:
         moved = xp.reshape(xp.take(xp.reshape(old, bound.sizes), order, axis=bound.names.index(NEURON)), shape)
         params[name] = xp.where(expand_mask(_mask(second, old, bound), shape, bound, None), -moved, moved)
 
-    def _give_up(self) -> None:
-        """Forget what would have to be put back: the draw is made again when it is asked for."""
-        self._before.clear()
-        self._number = _NONE
-
     def _rows(self, params: Params, name: str, bound: BoundPattern) -> Array | None:
         """Return an array that may be written to, in the shape of its pattern, or ``None`` if it cannot be."""
         array = params[name]
@@ -129,15 +139,13 @@ class Values:
                 return None
             self._ours.add(name)
             array = params[name] = self._drawn[name] = copy
+        self._written.add(name)
         return array if tuple(array.shape) == bound.sizes else namespace(array).reshape(array, bound.sizes)
 
     def _keep(self, rows: Array, neurons: Sequence[int], bound: BoundPattern) -> tuple[Any, ...]:
-        """Remember rows that are about to be written, unless they are many, and return where they are."""
+        """Return where rows are that are about to be written, and remember them if they cannot be drawn again."""
         place = _place(rows, neurons, bound)
-        self._kept += len(neurons) * bound.entries_per_neuron
-        if self._fresh and self._kept > self._room:
-            self._give_up()
-        elif self._number != _NONE:
+        if not self._fresh:
             self._before.append((rows, place, rows[place]))
         return place
 

@@ -272,21 +272,28 @@ def expand_mask(mask: Array, shape: tuple[int, ...], bound: BoundPattern, owners
         owners: NeuronIndex of the positions along the neuron axis, if they are not the neurons themselves.
     """
     xp = namespace(mask)
-    return xp.reshape(xp.broadcast_to(broadcastable_mask(mask, bound, owners), bound.sizes), tuple(shape))
-
-
-def broadcastable_mask(mask: Array, bound: BoundPattern, owners: NeuronIndex | None) -> Array:
-    """Bring a mask of neurons into a shape that broadcasts against the array with its parentheses opened."""
-    xp = namespace(mask)
+    thin = broadcastable(mask, bound, owners)
     if owners is not None:
-        table = asarray_like(tuple([max(owner, 0) for owner in owners.index]), like=mask, dtype=xp.int32)
-        owned = asarray_like(tuple([owner >= 0 for owner in owners.index]), like=mask, dtype=xp.bool)
-        mask = xp.logical_and(xp.take(mask, table, axis=-1), owned)
-    own, last = (NEURON, STACK) if len(mask.shape) == 2 else (NEURON,), len(bound.stack_sizes)
+        owned = tuple([owner >= 0 for owner in owners.index])
+        axes = [len(owned) if name == NEURON else 1 for name in bound.names]
+        thin = thin & xp.reshape(asarray_like(owned, like=mask, dtype=xp.bool), tuple(axes))
+    return xp.reshape(xp.broadcast_to(thin, bound.sizes), tuple(shape))
+
+
+def broadcastable(values: Array, bound: BoundPattern, owners: NeuronIndex | None) -> Array:
+    """Bring one value for each neuron into a shape that broadcasts against the array with its parentheses opened.
+
+    A position that no neuron owns gets the value of some neuron.
+    """
+    xp = namespace(values)
+    if owners is not None:
+        table = asarray_like(tuple([max(owner, 0) for owner in owners.index]), like=values, dtype=xp.int32)
+        values = xp.take(values, table, axis=-1)
+    own, last = (NEURON, STACK) if len(values.shape) == 2 else (NEURON,), len(bound.stack_sizes)
     before = bound.stacks_before_neuron
-    if len(mask.shape) == 2 and before < last:
+    if len(values.shape) == 2 and before < last:
         if last > 1:
-            mask = xp.reshape(mask, (*bound.stack_sizes, bound.size(NEURON)))
-        mask = xp.permute_dims(mask, (*range(before), last, *range(before, last)))
+            values = xp.reshape(values, (*bound.stack_sizes, bound.size(NEURON)))
+        values = xp.permute_dims(values, (*range(before), last, *range(before, last)))
     thin = [size if name in own else 1 for name, size in zip(bound.names, bound.sizes, strict=True)]
-    return xp.reshape(mask, tuple(thin))
+    return xp.reshape(values, tuple(thin))

@@ -1,12 +1,15 @@
 """What every optimizer wrapper shares, whatever the framework.
 
 :mod:`.options` says when to measure and what to reset, :mod:`.trained` which groups an optimizer trains and what a
-reset of them writes, :mod:`.fresh` which entries are drawn anew and from what, :mod:`.states` what a resumed run is
-given, :mod:`.outputs` how neuron outputs are brought into the form that a group's activation pattern names.
+reset of them writes, :mod:`.fresh` which entries are drawn anew and from what, :mod:`.history` when each neuron was
+reset, :mod:`.states` what a resumed run is given, :mod:`.outputs` how neuron outputs are brought into the form that a
+group's activation pattern names.
 """
 
 from neuroactivity.wrapping.fresh import DrawnViews, check_fresh, derive_key, drawn_views, resample, warn_of_spread
+from neuroactivity.wrapping.history import NEVER, advance, reset_before, unprotected, warn_of_resets
 from neuroactivity.wrapping.options import (
+    Clock,
     Options,
     ResetOptions,
     as_inputs,
@@ -22,9 +25,12 @@ from neuroactivity.wrapping.trained import check_searched, note_outside, trained
 
 __all__ = [
     "COUNTS",
+    "NEVER",
+    "Clock",
     "DrawnViews",
     "Options",
     "ResetOptions",
+    "advance",
     "arrange_outputs",
     "as_inputs",
     "check_every",
@@ -42,8 +48,11 @@ __all__ = [
     "read_by_norms",
     "read_counts",
     "resample",
+    "reset_before",
     "take_neurons",
     "trained_groups",
+    "unprotected",
+    "warn_of_resets",
     "warn_of_spread",
     "written_params",
 ]

@@ -10,6 +10,7 @@ from neuroactivity.arrays import Array, Arrays, accumulation_dtype, asarray_like
 from neuroactivity.errors import ActivityWarning
 from neuroactivity.layout import BoundPattern, Layout, ParamView
 from neuroactivity.layout.patterns import NEURON
+from neuroactivity.resets import Outgoing
 
 DrawnViews: TypeAlias = Mapping[str, Sequence[tuple[ParamView, BoundPattern]]]
 """For each parameter that a reset takes from fresh values how its neurons lie in it."""
@@ -36,12 +37,19 @@ def derive_key(seed: int, event: int, name: str) -> int:
     return int.from_bytes(digest, "big") >> 1
 
 
-def drawn_views(layout: Layout, shapes: Mapping[str, tuple[int, ...]]) -> DrawnViews:
-    """List the parameters that a reset takes from fresh values, with the views of the groups that own their entries."""
+def drawn_views(layout: Layout, shapes: Mapping[str, tuple[int, ...]], *, outgoing: Outgoing = "zero") -> DrawnViews:
+    """List the parameters that a reset takes from fresh values, with the views of the groups that own their entries.
+
+    Args:
+        layout: The neuron groups.
+        shapes: The shapes of the parameters.
+        outgoing: What outgoing parameters become; those that are drawn are listed too, after the incoming ones.
+    """
+    drawn = outgoing in ("small", "fresh")
     views: dict[str, list[tuple[ParamView, BoundPattern]]] = {}
     for group in layout.values():
         for role, view, bound in group.bind(shapes).views if group.resettable else ():
-            if role != "outgoing":
+            if role != "outgoing" or drawn:
                 views.setdefault(view.param, []).append((view, bound))
     return views
 

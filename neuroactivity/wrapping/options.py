@@ -4,11 +4,15 @@ import operator
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from operator import attrgetter
-from typing import Any, SupportsIndex, TypedDict
+from typing import Any, Literal, SupportsIndex, TypeAlias, TypedDict, get_args
 
 from neuroactivity.arrays import Array, Arrays
 from neuroactivity.errors import check_choice
 from neuroactivity.masks import reset_masks
+from neuroactivity.resets import Outgoing
+
+Clock: TypeAlias = Literal["own", "run"]
+"""How old the optimizer's state of a reset neuron is: as old as the neuron, or as the run."""
 
 
 class Options(TypedDict, total=False):
@@ -17,6 +21,13 @@ class Options(TypedDict, total=False):
     every: SupportsIndex
     max_fraction: float | None
     reset_silent: bool
+    lowest: float | None
+    start: SupportsIndex
+    stop: SupportsIndex | None
+    batches: SupportsIndex
+    protect: SupportsIndex
+    outgoing: Outgoing
+    clock: Clock
     initializer: Any
     seed: Any
     on_report: Callable[[Any], None] | None
@@ -31,22 +42,45 @@ class ResetOptions:
         every: Steps of the optimizer between two measurements.
         max_fraction: At most this part of a group is reset at once; with 0 the wrapper only measures.
         reset_silent: Whether a group without any gradient is reset as a whole.
+        lowest: Reset this part of each group at every measurement, those of the lowest scores, whatever ``tau`` says.
+        start: The first step at which neurons may be reset; measurements begin at once.
+        stop: The last step at which neurons may be reset.
+        batches: A score is that of the last so many steps together.
+        protect: For so many measurements after its reset a neuron is not reset again.
+        outgoing: What the outgoing parameters of a reset neuron become, as :func:`neuroactivity.reset` says.
+        clock: ``"own"``: where a reset writes, the optimizer goes on as one made at that moment. ``"run"``: its moments
+            start anew and its step count goes on, as in published codes.
         on_report: Called with each report.
 
     Raises:
-        ValueError: If an option is out of range.
+        ValueError: If an option is out of range, or two contradict each other.
     """
 
     tau: float = 0.01
     every: SupportsIndex = 1000
     max_fraction: float | None = None
     reset_silent: bool = False
+    lowest: float | None = None
+    start: SupportsIndex = 0
+    stop: SupportsIndex | None = None
+    batches: SupportsIndex = 1
+    protect: SupportsIndex = 0
+    outgoing: Outgoing = "zero"
+    clock: Clock = "own"
     on_report: Callable[[Any], None] | None = None
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "every", check_every(self.every))
+        numbers = {"every": check_every(self.every), "batches": check_count("batches", self.batches, least=1)}
+        numbers |= {name: check_count(name, getattr(self, name)) for name in ("start", "protect")}
+        if self.stop is not None:
+            numbers["stop"] = check_count("stop", self.stop, least=numbers["start"])
+        vars(self).update(numbers)
+        if numbers["batches"] > numbers["every"]:
+            raise ValueError(f"batches: expected at most every={self.every}, got {self.batches}")
         check_choice("reset_silent", self.reset_silent, (True, False))
-        self.masks({})  # raises if tau or max_fraction is out of range
+        check_choice("outgoing", self.outgoing, get_args(Outgoing))
+        check_choice("clock", self.clock, get_args(Clock))
+        self.masks({})  # raises if a threshold or a fraction is out of range
         if self.on_report is not None and not callable(self.on_report):
             raise ValueError(f"on_report: expected a function of a report or None, got {self.on_report!r}")
 
@@ -57,7 +91,17 @@ class ResetOptions:
 
     def masks(self, scores: Arrays) -> dict[str, Array]:
         """Choose the neurons to reset, by :func:`neuroactivity.reset_masks`."""
-        return reset_masks(scores, self.tau, max_fraction=self.max_fraction, reset_silent=self.reset_silent)
+        return reset_masks(
+            scores, self.tau, max_fraction=self.max_fraction, reset_silent=self.reset_silent, lowest=self.lowest
+        )
+
+    def resets_at(self, step: Any) -> Any:
+        """Whether neurons may be reset at this step: neither before ``start`` nor after ``stop``."""
+        return (step >= self.start) & (True if self.stop is None else step <= self.stop)
+
+    def collects_at(self, step: Any) -> Any:
+        """Whether the magnitudes of this step take part in a score, where it is one of several batches."""
+        return (-step) % self.every < self.batches
 
 
 def option(name: str) -> Any:
@@ -100,13 +144,22 @@ def check_every(every: SupportsIndex) -> int:
         >>> check_every(np.int64(1000))
         1000
     """
+    return check_count("every", every, least=1, what="a whole number of steps")
+
+
+def check_count(name: str, value: Any, *, least: int = 0, what: str = "a whole number") -> int:
+    """Return an option that counts something as Python's own whole number.
+
+    Raises:
+        ValueError: If it is no whole number, or less than ``least``.
+    """
     try:
-        steps = operator.index(every)
+        number = operator.index(value)
     except TypeError:
-        steps = 0
-    if steps < 1:
-        raise ValueError(f"every: expected a whole number of steps of 1 or more, got {every!r}")
-    return steps
+        number = least - 1
+    if number < least:
+        raise ValueError(f"{name}: expected {what} of {least} or more, got {value!r}")
+    return number
 
 
 def check_seed(seed: SupportsIndex) -> int:

@@ -43,12 +43,13 @@ def read_counts(state: Mapping[str, Any]) -> dict[str, int]:
     return counts
 
 
-def check_same_layout(record: Any, layout: Layout) -> None:
+def check_same_layout(record: Any, layout: Layout, *, source: str = 'state["layout"]') -> None:
     """Raise unless a wrapper's state holds the layout of the wrapper that is to go on from it.
 
     Args:
         record: What :meth:`neuroactivity.Layout.to_dict` returned; ``None`` in a state of an older version.
         layout: The wrapper's layout. Reasons need not agree.
+        source: Where a user finds the saved layout.
 
     Raises:
         LayoutError: If the record is no layout, or another one.
@@ -62,7 +63,7 @@ def check_same_layout(record: Any, layout: Layout) -> None:
     if _without_reasons(saved) != _without_reasons(layout):
         raise LayoutError(
             "state: its layout is not this wrapper's; make the wrapper with "
-            'layout=neuroactivity.Layout.from_dict(state["layout"])'
+            f"layout=neuroactivity.Layout.from_dict({source})"
         )
 
 

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 from neuroactivity.errors import LayoutError
 from neuroactivity.layout import Layout
+from neuroactivity.resets import Outgoing
 
 
 def trained_groups(
@@ -38,10 +39,10 @@ def trained_groups(
     return Layout([replace(g, partners=tuple([name for name in g.partners if name in kept])) for g in groups])
 
 
-def written_params(masks: Iterable[str], layout: Layout) -> list[str]:
+def written_params(masks: Iterable[str], layout: Layout, *, outgoing: Outgoing = "zero") -> list[str]:
     """Name the parameters that a reset of these groups writes."""
-    groups = [layout[name] for name in masks if layout[name].resettable]
-    return list(dict.fromkeys(view.param for group in groups for _, view in group.views))
+    views = [pair for name in masks if layout[name].resettable for pair in layout[name].views]
+    return list(dict.fromkeys(view.param for role, view in views if role != "outgoing" or outgoing != "keep"))
 
 
 def check_searched(layout: Layout, *, writes: bool) -> None:
@@ -57,16 +58,17 @@ def check_searched(layout: Layout, *, writes: bool) -> None:
         )
 
 
-_OUTSIDE = "; the optimizer also trains"
+_OUTSIDE = "parameters outside it: give readers= if they read it"
 
 
-def note_outside(layout: Layout, number: int, model: str) -> Layout:
+def note_outside(layout: Layout, number: int, model: str, *, holder: str = "the optimizer also trains") -> Layout:
     """Say in the reason of proved groups that the optimizer trains parameters which the proof has not seen.
 
     Args:
         layout: The neuron groups.
         number: How many parameters the optimizer trains that are not the model's.
         model: What the model is called.
+        holder: Who has the other parameters, and what it does with them.
 
     Example:
         >>> from neuroactivity.layout import NeuronGroup
@@ -76,7 +78,7 @@ def note_outside(layout: Layout, number: int, model: str) -> Layout:
     """
     if not number:
         return layout
-    remark = f" in {model}{_OUTSIDE} {number} parameters outside it: give readers= if they read it"
+    remark = f" in {model}; {holder} {number} {_OUTSIDE}"
     return Layout(
         [
             replace(group, reason=(group.reason or "proved") + remark)

@@ -83,8 +83,8 @@ def test_the_public_names_are_there():
     assert all(hasattr(neuroactivity, name) for name in neuroactivity.__all__)
     assert set(neuroactivity.__all__) >= {
         "ActivityReport", "ActivityWarning", "Layout", "LayoutError", "NeuronGroup", "ParamView", "attention", "conv",
-        "dense", "grama", "norm", "recurrent", "reset", "reset_masks", "reset_moments", "residual", "summarize",
-        "tau_dormant",
+        "dense", "grama", "norm", "recurrent", "reset", "reset_masks", "reset_moments", "residual", "stacked",
+        "summarize", "tau_dormant",
     }  # fmt: skip
 
 

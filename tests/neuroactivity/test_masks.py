@@ -109,6 +109,24 @@ def test_limits_are_exact_for_every_percentage_and_width():
         assert mask.sum() == min(percent * neurons // 100, neurons - 1)
 
 
+def test_the_lowest_are_chosen_whatever_their_scores(backend):
+    scores = backend.arrays({"fc": np.array([0.9, 1.1, 0.7, 1.3]), "twins": np.array([[0.5, 1.5], [1.2, 0.8]])})
+    masks = na.reset_masks(scores, lowest=0.5)
+    assert to_numpy(masks["fc"]).tolist() == [True, False, True, False]
+    assert to_numpy(masks["twins"]).tolist() == [[True, False], [False, True]]
+
+
+def test_the_lowest_are_neither_in_silent_groups_nor_in_groups_that_are_not_finite(backend):
+    scores = backend.arrays({"silent": np.zeros(4), "broken": np.full(4, np.nan)})
+    assert not any(to_numpy(mask).any() for mask in na.reset_masks(scores, lowest=1.0).values())
+
+
+def test_a_limit_holds_for_the_lowest_too():
+    scores = {"fc": np.array([0.9, 1.1, 0.7, 1.3])}
+    assert na.reset_masks(scores, lowest=0.5, max_fraction=0.25)["fc"].tolist() == [False, False, True, False]
+    assert not na.reset_masks(scores, lowest=0.5, max_fraction=0)["fc"].any()
+
+
 def test_silent_group_is_left_alone(backend):
     """Fault 1: an all-zero layer must not reset everything; the cause is usually a dead layer further on."""
     assert chosen([0.0, 0.0, 0.0], backend) == []
@@ -198,6 +216,12 @@ def test_max_fraction_out_of_range_is_an_error(fraction):
     """Five per cent is 0.05, not 5."""
     with pytest.raises(ValueError, match=rf"^max_fraction: expected a number in \[0, 1\] or None, got {fraction!r}$"):
         na.reset_masks({}, max_fraction=fraction)
+
+
+@pytest.mark.parametrize("fraction", [-0.1, 1.1, math.nan, "half"])
+def test_lowest_out_of_range_is_an_error(fraction):
+    with pytest.raises(ValueError, match=r"lowest: expected a number in \[0, 1\] or None"):
+        na.reset_masks({"fc": np.ones(3)}, lowest=fraction)
 
 
 def test_options_are_named():

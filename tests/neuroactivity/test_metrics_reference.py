@@ -126,3 +126,17 @@ def test_entries_of_several_views_add_up_in_any_order(order):
     layout = na.Layout([na.NeuronGroup("g", [views[i] for i in order], neurons=2)])
     grads = draw({"w": (2, 3), "v": (5, 2), "u": (5, 4)}, seed=1)
     np.testing.assert_allclose(na.grama(grads, layout)["g"], reference.grama(grads, layout)["g"], rtol=1e-14)
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_a_score_of_several_batches_is_that_of_their_magnitudes_added_up(case, backend):
+    """The reference: the mean of each neuron's magnitudes, batch by batch, then divided by the group's mean."""
+    batches = [backend.arrays(case.draw(seed)) for seed in range(3)]
+    measured = [na.magnitudes(batch, case.layout) for batch in batches]
+    scores = na.scores({name: measured[0][name] + measured[1][name] + measured[2][name] for name in measured[0]})
+    exact = [{name: np.abs(to_numpy(array)) for name, array in batch.items()} for batch in batches]
+    expected = reference.grama({name: sum(batch[name] for batch in exact) for name in exact[0]}, case.layout)
+    for name, values in scores.items():
+        np.testing.assert_allclose(to_numpy(values), expected[name], rtol=1e-5)
+        single = na.scores({name: measured[0][name]})[name]
+        np.testing.assert_allclose(to_numpy(single), to_numpy(na.grama(batches[0], case.layout)[name]), rtol=1e-6)

@@ -190,6 +190,7 @@ def test_json_holds_null_and_never_nan():
         "nonfinite": 2,
         "status": "exclusive",
         "reason": "",
+        "reset_again": None,
         "inactive_fraction": None,
     }
     assert record["groups"]["fc1"]["inactive_fraction"] == 0.5

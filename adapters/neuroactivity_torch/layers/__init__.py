@@ -44,7 +44,7 @@ def list_groups(
     for name, value in named.items():
         if isinstance(value, UninitializedParameter):
             raise LayoutError(f"parameter {name!r} has no shape yet: call the model on example inputs first")
-    there = {name for name, _ in model.named_parameters(remove_duplicate=False)}  # with shared ones
+    there = {name for name, _ in nn.Module.named_parameters(model, remove_duplicate=False)}  # with shared ones
     groups = groups_by_rule(rule, named)
     taken = {param for group in groups for param in _params(group)}
     computed: list[str] = []

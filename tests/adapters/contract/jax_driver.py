@@ -43,7 +43,7 @@ class JaxDriver:
     """Trains the network with gradients that it is given; without a method by the plain optimizer."""
 
     rounding, initializers = 2.0**-22, ("snapshot",)  # a reset is an update, whose sum is rounded
-    read_as_factors = frozenset({"value", "gate"})  # of a gated unit that no parameter is known to read
+    read_as_factors: frozenset[str] = frozenset()
 
     def __init__(
         self,

@@ -52,7 +52,7 @@ class TensorFlowDriver:
     """Trains the network with gradients that it is given; without a method by the plain optimizer."""
 
     rounding, initializers = 0.0, ("layer", "snapshot")
-    read_as_factors = frozenset({"value", "gate"})  # of a gated unit that no parameter is known to read
+    read_as_factors: frozenset[str] = frozenset()
 
     def __init__(
         self,

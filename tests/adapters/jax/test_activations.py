@@ -95,11 +95,13 @@ def test_neurons_that_no_parameter_reads_are_seen_where_they_are_made():
 
     groups = [na.dense("a", weight=("a", "in neuron"), bias="b"), na.dense("c", weight=("c", "in neuron"))]
     layout = na.Layout([*groups, na.norm("s", scale="s")])
-    with pytest.warns(na.ActivityWarning, match="no activations for s: "):
-        found = jax.jit(lambda params: activations(params, apply, layout=layout))(params)
+    found = jax.jit(lambda params: activations(params, apply, layout=layout))(params)
     np.testing.assert_allclose(found["a"], jnp.tanh(x @ params["a"] + params["b"]), rtol=1e-6)
     np.testing.assert_allclose(found["c"], x @ params["c"])
-    assert found["s"] is None  # some multiply by the scale in two steps
+    np.testing.assert_allclose(found["s"], apply(params), rtol=1e-3)
+    two_steps = lambda params: jnp.square(x @ params["a"]) * (jax.lax.rsqrt(x.sum()) * params["s"])  # noqa: E731
+    found = activations(params, two_steps, layout=na.Layout([layout["s"]]))
+    np.testing.assert_allclose(found["s"], two_steps(params), rtol=1e-5)
 
 
 def test_what_is_not_seen_is_not_guessed():

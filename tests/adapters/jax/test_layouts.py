@@ -221,3 +221,23 @@ def test_what_cannot_be_probed_is_said_in_one_line():
         na.ActivityWarning, match="no gradient reaches params/Dense_1, params/Dense_2 from what the model"
     ):
         layout_of(params, stopped)
+
+
+def test_parameters_that_apply_does_not_read_are_remarked():
+    """A trunk with one of its two heads: what the other reads is not seen, unless it is given."""
+    params = {
+        name: {"kernel": jax.random.normal(jax.random.key(n), shape), "bias": jnp.full(shape[1], 0.1)}
+        for n, (name, shape) in enumerate({"trunk": (5, 8), "actor": (8, 2), "critic": (8, 1)}.items())
+    }
+
+    def head(name):
+        dense = lambda own, x: x @ own["kernel"] + own["bias"]  # noqa: E731
+        return lambda params: dense(params[name], nn.relu(dense(params["trunk"], X)))
+
+    remark = (
+        "proved: feeds nothing else in what apply returns; the tree also holds 2 parameters outside it: give readers="
+    )
+    with pytest.warns(na.ActivityWarning, match="no gradient reaches actor from what the model"):
+        assert remark in layout_of(params, head("critic")).describe()
+    layout = layout_of(params, head("critic"), readers=[head("actor")])
+    assert layout["trunk"].reason == "proved: feeds nothing else"

@@ -234,3 +234,11 @@ def test_running_statistics_of_foreign_norms_are_brought_to_rest():
     assert {name: value.tolist() for name, value in resting.items()} == {
         "0.0.running_mean": [0, 0, 0], "0.0.running_var": [1, 1, 1],
     }  # fmt: skip
+
+
+def test_a_model_may_name_its_parameters_by_a_method_with_fewer_arguments():
+    class Names(nn.Sequential):
+        def named_parameters(self, prefix="", recurse=True):
+            yield from super().named_parameters(prefix, recurse)
+
+    assert [group.name for group in list_groups(Names(nn.Linear(5, 3), nn.Linear(3, 2)))] == ["0", "1"]

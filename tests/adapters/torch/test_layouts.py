@@ -12,7 +12,7 @@ from torch.distributions import Categorical, Independent, Normal
 from torch.nn.utils import parametrizations
 
 import neuroactivity as na
-from neuroactivity_torch import gradient_function, layout_of, parameters
+from neuroactivity_torch import gradient_function, layout_of, layouts, parameters
 from neuroactivity_torch.layouts import _without_cudnn
 from tests.adapters.torch.models import X, mlp
 
@@ -198,3 +198,37 @@ def test_sparse_embeddings_are_ordinary(layer):
 def test_a_model_without_values_is_said_to_have_none():
     with pytest.raises(na.LayoutError, match="Sequential is on the meta device, where parameters have no values"):
         layout_of(mlp().to("meta"), X)
+
+
+class RootNorm(nn.Module):
+    """The gradient of a square root is not finite at the variance of a feature that is constant, as a silent one is."""
+
+    def __init__(self, size):
+        super().__init__()
+        self.weight, self.bias = nn.Parameter(torch.ones(size)), nn.Parameter(torch.zeros(size))
+
+    def forward(self, x):
+        return (x - x.mean(0)) / (x.var(0).sqrt() + 1e-3) * self.weight + self.bias
+
+
+class Residual(nn.Sequential):
+    def forward(self, x):
+        return x + super().forward(x)
+
+
+def test_gradients_that_are_not_finite_are_the_reason():
+    blocks = [Residual(RootNorm(8), nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 8)) for _ in range(2)]
+    layout = layout_of(nn.Sequential(RootNorm(5), nn.Linear(5, 8), *blocks, RootNorm(8), nn.Linear(8, 1)), X)
+    for name in ("0", "2.0"):
+        assert layout[name].status == "unproved"
+        assert layout[name].reason == "its gradients are not finite while neurons are silent"
+
+
+def test_shortened_gradients_are_zero_and_not_a_number_where_the_gradients_are():
+    gradient = torch.full((300, 300), 1e-44)
+    gradient[0], gradient[1], gradient[2] = 0.0, torch.nan, -torch.inf
+    short = layouts._shortened(gradient)
+    assert short.dtype == torch.bfloat16
+    assert torch.equal(short == 0, gradient == 0)
+    assert torch.equal(short.isnan(), gradient.isnan())
+    assert layouts._shortened(gradient[:9]).dtype == torch.float32

@@ -7,7 +7,7 @@ import torch
 from torch import nn, optim
 
 import neuroactivity as na
-from neuroactivity_torch import ReDo
+from neuroactivity_torch import ReDo, layout_of
 from tests.adapters.torch.models import X, mlp, step
 from tests.adapters.torch.reading import listed
 
@@ -48,6 +48,15 @@ def test_a_layout_that_contradicts_the_model_is_refused_when_the_wrapper_is_made
     group = na.dense("0", weight=("0.weight", "neuron in"), outgoing=[("2.weight", "out neuron")], activation="neuron")
     with pytest.raises(na.LayoutError, match="expected an axis for the samples"):
         redo(model, layout=na.Layout([group]), probe=lambda: X)
+
+
+def test_a_wrapper_that_could_not_be_made_is_not_attached():
+    model = mlp()
+    optimizer, options = optim.SGD(model.parameters(), lr=0.1), {"layout": layout_of(model, X)}
+    with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
+        ReDo(model, optimizer, probe=lambda: X[:, 1:], **options)
+    assert not optimizer._optimizer_step_post_hooks
+    ReDo(model, optimizer, probe=lambda: X, **options)
 
 
 @pytest.mark.parametrize("example_inputs", [(), X])

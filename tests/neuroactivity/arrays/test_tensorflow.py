@@ -150,6 +150,7 @@ CALLS = {
     "isfinite": one(FLOATS),
     "logical_and": alike(("bool",)),
     "max": reductions(NUMERIC, empty=False),
+    "min": reductions(NUMERIC, empty=False),
     "permute_dims": permuted(),
     "reshape": reshaped(),
     "stack": stacked(),

@@ -5,7 +5,7 @@ import pytest
 
 import neuroactivity as na
 from neuroactivity.discovery.prober import Prober
-from neuroactivity.discovery.proof import is_read_only_by, prove
+from neuroactivity.discovery.proof import prove, read_only_by
 from tests.neuroactivity.discovery.arrays import Bottleneck, Chain, Skip, dense, draws, without_bias
 
 
@@ -75,5 +75,5 @@ def test_a_neuron_that_never_has_a_gradient_proves_nothing():
 def test_a_group_is_read_only_by_views_without_which_it_has_no_gradient():
     below = na.ParamView("b.weight", "out neuron")
     beside = na.ParamView("head.weight", "out neuron", index=(*[-1] * 5, *range(6)))
-    assert is_read_only_by(prober_of(Skip()), "a", [], [below, beside])
-    assert not is_read_only_by(prober_of(Skip()), "a", [], [below])
+    assert read_only_by(prober_of(Skip()), ["a"], [], [below, beside]) == {"a"}
+    assert read_only_by(prober_of(Skip()), ["a"], [], [below]) == set()

@@ -53,24 +53,31 @@ def test_neurons_that_share_an_axis_are_written_to_by_their_rows():
     assert read(params)[0] == [1, 0, 3, 0]
 
 
-def test_fresh_draws_are_made_once_for_the_probes_that_use_them():
-    made: list[int] = []
+def fresh(made: list[tuple[int, str]], count: int = 2) -> Values:
+    """Two arrays, of which each time one is drawn is written down."""
 
-    def sample(number: int):
-        made.append(number)
-        return drawn(number)
+    def sample(number: int, names):
+        made.extend([(number, name) for name in names])
+        return {name: drawn(number)["w"] for name in names}
 
-    values = Values(FreshDraws(sample, 2))
+    return Values(FreshDraws(sample, ["w", "v"], count))
+
+
+def test_of_a_fresh_draw_only_what_was_written_is_drawn_again():
+    made: list[tuple[int, str]] = []
+    values = fresh(made)
+    memory = values.turn_to(0)["w"]
     for number in (0, 0, 1, 1):
         params = values.turn_to(number)
-        assert read(params) == read(drawn(number))
-        values.fill(params, "w", [1], BOUND, 0.0)  # a quarter
-    assert made == [0, 1]
+        assert params["w"] is memory
+        assert read(params) == params["v"].tolist() == read(drawn(number))
+        values.fill(params, "w", [1], BOUND, 0.0)
+    assert made == [(0, "w"), (0, "v"), (0, "w"), (1, "w"), (1, "v"), (1, "w")]
 
 
 @pytest.mark.parametrize("spoil", ["zero", "fill"])
-def test_a_fresh_draw_that_is_mostly_overwritten_is_made_again(spoil):
-    values = Values(FreshDraws(drawn, 1))
+def test_a_fresh_draw_that_was_overwritten_is_made_again(spoil):
+    values = fresh([])
     params = values.turn_to(0)
     if spoil == "zero":
         values.zero(params, ["w"])

@@ -134,3 +134,10 @@ def test_fresh_values_of_another_spread_are_warned_of(backend, factor):
 def test_spreads_that_agree_or_cannot_be_compared_are_not(fresh, present, recwarn):
     warn_of_spread({"w": fresh}, {"w": present})
     assert not recwarn.list
+
+
+def test_outgoing_parameters_are_drawn_where_they_become_fresh_or_small():
+    layout = na.Layout([na.dense("a", weight=("a.w", "neuron in"), outgoing=[("b.w", "out neuron")])])
+    shapes = {"a.w": (3, 2), "b.w": (1, 3)}
+    drawn = {outgoing: list(drawn_views(layout, shapes, outgoing=outgoing)) for outgoing in ("zero", "keep", "fresh")}
+    assert drawn == {"zero": ["a.w"], "keep": ["a.w"], "fresh": ["a.w", "b.w"]}

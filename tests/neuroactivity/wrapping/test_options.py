@@ -34,6 +34,14 @@ def test_an_interval_is_nothing_else(every):
         ({"tau": -1.0}, "tau: expected a finite number of 0 or more, got -1.0"),
         ({"max_fraction": 2}, "max_fraction: expected a number in [0, 1] or None, got 2"),
         ({"reset_silent": "no"}, "reset_silent: expected True or False, got 'no'"),
+        ({"lowest": -1}, "lowest: expected a number in [0, 1] or None, got -1"),
+        ({"start": -1}, "start: expected a whole number of 0 or more, got -1"),
+        ({"start": 500, "stop": 100}, "stop: expected a whole number of 500 or more, got 100"),
+        ({"batches": 0}, "batches: expected a whole number of 1 or more, got 0"),
+        ({"every": 4, "batches": 5}, "batches: expected at most every=4, got 5"),
+        ({"protect": 1.5}, "protect: expected a whole number of 0 or more, got 1.5"),
+        ({"outgoing": "none"}, "outgoing: expected 'zero', 'small', 'fresh' or 'keep', got 'none'"),
+        ({"clock": "mine"}, "clock: expected 'own' or 'run', got 'mine'"),
         ({"on_report": "print"}, "on_report: expected a function of a report or None, got 'print'"),
     ],
 )
@@ -54,6 +62,18 @@ def test_options_choose_the_masks_that_reset_masks_would():
     masks = options.masks(scores)
     assert all(np.array_equal(masks[name], expected[name]) for name in scores)
     assert (options.every, options.writes, ResetOptions(max_fraction=0).writes) == (7, True, False)
+
+
+def test_resets_are_made_from_the_first_step_to_the_last_that_is_named():
+    options = ResetOptions(start=3, stop=5)
+    assert [step for step in range(1, 8) if options.resets_at(step)] == [3, 4, 5]
+    assert ResetOptions().resets_at(1)
+
+
+def test_the_last_batches_before_a_measurement_are_collected():
+    options = ResetOptions(every=5, batches=2)
+    assert [step for step in range(1, 11) if options.collects_at(step)] == [4, 5, 9, 10]
+    assert [step for step in range(1, 11) if ResetOptions(every=5).collects_at(step)] == [5, 10]
 
 
 def test_an_initializer_has_a_known_name_or_is_a_function():

@@ -94,3 +94,11 @@ def test_what_a_proof_has_not_seen_is_remarked_once_and_in_proved_groups_alone()
     assert noted["b"] == B
     assert note_outside(noted, 4, "Critic") == noted
     assert note_outside(layout, 0, "Critic") is layout
+    of_a_tree = note_outside(layout, 4, "Critic", holder="the tree also holds")
+    assert of_a_tree["a"].reason == noted["a"].reason.replace("optimizer also trains", "tree also holds")
+
+
+def test_what_is_kept_is_not_written():
+    layout = na.Layout([na.dense("a", weight=("a.w", "neuron in"), outgoing=[("b.w", "out neuron")])])
+    assert written_params(["a"], layout, outgoing="keep") == ["a.w"]
+    assert written_params(["a"], layout, outgoing="small") == ["a.w", "b.w"]
