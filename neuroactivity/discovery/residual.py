@@ -4,8 +4,9 @@ For example ``embed`` and ``block`` in ``x = embed(obs)``, ``x = x + block(x)``,
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import cache
 from typing import TypeAlias
 
 from neuroactivity.discovery.claims import Claim, Claims, Evidence, Known, name_some
@@ -15,11 +16,17 @@ from neuroactivity.discovery.prober import ROUNDING, Prober, neuron_axis
 from neuroactivity.discovery.probes import Units, choose_zero_mean, probe_independent, probe_zero_mean
 from neuroactivity.discovery.proof import prove, read_only_by
 
-Readers: TypeAlias = set[tuple[str, int]]
-"""Parameters that read a group, each with a position."""
+Reader: TypeAlias = tuple[str, int]
+"""A parameter that reads a group, and a position."""
+
+Watch: TypeAlias = Callable[[int, tuple[str, ...]], Mapping[Reader, int]]
+"""From a draw and groups, half of whose neurons are silent, to what reads something all the same, and which neuron."""
 
 _DRAWS, _FEWEST = 8, 4
 _FACTOR = 0.75  # of a layer scale; at 1 a step from the old stream to the new one would leave nothing of the old
+
+ZeroMean: TypeAlias = tuple[frozenset[int], list[tuple[int, int]]]
+"""Neurons to silence, and the others in pairs of opposites."""
 
 Stream: TypeAlias = tuple[list[str], Evidence, list[str]]
 """The groups of a stream, what reads them, and the parameters of no group that are added to them."""
@@ -43,8 +50,9 @@ def claim(prober: Prober, known: Known) -> Claims:
         for unit, names in units.items():
             behind = interpret(prober, unit, names[0], zero_mean)
             joint = replace(interpret(prober, unit, names[0], independent), norms=behind.norms, parts=behind.parts)
-            beside = [name for name in _joinable(prober, known) if name not in names]
-            readers = {name: _readers(held, linear, name, names, beside, joint, known) for name in names}
+            half = choose_zero_mean(prober, prober.neurons[names[0]], "readers")
+            alive = _watch(held, linear, names, half, joint, known)
+            readers = {name: _readers(alive, name, names, len(half[0])) for name in names}
             additive = [param for param, value in bare[unit].items() if value == 0.0]
             found = [(several, {param for param, _ in by}) for several, by in residual_streams(readers)]
             streams += [(n, _among(prober, joint, by), additive) for n, by in found if n[1:] or additive]
@@ -98,51 +106,63 @@ def _bare_writers(prober: Prober, names: Sequence[str]) -> dict[str, float]:
     return held
 
 
-def _readers(
-    held: Prober,
-    linear: Prober,
-    name: str,
-    names: Sequence[str],
-    beside: Sequence[str],
-    joint: Evidence,
-    known: Known,
-) -> Readers:
-    """Return the positions of weights and scales that read something when all groups of one width but one are silent.
+def _readers(alive: Watch, name: str, names: Sequence[str], silent: int) -> set[Reader]:
+    """Return what reads something when all groups of one width but one are silent, and nothing when that is as well.
+
+    Args:
+        alive: From :func:`_watch`.
+        name: The group that is not silenced.
+        names: The groups of its width.
+        silent: How many neurons are silent.
+    """
+    reading: set[Reader] = set()
+    rest = tuple([member for member in names if member != name])
+    for draw in range(_DRAWS):  # where a router chooses, a group is not used in each
+        without, found = alive(draw, tuple(names)), alive(draw, rest)  # where silent neurons are chosen too, both have
+        fed = {reader: neuron for reader, neuron in found.items() if reader not in without}
+        reading |= fed.keys()
+        if 2 * len(set(fed.values())) > silent:
+            break
+    return reading
+
+
+def _watch(held: Prober, linear: Prober, names: Sequence[str], half: ZeroMean, joint: Evidence, known: Known) -> Watch:
+    """Return a function from a draw and groups to silence to the positions that read something all the same.
+
+    Groups of other widths have a mean of zero meanwhile, in case a normalisation reads them too.
 
     Args:
         held: The model, with the parameters of no group held still.
         linear: The same, with linear activation functions.
-        name: The group that is not silenced.
-        names: The groups of its width.
-        beside: Further groups, whose mean is held still.
+        names: The groups of one width.
+        half: The neurons that are silent, and pairs of the others.
         joint: What reads any of them, found with all of them silent at once.
         known: What silences a neuron.
     """
-    chosen, pairs = choose_zero_mean(held, held.neurons[name], "readers")
-    rest = [member for member in names if member != name]
+    beside = [name for name in _joinable(held, known) if name not in names]
     still = {other: choose_zero_mean(held, held.neurons[other], "beside", other) for other in beside}
-    balanced = {**dict.fromkeys(rest, (chosen, pairs)), **still}
     weights = [(link.where, link.feeds) for link in joint.links]
     scales = [(neuron_axis(held.layout[norm].incoming[0]), feeds) for norm, feeds in _norm_feeds(held, joint).items()]
-    reading: Readers = set()
-    for draw in range(_DRAWS):  # where a router chooses, a group is not used in each
-        read: set[int] = set()
+
+    @cache
+    def alive(draw: int, silent: tuple[str, ...]) -> dict[Reader, int]:
+        found: dict[Reader, int] = {}
         for prober, readers, noise in ((held, weights, 0.0), (linear, scales, ROUNDING)):
             if not readers:
                 continue
             params = prober.draw(draw)
             if prober is held:
-                prober.silence(params, dict.fromkeys(rest, chosen), known.bias)
-            for member, (some, opposite) in balanced.items() if prober is linear else ():
+                prober.silence(params, dict.fromkeys(silent, half[0]), known.bias)
+            balanced = {**dict.fromkeys(silent, half), **still} if prober is linear else {}
+            for member, (some, opposite) in balanced.items():
                 prober.balance(params, member, some, opposite, 0.0 if member in prober.scales else known.center)
             live = prober.live_axes(prober.gradients(params), {param for (param, _), _ in readers}, noise=noise)
             for where, feeds in readers:
-                alive = [p for p, neuron in feeds.items() if neuron in chosen and where in live and live[where][p]]
-                reading |= {(where[0], position) for position in alive}
-                read |= {feeds[position] for position in alive}
-        if 2 * len(read) > len(chosen):
-            break
-    return reading
+                read = [p for p, neuron in feeds.items() if neuron in half[0] and where in live and live[where][p]]
+                found |= {(where[0], position): feeds[position] for position in read}
+        return found
+
+    return alive
 
 
 def _norm_feeds(prober: Prober, joint: Evidence) -> dict[str, Feeds]:
@@ -151,7 +171,7 @@ def _norm_feeds(prober: Prober, joint: Evidence) -> dict[str, Feeds]:
     return whole | joint.parts
 
 
-def residual_streams(readers: Mapping[str, Readers]) -> list[tuple[list[str], Readers]]:
+def residual_streams(readers: Mapping[str, set[Reader]]) -> list[tuple[list[str], set[Reader]]]:
     """Put groups with a reader in common together, with the readers of each such stream; leave out what nothing reads.
 
     Groups that the same parameter reads side by side, as a concatenation, are apart.
@@ -161,7 +181,7 @@ def residual_streams(readers: Mapping[str, Readers]) -> list[tuple[list[str], Re
         >>> [(members, sorted(readers)) for members, readers in streams]
         [(['b'], [('w', 1)]), (['a', 'c', 'd'], [('u', 0), ('w', 0)])]
     """
-    streams: list[tuple[set[str], Readers]] = []
+    streams: list[tuple[set[str], set[Reader]]] = []
     for name, reading in readers.items():
         joined = [stream for stream in streams if stream[1] & reading]
         streams = [stream for stream in streams if stream not in joined]
