@@ -13,13 +13,7 @@ from neuroactivity import Layout, LayoutError
 from neuroactivity.discovery import GradientFunction, OutputFunction, Rule, SharedNeurons, discover_layout, list_layout
 from neuroactivity.errors import check_choice
 from neuroactivity.wrapping import derive_key
-from neuroactivity_torch.layers import (
-    BATCH_NORMS,
-    AttentionNeurons,
-    list_groups,
-    list_tied_groups,
-    resting_statistics,
-)
+from neuroactivity_torch.layers import BATCH_NORMS, AttentionNeurons, list_groups, list_tied_groups, resting_statistics
 from neuroactivity_torch.parameters import dense_gradient, parameters, swapped, undisturbed
 from neuroactivity_torch.tied import tie, tied_parameters, turned
 
@@ -93,8 +87,9 @@ def layout_of(
     with _one_thread(model):
         try:
             short = _is_large(model)
-            probed = {"readers": readers, "tied": tied, "short": short, "seed": seed}
-            grad_fn, output_fn = probe_functions(model, *example_inputs, **probed)
+            grad_fn, output_fn = probe_functions(
+                model, *example_inputs, readers=readers, tied=tied, short=short, seed=seed
+            )
             grad_fn(params)
         except LayoutError:
             raise
