@@ -13,8 +13,9 @@ from neuroactivity import Layout, LayoutError
 from neuroactivity.discovery import GradientFunction, OutputFunction, Rule, SharedNeurons, discover_layout, list_layout
 from neuroactivity.errors import check_choice
 from neuroactivity.wrapping import derive_key
-from neuroactivity_torch.layers import BATCH_NORMS, AttentionNeurons, list_groups, resting_statistics
+from neuroactivity_torch.layers import BATCH_NORMS, AttentionNeurons, list_groups, list_tied_groups, resting_statistics
 from neuroactivity_torch.parameters import dense_gradient, parameters, swapped, undisturbed
+from neuroactivity_torch.tied import tie, tied_parameters, turned
 
 Reader: TypeAlias = Callable[..., Any]
 """What reads a model's neurons: called with the model's inputs, it returns outputs."""
@@ -79,19 +80,24 @@ def layout_of(
             f"{type(model).__name__} is on the meta device, where parameters have no values to probe; give them values "
             "(model.to_empty(device=...)), or list the groups without example inputs"
         )
-    params = _probed_parameters(_Probed(model, readers))
+    others = list_tied_groups(model, tied_parameters(model), attention=attention)
+    tied = turned(tied_parameters(model), groups, others)
+    others = list_tied_groups(model, tied, attention=attention)
+    params = _probed_parameters(_Probed(model, readers), tied)
     with _one_thread(model):
         try:
             short = _is_large(model)
-            grad_fn, output_fn = probe_functions(model, *example_inputs, readers=readers, short=short, seed=seed)
+            grad_fn, output_fn = probe_functions(
+                model, *example_inputs, readers=readers, tied=tied, short=short, seed=seed
+            )
             grad_fn(params)
         except LayoutError:
             raise
         except (RuntimeError, ValueError, TypeError, IndexError) as error:
             shapes = ", ".join(str(getattr(value, "shape", type(value).__name__)) for value in example_inputs)
             raise LayoutError(f"example_inputs: the model fails with inputs like these ({shapes}): {error}") from error
-        return discover_layout(
-            groups,
+        discovered = discover_layout(
+            [*groups, *others],
             grad_fn,
             params,
             normal=_standard_normal,
@@ -99,6 +105,7 @@ def layout_of(
             shared=shared,
             seed=seed,
         )
+    return tie(discovered, groups, tied)
 
 
 def gradient_function(model: nn.Module, *example_inputs: Any, seed: int = 0) -> GradientFunction:
@@ -124,17 +131,23 @@ class _Probed(nn.Module):
         self.readers = nn.ModuleList([reader for reader in readers if isinstance(reader, nn.Module)])
 
 
-def _probed_parameters(probed: _Probed) -> dict[str, Tensor]:
+def _probed_parameters(probed: _Probed, tied: Mapping[str, str]) -> dict[str, Tensor]:
     """Return the model's parameters by their names, and what its readers have beside as ``readers.0. ...``.
 
-    Integers, which have no gradient, stay as they are.
+    Parameters to untie are named once more. Integers, which have no gradient, stay as they are.
     """
     named = {name.removeprefix("model."): value for name, value in parameters(probed).items()}
+    named |= {alias: named[original] for alias, original in tied.items()}
     return {name: value for name, value in named.items() if _is_differentiable(value)}
 
 
 def probe_functions(
-    model: nn.Module, *example_inputs: Any, readers: Sequence[Reader] = (), short: bool = False, seed: int = 0
+    model: nn.Module,
+    *example_inputs: Any,
+    readers: Sequence[Reader] = (),
+    tied: Mapping[str, str] | None = None,
+    short: bool = False,
+    seed: int = 0,
 ) -> tuple[GradientFunction, OutputFunction]:
     """Make the functions that discovery probes: from parameters to gradients, and to outputs.
 
@@ -145,6 +158,7 @@ def probe_functions(
     """
     probed = _Probed(model, readers)
     names = {name.removeprefix("model."): name for name, _ in probed.named_parameters()}
+    names |= {alias: f"model.{alias}" for alias in tied or {}}
     dtypes = {parameter.dtype for parameter in model.parameters() if parameter.is_floating_point()}
     inputs = _noisy_inputs(example_inputs, seed, dtypes.pop() if len(dtypes) == 1 else None)
     resting = resting_statistics(probed)
@@ -178,7 +192,10 @@ def probe_functions(
     def output_fn(params: dict[str, Tensor]) -> list[Tensor]:
         return [leaf.clone() for leaf in _tensors(run_modes(params))]
 
-    noisy = {name: value + 0.1 * _standard_normal(value, seed) for name, value in _probed_parameters(probed).items()}
+    noisy = {
+        name: value + 0.1 * _standard_normal(value, seed)
+        for name, value in _probed_parameters(probed, tied or {}).items()
+    }
     modes = [False]
     with torch.no_grad():
         evaluated, trained = [list(_tensors(run(noisy, training=training))) for training in (False, True)]

@@ -147,7 +147,8 @@ def swapped(model: nn.Module, params: Mapping[str, Tensor], buffers: Mapping[str
 
     Args:
         model: The module.
-        params: Tensors by the names of ``named_parameters``; parameters that are not named stay in place.
+        params: Tensors by the names of ``named_parameters``; parameters that are not named stay in place. A further
+            name of a shared parameter gives that layer a tensor of its own.
         buffers: Likewise by the names of ``named_buffers``.
 
     Raises:
@@ -155,11 +156,14 @@ def swapped(model: nn.Module, params: Mapping[str, Tensor], buffers: Mapping[str
     """
     others: dict[int, Any] = {id(old): buffers[name] for name, old in model.named_buffers() if name in buffers}
     others.update({id(old): params[name] for name, old in model.named_parameters() if name in params})
+    own = dict(model.named_parameters()).keys()
     kept = [(vars(module), dict(vars(module))) for module in model.modules()]
     try:
         for attributes, values in kept:
             found = [(name, value) for name, value in values.items() if id(value) in others or type(value) in _COPIED]
             attributes.update([(name, _exchange(value, others)) for name, value in found])
+        for name in params.keys() - own:
+            owner_of(model, name)._parameters[name.rpartition(".")[2]] = params[name]  # type: ignore[assignment]
         if any(params.get(name, parameter) is not parameter for name, parameter in model.named_parameters()):
             raise LayoutError(f"the parameters of {type(model).__name__} cannot be exchanged to probe it; give layout=")
         yield

@@ -56,12 +56,14 @@ class Evidence:
     Attributes:
         links: What its neurons feed.
         norms: The groups of scales that its neurons feed one to one.
+        parts: Those of which they feed a part, as in a concatenation: which neuron feeds which position.
         gates: The groups that lose weights and biases alike when its neurons are silent.
         complete: Whether everything that was read is written down above, and not too little to tell from chance.
     """
 
     links: list[Link] = field(default_factory=list)
     norms: list[str] = field(default_factory=list)
+    parts: dict[str, Feeds] = field(default_factory=dict)
     gates: set[str] = field(default_factory=set)
     complete: bool = True
 

@@ -140,7 +140,8 @@ def decode_one_to_one(
 ) -> dict[Axis, AxisReaders]:
     """Find the positions that never had a gradient while the neuron of their own number was silent.
 
-    That is all there is to know of a normalisation, and takes few probes: all its positions say the same.
+    That is all there is to know of a normalisation, and takes few probes: all its positions say the same. If it has
+    more positions than there are neurons, as behind a concatenation, the neurons are looked for at an offset.
 
     Args:
         silenced: For each probe the neurons that were silenced.
@@ -159,11 +160,15 @@ def decode_one_to_one(
         decided = [position for position, alive in enumerate(zip(*rows, strict=True)) if sum(alive) >= least]
         candidates: dict[str, Candidates] = {}
         for unit, count in neurons.items():
+            probes = [(chosen[unit], row) for chosen, row in zip(silenced, rows, strict=True)]
+            own: Candidates = {}
             if count == len(rows[0]):
-                silent = [chosen[unit] for chosen in silenced]
-                refuted = {n for members, row in zip(silent, rows, strict=True) for n in members if row[n]}
-                own: Candidates = {position: (position,) for position in decided if position not in refuted}
-                candidates |= {unit: own} if own else {}
+                refuted = {n for members, row in probes for n in members if row[n]}
+                own = {position: (position,) for position in decided if position not in refuted}
+            for first in range(len(rows[0]) - count + 1) if count < len(rows[0]) else ():
+                if not any(row[first + n] for members, row in probes for n in members):
+                    own |= {position: (position - first,) for position in decided if 0 <= position - first < count}
+            candidates |= {unit: own} if own else {}
         found[axis] = AxisReaders(candidates, frozenset(range(len(rows[0]))) - set(decided))
     return found
 

@@ -4,6 +4,7 @@ For example ``fc1`` in ``fc2(relu(fc1(x)))``, which feeds the columns of ``fc2``
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from neuroactivity.discovery import links
 from neuroactivity.discovery.claims import Claim, Claims, Known
@@ -21,7 +22,8 @@ def read(prober: Prober, known: Known) -> Claims:
     for name in known.examined:
         evidence = links.interpret(prober, name, name, known.readers)
         if evidence.links or evidence.norms or evidence.gates:
-            known.evidence[name] = evidence
+            read = links.drop_chance(prober, name, evidence.links, known.bias)
+            known.evidence[name] = replace(evidence, links=read, parts={**known.evidence[name].parts, **evidence.parts})
     links.drop_mutual_links(prober, known)
     links.drop_distant_norms(prober, known)
     return ()

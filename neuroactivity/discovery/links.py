@@ -10,6 +10,7 @@ from neuroactivity.layout import ParamView
 from neuroactivity.layout.patterns import NEURON
 
 _LEAST_PART = 4  # one neuron in four at least must feed an axis: fewer may be chance
+_DRAWS, _SURE = 8, 8  # in so many draws what may be chance is tried again; so many neurons in a row are no chance
 
 
 def interpret(prober: Prober, unit: str, group: str, axes: Mapping[Axis, AxisReaders]) -> Evidence:
@@ -39,11 +40,50 @@ def interpret(prober: Prober, unit: str, group: str, axes: Mapping[Axis, AxisRea
                 if feeding == len(feeds) and 2 * feeding >= prober.neurons[owner] > 1:
                     evidence.gates.add(owner)
             elif is_vector(view):
-                if fill_regular(feeds, readers.undecided, neurons, prober.size(link.where))[0] == NEURON:
+                order, filled = fill_regular(feeds, readers.undecided, neurons, prober.size(link.where))
+                if order == NEURON:
                     evidence.norms.append(owner)
+                elif len(filled) == neurons == len(set(filled.values())):
+                    evidence.parts[owner] = filled
             elif feeding > 1:  # else the parameter vanishes as a whole, which its other axes say as well
                 evidence.links.append(replace(link, one_to_one_with=owner))
     return evidence
+
+
+def drop_chance(prober: Prober, name: str, links: Sequence[Link], bias: float) -> list[Link]:
+    """Drop positions that have a gradient while the neuron that seemed to feed them is silent, and few others are.
+
+    While a quarter of all neurons is silent, positions behind many of them are seldom live, and one may seem to be fed
+    by a neuron by chance. No such chance makes a regular map.
+
+    Args:
+        prober: The model.
+        name: The group of the neurons.
+        links: What they seem to feed.
+        bias: The bias that silenced them.
+    """
+    doubtful = {place: link for place, link in enumerate(links) if _may_be_chance(prober, name, link)}
+    for draw in range(_DRAWS) if doubtful else ():
+        order = list(range(prober.neurons[name]))
+        prober.generator("chance", draw, name).shuffle(order)
+        for silent in map(frozenset, (order[::2], order[1::2])):
+            params = prober.draw(draw)
+            prober.silence(params, {name: silent}, bias)
+            live = prober.live_axes(prober.gradients(params), {link.view.param for link in doubtful.values()})
+            for place, link in doubtful.items():
+                alive = live.get(link.where, b"")
+                refuted = {p for p, neuron in link.feeds.items() if neuron in silent and alive and alive[p]}
+                kept = {p: neuron for p, neuron in link.feeds.items() if p not in refuted}
+                doubtful[place] = replace(link, feeds=kept)
+    tried = [doubtful.get(place, link) for place, link in enumerate(links)]
+    return [link for link in tried if link.feeds]
+
+
+def _may_be_chance(prober: Prober, name: str, link: Link) -> bool:
+    """Whether a map is neither regular over its whole axis nor that of many neurons, each of which feeds a position."""
+    fed, neurons = set(link.feeds.values()), prober.neurons[name]
+    order, _ = fill_regular(link.feeds, link.undecided, neurons, prober.size(link.where))
+    return not order and not (len(fed) == len(link.feeds) == neurons >= _SURE)
 
 
 def _vanishes_whole(prober: Prober, owner: str, unit: str, axes: Mapping[Axis, AxisReaders]) -> bool:

@@ -5,6 +5,8 @@ entries that the normalisation's neurons feed. With a BatchNorm, which mixes no 
 nothing else, so the group is ``exclusive``.
 """
 
+from collections.abc import Sequence
+
 from neuroactivity.discovery.claims import Claim, Claims, Known, name_some
 from neuroactivity.discovery.direct import claim_proved
 from neuroactivity.discovery.links import drop_indirect, interpret, outgoing_views
@@ -14,6 +16,7 @@ from neuroactivity.discovery.proof import read_only_by
 from neuroactivity.layout import ParamView
 
 _FEWEST = 4  # neurons, of which two are silenced and two made opposite
+_DRAWS = 4
 
 
 def read(prober: Prober, known: Known) -> Claims:
@@ -25,7 +28,9 @@ def read(prober: Prober, known: Known) -> Claims:
     if names and prober.scales:
         axes = probe_zero_mean(prober, {name: [name] for name in names}, known.center)
         for name in names:
-            known.evidence[name].norms = interpret(prober, name, name, axes).norms
+            behind = interpret(prober, name, name, axes)
+            known.evidence[name].norms = behind.norms
+            known.evidence[name].parts |= behind.parts
         known.examined = [name for name in names if known.evidence[name].norms]
     return ()
 
@@ -43,12 +48,23 @@ def claim(prober: Prober, known: Known) -> Claims:
         yield from claim_proved(prober, views)
     for name in left:
         norms = known.evidence[name].norms
-        if norms and read_only_by(prober, [name], norms):
+        if norms and read_only_by(prober, [name], norms) and not _multiplies(prober, name, norms):
             if all(known.status(norm) == "head" for norm in norms):
                 yield Claim(prober.layout[name], "head", f"feeds the output through {name_some(norms)}")
             else:
                 reason = f"takes part in the statistics of {name_some(norms)}"
                 yield Claim(prober.layout[name], "through_norm", reason, _fed_by_norms(known, name))
+
+
+def _multiplies(prober: Prober, name: str, norms: Sequence[str]) -> bool:
+    """Whether neurons are factors of what norms without shifts put out: one scale lets the gradient of one through."""
+    lives = []
+    for draw in range(_DRAWS if not any(prober.layout[norm].unscored for norm in norms) else 0):
+        params = prober.draw(draw)
+        for norm in norms:
+            prober.silence(params, {norm: frozenset(range(1, prober.neurons[norm]))})
+        lives.append(len(prober.live_neurons(prober.gradients(params), name)))
+    return bool(lives) and max(lives) < 2
 
 
 def _fed_by_norms(known: Known, name: str) -> list[ParamView]:

@@ -166,11 +166,11 @@ class Prober:
         if positions:
             self._values.fill(params, view.param, sorted(positions), bound, value, times=times)
 
-    def change(self, params: Params, chosen: Chosen) -> None:
-        """Give the chosen neurons other incoming and unscored parameters."""
+    def change(self, params: Params, chosen: Chosen, factor: float = _OTHER) -> None:
+        """Give the chosen neurons other incoming and unscored parameters: so many times theirs."""
         for name, neurons in chosen.items():
             for entries in self.made_by[name]:
-                self._fill(params, neurons, entries, _OTHER, times=True)
+                self._fill(params, neurons, entries, factor, times=True)
 
     def balance(
         self, params: Params, name: str, silent: frozenset[int], pairs: Sequence[tuple[int, int]], center: float

@@ -69,18 +69,25 @@ def probe_independent(prober: Prober, units: Units, bias: float) -> dict[Axis, A
 
 
 def _parts(prober: Prober, widths: Mapping[str, int], rivals: Rivals, *purpose: object) -> list[Chosen]:
-    """Share out the neurons of each unit evenly and at random, rivals over different parts where that is possible."""
+    """Share out the neurons of each unit evenly and at random, rivals over different parts where that is possible.
+
+    Which parts get one more than others is left to chance too: else few neurons would be silent in the last parts, in
+    which positions are live, and that would say less of them than :func:`.worth` counts.
+    """
     part_of: dict[Source, int] = {}
     parts: list[dict[str, frozenset[int]]] = [{} for _ in range(PARTS)]
     for unit, count in widths.items():
         order = list(range(count)) if count > 1 else []  # a single neuron would silence all behind it
-        prober.generator(*purpose, unit).shuffle(order)
-        room = [len(order[part::PARTS]) for part in range(PARTS)]
+        turns = list(range(PARTS))
+        generator = prober.generator(*purpose, unit)
+        generator.shuffle(order)
+        generator.shuffle(turns)
+        room = [len(order[turn::PARTS]) for turn in turns]
         members: list[list[int]] = [[] for _ in range(PARTS)]
         contested = rivals.get(unit, {})
         for neuron in [neuron for neuron in order if neuron in contested]:
             taken = [part_of[rival] for rival in contested[neuron] if rival in part_of]
-            part = min(range(PARTS), key=lambda part: (len(members[part]) >= room[part], taken.count(part)))
+            part = min(turns, key=lambda part: (len(members[part]) >= room[part], taken.count(part)))
             members[part].append(neuron)
             part_of[unit, neuron] = part
         rest = iter([neuron for neuron in order if neuron not in contested])

@@ -70,6 +70,7 @@ def discover_outgoing(
     for known.bias, known.center in zip(SILENCING_BIASES, CENTERS, strict=True):
         for stage in _STAGES:
             known.accept(stage(prober, known))
+    known.accept(heads.claim_unbiased(prober, known))
     known.accept(unproved.claim(prober, known))
     return Layout([_to_group(known, name) for name in layout])
 

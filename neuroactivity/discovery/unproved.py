@@ -7,10 +7,14 @@ from collections.abc import Callable
 from functools import cache
 
 from neuroactivity.arrays import namespace
-from neuroactivity.discovery.claims import Claim, Claims, Known, name_some
-from neuroactivity.discovery.prober import Prober
+from neuroactivity.discovery.claims import Claim, Claims, Evidence, Known, name_some
+from neuroactivity.discovery.links import outgoing_views
+from neuroactivity.discovery.prober import ROUNDING, Prober, is_vector
+from neuroactivity.discovery.proof import read_only_by
+from neuroactivity.layout.patterns import NEURON
 
 NO_GRADIENT = "no gradient reaches it"
+_HIDDEN = "reaches the output on a path without gradient"
 
 _PROBES = 8
 
@@ -27,20 +31,59 @@ def claim(prober: Prober, known: Known) -> Claims:
 
 def _reason(prober: Prober, known: Known, name: str, not_finite: Callable[[], set[str]]) -> str:
     """Say why nothing could be claimed of a group."""
-    if not prober.ever_live(name):
+    live, evidence = prober.ever_live(name), known.evidence[name]
+    if not live:
         return NO_GRADIENT
     if name in prober.without_gradient:
-        return "reaches the output on a path without gradient"
+        return _HIDDEN
     if readers := _readers_in_no_group(prober, name):
         return f"read, directly or not, by what is in no group: {name_some(readers)}"
     if name in known.ambiguous:
         return "without biases what reads it cannot be told"
-    if known.evidence[name].links:
+    if len(live) < prober.neurons[name]:
+        return f"no gradient reaches {prober.neurons[name] - len(live)} of its neurons"
+    found = evidence.links or evidence.norms or evidence.parts
+    if found and _is_all(prober, evidence, name):
+        return _what_mixes(evidence)
+    if name in prober.without_gradient:
+        return _HIDDEN
+    if prober.neurons[name] == 1:
+        return "a single neuron: without it all is silent, what reads it and what lies behind"
+    if _is_shifted_in_vain(prober, name):
+        return "cannot be silenced: a normalisation or softmax undoes what is added to all of its neurons alike"
+    if found:
         return "feeds more than what was found"
     if name in not_finite():
         return "its gradients are not finite while neurons are silent"
     without_bias = "; it has no bias to silence it" if not prober.layout[name].unscored else ""
     return f"nothing was found that reads it{without_bias}"
+
+
+def _is_all(prober: Prober, evidence: Evidence, name: str) -> bool:
+    """Whether a group as a whole is read by nothing but what was found."""
+    norms = [*evidence.norms, *evidence.parts]
+    return name in read_only_by(prober, [name], norms, outgoing_views(prober, name, evidence.links))
+
+
+def _what_mixes(evidence: Evidence) -> str:
+    """Say why a group is not proved neuron by neuron, if it is proved as a whole."""
+    norms = name_some([*evidence.norms, *evidence.parts])
+    weights = name_some(dict.fromkeys([link.view.param for link in evidence.links]))
+    if not norms:
+        return f"its neurons are mixed before they reach {weights}, as by a normalisation without parameters"
+    return f"takes part in the statistics of {norms}, and " + (f"feeds {weights} too" if weights else "others do too")
+
+
+def _is_shifted_in_vain(prober: Prober, name: str) -> bool:
+    """Whether the gradients of a group's biases, or of its weights, add up to zero over its neurons."""
+    group, grads = prober.layout[name], prober.gradients(prober.draw(0))
+    view = (*group.unscored, *group.incoming)[0]
+    gradient, axes = grads.get(view.param), [axis for axis, names in enumerate(view.parsed.axes) if names == (NEURON,)]
+    if gradient is None or view.index is not None or is_vector(group.incoming[0]) or len(axes) != 1:
+        return False
+    xp = namespace(gradient)
+    largest = xp.max(xp.abs(gradient))
+    return bool((largest > 0) & (xp.max(xp.abs(xp.sum(gradient, axis=axes[0]))) <= ROUNDING * largest))
 
 
 def _readers_in_no_group(prober: Prober, name: str) -> list[str]:

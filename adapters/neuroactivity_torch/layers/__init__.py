@@ -4,7 +4,7 @@
 :mod:`.unlisted` names what is in no group.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 
 from torch import nn
@@ -17,7 +17,7 @@ from neuroactivity_torch.layers.alike import groups_alike, is_alike, norm_axis, 
 from neuroactivity_torch.layers.builtin import BATCH_NORMS, AttentionNeurons, builtin_axis, builtin_groups
 from neuroactivity_torch.layers.unlisted import pruned_parameters, warn_of_unlisted
 
-__all__ = ["BATCH_NORMS", "AttentionNeurons", "feature_axis", "list_groups", "resting_statistics"]
+__all__ = ["BATCH_NORMS", "AttentionNeurons", "feature_axis", "list_groups", "list_tied_groups", "resting_statistics"]
 
 
 def list_groups(
@@ -57,6 +57,22 @@ def list_groups(
     warn_of_unlisted(model, {param for group in groups for param in _params(group)}, computed, stacklevel=4)
     order = {name: position for position, name in enumerate(named)}
     return sorted(groups, key=lambda group: order.get(group.incoming[0].param, len(order)))
+
+
+def list_tied_groups(
+    model: nn.Module, tied: Collection[str], *, attention: AttentionNeurons = "channels"
+) -> list[NeuronGroup]:
+    """List the groups of the layers that hold a parameter of another layer, which :func:`list_groups` leaves out.
+
+    Args:
+        model: The model.
+        tied: The names of these parameters in these layers.
+        attention: As for :func:`list_groups`.
+    """
+    there = dict(model.named_parameters(remove_duplicate=False))
+    modules = [group for path, module in model.named_modules() for group in _module_groups(path, module, attention)]
+    listed = [group for group in modules if not set(tied).isdisjoint(_params(group))]
+    return [group for group in listed if all(_is_float(there.get(param)) for param in _params(group))]
 
 
 def feature_axis(module: nn.Module, ndim: int) -> int | None:

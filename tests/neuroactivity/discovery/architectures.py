@@ -40,7 +40,7 @@ def layer(builder: Builder, x: Value, width: int | None = None) -> Value:
         x = builder.dense(x, width or builder.choose(THIN_WIDTHS), bias=builder.choose((True, False)))
         return builder.activation(x) if builder.choose((True, False)) else x
     x = builder.dense(x, width or builder.choose(builder.widths), bias=builder.choose((True, True, True, False)))
-    norm = builder.choose((None, None, None, builder.batch_norm, builder.layer_norm))
+    norm = builder.choose((None, None, None, None, builder.batch_norm, builder.layer_norm, builder.bare_norm))
     x = norm(x) if norm else x
     x = builder.activation(x) if builder.choose((True, True, True, False)) else x
     if builder.choose((True, False, False)):

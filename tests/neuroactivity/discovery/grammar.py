@@ -99,6 +99,11 @@ ZERO_AT_ZERO = (nn.ReLU(), nn.Tanh(), nn.GELU(), nn.Mish(), nn.SiLU(), nn.LeakyR
 POSITIVE = (nn.Sigmoid(), nn.Softplus())
 
 
+def divide_by_size(x: Tensor) -> Tensor:
+    """Divide by the root of the mean square."""
+    return x * torch.rsqrt(x.square().mean(-1, keepdim=True) + 1e-6)
+
+
 class Builder:
     """Grows a network and the truth about it."""
 
@@ -172,6 +177,17 @@ class Builder:
         name = self.add("norm", kind(width), width)
         self.use(x.features, "norm")
         return self.step(lambda layers, x: layers[name](x), x, features=self.neurons(name))
+
+    def bare_norm(self, x: Value) -> Value:
+        """A normalisation without parameters: each feature of the result is made of all neurons."""
+        if len(x.features) < 4:  # nothing is left of one or two
+            return x
+        function = self.choose(
+            (functional.normalize, divide_by_size, nn.LayerNorm(len(x.features), elementwise_affine=False))
+        )
+        self.use(x.features, "mixed")
+        features = [replace(feature, linear=False, hard=True) for feature in x.features]
+        return self.step(lambda layers, x: function(x), x, features=features)
 
     def batch_norm(self, x: Value) -> Value:
         width = len(x.features)

@@ -2,7 +2,7 @@
 
 import neuroactivity as na
 from neuroactivity.discovery.claims import Claim, Evidence, Known, Link, name_some
-from neuroactivity.discovery.links import bias_free_hops, drop_indirect, is_unambiguous, outgoing_views
+from neuroactivity.discovery.links import bias_free_hops, drop_chance, drop_indirect, is_unambiguous, outgoing_views
 from neuroactivity.discovery.prober import Prober
 from tests.neuroactivity.discovery.arrays import Bottleneck, dense, draws, without_bias
 
@@ -44,6 +44,14 @@ def test_a_hop_of_which_not_all_is_known_leaves_it_open_what_is_fed_directly():
     assert not is_unambiguous(prober, [to_b, to_head], known)
     known.accept([Claim(prober.layout["b"], "head", "feeds the output")])
     assert is_unambiguous(prober, [to_b, to_head], known)
+
+
+def test_a_position_that_is_live_while_a_neuron_is_silent_is_not_fed_by_it():
+    prober = bottleneck()
+    true, chance = link(prober, "head", {4: 1}), link(prober, "head", {4: 1, 2: 1})
+    assert drop_chance(prober, "a", [true], 0.0) == [true]
+    assert drop_chance(prober, "a", [chance], 0.0) == [true]
+    assert drop_chance(prober, "a", [link(prober, "head", {2: 1})], 0.0) == []
 
 
 def test_listed_outgoing_views_come_first_and_are_not_found_again():

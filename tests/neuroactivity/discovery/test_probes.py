@@ -45,6 +45,14 @@ def test_a_round_silences_every_neuron_once_and_differs_from_the_next():
     assert rounds[0] != rounds[1] != rounds[2]
 
 
+def test_neurons_of_a_narrow_unit_are_silent_in_all_parts_alike():
+    prober = prober_of(Chain())
+    rounds = [_parts(prober, {"two": 2}, {}, number) for number in range(200)]
+    times = [sum(len(parts[part]["two"]) for parts in rounds) for part in range(4)]
+    assert sum(times) == 400
+    assert all(70 < count < 130 for count in times)
+
+
 def test_candidates_of_the_same_position_are_silenced_apart():
     axes = {("w", 1): AxisReaders({"a": {0: (1,), 1: (4, 5)}, "b": {0: (2,)}}, frozenset())}
     prober, widths = prober_of(Chain()), {"a": 6, "b": 5}

@@ -4,6 +4,7 @@ from collections import OrderedDict
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from tests.neuroactivity.discovery.images import PIXELS
 from tests.neuroactivity.discovery.layers import Net, X
@@ -84,6 +85,11 @@ def _residual_batch_norm(m: Net, pixels: Tensor) -> Tensor:
     x = m.stem(pixels)
     x = x + m.norm2(m.conv2(torch.relu(m.norm1(m.conv1(x)))))
     return m.out(torch.relu(x).flatten(1))
+
+
+def _larger_half(m: Net, x: Tensor) -> Tensor:
+    a = torch.tanh(m.a(x))
+    return m.out(functional.softplus(m.norm(m.c(torch.tanh(m.b(a * (a >= a.median(-1, keepdim=True).values)))))))
 
 
 def _experts(m: Net, x: Tensor) -> Tensor:
@@ -254,6 +260,19 @@ EXAMPLES = [
         (PIXELS,),
         {"stem": SHARED, "conv1": exclusive("conv2"), "norm1": exclusive("conv2"), "conv2": through_norm()}
         | {"norm2": SHARED, "out": HEAD},
+    ),
+    Example(
+        "larger half, and a normalisation of the same width",
+        lambda: Net(
+            _larger_half,
+            a=_linear(5, 4),
+            b=_linear(4, 3),
+            c=_linear(3, 4),
+            norm=nn.RMSNorm(4),
+            out=_linear(4, 2),
+        ),
+        (X,),
+        {"a": NOT_PROVED, "b": exclusive("c"), "c": through_norm(), "norm": NOT_PROVED, "out": HEAD},
     ),
     Example(
         "experts",
