@@ -109,6 +109,7 @@ def test_a_reset_neuron_can_learn_again(name):
 
 
 @pytest.mark.filterwarnings("ignore:neurons could not be judged")  # behind a head that starts at zero
+@pytest.mark.filterwarnings("ignore:.*resets do not last")
 @pytest.mark.parametrize("name", MODELS)
 def test_every_model_trains_with_resets(name):
     """On noise: the weights of zero inputs would have no gradient."""
