@@ -42,7 +42,7 @@ class Unknown(keras.optimizers.Optimizer):
 
 
 OPTIMIZERS = {
-    "adam": lambda: keras.optimizers.Adam(0.01),
+    "adam": lambda: keras.optimizers.Adam(0.01, epsilon=1e-9),  # Keras adds it before it corrects the bias
     "sgd": lambda: keras.optimizers.SGD(0.0),
     "unknown": lambda: Unknown(0.25),
 }
