@@ -4,7 +4,7 @@ BIN := .venv/bin
 JOBS ?= 2
 export MUJOCO_GL ?= disable
 
-.PHONY: demo study bench test test-slow test-gpu check format clean
+.PHONY: demo study bench test test-slow test-gpu check docs format clean
 
 demo: .venv/installed
 	rm -rf runs/demo
@@ -19,7 +19,7 @@ bench: .venv/installed
 	$(BIN)/python -m benchmarks.resets
 	$(BIN)/python -m benchmarks.discovery
 
-test: check
+test: check docs
 	$(BIN)/pytest -m "not slow and not gpu" --numprocesses $(JOBS) --dist loadfile
 
 test-slow: .venv/installed
@@ -35,6 +35,9 @@ check: .venv/installed
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+docs: .venv/installed
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
 format: .venv/installed
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
@@ -45,4 +48,4 @@ format: .venv/installed
 	touch $@
 
 clean:
-	rm -rf .venv runs .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf .venv build runs .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

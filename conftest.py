@@ -11,7 +11,7 @@ from sybil.parsers.markdown import PythonCodeBlockParser
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 collect_ignore_glob = ["*/conftest.py"]  # nothing to run in them, and several of one name
-pytest_collect_file = Sybil(parsers=[PythonCodeBlockParser()], patterns=["README.md", "docs/*.md"]).pytest()
+pytest_collect_file = Sybil(parsers=[PythonCodeBlockParser()], patterns=["README.md", "docs/*.md", "docs/*/*.md"]).pytest()
 
 
 def pytest_terminal_summary(terminalreporter):

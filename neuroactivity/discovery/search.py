@@ -45,7 +45,7 @@ def discover_outgoing(
 
         - ``exclusive``: proved; the neurons feed the outgoing entries and nothing else.
         - ``through_norm``: read by one normalisation alone, whose outgoing entries they share; they take part in its
-        statistics.
+          statistics.
         - ``shared``: read only together with other groups, as in a residual stream.
         - ``partner``: multiplied with another group's neurons, and read by nothing else (queries and keys).
         - ``head``: feeds the output; not resettable.
