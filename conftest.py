@@ -11,7 +11,8 @@ from sybil.parsers.markdown import PythonCodeBlockParser
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 collect_ignore_glob = ["*/conftest.py"]  # nothing to run in them, and several of one name
-pytest_collect_file = Sybil(parsers=[PythonCodeBlockParser()], patterns=["README.md", "docs/*.md", "docs/*/*.md"]).pytest()
+PAGES = ["README.md", "docs/*.md", "docs/*/*.md"]
+pytest_collect_file = Sybil(parsers=[PythonCodeBlockParser()], patterns=PAGES).pytest()
 
 
 def pytest_terminal_summary(terminalreporter):
