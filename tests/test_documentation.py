@@ -1,6 +1,7 @@
 """What the documentation names exists."""
 
 import re
+import runpy
 from pathlib import Path
 
 import pytest
@@ -26,3 +27,10 @@ def test_every_file_that_a_page_names_exists(page: Path):
     roots = "adapters|benchmarks|docs|neuroactivity|reference_agents|tests"
     for path in re.findall(rf"`((?:{roots})/[\w/.]+)(?:::\w+)?`", page.read_text()):
         assert (ROOT / path).exists(), f"{page.name} names {path}"
+
+
+def test_pictures_of_layouts_are_those_that_the_library_draws():
+    drawing = runpy.run_path(str(ROOT / "docs/_site/layout_pictures.py"))
+    for name, network in drawing["networks"]().items():
+        kept = (ROOT / "docs/images/layouts" / f"{name}.svg").read_text()
+        assert kept == drawing["picture"](*network), f"{name}: run python docs/_site/layout_pictures.py"
