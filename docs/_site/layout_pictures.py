@@ -1,8 +1,8 @@
 """Pictures of layouts: which entries of a network's arrays a reset of one neuron writes.
 
-``python docs/_site/layout_pictures.py`` draws them into ``docs/images/layouts``. The library itself says what belongs to
-a neuron: each picture is a reset of one neuron, of arrays of 0.5 with fresh values of 1, so incoming entries become 1 and
-outgoing ones 0.
+``python docs/_site/layout_pictures.py`` draws them into ``docs/images/layouts``. The library itself says what belongs
+to a neuron: each picture is a reset of one neuron, of arrays of 0.5 with fresh values of 1, so incoming entries become
+1 and outgoing ones 0.
 """
 
 from html import escape
@@ -111,7 +111,7 @@ def picture(title: str, layout: na.Layout, shapes: Shapes, group: str, neuron: i
         label = max(width, 7.5 * len(name))
         centre = left + label / 2
         cells, *_ = grid(array, left + (label - width) / 2)
-        shape = " × ".join(map(str, array.shape))
+        shape = " x ".join(map(str, array.shape))
         drawn.append(
             f'<text x="{centre:g}" y="52">{escape(name)}</text>{cells}'
             f'<text class="small" x="{centre:g}" y="{depth + 86:g}">{shape}</text>'
