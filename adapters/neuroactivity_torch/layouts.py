@@ -10,18 +10,27 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from neuroactivity import Layout, LayoutError
-from neuroactivity.discovery import GradientFunction, OutputFunction, Rule, SharedNeurons, discover_layout, list_layout
+from neuroactivity.arrays import to_dense
+from neuroactivity.discovery import (
+    GradientFunction,
+    GradientStream,
+    OutputFunction,
+    Rule,
+    SharedNeurons,
+    discover_layout,
+    list_layout,
+)
+from neuroactivity.discovery.gradients import Take
 from neuroactivity.errors import check_choice
 from neuroactivity.wrapping import derive_key
 from neuroactivity_torch.layers import BATCH_NORMS, AttentionNeurons, list_groups, list_tied_groups, resting_statistics
-from neuroactivity_torch.parameters import dense_gradient, parameters, swapped, undisturbed
+from neuroactivity_torch.parameters import parameters, swapped, undisturbed
 from neuroactivity_torch.tied import tie, tied_parameters, turned
 
 Reader: TypeAlias = Callable[..., Any]
 """What reads a model's neurons: called with the model's inputs, it returns outputs."""
 
 _LARGE = 10_000_000  # parameters from which an evaluation takes so long that more than one thread helps
-_LARGE_ARRAY = 2**16  # entries of a gradient
 
 
 def layout_of(
@@ -86,11 +95,8 @@ def layout_of(
     params = _probed_parameters(_Probed(model, readers), tied)
     with _one_thread(model):
         try:
-            short = _is_large(model)
-            grad_fn, output_fn = probe_functions(
-                model, *example_inputs, readers=readers, tied=tied, short=short, seed=seed
-            )
-            grad_fn(params)
+            grad_fn, output_fn = probe_functions(model, *example_inputs, readers=readers, tied=tied, seed=seed)
+            grad_fn.each(params, params, lambda name, gradient: None)
         except LayoutError:
             raise
         except (RuntimeError, ValueError, TypeError, IndexError) as error:
@@ -146,15 +152,14 @@ def probe_functions(
     *example_inputs: Any,
     readers: Sequence[Reader] = (),
     tied: Mapping[str, str] | None = None,
-    short: bool = False,
     seed: int = 0,
-) -> tuple[GradientFunction, OutputFunction]:
+) -> tuple[GradientStream, OutputFunction]:
     """Make the functions that discovery probes: from parameters to gradients, and to outputs.
 
     The model runs on copies of its buffers and with the same random numbers each time, in evaluation mode, and in
     training mode as well if it computes something else there, as noisy layers and auxiliary heads do. Normalisations
-    over the batch use its statistics, dropout is off. A fixed random projection reduces all outputs to a scalar. With
-    ``short``, large gradients come in 16 bits, which say where they are zero: all that discovery asks.
+    over the batch use its statistics, dropout is off. A fixed random projection reduces all outputs to a scalar. Each
+    gradient is handed over as soon as it is complete, and dropped then.
     """
     probed = _Probed(model, readers)
     names = {name.removeprefix("model."): name for name, _ in probed.named_parameters()}
@@ -174,19 +179,20 @@ def probe_functions(
     def run_modes(params: Mapping[str, Tensor]) -> list[Any]:
         return [run(params, training=training) for training in modes]
 
-    def grad_fn(params: dict[str, Tensor]) -> Mapping[str, Tensor | None]:
+    def each(params: dict[str, Tensor], wanted: Iterable[str], take: Take) -> None:
         leaves = {name: value.detach().requires_grad_() for name, value in params.items() if _is_differentiable(value)}
-        gradients: dict[str, Tensor | None] = dict.fromkeys(leaves)
+        asked = {name: leaves[name] for name in wanted if name in leaves}
 
-        def take(leaf: Tensor, name: str) -> None:
-            """Take a gradient as soon as it is complete, so that they are never all there in full."""
-            gradients[name], leaf.grad = _shortened(dense_gradient(leaf)) if short else dense_gradient(leaf), None
+        def hand_over(leaf: Tensor, name: str) -> None:
+            take(name, to_dense(leaf.grad))
+            leaf.grad = None
 
-        for name, leaf in leaves.items():
-            leaf.register_post_accumulate_grad_hook(partial(take, name=name))  # type: ignore[no-untyped-call]
+        for name, leaf in asked.items():
+            leaf.register_post_accumulate_grad_hook(partial(hand_over, name=name))  # type: ignore[no-untyped-call]
         with torch.enable_grad():
-            _project_outputs(run_modes(leaves), seed).backward(inputs=list(leaves.values()))  # type: ignore[no-untyped-call]
-        return gradients
+            scalar = _project_outputs(run_modes(leaves), seed)
+        if asked:
+            scalar.backward(inputs=list(asked.values()))  # type: ignore[no-untyped-call]
 
     @torch.no_grad()
     def output_fn(params: dict[str, Tensor]) -> list[Tensor]:
@@ -201,18 +207,11 @@ def probe_functions(
         evaluated, trained = [list(_tensors(run(noisy, training=training))) for training in (False, True)]
     if len(evaluated) != len(trained) or not all(map(_is_close, evaluated, trained)):
         modes.append(True)
-    return grad_fn, output_fn
+    return GradientStream(each), output_fn
 
 
 def _is_large(model: nn.Module) -> bool:
     return sum(parameter.numel() for parameter in model.parameters()) >= _LARGE
-
-
-def _shortened(gradient: Tensor | None) -> Tensor | None:
-    """Shorten a large gradient to 16 bits, so scaled that what is not zero stays so, and what is not a number too."""
-    if gradient is None or gradient.dtype != torch.float32 or gradient.ndim < 2 or gradient.numel() < _LARGE_ARRAY:
-        return gradient
-    return (gradient * 2.0**100).to(torch.bfloat16)
 
 
 def _is_differentiable(value: Tensor) -> bool:

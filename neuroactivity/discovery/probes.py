@@ -60,7 +60,7 @@ def probe_independent(prober: Prober, units: Units, bias: float) -> dict[Axis, A
                 for unit, names in units.items():
                     prober.silence(params, dict.fromkeys(names, chosen[unit]), bias)
                 silenced.append({unit: array("I", neurons) for unit, neurons in chosen.items()})
-                live.append(prober.live_axes(prober.gradients(params), prober.owners))
+                live.append(prober.live_axes(params, prober.owners))
         readers = decode(silenced, live, widths, least=_LEAST, bits=bits if start and stop < _MOST else _BITS)
         if start and (stop >= _MOST or all(_is_settled(readers[axis], axis, live, widths) for axis in readers)):
             return readers
@@ -156,7 +156,7 @@ def _decode_zero_mean(prober: Prober, units: Units, center: float) -> dict[Axis,
                     in_stream = name in prober.scales and len(names) > 1  # where shifts are to be linear themselves
                     prober.balance(params, name, chosen[unit], pairs, 0.0 if in_stream else center)
             silenced.append(chosen)
-            live.append(prober.live_axes(prober.gradients(params), prober.scales.values(), noise=ROUNDING))
+            live.append(prober.live_axes(params, prober.scales.values(), noise=ROUNDING))
     return decode_one_to_one(silenced, live, _widths(prober, units), least=_ZERO_MEAN_LEAST)
 
 
