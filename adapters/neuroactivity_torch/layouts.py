@@ -24,7 +24,7 @@ from neuroactivity.discovery.gradients import Take
 from neuroactivity.errors import check_choice
 from neuroactivity.wrapping import derive_key
 from neuroactivity_torch.layers import BATCH_NORMS, AttentionNeurons, list_groups, list_tied_groups, resting_statistics
-from neuroactivity_torch.parameters import parameters, swapped, undisturbed
+from neuroactivity_torch.parameters import Parts, parameters, swapped, undisturbed
 from neuroactivity_torch.tied import tie, tied_parameters, turned
 
 Reader: TypeAlias = Callable[..., Any]
@@ -162,18 +162,20 @@ def probe_functions(
     gradient is handed over as soon as it is complete, and dropped then.
     """
     probed = _Probed(model, readers)
-    names = {name.removeprefix("model."): name for name, _ in probed.named_parameters()}
+    parts = Parts.of(probed)
+    names = {name.removeprefix("model."): name for name in parts.parameters}
     names |= {alias: f"model.{alias}" for alias in tied or {}}
     dtypes = {parameter.dtype for parameter in model.parameters() if parameter.is_floating_point()}
+    on_gpu = any(parameter.is_cuda for parameter in model.parameters())
     inputs = _noisy_inputs(example_inputs, seed, dtypes.pop() if len(dtypes) == 1 else None)
     resting = resting_statistics(probed)
 
     def run(params: Mapping[str, Tensor], *, training: bool) -> Any:
-        buffers = {name: resting.get(name, buffer).clone() for name, buffer in probed.named_buffers()}
+        buffers = {name: resting.get(name, buffer).clone() for name, buffer in parts.buffers.items()}
         values = {names[name]: value for name, value in params.items()}
-        with undisturbed(probed, seed=derive_key(seed, 0, "model")), _without_cudnn(model):
-            _set_probe_mode(probed, training=training)
-            with swapped(probed, values, buffers):
+        with undisturbed(probed, seed=derive_key(seed, 0, "model"), parts=parts), _without_cudnn(on_gpu):
+            _set_probe_mode(parts.modules, training=training)
+            with swapped(probed, values, buffers, parts):
                 return [model(*inputs), *[reader(*inputs) for reader in readers]]
 
     def run_modes(params: Mapping[str, Tensor]) -> list[Any]:
@@ -223,10 +225,10 @@ def _is_close(first: Tensor, second: Tensor) -> bool:
     return first.shape == second.shape and torch.allclose(first, second, rtol=1e-4, atol=1e-6, equal_nan=True)
 
 
-def _set_probe_mode(model: nn.Module, *, training: bool) -> None:
+def _set_probe_mode(modules: Sequence[nn.Module], *, training: bool) -> None:
     """Switch dropout off, and let normalisations over the batch compute their statistics."""
-    model.train(training)
-    for module in model.modules():
+    modules[0].train(training)
+    for module in modules:
         if isinstance(module, BATCH_NORMS):
             module.train()
         elif isinstance(module, nn.modules.dropout._DropoutNd):
@@ -273,10 +275,10 @@ def _standard_normal(like: Tensor, key: int) -> Tensor:
 
 
 @contextmanager
-def _without_cudnn(model: nn.Module) -> Iterator[None]:
+def _without_cudnn(without: bool) -> Iterator[None]:
     """Leave a GPU to PyTorch's own kernels: cuDNN has no gradient of a recurrent layer in evaluation mode."""
     enabled = torch.backends.cudnn.enabled
-    torch.backends.cudnn.enabled = enabled and not any(parameter.is_cuda for parameter in model.parameters())
+    torch.backends.cudnn.enabled = enabled and not without
     try:
         yield
     finally:

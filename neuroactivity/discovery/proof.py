@@ -79,7 +79,7 @@ def moves_output(prober: Prober, chosen: Chosen, cut: Callable[[Params], None], 
         return False
     params = prober.draw(probe)
     cut(params)
-    before, params = prober.outputs(params), prober.draw(probe)
+    before = prober.outputs(params)
     prober.change(params, chosen)
     cut(params)
     return any(_differ(old, new) for old, new in zip(before, prober.outputs(params), strict=True))

@@ -12,7 +12,7 @@ from torch.distributions import Categorical, Independent, Normal
 from torch.nn.utils import parametrizations
 
 import neuroactivity as na
-from neuroactivity_torch import gradient_function, layout_of, layouts, parameters
+from neuroactivity_torch import gradient_function, layout_of, parameters
 from neuroactivity_torch.layouts import _without_cudnn
 from tests.adapters.torch.models import X, mlp
 
@@ -222,13 +222,3 @@ def test_gradients_that_are_not_finite_are_the_reason():
     for name in ("0", "2.0"):
         assert layout[name].status == "unproved"
         assert layout[name].reason == "its gradients are not finite while neurons are silent"
-
-
-def test_shortened_gradients_are_zero_and_not_a_number_where_the_gradients_are():
-    gradient = torch.full((300, 300), 1e-44)
-    gradient[0], gradient[1], gradient[2] = 0.0, torch.nan, -torch.inf
-    short = layouts._shortened(gradient)
-    assert short.dtype == torch.bfloat16
-    assert torch.equal(short == 0, gradient == 0)
-    assert torch.equal(short.isnan(), gradient.isnan())
-    assert layouts._shortened(gradient[:9]).dtype == torch.float32
