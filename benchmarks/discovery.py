@@ -72,7 +72,7 @@ def search(name: str) -> Search:
     import torch
 
     import neuroactivity_torch
-    from neuroactivity.discovery import GradientStream
+    from neuroactivity.discovery.gradients import GradientStream
     from neuroactivity_torch import layouts
 
     warnings.simplefilter("ignore")

@@ -11,16 +11,8 @@ from torch.utils import _pytree as pytree
 
 from neuroactivity import Layout, LayoutError
 from neuroactivity.arrays import to_dense
-from neuroactivity.discovery import (
-    GradientFunction,
-    GradientStream,
-    OutputFunction,
-    Rule,
-    SharedNeurons,
-    discover_layout,
-    list_layout,
-)
-from neuroactivity.discovery.gradients import Take
+from neuroactivity.discovery import Rule, SharedNeurons, discover_layout, list_layout
+from neuroactivity.discovery.gradients import GradientFunction, GradientStream, OutputFunction, Take
 from neuroactivity.errors import check_choice
 from neuroactivity.wrapping import derive_key
 from neuroactivity_torch.layers import BATCH_NORMS, AttentionNeurons, list_groups, list_tied_groups, resting_statistics
@@ -148,11 +140,7 @@ def _probed_parameters(probed: _Probed, tied: Mapping[str, str]) -> dict[str, Te
 
 
 def probe_functions(
-    model: nn.Module,
-    *example_inputs: Any,
-    readers: Sequence[Reader] = (),
-    tied: Mapping[str, str] | None = None,
-    seed: int = 0,
+    model: nn.Module, *inputs: Any, readers: Sequence[Reader] = (), tied: Mapping[str, str] | None = None, seed: int = 0
 ) -> tuple[GradientStream, OutputFunction]:
     """Make the functions that discovery probes: from parameters to gradients, and to outputs.
 
@@ -166,14 +154,13 @@ def probe_functions(
     names = {name.removeprefix("model."): name for name in parts.parameters}
     names |= {alias: f"model.{alias}" for alias in tied or {}}
     dtypes = {parameter.dtype for parameter in model.parameters() if parameter.is_floating_point()}
-    on_gpu = any(parameter.is_cuda for parameter in model.parameters())
-    inputs = _noisy_inputs(example_inputs, seed, dtypes.pop() if len(dtypes) == 1 else None)
+    inputs = _noisy_inputs(inputs, seed, dtypes.pop() if len(dtypes) == 1 else None)
     resting = resting_statistics(probed)
 
     def run(params: Mapping[str, Tensor], *, training: bool) -> Any:
         buffers = {name: resting.get(name, buffer).clone() for name, buffer in parts.buffers.items()}
         values = {names[name]: value for name, value in params.items()}
-        with undisturbed(probed, seed=derive_key(seed, 0, "model"), parts=parts), _without_cudnn(on_gpu):
+        with undisturbed(probed, seed=derive_key(seed, 0, "model"), parts=parts), _without_cudnn(model):
             _set_probe_mode(parts.modules, training=training)
             with swapped(probed, values, buffers, parts):
                 return [model(*inputs), *[reader(*inputs) for reader in readers]]
@@ -275,10 +262,10 @@ def _standard_normal(like: Tensor, key: int) -> Tensor:
 
 
 @contextmanager
-def _without_cudnn(without: bool) -> Iterator[None]:
+def _without_cudnn(model: nn.Module) -> Iterator[None]:
     """Leave a GPU to PyTorch's own kernels: cuDNN has no gradient of a recurrent layer in evaluation mode."""
     enabled = torch.backends.cudnn.enabled
-    torch.backends.cudnn.enabled = enabled and not without
+    torch.backends.cudnn.enabled = enabled and not any(parameter.is_cuda for parameter in model.parameters())
     try:
         yield
     finally:

@@ -53,7 +53,7 @@ Beside them: :mod:`.verify` (checks a layout that somebody wrote), :mod:`.mergin
 """
 
 from neuroactivity.discovery.claims import Status
-from neuroactivity.discovery.gradients import GradientFunction, GradientStream, OutputFunction
+from neuroactivity.discovery.gradients import GradientFunction, OutputFunction
 from neuroactivity.discovery.layouts import Rule, SharedNeurons, discover_layout, groups_by_rule
 from neuroactivity.discovery.listed import list_layout
 from neuroactivity.discovery.merging import MergedAxes
@@ -62,7 +62,6 @@ from neuroactivity.discovery.verify import verify_layout
 
 __all__ = [
     "GradientFunction",
-    "GradientStream",
     "MergedAxes",
     "OutputFunction",
     "Rule",

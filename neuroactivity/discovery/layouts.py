@@ -12,7 +12,6 @@ from neuroactivity.discovery.merging import MergedAxes, reshape, split_views
 from neuroactivity.discovery.progress import Progress
 from neuroactivity.discovery.search import discover_outgoing
 from neuroactivity.discovery.unproved import NO_GRADIENT
-from neuroactivity.discovery.values import Params
 from neuroactivity.errors import ActivityWarning, check_choice
 from neuroactivity.layout import Layout, NeuronGroup
 
@@ -69,11 +68,8 @@ def discover_layout(
     shapes = {name: tuple(value.shape) for name, value in params.items() if name in merged}
     merged_shapes = {name: axes.shape for name, axes in merged.items()}
 
-    def each_merged(values: Params, names: Iterable[str], take: Take) -> None:
-        def take_merged(name: str, gradient: Array) -> None:
-            take(name, reshape({name: gradient}, merged_shapes)[name])
-
-        stream.each(reshape(values, shapes), names, take_merged)
+    def each_merged(values: dict[str, Array], names: Iterable[str], take: Take) -> None:
+        stream.each(reshape(values, shapes), names, lambda name, g: take(name, reshape({name: g}, merged_shapes)[name]))
 
     def merged_outputs(values: dict[str, Array]) -> Sequence[Array]:
         return output_fn(reshape(values, shapes)) if output_fn else ()

@@ -209,9 +209,8 @@ class Prober:
         """Return the neurons of each group with a nonzero gradient in some of its entries, by parameter."""
         live: dict[str, dict[str, set[int]]] = {name: defaultdict(set) for name in entries}
         wanted: defaultdict[str, list[tuple[str, Entries]]] = defaultdict(list)
-        for name, several in entries.items():
-            for of_one in several:
-                wanted[of_one[1].param].append((name, of_one))
+        for name, of_one in [(name, of_one) for name, several in entries.items() for of_one in several]:
+            wanted[of_one[1].param].append((name, of_one))
 
         def take(param: str, gradient: Array) -> None:
             for name, (_, view, bound) in wanted[param]:

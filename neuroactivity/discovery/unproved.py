@@ -98,18 +98,14 @@ def _readers_in_no_group(prober: Prober, name: str) -> list[str]:
 
 def _not_finite(prober: Prober) -> set[str]:
     """Return the groups whose gradients are not finite in some probe that silences a quarter of all neurons."""
-    found: set[str] = set()
+    spoiled: set[str] = set()
     for probe in prober.in_order(_PROBES):
         params, generator = prober.draw(probe), prober.generator("finite", probe)
         for group, count in prober.neurons.items():
             prober.silence(params, {group: frozenset(generator.sample(range(count), count // 4))})
-        finite: dict[str, bool] = {}
+        prober.gradients.each(params, prober.owners, lambda param, g: None if _is_finite(g) else spoiled.add(param))
+    return {name for name, made_by in prober.made_by.items() if any(view.param in spoiled for _, view, _ in made_by)}
 
-        def take(param: str, gradient: Array, finite: dict[str, bool] = finite) -> None:
-            finite[param] = bool(namespace(gradient).all(namespace(gradient).isfinite(gradient)))
 
-        prober.gradients.each(params, prober.owners, take)
-        for group, made_by in prober.made_by.items():
-            if not all(finite.get(view.param, True) for _, view, _ in made_by):
-                found.add(group)
-    return found
+def _is_finite(x: Array) -> bool:
+    return bool(namespace(x).all(namespace(x).isfinite(x)))
