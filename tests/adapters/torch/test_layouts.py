@@ -2,6 +2,7 @@
 
 import contextlib
 import warnings
+import weakref
 from dataclasses import dataclass
 from types import SimpleNamespace
 
@@ -13,7 +14,7 @@ from torch.nn.utils import parametrizations
 
 import neuroactivity as na
 from neuroactivity_torch import gradient_function, layout_of, parameters
-from neuroactivity_torch.layouts import _without_cudnn
+from neuroactivity_torch.layouts import _without_cudnn, probe_functions
 from tests.adapters.torch.models import X, mlp
 
 
@@ -222,3 +223,16 @@ def test_gradients_that_are_not_finite_are_the_reason():
     for name in ("0", "2.0"):
         assert layout[name].status == "unproved"
         assert layout[name].reason == "its gradients are not finite while neurons are silent"
+
+
+def test_gradients_are_handed_over_one_by_one_and_only_those_that_are_asked_for():
+    model, held = mlp(), []
+
+    def take(name, gradient):
+        assert all(earlier() is None for _, earlier in held)
+        held.append((name, weakref.ref(gradient)))
+
+    gradients, _ = probe_functions(model, X)
+    gradients.each(parameters(model), ["0.weight", "2.bias"], take)
+    assert sorted(name for name, _ in held) == ["0.weight", "2.bias"]
+    assert all(parameter.grad is None for parameter in model.parameters())
