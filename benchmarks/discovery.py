@@ -72,6 +72,7 @@ def search(name: str) -> Search:
     import torch
 
     import neuroactivity_torch
+    from neuroactivity.discovery.gradients import GradientStream
     from neuroactivity_torch import layouts
 
     warnings.simplefilter("ignore")
@@ -79,15 +80,16 @@ def search(name: str) -> Search:
     calls: Counter[str] = Counter()
     probe_functions = layouts.probe_functions
 
-    def counting(evaluate: Callable[[Any], Any]) -> Callable[[Any], Any]:
-        def evaluate_and_count(params: Any) -> Any:
+    def counting(evaluate: Callable[..., Any]) -> Callable[..., Any]:
+        def evaluate_and_count(*args: Any) -> Any:
             calls["evaluations"] += 1
-            return evaluate(params)
+            return evaluate(*args)
 
         return evaluate_and_count
 
     def counted(*args: Any, **options: Any) -> tuple[Callable[..., Any], ...]:
-        return tuple([counting(evaluate) for evaluate in probe_functions(*args, **options)])
+        gradients, outputs = probe_functions(*args, **options)
+        return GradientStream(counting(gradients.each)), counting(outputs)
 
     layouts.probe_functions = counted  # type: ignore[assignment]
     model, inputs = make(name)

@@ -10,18 +10,19 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from neuroactivity import Layout, LayoutError
-from neuroactivity.discovery import GradientFunction, OutputFunction, Rule, SharedNeurons, discover_layout, list_layout
+from neuroactivity.arrays import to_dense
+from neuroactivity.discovery import Rule, SharedNeurons, discover_layout, list_layout
+from neuroactivity.discovery.gradients import GradientFunction, GradientStream, OutputFunction, Take
 from neuroactivity.errors import check_choice
 from neuroactivity.wrapping import derive_key
 from neuroactivity_torch.layers import BATCH_NORMS, AttentionNeurons, list_groups, list_tied_groups, resting_statistics
-from neuroactivity_torch.parameters import dense_gradient, parameters, swapped, undisturbed
+from neuroactivity_torch.parameters import Parts, parameters, swapped, undisturbed
 from neuroactivity_torch.tied import tie, tied_parameters, turned
 
 Reader: TypeAlias = Callable[..., Any]
 """What reads a model's neurons: called with the model's inputs, it returns outputs."""
 
 _LARGE = 10_000_000  # parameters from which an evaluation takes so long that more than one thread helps
-_LARGE_ARRAY = 2**16  # entries of a gradient
 
 
 def layout_of(
@@ -86,11 +87,8 @@ def layout_of(
     params = _probed_parameters(_Probed(model, readers), tied)
     with _one_thread(model):
         try:
-            short = _is_large(model)
-            grad_fn, output_fn = probe_functions(
-                model, *example_inputs, readers=readers, tied=tied, short=short, seed=seed
-            )
-            grad_fn(params)
+            grad_fn, output_fn = probe_functions(model, *example_inputs, readers=readers, tied=tied, seed=seed)
+            grad_fn.each(params, params, lambda name, gradient: None)
         except LayoutError:
             raise
         except (RuntimeError, ValueError, TypeError, IndexError) as error:
@@ -142,51 +140,48 @@ def _probed_parameters(probed: _Probed, tied: Mapping[str, str]) -> dict[str, Te
 
 
 def probe_functions(
-    model: nn.Module,
-    *example_inputs: Any,
-    readers: Sequence[Reader] = (),
-    tied: Mapping[str, str] | None = None,
-    short: bool = False,
-    seed: int = 0,
-) -> tuple[GradientFunction, OutputFunction]:
+    model: nn.Module, *inputs: Any, readers: Sequence[Reader] = (), tied: Mapping[str, str] | None = None, seed: int = 0
+) -> tuple[GradientStream, OutputFunction]:
     """Make the functions that discovery probes: from parameters to gradients, and to outputs.
 
     The model runs on copies of its buffers and with the same random numbers each time, in evaluation mode, and in
     training mode as well if it computes something else there, as noisy layers and auxiliary heads do. Normalisations
-    over the batch use its statistics, dropout is off. A fixed random projection reduces all outputs to a scalar. With
-    ``short``, large gradients come in 16 bits, which say where they are zero: all that discovery asks.
+    over the batch use its statistics, dropout is off. A fixed random projection reduces all outputs to a scalar. Each
+    gradient is handed over as soon as it is complete, and dropped then.
     """
     probed = _Probed(model, readers)
-    names = {name.removeprefix("model."): name for name, _ in probed.named_parameters()}
+    parts = Parts.of(probed)
+    names = {name.removeprefix("model."): name for name in parts.parameters}
     names |= {alias: f"model.{alias}" for alias in tied or {}}
     dtypes = {parameter.dtype for parameter in model.parameters() if parameter.is_floating_point()}
-    inputs = _noisy_inputs(example_inputs, seed, dtypes.pop() if len(dtypes) == 1 else None)
+    inputs = _noisy_inputs(inputs, seed, dtypes.pop() if len(dtypes) == 1 else None)
     resting = resting_statistics(probed)
 
     def run(params: Mapping[str, Tensor], *, training: bool) -> Any:
-        buffers = {name: resting.get(name, buffer).clone() for name, buffer in probed.named_buffers()}
+        buffers = {name: resting.get(name, buffer).clone() for name, buffer in parts.buffers.items()}
         values = {names[name]: value for name, value in params.items()}
-        with undisturbed(probed, seed=derive_key(seed, 0, "model")), _without_cudnn(model):
-            _set_probe_mode(probed, training=training)
-            with swapped(probed, values, buffers):
+        with undisturbed(probed, seed=derive_key(seed, 0, "model"), parts=parts), _without_cudnn(model):
+            _set_probe_mode(parts.modules, training=training)
+            with swapped(probed, values, buffers, parts):
                 return [model(*inputs), *[reader(*inputs) for reader in readers]]
 
     def run_modes(params: Mapping[str, Tensor]) -> list[Any]:
         return [run(params, training=training) for training in modes]
 
-    def grad_fn(params: dict[str, Tensor]) -> Mapping[str, Tensor | None]:
+    def each(params: dict[str, Tensor], wanted: Iterable[str], take: Take) -> None:
         leaves = {name: value.detach().requires_grad_() for name, value in params.items() if _is_differentiable(value)}
-        gradients: dict[str, Tensor | None] = dict.fromkeys(leaves)
+        asked = {name: leaves[name] for name in wanted if name in leaves}
 
-        def take(leaf: Tensor, name: str) -> None:
-            """Take a gradient as soon as it is complete, so that they are never all there in full."""
-            gradients[name], leaf.grad = _shortened(dense_gradient(leaf)) if short else dense_gradient(leaf), None
+        def hand_over(leaf: Tensor, name: str) -> None:
+            take(name, to_dense(leaf.grad))
+            leaf.grad = None
 
-        for name, leaf in leaves.items():
-            leaf.register_post_accumulate_grad_hook(partial(take, name=name))  # type: ignore[no-untyped-call]
+        for name, leaf in asked.items():
+            leaf.register_post_accumulate_grad_hook(partial(hand_over, name=name))  # type: ignore[no-untyped-call]
         with torch.enable_grad():
-            _project_outputs(run_modes(leaves), seed).backward(inputs=list(leaves.values()))  # type: ignore[no-untyped-call]
-        return gradients
+            scalar = _project_outputs(run_modes(leaves), seed)
+        if asked:
+            scalar.backward(inputs=list(asked.values()))  # type: ignore[no-untyped-call]
 
     @torch.no_grad()
     def output_fn(params: dict[str, Tensor]) -> list[Tensor]:
@@ -201,18 +196,11 @@ def probe_functions(
         evaluated, trained = [list(_tensors(run(noisy, training=training))) for training in (False, True)]
     if len(evaluated) != len(trained) or not all(map(_is_close, evaluated, trained)):
         modes.append(True)
-    return grad_fn, output_fn
+    return GradientStream(each), output_fn
 
 
 def _is_large(model: nn.Module) -> bool:
     return sum(parameter.numel() for parameter in model.parameters()) >= _LARGE
-
-
-def _shortened(gradient: Tensor | None) -> Tensor | None:
-    """Shorten a large gradient to 16 bits, so scaled that what is not zero stays so, and what is not a number too."""
-    if gradient is None or gradient.dtype != torch.float32 or gradient.ndim < 2 or gradient.numel() < _LARGE_ARRAY:
-        return gradient
-    return (gradient * 2.0**100).to(torch.bfloat16)
 
 
 def _is_differentiable(value: Tensor) -> bool:
@@ -224,10 +212,10 @@ def _is_close(first: Tensor, second: Tensor) -> bool:
     return first.shape == second.shape and torch.allclose(first, second, rtol=1e-4, atol=1e-6, equal_nan=True)
 
 
-def _set_probe_mode(model: nn.Module, *, training: bool) -> None:
+def _set_probe_mode(modules: Sequence[nn.Module], *, training: bool) -> None:
     """Switch dropout off, and let normalisations over the batch compute their statistics."""
-    model.train(training)
-    for module in model.modules():
+    modules[0].train(training)
+    for module in modules:
         if isinstance(module, BATCH_NORMS):
             module.train()
         elif isinstance(module, nn.modules.dropout._DropoutNd):

@@ -3,7 +3,7 @@
 from collections import OrderedDict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -133,11 +133,26 @@ def _start(tensor: Tensor) -> int:
         return 0
 
 
+class Parts(NamedTuple):
+    """What there is in a model, looked up once: to walk through all of it takes as long as to run a small one."""
+
+    modules: list[nn.Module]
+    parameters: dict[str, Tensor]
+    buffers: dict[str, Tensor]
+
+    @classmethod
+    def of(cls, model: nn.Module) -> "Parts":
+        """Walk through a model."""
+        return cls(list(model.modules()), dict(model.named_parameters()), dict(model.named_buffers()))
+
+
 _COPIED = {Tensor, tuple, list, dict, OrderedDict}  # exactly these: of a parameter or another module nothing is copied
 
 
 @contextmanager
-def swapped(model: nn.Module, params: Mapping[str, Tensor], buffers: Mapping[str, Tensor]) -> Iterator[None]:
+def swapped(
+    model: nn.Module, params: Mapping[str, Tensor], buffers: Mapping[str, Tensor], parts: Parts | None = None
+) -> Iterator[None]:
     """Let a model compute with other tensors in the place of its parameters and buffers, and leave it as it was.
 
     Tensors are exchanged by identity wherever a module keeps them: under several names, in an alias of the module, in a
@@ -150,19 +165,20 @@ def swapped(model: nn.Module, params: Mapping[str, Tensor], buffers: Mapping[str
         params: Tensors by the names of ``named_parameters``; parameters that are not named stay in place. A further
             name of a shared parameter gives that layer a tensor of its own.
         buffers: Likewise by the names of ``named_buffers``.
+        parts: The model's parts, if they are known.
 
     Raises:
         LayoutError: If the parameters cannot be exchanged, as in a model that ``torch.jit`` has compiled.
     """
-    others: dict[int, Any] = {id(old): buffers[name] for name, old in model.named_buffers() if name in buffers}
-    others.update({id(old): params[name] for name, old in model.named_parameters() if name in params})
-    own = dict(model.named_parameters()).keys()
-    kept = [(vars(module), dict(vars(module))) for module in model.modules()]
+    modules, own, own_buffers = parts or Parts.of(model)
+    others: dict[int, Any] = {id(old): buffers[name] for name, old in own_buffers.items() if name in buffers}
+    others.update({id(old): params[name] for name, old in own.items() if name in params})
+    kept = [(vars(module), dict(vars(module))) for module in modules]
     try:
         for attributes, values in kept:
             found = [(name, value) for name, value in values.items() if id(value) in others or type(value) in _COPIED]
             attributes.update([(name, _exchange(value, others)) for name, value in found])
-        for name in params.keys() - own:
+        for name in params.keys() - own.keys():
             owner_of(model, name)._parameters[name.rpartition(".")[2]] = params[name]  # type: ignore[assignment]
         if any(params.get(name, parameter) is not parameter for name, parameter in model.named_parameters()):
             raise LayoutError(f"the parameters of {type(model).__name__} cannot be exchanged to probe it; give layout=")
@@ -193,11 +209,12 @@ def _exchange(value: Any, others: dict[int, Any]) -> Any:
 
 
 @contextmanager
-def undisturbed(model: nn.Module, *, seed: int | None = None) -> Iterator[None]:
+def undisturbed(model: nn.Module, *, seed: int | None = None, parts: Parts | None = None) -> Iterator[None]:
     """Restore a model's mode and buffers and the random generators afterwards; a seed sets the generators meanwhile."""
-    modes = [(module, module.training) for module in model.modules()]
-    buffers = [(buffer, buffer.clone()) for buffer in model.buffers()]
-    devices = sorted({parameter.device.index for parameter in model.parameters() if parameter.is_cuda})
+    modules, own, own_buffers = parts or Parts.of(model)
+    modes = [(module, module.training) for module in modules]
+    buffers = [(buffer, buffer.clone()) for buffer in own_buffers.values()]
+    devices = sorted({parameter.device.index for parameter in own.values() if parameter.is_cuda})
     try:
         with torch.random.fork_rng(devices=devices):
             if seed is not None:

@@ -18,8 +18,8 @@ Without a search, :mod:`.listed` says ``listed`` of every group.
 
 Below them: :mod:`.prober` (silence, cut, see which gradients vanish), :mod:`.probes` (series of them, as long as it
 takes), :mod:`.decoding` (from these to who feeds which position), :mod:`.links` (what that means for a group),
-:mod:`.proof`, :mod:`.claims` (what is known), :mod:`.draws` and :mod:`.values` (parameters that are sampled, written to
-and put back), :mod:`.progress`.
+:mod:`.proof`, :mod:`.claims` (what is known), :mod:`.gradients` (handed over one by one), :mod:`.draws` and
+:mod:`.values` (parameters that are sampled, written to and put back), :mod:`.progress`.
 Beside them: :mod:`.verify` (checks a layout that somebody wrote), :mod:`.merging` (several axes seen as one).
 
 **Glossary.** The words of these files:
@@ -53,10 +53,10 @@ Beside them: :mod:`.verify` (checks a layout that somebody wrote), :mod:`.mergin
 """
 
 from neuroactivity.discovery.claims import Status
+from neuroactivity.discovery.gradients import GradientFunction, OutputFunction
 from neuroactivity.discovery.layouts import Rule, SharedNeurons, discover_layout, groups_by_rule
 from neuroactivity.discovery.listed import list_layout
 from neuroactivity.discovery.merging import MergedAxes
-from neuroactivity.discovery.prober import GradientFunction, OutputFunction
 from neuroactivity.discovery.search import discover_outgoing
 from neuroactivity.discovery.verify import verify_layout
 

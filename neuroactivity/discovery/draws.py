@@ -1,7 +1,7 @@
 """Sample the parameter values that a model is examined with: few draws at once, or one at a time if it is large."""
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
 from neuroactivity.arrays import Array, Arrays, check_like, namespace
@@ -30,9 +30,8 @@ def make_draws(params: Arrays, layout: Layout, normal: Normal, *, seed: int) -> 
         return [sample_params(params, layout, normal, draw=draw, seed=seed) for draw in range(_DRAWS)]
     pooled, kinds = _Pool(normal, seed), _kinds(params, layout)
 
-    def sample(draw: int, names: Iterable[str]) -> Params:
-        some = {name: params[name] for name in names}
-        return sample_params(some, layout, pooled, draw=draw, seed=seed, kinds=kinds)
+    def sample(draw: int, name: str, memory: Array | None) -> Array:
+        return _sample(name, params[name], pooled(params[name], derive_key(seed, draw, name)), kinds.get(name), memory)
 
     return FreshDraws(sample, params, _DRAWS_LARGE if entries <= _HUGE else _DRAWS_HUGE)
 
@@ -61,29 +60,29 @@ class _Pool:
         return xp.reshape(parts[0] if len(parts) == 1 else xp.concat(parts), tuple(like.shape))
 
 
-def sample_params(
-    params: Arrays, layout: Layout, normal: Normal, *, draw: int, seed: int, kinds: Kinds | None = None
-) -> Params:
+def sample_params(params: Arrays, layout: Layout, normal: Normal, *, draw: int, seed: int) -> Params:
     """Draw parameters with which few neurons are dead by chance.
 
     Weights are normal with a variance of one over the number of entries a neuron, biases and shifts near one, scales of
     size 0.5 to 1 with either sign. Parameters of no group are moved by a little noise.
     """
-    drawn: Params = {}
-    kinds = _kinds(params, layout) if kinds is None else kinds
-    for name, old in params.items():
-        xp, noise = namespace(old), normal(old, derive_key(seed, draw, name))
-        check_like(noise, old, f"noise for parameter {name!r}")
-        match kinds.get(name):
-            case "scale":
-                drawn[name] = xp.sign(noise) * (0.5 + 0.5 * xp.tanh(xp.abs(noise)))
-            case "shift":
-                drawn[name] = 1 + _SMALL * noise
-            case int(entries):
-                drawn[name] = noise / math.sqrt(entries)
-            case _:
-                drawn[name] = old + _SMALL * noise
-    return drawn
+    kinds, keys = _kinds(params, layout), {name: derive_key(seed, draw, name) for name in params}
+    return {name: _sample(name, old, normal(old, keys[name]), kinds.get(name)) for name, old in params.items()}
+
+
+def _sample(name: str, old: Array, noise: Array, kind: str | int | None, memory: Array | None = None) -> Array:
+    """Make a parameter of a kind from noise; weights, which are large, in the given memory."""
+    check_like(noise, old, f"noise for parameter {name!r}")
+    xp = namespace(old)
+    match kind:
+        case "scale":
+            return xp.sign(noise) * (0.5 + 0.5 * xp.tanh(xp.abs(noise)))
+        case "shift":
+            return 1 + _SMALL * noise
+        case int(entries):
+            root = math.sqrt(entries)
+            return noise / root if memory is None else xp.divide(noise, root, out=memory)
+    return old + _SMALL * noise
 
 
 def _kinds(params: Arrays, layout: Layout) -> Kinds:

@@ -4,11 +4,9 @@ Of a layer without biases that is said last, if nothing was found that reads it.
 which are heads is one as well; :mod:`.norms` says so, which finds them.
 """
 
-from collections.abc import Sequence
-
 from neuroactivity.arrays import Array, namespace
 from neuroactivity.discovery.claims import Claim, Claims, Known
-from neuroactivity.discovery.prober import ROUNDING, Grads, Prober
+from neuroactivity.discovery.prober import ROUNDING, Prober
 
 _PROBES = 4
 _FACTORS = (-1.75, -1000.0)  # by which weights are multiplied: no activation function is linear over such a range
@@ -22,12 +20,9 @@ def claim(prober: Prober, known: Known) -> Claims:
     for probe in range(_PROBES):
         params = prober.draw(probe)
         prober.zero(params, sorted(weights))
-        for name in _live(prober, prober.gradients(params), known.open()):
-            yield Claim(prober.layout[name], "head", "feeds the output")
-
-
-def _live(prober: Prober, grads: Grads, names: Sequence[str]) -> list[str]:
-    return [name for name in names if prober.live_neurons(grads, name)]
+        for name, live in prober.live_neurons(params, known.open()).items():
+            if live:
+                yield Claim(prober.layout[name], "head", "feeds the output")
 
 
 def claim_unbiased(prober: Prober, known: Known) -> Claims:
@@ -47,11 +42,11 @@ def claim_unbiased(prober: Prober, known: Known) -> Claims:
 def _is_linear(prober: Prober, name: str) -> bool:
     """Whether a group's gradients do not depend on its weights."""
     everything, params = frozenset(range(prober.neurons[name])), [v.param for v in prober.layout[name].incoming]
-    before = prober.gradients(prober.draw(0))
+    before = prober.gradients(prober.draw(0), params)
     for factor in _FACTORS:
         changed = prober.draw(0)
         prober.change(changed, {name: everything}, factor)
-        after = prober.gradients(changed)
+        after = prober.gradients(changed, params)
         for old, new in [(before.get(param), after.get(param)) for param in params]:
             if old is None or new is None:
                 return False

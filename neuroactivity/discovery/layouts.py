@@ -1,14 +1,14 @@
 """From the neuron groups that an adapter lists to a whole layout: sample parameters, discover, apply the policy."""
 
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal, TypeAlias
 
 from neuroactivity.arrays import Array, Arrays
 from neuroactivity.discovery.draws import Normal, make_draws
+from neuroactivity.discovery.gradients import GradientFunction, GradientStream, OutputFunction, Take
 from neuroactivity.discovery.merging import MergedAxes, reshape, split_views
-from neuroactivity.discovery.prober import GradientFunction, OutputFunction
 from neuroactivity.discovery.progress import Progress
 from neuroactivity.discovery.search import discover_outgoing
 from neuroactivity.discovery.unproved import NO_GRADIENT
@@ -64,12 +64,12 @@ def discover_layout(
         ValueError: If ``shared`` is neither of the two.
     """
     check_choice("shared", shared, ("incoming", "skip"))
-    listed, merged = Layout(groups), merged or {}
+    listed, merged, stream = Layout(groups), merged or {}, GradientStream.of(grad_fn)
     shapes = {name: tuple(value.shape) for name, value in params.items() if name in merged}
     merged_shapes = {name: axes.shape for name, axes in merged.items()}
 
-    def merged_gradients(values: dict[str, Array]) -> dict[str, Array | None]:
-        return reshape(grad_fn(reshape(values, shapes)), merged_shapes)
+    def each_merged(values: dict[str, Array], names: Iterable[str], take: Take) -> None:
+        stream.each(reshape(values, shapes), names, lambda name, g: take(name, reshape({name: g}, merged_shapes)[name]))
 
     def merged_outputs(values: dict[str, Array]) -> Sequence[Array]:
         return output_fn(reshape(values, shapes)) if output_fn else ()
@@ -77,7 +77,7 @@ def discover_layout(
     seen = reshape(params, merged_shapes)
     draws = make_draws(seen, listed, normal, seed=seed)
     progress = Progress(_EVALUATIONS)
-    gradients, outputs = progress.counted(merged_gradients), output_fn and progress.counted(merged_outputs)
+    gradients, outputs = GradientStream(progress.counted(each_merged)), output_fn and progress.counted(merged_outputs)
     try:
         layout = discover_outgoing(listed, gradients, draws, output_fn=outputs, seed=seed)
     finally:

@@ -69,7 +69,7 @@ def drop_chance(prober: Prober, name: str, links: Sequence[Link], bias: float) -
         for silent in map(frozenset, (order[::2], order[1::2])):
             params = prober.draw(draw)
             prober.silence(params, {name: silent}, bias)
-            live = prober.live_axes(prober.gradients(params), {link.view.param for link in doubtful.values()})
+            live = prober.live_axes(params, {link.view.param for link in doubtful.values()})
             for place, link in doubtful.items():
                 alive = live.get(link.where, b"")
                 refuted = {p for p, neuron in link.feeds.items() if neuron in silent and alive and alive[p]}

@@ -52,7 +52,7 @@ class MergedAxes(NamedTuple):
 
 def reshape(arrays: Arrays, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Array]:
     """Bring those arrays whose new shapes are named into them; ``None`` stays ``None``."""
-    changed = [name for name in shapes if arrays.get(name) is not None]
+    changed = [name for name in arrays if name in shapes and arrays[name] is not None]
     return {**arrays, **{name: namespace(arrays[name]).reshape(arrays[name], shapes[name]) for name in changed}}
 
 

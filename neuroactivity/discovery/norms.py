@@ -63,7 +63,7 @@ def _multiplies(prober: Prober, name: str, norms: Sequence[str]) -> bool:
         params = prober.draw(draw)
         for norm in norms:
             prober.silence(params, {norm: frozenset(range(1, prober.neurons[norm]))})
-        lives.append(len(prober.live_neurons(prober.gradients(params), name)))
+        lives.append(len(prober.live_neurons(params, [name])[name]))
     return bool(lives) and max(lives) < 2
 
 

@@ -1,11 +1,13 @@
 """Probe a model through its gradient function: silence neurons, cut what they feed, see which gradients vanish."""
 
 import random
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TypeAlias
 
 from neuroactivity.arrays import Array, Arrays, magnitude_sum, namespace, to_list
 from neuroactivity.discovery.decoding import Axis, AxisReaders, Chosen
+from neuroactivity.discovery.gradients import GradientFunction, GradientStream, OutputFunction
 from neuroactivity.discovery.values import FreshDraws, Params, Values
 from neuroactivity.errors import LayoutError
 from neuroactivity.layout import BoundPattern, Layout, NeuronGroup, ParamView, Role
@@ -22,15 +24,6 @@ ROUNDING = 1e-4
 """A gradient below this fraction of its array's largest is zero but for rounding."""
 
 _OTHER = -1.75  # times the old value: neither odd nor even functions take it for the same
-
-Grads: TypeAlias = Mapping[str, Array | None]
-"""Gradients by parameter name; ``None`` where there is none."""
-
-GradientFunction: TypeAlias = Callable[[Params], Grads]
-"""From parameters by name to the gradients of some scalar of the model's outputs, by name."""
-
-OutputFunction: TypeAlias = Callable[[Params], Sequence[Array]]
-"""From parameters by name to all floating-point outputs of the model, in evaluation and in training mode."""
 
 Entries: TypeAlias = tuple[Role, ParamView, BoundPattern]
 """The entries of a parameter that belong to a group: their role, the view, its pattern bound to the shape."""
@@ -73,7 +66,8 @@ class Prober:
         if not draws:
             raise LayoutError("draws: expected at least one parameter mapping, got none")
         self._values, self._still = values or Values(draws), dict[str, float]()
-        self.layout, self.gradients, self.outputs, self._draws, self._seed = layout, grad_fn, output_fn, draws, seed
+        self.layout, self.outputs, self._draws, self._seed = layout, output_fn, draws, seed
+        self.gradients = GradientStream.of(grad_fn)
         for draw in [self.draw(0)] if isinstance(draws, FreshDraws) else draws:
             layout.validate(draw)
         self.shapes: dict[str, tuple[int, ...]] = {name: tuple(value.shape) for name, value in self.draw(0).items()}
@@ -193,46 +187,48 @@ class Prober:
             elif view.owners is None:
                 self._values.oppose(params, view.param, pairs, bound)
 
-    def live_axes(self, grads: Grads, params: Iterable[str], *, noise: float = 0.0) -> dict[Axis, bytes]:
+    def live_axes(self, params: Params, names: Iterable[str], *, noise: float = 0.0) -> dict[Axis, bytes]:
         """For each position along each axis: is any gradient there above ``noise`` times the parameter's largest?"""
-        live: dict[Axis, bytes] = {}
-        for param in params:
-            gradient = grads.get(param)
-            if gradient is None:
-                continue
+        live: dict[str, list[bytes]] = {name: [] for name in names}
+
+        def take(name: str, gradient: Array) -> None:
             if noise:
                 xp = namespace(gradient)
                 gradient = xp.astype(xp.abs(gradient) > noise * xp.max(xp.abs(gradient)), xp.float32)
-            for axis, sums in enumerate(_sums_by_axis(gradient)):
-                live[param, axis] = bytes(to_list(sums != 0))
+            live[name] = [bytes(to_list(sums != 0)) for sums in _sums_by_axis(gradient)]
+
+        self.gradients.each(params, list(live), take)
+        return {(name, axis): alive for name, by_axis in live.items() for axis, alive in enumerate(by_axis)}
+
+    def live_neurons(self, params: Params, names: Iterable[str]) -> dict[str, set[int]]:
+        """Return the neurons of each named group with a nonzero gradient in any incoming or unscored parameter."""
+        found = self.live_entries(params, {name: self.made_by[name] for name in names})
+        return {name: set().union(*by_param.values()) for name, by_param in found.items()}
+
+    def live_entries(self, params: Params, entries: Mapping[str, Sequence[Entries]]) -> dict[str, dict[str, set[int]]]:
+        """Return the neurons of each group with a nonzero gradient in some of its entries, by parameter."""
+        live: dict[str, dict[str, set[int]]] = {name: defaultdict(set) for name in entries}
+        wanted: defaultdict[str, list[tuple[str, Entries]]] = defaultdict(list)
+        for name, of_one in [(name, of_one) for name, several in entries.items() for of_one in several]:
+            wanted[of_one[1].param].append((name, of_one))
+
+        def take(param: str, gradient: Array) -> None:
+            for name, (_, view, bound) in wanted[param]:
+                sums, _ = neuron_sums(gradient, bound, view.owners, self.neurons[name])
+                alive = to_list(sums > 0 if sums.ndim == 1 else namespace(sums).any(sums > 0, axis=0))
+                live[name][param].update([neuron for neuron, is_alive in enumerate(alive) if is_alive])
+
+        self.gradients.each(params, wanted, take)
         return live
-
-    def live_neurons(self, grads: Grads, name: str) -> set[int]:
-        """Return the neurons of a group with a nonzero gradient in any incoming or unscored parameter."""
-        return set().union(*[self.live_entries(grads, name, entries) for entries in self.made_by[name]])
-
-    def live_entries(self, grads: Grads, name: str, entries: Entries) -> set[int]:
-        """Return the neurons of a group with a nonzero gradient in its entries of one parameter."""
-        _, view, bound = entries
-        gradient = grads.get(view.param)
-        if gradient is None:
-            return set()
-        sums, _ = neuron_sums(gradient, bound, view.owners, self.neurons[name])
-        alive = to_list(sums > 0 if sums.ndim == 1 else namespace(sums).any(sums > 0, axis=0))
-        return {neuron for neuron, is_alive in enumerate(alive) if is_alive}
 
     def live_by_draw(self, name: str) -> list[frozenset[int]]:
         """Return for each draw the neurons of a group that have a gradient when nothing is silenced or cut."""
         if not self._live:
             self._live = {group: [] for group in self.layout}
             for draw in range(len(self._draws)):
-                self._add_live(self.gradients(self.draw(draw)))
+                for group, live in self.live_neurons(self.draw(draw), self.layout).items():
+                    self._live[group].append(self._alike.setdefault(frozenset(live), frozenset(live)))
         return self._live[name]
-
-    def _add_live(self, grads: Grads) -> None:
-        for group, by_draw in self._live.items():
-            live = frozenset(self.live_neurons(grads, group))
-            by_draw.append(self._alike.setdefault(live, live))
 
     def ever_live(self, name: str) -> set[int]:
         """Return the neurons of a group that have a gradient in any draw, when nothing is silenced or cut."""

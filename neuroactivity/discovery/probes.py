@@ -7,18 +7,8 @@ from collections.abc import Mapping, Sequence
 from itertools import islice, permutations
 from typing import TypeAlias
 
-from neuroactivity.discovery.decoding import (
-    PARTS,
-    Axis,
-    AxisReaders,
-    Chosen,
-    Live,
-    Source,
-    decode,
-    decode_one_to_one,
-    fill_regular,
-    worth,
-)
+from neuroactivity.discovery import decoding
+from neuroactivity.discovery.decoding import PARTS, Axis, AxisReaders, Chosen, Live, Source
 from neuroactivity.discovery.prober import ROUNDING, Prober
 
 Units: TypeAlias = Mapping[str, Sequence[str]]
@@ -60,8 +50,8 @@ def probe_independent(prober: Prober, units: Units, bias: float) -> dict[Axis, A
                 for unit, names in units.items():
                     prober.silence(params, dict.fromkeys(names, chosen[unit]), bias)
                 silenced.append({unit: array("I", neurons) for unit, neurons in chosen.items()})
-                live.append(prober.live_axes(prober.gradients(params), prober.owners))
-        readers = decode(silenced, live, widths, least=_LEAST, bits=bits if start and stop < _MOST else _BITS)
+                live.append(prober.live_axes(params, prober.owners))
+        readers = decoding.decode(silenced, live, widths, least=_LEAST, bits=bits if start and stop < _MOST else _BITS)
         if start and (stop >= _MOST or all(_is_settled(readers[axis], axis, live, widths) for axis in readers)):
             return readers
         rivals = _rivals(readers)
@@ -72,7 +62,7 @@ def _parts(prober: Prober, widths: Mapping[str, int], rivals: Rivals, *purpose: 
     """Share out the neurons of each unit evenly and at random, rivals over different parts where that is possible.
 
     Which parts get one more than others is left to chance too: else few neurons would be silent in the last parts, in
-    which positions are live, and that would say less of them than :func:`.worth` counts.
+    which positions are live, and that would say less of them than :func:`.decoding.worth` counts.
     """
     part_of: dict[Source, int] = {}
     parts: list[dict[str, frozenset[int]]] = [{} for _ in range(PARTS)]
@@ -114,7 +104,7 @@ def _is_settled(readers: AxisReaders, axis: Axis, live: Sequence[Live], widths: 
     """Whether more probes would say nothing new: what can still be decided lies in the gaps of what is known."""
     rounds = len(live) / PARTS
     alive = {position: [probe[axis][position] for probe in live] for position in readers.undecided}
-    waiting = {position for position, probes in alive.items() if worth(probes) * _MOST >= _BITS * rounds}
+    waiting = {position for position, probes in alive.items() if decoding.worth(probes) * _MOST >= _BITS * rounds}
     size = len(live[0][axis])
     if _MOST_GAPS * len(waiting) > size:
         return False
@@ -122,7 +112,7 @@ def _is_settled(readers: AxisReaders, axis: Axis, live: Sequence[Live], widths: 
     for unit, width in widths.items():
         feeds = readers.feeds(unit)
         if waiting and _MOST_GAPS * len(set(feeds.values())) >= width:
-            known |= fill_regular(feeds, readers.undecided, width, size)[1].keys()
+            known |= decoding.fill_regular(feeds, readers.undecided, width, size)[1].keys()
     return not known or waiting <= known
 
 
@@ -156,8 +146,8 @@ def _decode_zero_mean(prober: Prober, units: Units, center: float) -> dict[Axis,
                     in_stream = name in prober.scales and len(names) > 1  # where shifts are to be linear themselves
                     prober.balance(params, name, chosen[unit], pairs, 0.0 if in_stream else center)
             silenced.append(chosen)
-            live.append(prober.live_axes(prober.gradients(params), prober.scales.values(), noise=ROUNDING))
-    return decode_one_to_one(silenced, live, _widths(prober, units), least=_ZERO_MEAN_LEAST)
+            live.append(prober.live_axes(params, prober.scales.values(), noise=ROUNDING))
+    return decoding.decode_one_to_one(silenced, live, _widths(prober, units), least=_ZERO_MEAN_LEAST)
 
 
 def choose_zero_mean(

@@ -79,7 +79,7 @@ def moves_output(prober: Prober, chosen: Chosen, cut: Callable[[Params], None], 
         return False
     params = prober.draw(probe)
     cut(params)
-    before, params = prober.outputs(params), prober.draw(probe)
+    before = prober.outputs(params)
     prober.change(params, chosen)
     cut(params)
     return any(_differ(old, new) for old, new in zip(before, prober.outputs(params), strict=True))
@@ -111,10 +111,10 @@ class _Trial:
         prober, params = self._prober, self._prober.draw(probe)
         for unit, neurons in cut.items():
             prober.cut(params, self._units[unit][0], neurons, self._outgoing[unit])
-        grads = prober.gradients(params)
+        alive = prober.live_neurons(params, [name for unit in cut for name in self._units[unit]])
         for unit, neurons in cut.items():
             for name in self._units[unit]:
-                live, by_draw = prober.live_neurons(grads, name), prober.live_by_draw(name)
+                live, by_draw = alive[name], prober.live_by_draw(name)
                 if live & neurons:
                     self.open.discard(name)
                 if live - neurons:
@@ -153,8 +153,7 @@ def read_only_by(
 
     params = prober.draw(0)
     cut(params)
-    grads = prober.gradients(params)
-    silent = [name for name in names if not prober.live_neurons(grads, name)]
+    silent = [name for name, live in prober.live_neurons(params, names).items() if not live]
     moving = _which(silent, moves)
     prober.without_gradient.update(moving)
     return set(silent) - set(moving)

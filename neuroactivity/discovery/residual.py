@@ -96,14 +96,10 @@ def _bare_writers(prober: Prober, names: Sequence[str]) -> dict[str, float]:
     """
     width, params = prober.neurons[names[0]], prober.draw(0)
     prober.silence(params, dict.fromkeys(names, frozenset(range(width))))
-    grads = prober.gradients(params)
-    held = {}
-    for param, shape in prober.bare.items():
-        if width in shape:
-            live = any(any(positions) for positions in prober.live_axes(grads, [param]).values())
-            if live or math.prod(shape) == width:
-                held[param] = 0.0 if live else _FACTOR
-    return held
+    wide = [param for param, shape in prober.bare.items() if width in shape]
+    live = {param for (param, _), positions in prober.live_axes(params, wide).items() if any(positions)}
+    held = [param for param in wide if param in live or math.prod(prober.bare[param]) == width]
+    return {param: 0.0 if param in live else _FACTOR for param in held}
 
 
 def _readers(alive: Watch, name: str, names: Sequence[str], silent: int) -> set[Reader]:
@@ -156,7 +152,7 @@ def _watch(held: Prober, linear: Prober, names: Sequence[str], half: ZeroMean, j
             balanced = {**dict.fromkeys(silent, half), **still} if prober is linear else {}
             for member, (some, opposite) in balanced.items():
                 prober.balance(params, member, some, opposite, 0.0 if member in prober.scales else known.center)
-            live = prober.live_axes(prober.gradients(params), {param for (param, _), _ in readers}, noise=noise)
+            live = prober.live_axes(params, {param for (param, _), _ in readers}, noise=noise)
             for where, feeds in readers:
                 read = [p for p, neuron in feeds.items() if neuron in half[0] and where in live and live[where][p]]
                 found |= {(where[0], position): feeds[position] for position in read}

@@ -6,7 +6,8 @@ from dataclasses import replace
 from neuroactivity.arrays import Arrays
 from neuroactivity.discovery import direct, fused, heads, norms, partners, residual, unproved
 from neuroactivity.discovery.claims import Known
-from neuroactivity.discovery.prober import CENTERS, SILENCING_BIASES, GradientFunction, OutputFunction, Prober
+from neuroactivity.discovery.gradients import GradientFunction, OutputFunction
+from neuroactivity.discovery.prober import CENTERS, SILENCING_BIASES, Prober
 from neuroactivity.layout import Layout, NeuronGroup
 
 # A stage is a function from the prober and what is known so far to claims. ``read`` stages probe and write evidence.

@@ -6,7 +6,7 @@ For example a layer without a bias in front of a sigmoid, which no value of its 
 from collections.abc import Callable
 from functools import cache
 
-from neuroactivity.arrays import namespace
+from neuroactivity.arrays import Array, namespace
 from neuroactivity.discovery.claims import Claim, Claims, Evidence, Known, name_some
 from neuroactivity.discovery.links import outgoing_views
 from neuroactivity.discovery.prober import ROUNDING, Prober, is_vector
@@ -76,9 +76,10 @@ def _what_mixes(evidence: Evidence) -> str:
 
 def _is_shifted_in_vain(prober: Prober, name: str) -> bool:
     """Whether the gradients of a group's biases, or of its weights, add up to zero over its neurons."""
-    group, grads = prober.layout[name], prober.gradients(prober.draw(0))
+    group = prober.layout[name]
     view = (*group.unscored, *group.incoming)[0]
-    gradient, axes = grads.get(view.param), [axis for axis, names in enumerate(view.parsed.axes) if names == (NEURON,)]
+    gradient = prober.gradients(prober.draw(0), [view.param])[view.param]
+    axes = [axis for axis, names in enumerate(view.parsed.axes) if names == (NEURON,)]
     if gradient is None or view.index is not None or is_vector(group.incoming[0]) or len(axes) != 1:
         return False
     xp = namespace(gradient)
@@ -89,22 +90,22 @@ def _is_shifted_in_vain(prober: Prober, name: str) -> bool:
 def _readers_in_no_group(prober: Prober, name: str) -> list[str]:
     """Return the parameters of no group that lose gradients while all neurons of a group are silent."""
     params = prober.draw(0)
-    before = prober.live_axes(prober.gradients(params), prober.bare) if prober.bare else {}
+    before = prober.live_axes(params, prober.bare)
     prober.silence(params, {name: frozenset(range(prober.neurons[name]))})
-    after = prober.live_axes(prober.gradients(params), [param for param, _ in before])
+    after = prober.live_axes(params, dict.fromkeys(param for param, _ in before))
     return list(dict.fromkeys(param for (param, axis), live in before.items() if live != after[param, axis]))
 
 
 def _not_finite(prober: Prober) -> set[str]:
     """Return the groups whose gradients are not finite in some probe that silences a quarter of all neurons."""
-    found: set[str] = set()
+    spoiled: set[str] = set()
     for probe in prober.in_order(_PROBES):
         params, generator = prober.draw(probe), prober.generator("finite", probe)
         for group, count in prober.neurons.items():
             prober.silence(params, {group: frozenset(generator.sample(range(count), count // 4))})
-        grads = prober.gradients(params)
-        for group, made_by in prober.made_by.items():
-            values = [value for _, view, _ in made_by if (value := grads.get(view.param)) is not None]
-            if not all(bool(namespace(value).all(namespace(value).isfinite(value))) for value in values):
-                found.add(group)
-    return found
+        prober.gradients.each(params, prober.owners, lambda param, g: None if _is_finite(g) else spoiled.add(param))
+    return {name for name, made_by in prober.made_by.items() if any(view.param in spoiled for _, view, _ in made_by)}
+
+
+def _is_finite(x: Array) -> bool:
+    return bool(namespace(x).all(namespace(x).isfinite(x)))

@@ -17,12 +17,12 @@ class FreshDraws(Sequence[Params]):
     """Draws that are made anew whenever they are asked for, in arrays that whoever asks may write to.
 
     Args:
-        sample: From a draw and names of parameters to their values.
+        sample: From a draw, a parameter's name and memory to its values, which may be written into the memory.
         names: The parameters.
         count: The number of draws.
     """
 
-    def __init__(self, sample: Callable[[int, Iterable[str]], Params], names: Iterable[str], count: int) -> None:
+    def __init__(self, sample: Callable[[int, str, Array | None], Array], names: Iterable[str], count: int) -> None:
         self.sample, self.names, self._count = sample, tuple(names), count
 
     def __len__(self) -> int:
@@ -37,7 +37,7 @@ class FreshDraws(Sequence[Params]):
             return [self[i] for i in range(*number.indices(self._count))]
         if not -self._count <= number < self._count:
             raise IndexError(number)
-        return self.sample(number % self._count, self.names)
+        return {name: self.sample(number % self._count, name, None) for name in self.names}
 
 
 class Values:
@@ -75,12 +75,13 @@ class Values:
     def _draw_again(self, fresh: FreshDraws, names: Iterable[str], number: int) -> None:
         """Draw parameters one by one, into the memory of those before: what was written need not be kept."""
         for name in names:
-            value = fresh.sample(number, [name])[name]
-            if name in self._ours:
-                self._drawn[name][...] = value
-            else:
+            memory = self._drawn[name] if name in self._ours else None
+            value = fresh.sample(number, name, memory)
+            if memory is None:
                 self._drawn[name] = value
                 self._ours |= {name} if writable(value) else set()
+            elif value is not memory:
+                memory[...] = value
 
     def zero(self, params: Params, names: Iterable[str]) -> None:
         """Set whole parameters to zero."""

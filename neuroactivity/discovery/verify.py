@@ -2,7 +2,8 @@
 
 from neuroactivity.arrays import Arrays
 from neuroactivity.discovery.claims import Status, name_some
-from neuroactivity.discovery.prober import SILENCING_BIASES, GradientFunction, Prober
+from neuroactivity.discovery.gradients import GradientFunction
+from neuroactivity.discovery.prober import SILENCING_BIASES, Prober
 from neuroactivity.errors import LayoutError
 from neuroactivity.layout import Layout
 
@@ -59,11 +60,10 @@ def _live_while_silent(prober: Prober, name: str, bias: float) -> dict[str, set[
         chosen = _half(prober, name, probe)
         params = prober.draw(probe)
         prober.silence(params, {name: chosen}, bias)
-        grads = prober.gradients(params)
-        for role, view, bound in prober.bound[name].views:
-            if role == "outgoing":
-                alive = prober.live_entries(grads, name, (role, view, bound))
-                live.setdefault(view.param, set()).update(chosen & alive)
+        outgoing = [entries for entries in prober.bound[name].views if entries[0] == "outgoing"]
+        alive = prober.live_entries(params, {name: outgoing})[name]
+        for _, view, _ in outgoing:
+            live.setdefault(view.param, set()).update(chosen & alive[view.param])
     return {param: neurons for param, neurons in live.items() if neurons}
 
 
@@ -74,7 +74,7 @@ def _feeds_others(prober: Prober, name: str) -> list[str]:
         chosen = _half(prober, name, probe)
         params = prober.draw(probe)
         prober.cut(params, name, chosen, prober.layout[name].outgoing)
-        live |= chosen & prober.live_neurons(prober.gradients(params), name)
+        live |= chosen & prober.live_neurons(params, [name])[name]
     outgoing = ", ".join(repr(view.param) for view in prober.layout[name].outgoing)
     return [f"group {name!r}: neurons feed more than {outgoing}: {name_some(sorted(live))}"] if live else []
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import warnings
+import weakref
 from dataclasses import dataclass
 from types import SimpleNamespace
 
@@ -12,8 +13,8 @@ from torch.distributions import Categorical, Independent, Normal
 from torch.nn.utils import parametrizations
 
 import neuroactivity as na
-from neuroactivity_torch import gradient_function, layout_of, layouts, parameters
-from neuroactivity_torch.layouts import _without_cudnn
+from neuroactivity_torch import gradient_function, layout_of, parameters
+from neuroactivity_torch.layouts import _without_cudnn, probe_functions
 from tests.adapters.torch.models import X, mlp
 
 
@@ -224,11 +225,14 @@ def test_gradients_that_are_not_finite_are_the_reason():
         assert layout[name].reason == "its gradients are not finite while neurons are silent"
 
 
-def test_shortened_gradients_are_zero_and_not_a_number_where_the_gradients_are():
-    gradient = torch.full((300, 300), 1e-44)
-    gradient[0], gradient[1], gradient[2] = 0.0, torch.nan, -torch.inf
-    short = layouts._shortened(gradient)
-    assert short.dtype == torch.bfloat16
-    assert torch.equal(short == 0, gradient == 0)
-    assert torch.equal(short.isnan(), gradient.isnan())
-    assert layouts._shortened(gradient[:9]).dtype == torch.float32
+def test_gradients_are_handed_over_one_by_one_and_only_those_that_are_asked_for():
+    model, held = mlp(), []
+
+    def take(name, gradient):
+        assert all(earlier() is None for _, earlier in held)
+        held.append((name, weakref.ref(gradient)))
+
+    gradients, _ = probe_functions(model, X)
+    gradients.each(parameters(model), ["0.weight", "2.bias"], take)
+    assert sorted(name for name, _ in held) == ["0.weight", "2.bias"]
+    assert all(parameter.grad is None for parameter in model.parameters())

@@ -36,6 +36,14 @@ def test_a_large_model_has_one_at_a_time(monkeypatch):
         found[8]
 
 
+def test_weights_of_a_large_model_are_drawn_into_memory_that_is_there(monkeypatch):
+    monkeypatch.setattr(sampling, "_LARGE", 1000)
+    found, memory = make_draws(PARAMS, LAYOUT, normal, seed=0), np.zeros((90, 100), "float32")
+    assert isinstance(found, FreshDraws)
+    assert found.sample(3, "w", memory) is memory
+    assert np.array_equal(memory, found[3]["w"])
+
+
 def test_large_arrays_are_normal_and_repeat_nothing(monkeypatch):
     monkeypatch.setattr(sampling, "_LARGE", 1000)
     monkeypatch.setattr(sampling, "_POOL", 2**12 + 1)  # several pieces an array
