@@ -3,7 +3,7 @@
 import math
 import numbers
 
-from neuroactivity.arrays import Array, Arrays, accumulation_dtype, map_batched, namespace, no_autograph
+from neuroactivity.arrays import Array, Arrays, accumulation_dtype, lowest_entries, map_batched, namespace, no_autograph
 
 
 @no_autograph
@@ -72,8 +72,5 @@ def reset_masks(
 def _lowest(mask: Array, scores: Array, fraction: float) -> Array:
     """Leave of a mask the lowest scores only, up to a fraction of the neurons; ties go to the lower index."""
     xp = namespace(scores)
-    limit = math.floor(fraction * scores.shape[-1] + 1e-9)
     keys = xp.where(mask, scores, xp.full_like(scores, xp.inf))
-    order = xp.argsort(keys, axis=-1, stable=True)
-    rank = xp.argsort(order, axis=-1, stable=True)
-    return mask & (rank < limit)
+    return mask & lowest_entries(keys, math.floor(fraction * scores.shape[-1] + 1e-9))

@@ -25,7 +25,7 @@ from neuroactivity_torch.clock import Clock, corrects_bias, read_clock, warn_of_
 from neuroactivity_torch.measurements import Measurement, to_host
 from neuroactivity_torch.memory import Memory, read_arrays
 from neuroactivity_torch.optimizers import Stepper, cleared_moments
-from neuroactivity_torch.rows import Entries, overwrite_entries, shrink
+from neuroactivity_torch.rows import Entries, locate, overwrite_entries, shrink
 
 
 class Resetter(Attached):
@@ -92,30 +92,28 @@ class Resetter(Attached):
         """Reset the neurons that are due."""
         options = self.options
         masks: dict[str, Tensor] = {}
-        before: dict[str, Tensor] = {}
-        since: dict[str, Tensor] = {}
         if self._writes and options.resets_at(self.steps):
             due = {name: score for name, score in scores.items() if self._reported[name].resettable}
             masks = to_host(options.masks(due))
         scores = to_host(scores)
+        chosen = before = since = self._memory.since
         if self._writes:
-            masks, before, since = self._memory.chosen(scores, masks, int(options.protect))
-        found = Measurement(self._reported, options.tau, scores, masks, before)
-        marked = {group.name: masks[group.name] for group in found.outline.groups if group.reset}
-        if marked:
-            self._reset(marked)
+            chosen, before, since = self._memory.chosen(scores, masks, int(options.protect))
+        found = Measurement(self._reported, options.tau, scores, chosen, before)
+        if found.reset:
+            self._reset(found)
         self._memory.since, self._memory.sums = since, {}
         return found
 
     def _count(self, found: Measurement) -> None:
         """Count what was done, and tell."""
-        reset = [group.reset for group in found.outline.groups if group.reset]
+        total = found.total
         self.measurements += 1
-        self.resets += bool(reset)
-        self.neurons_reset += sum(reset)
+        self.resets += bool(total.reset)
+        self.neurons_reset += total.reset or 0
         self._latest = found
-        warn_of_alerts(found.outline, self._warned, stacklevel=3)
-        warn_of_resets(found.outline, self._warned, stacklevel=3)
+        warn_of_alerts(found.judged(without=self._warned), self._warned, stacklevel=3)
+        warn_of_resets(total, self._warned, stacklevel=3)
         if self.options.on_report is not None:
             self.options.on_report(found.report)
 
@@ -124,15 +122,14 @@ class Resetter(Attached):
         """What the latest measurement found; ``None`` before the first."""
         return None if self._latest is None else self._latest.report
 
-    def _reset(self, masks: Mapping[str, Tensor]) -> None:
+    def _reset(self, found: Measurement) -> None:
         """Reset the masked neurons: everything is built before a value is written, and all is written or none."""
         layout, params, outgoing = self._trained_layout, self._trained, self.options.outgoing
         shapes = {name: tuple(parameter.shape) for name, parameter in params.items()}
-        chosen = {name: mask.tolist() for name, mask in masks.items()}
-        rows = written_rows(chosen, layout, shapes, outgoing=outgoing)
-        located = [(each, Entries.of(each, params[each.view.param].device)) for each in rows]
-        drawn = self._fresh.drawn(located)
-        fresh = dict(zip([id(each) for each, _ in drawn], self._fresh.draw_rows(self.resets + 1, drawn), strict=True))
+        located = locate(written_rows(found.reset, layout, shapes, outgoing=outgoing), params)
+        drawn, masks = self._fresh.drawn(located), found.masks.parts() if outgoing == "small" else {}
+        values = self._fresh.draw_rows(self.resets + 1, drawn, params)
+        fresh = dict(zip([id(each) for each, _ in drawn], values, strict=True))
         new: list[tuple[Rows, Entries, Tensor | float]] = []
         for each, entries in located:
             param, value = params[each.view.param], fresh.get(id(each), 0.0)
