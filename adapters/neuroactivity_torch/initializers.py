@@ -136,9 +136,7 @@ class FreshValues:
         """Return those rows of which a reset draws the values."""
         return [each for each in rows if each[0].role != "outgoing" or self._outgoing in ("small", "fresh")]
 
-    def draw_rows(
-        self, event: int, rows: Sequence[tuple[Rows, Entries]], params: Mapping[str, Tensor]
-    ) -> list[Tensor]:
+    def draw_rows(self, event: int, rows: Sequence[tuple[Rows, Entries]], params: Mapping[str, Tensor]) -> list[Tensor]:
         """Draw the fresh values of some rows: the same values, whichever other rows are drawn.
 
         Args:

@@ -15,17 +15,17 @@ from neuroactivity.report import build_report
 
 
 class Joined(NamedTuple):
-    """Tensors by group name, joined to a flat one: what is done to all of them is done once."""
+    """Tensors by group name, joined to a flat one on the host: what is done to all of them is done once."""
 
     flat: Tensor
     shapes: Mapping[str, torch.Size]
 
     @classmethod
     def of(cls, tensors: Mapping[str, Tensor]) -> "Joined":
-        """Join tensors, on the host if there are none."""
+        """Join tensors."""
         flat = [value.reshape(-1) for value in tensors.values()]
         shapes = {name: value.shape for name, value in tensors.items()}
-        return cls(torch.cat(flat) if flat else torch.zeros(0, device="cpu"), shapes)
+        return cls(torch.cat(flat).cpu() if flat else torch.zeros(0, device="cpu"), shapes)
 
     def parts(self) -> dict[str, Tensor]:
         """Part them again."""
@@ -59,7 +59,7 @@ class Measurement:
 
     @cached_property
     def reset(self) -> dict[str, list[int]]:
-        """The numbers of the neurons that are reset, of the groups that have such, copies of a stack counted through."""
+        """The numbers of the neurons that are reset, by group, copies of a stack counted through."""
         found, first, places = {}, 0, self.masks.flat.nonzero().flatten().tolist()
         for name, shape in self.masks.shapes.items():
             own = places[: bisect_left(places, first + shape.numel())]
@@ -73,8 +73,7 @@ class Measurement:
         """How many neurons are reset in all, and how many of those that were reset last are inactive again."""
         reset, before = sum(map(len, self.reset.values())), self.before
         if before.shapes and tuple(self.scores) != tuple(before.shapes):  # some groups are not measured any more
-            parts = before.parts()
-            before = Joined.of({name: parts[name] for name in self.scores})
+            before = Joined.of({name: before.parts()[name] for name in self.scores})
         again = int((before.flat & (self._flat <= self.tau)).sum()) if before.shapes else 0
         return na.GroupActivity("total", len(self._flat), 0, reset=reset, reset_again=again)
 
@@ -84,7 +83,8 @@ class Measurement:
         sizes = torch.tensor([size for _, size in rows], dtype=torch.int64, device="cpu")
         highest = torch.segment_reduce(self._flat, "max", lengths=sizes).tolist() if rows else ()
         ill = {name for (name, _), score in zip(rows, highest, strict=True) if not score > 0} - set(without)
-        return build_report({name: self.scores[name] for name in self.scores if name in ill}, self.layout, self.tau)
+        scores = {name: score for name, score in self.scores.items() if name in ill}
+        return build_report(scores, self.layout, self.tau) if ill else na.ActivityReport(self.tau, ())
 
     @cached_property
     def _flat(self) -> Tensor:
@@ -98,6 +98,5 @@ def to_host(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         kinds.setdefault((value.device, value.dtype), {})[name] = value
     copied: dict[str, Tensor] = {}
     for (device, _), alike in kinds.items():
-        joined = Joined.of(alike) if device.type != "cpu" else None
-        copied |= joined._replace(flat=joined.flat.cpu()).parts() if joined else alike
+        copied |= alike if device.type == "cpu" else Joined.of(alike).parts()
     return {name: copied[name] for name in tensors}

@@ -32,9 +32,7 @@ class Memory:
     def _fits(self, name: str, value: Tensor) -> bool:
         return name in self.sums and self.sums[name].shape == value.shape
 
-    def chosen(
-        self, scores: Mapping[str, Tensor], masks: Mapping[str, Tensor], protect: int
-    ) -> tuple[Joined, Joined, Joined]:
+    def chosen(self, scores: Mapping[str, Tensor], masks: Mapping[str, Tensor], protect: int) -> list[Joined]:
         """Choose among the neurons of masks those that are not protected, for all groups at once.
 
         Args:
@@ -46,15 +44,13 @@ class Memory:
             Masks of the neurons to reset; of those that the previous reset reset; and ``since`` after this reset.
         """
         since = self.seen(scores)
-        shapes = since.shapes
-        absent = {n: torch.zeros(shape, dtype=torch.bool, device="cpu") for n, shape in shapes.items() if n not in masks}
-        given = Joined.of({n: masks[n] if n in masks else absent[n] for n in shapes})
+        none = {n: torch.zeros(s, dtype=torch.bool, device="cpu") for n, s in since.shapes.items() if n not in masks}
+        given = Joined.of({name: none[name] if name in none else masks[name] for name in since.shapes})
         ages, chosen = {"": since.flat}, {"": given.flat}
         if protect:
             chosen = unprotected(chosen, ages, protect)
         found = (chosen, reset_before(ages), advance(ages, chosen))
-        masks_, before, after = [since._replace(flat=each[""]) for each in found]
-        return masks_, before, after
+        return [since._replace(flat=each[""]) for each in found]
 
     def seen(self, scores: Mapping[str, Tensor]) -> Joined:
         """Return ``since`` with the groups that are measured for the first time, or have another size now."""

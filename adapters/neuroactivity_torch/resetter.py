@@ -22,7 +22,7 @@ from neuroactivity.wrapping import (
 )
 from neuroactivity_torch.attaching import Attached
 from neuroactivity_torch.clock import Clock, corrects_bias, read_clock, warn_of_counts
-from neuroactivity_torch.measurements import Measurement, to_host
+from neuroactivity_torch.measurements import Joined, Measurement, to_host
 from neuroactivity_torch.memory import Memory, read_arrays
 from neuroactivity_torch.optimizers import Stepper, cleared_moments
 from neuroactivity_torch.rows import Entries, locate, overwrite_entries, shrink
@@ -96,7 +96,7 @@ class Resetter(Attached):
             due = {name: score for name, score in scores.items() if self._reported[name].resettable}
             masks = to_host(options.masks(due))
         scores = to_host(scores)
-        chosen = before = since = self._memory.since
+        chosen = before = since = Joined.of({})
         if self._writes:
             chosen, before, since = self._memory.chosen(scores, masks, int(options.protect))
         found = Measurement(self._reported, options.tau, scores, chosen, before)
@@ -107,13 +107,12 @@ class Resetter(Attached):
 
     def _count(self, found: Measurement) -> None:
         """Count what was done, and tell."""
-        total = found.total
         self.measurements += 1
-        self.resets += bool(total.reset)
-        self.neurons_reset += total.reset or 0
+        self.resets += bool(found.reset)
+        self.neurons_reset += found.total.reset or 0
         self._latest = found
         warn_of_alerts(found.judged(without=self._warned), self._warned, stacklevel=3)
-        warn_of_resets(total, self._warned, stacklevel=3)
+        warn_of_resets(found.total, self._warned, stacklevel=3)
         if self.options.on_report is not None:
             self.options.on_report(found.report)
 
@@ -127,14 +126,14 @@ class Resetter(Attached):
         layout, params, outgoing = self._trained_layout, self._trained, self.options.outgoing
         shapes = {name: tuple(parameter.shape) for name, parameter in params.items()}
         located = locate(written_rows(found.reset, layout, shapes, outgoing=outgoing), params)
-        drawn, masks = self._fresh.drawn(located), found.masks.parts() if outgoing == "small" else {}
+        drawn = self._fresh.drawn(located)
         values = self._fresh.draw_rows(self.resets + 1, drawn, params)
         fresh = dict(zip([id(each) for each, _ in drawn], values, strict=True))
         new: list[tuple[Rows, Entries, Tensor | float]] = []
         for each, entries in located:
             param, value = params[each.view.param], fresh.get(id(each), 0.0)
             if isinstance(value, Tensor) and each.role == "outgoing" and outgoing == "small":
-                value = shrink(value, entries, param, masks[each.group].to(param.device), each)
+                value = shrink(value, entries, param, found.masks.parts()[each.group].to(param.device), each)
             new.append((each, entries, value))
         written = [(params[each.view.param], entries, values) for each, entries, values in new]
         overwrite_entries([*written, *cleared_moments(self._steppers, params, new)])
@@ -203,4 +202,4 @@ class Resetter(Attached):
         young = read_clock(state.get("clock", {}), params)
         self._fresh.snapshot = self._fresh.check_snapshot(state["snapshot"])
         vars(self).update(counts)
-        self._memory, self._clock = Memory(**arrays), Clock(young)
+        self._memory, self._clock = Memory(arrays["sums"], Joined.of(arrays["since"])), Clock(young)

@@ -2,7 +2,7 @@
 
 import functools
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import NamedTuple
@@ -101,15 +101,11 @@ class Entries(NamedTuple):
         return tensor if tensor.shape == self.sizes else tensor.reshape(self.sizes)
 
 
-def locate(rows: Iterable[Rows], params: Mapping[str, Tensor]) -> list[tuple[Rows, Entries]]:
+def locate(rows: Sequence[Rows], params: Mapping[str, Tensor]) -> list[tuple[Rows, Entries]]:
     """Say where rows lie, on the devices of their parameters."""
     index = functools.cache(partial(torch.tensor, dtype=torch.int64))  # the views of a group count the same neurons
-    located = []
-    for each in rows:
-        device = params[each.view.param].device
-        places = tuple([index(place, device=device) for place in each.places])
-        located.append((each, Entries(each.bound.sizes, each.axes, places)))
-    return located
+    places = [tuple([index(p, device=params[each.view.param].device) for p in each.places]) for each in rows]
+    return [(each, Entries(each.bound.sizes, each.axes, own)) for each, own in zip(rows, places, strict=True)]
 
 
 def shrink(values: Tensor, entries: Entries, parameter: Tensor, mask: Tensor, rows: Rows) -> Tensor:

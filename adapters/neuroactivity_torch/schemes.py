@@ -58,13 +58,12 @@ def draw_rows(draws: Sequence[Draw]) -> list[Tensor]:
         if draw.scheme.kind == "constant":
             values.fill_(*draw.scheme.values)
             continue
-        starts, most = draw.starts.add(draw.key), max(1, _CHUNK // max(1, len(draw.steps)))
-        for first in range(0, len(values), most):
-            chunk = values[first : first + most]
+        most = max(1, _CHUNK // max(1, len(draw.steps)))
+        for chunk, starts in zip(values.split(most), draw.starts.add(draw.key).split(most), strict=True):
             if batch and (drawn + chunk.numel() > _CHUNK or batch[-1][1].device != chunk.device):
                 _draw_batch(batch)
                 batch, drawn = [], 0
-            batch.append((draw, chunk, starts[first : first + most]))
+            batch.append((draw, chunk, starts))
             drawn += chunk.numel()
     if batch:
         _draw_batch(batch)

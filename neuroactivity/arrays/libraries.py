@@ -182,7 +182,7 @@ def lowest_entries(x: Array, number: int) -> Array:
     if number and _is_torch(x):
         last = x.kthvalue(number, dim=-1, keepdim=True).values
         below, level = x < last, x == last
-        return below | (level & (level.cumsum(-1) <= number - below.sum(-1, keepdim=True)))
+        return below | level & (level.cumsum(-1) <= number - below.sum(-1, keepdim=True))
     xp = namespace(x)
     return xp.argsort(xp.argsort(x, axis=-1, stable=True), axis=-1, stable=True) < number
 

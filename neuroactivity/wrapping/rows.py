@@ -72,9 +72,7 @@ def written_rows(
 
 
 @cache_outside_compile
-def _bind(
-    layout: Layout, shapes: tuple[tuple[str, tuple[int, ...]], ...]
-) -> dict[str, BoundGroup]:
+def _bind(layout: Layout, shapes: tuple[tuple[str, tuple[int, ...]], ...]) -> dict[str, BoundGroup]:
     """Bind the views of all groups that these shapes are of."""
     known = dict(shapes)
     return {name: group.bind(known, default=0) for name, group in layout.items() if group.resettable}

@@ -22,7 +22,9 @@ def moved(array, rows):
 def reset_by_rows(params, fresh, masks, layout, outgoing):
     new = {name: array.copy() for name, array in params.items()}
     shapes = {name: array.shape for name, array in params.items()}
-    for rows in written_rows({n: np.flatnonzero(mask).tolist() for n, mask in masks.items()}, layout, shapes, outgoing=outgoing):
+    for rows in written_rows(
+        {n: np.flatnonzero(mask).tolist() for n, mask in masks.items()}, layout, shapes, outgoing=outgoing
+    ):
         empty = rows.role == "outgoing" and outgoing == "zero"
         values = 0.0 if empty else moved(fresh[rows.view.param], rows)[rows.places]
         moved(new[rows.view.param], rows)[rows.places] = values
