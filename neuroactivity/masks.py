@@ -3,7 +3,7 @@
 import math
 import numbers
 
-from neuroactivity.arrays import Array, Arrays, accumulation_dtype, map_batched, namespace, no_autograph
+from neuroactivity.arrays import Array, Arrays, accumulation_dtype, lowest_entries, map_batched, namespace, no_autograph
 
 
 @no_autograph
@@ -54,26 +54,16 @@ def reset_masks(
     for name, fraction in (("max_fraction", max_fraction), ("lowest", lowest)):
         if fraction is not None and not (isinstance(fraction, numbers.Real) and 0 <= fraction <= 1):
             raise ValueError(f"{name}: expected a number in [0, 1] or None, got {fraction!r}")
-    threshold = tau if lowest is None else math.inf
     limit = min([fraction for fraction in (max_fraction, lowest) if fraction is not None], default=None)
 
     def choose(scores: Array) -> Array:
         xp = namespace(scores)
         total = xp.sum(xp.abs(scores), axis=-1, keepdims=True, dtype=accumulation_dtype(xp, scores.dtype))
-        judged = total < math.inf  # False where any score is NaN or infinite
-        if not reset_silent:
-            judged = judged & (total > 0)
-        mask = (scores <= float(threshold)) & judged
-        return mask if limit is None else _lowest(mask, scores, limit)
+        judged = (total < math.inf) & (total > (-1 if reset_silent else 0))  # not where one is NaN or Inf
+        mask = (scores <= float(tau if lowest is None else math.inf)) & judged
+        if limit is None:
+            return mask
+        keys = xp.where(mask, scores, xp.full_like(scores, xp.inf))
+        return mask & lowest_entries(keys, math.floor(limit * scores.shape[-1] + 1e-9))
 
     return map_batched(choose, scores)
-
-
-def _lowest(mask: Array, scores: Array, fraction: float) -> Array:
-    """Leave of a mask the lowest scores only, up to a fraction of the neurons; ties go to the lower index."""
-    xp = namespace(scores)
-    limit = math.floor(fraction * scores.shape[-1] + 1e-9)
-    keys = xp.where(mask, scores, xp.full_like(scores, xp.inf))
-    order = xp.argsort(keys, axis=-1, stable=True)
-    rank = xp.argsort(order, axis=-1, stable=True)
-    return mask & (rank < limit)

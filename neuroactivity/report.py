@@ -274,10 +274,8 @@ def _mask_rows(masks: Arrays | None, group: NeuronGroup, rows: Rows[float]) -> R
 
 def _count_again(scores: Rows[float], low: Rows[bool], before: Rows[bool]) -> int:
     """Count the neurons that were reset before and are inactive now."""
-    again = 0
-    for row, below, earlier in zip(scores, low, before, strict=True):
-        again += sum([a and b for a, b in zip(below, earlier, strict=True)]) if _is_sound(row) else 0
-    return again
+    rows = [(below, then) for row, below, then in zip(scores, low, before, strict=True) if _is_sound(row)]
+    return sum([a and b for below, then in rows for a, b in zip(below, then, strict=True)])
 
 
 def _count(scores: Rows[float], low: Rows[bool]) -> dict[str, Any]:

@@ -177,5 +177,5 @@ def _report(state: ActivityState, layout: na.Layout) -> na.ActivityReport | None
     masks, before = ({name: np.asarray(of[name]) for name in scores} for of in (state.masks, state.reset_before))
     tau = float(str(np.asarray(state.tau)))
     found = na.summarize(scores, layout, tau, masks=masks, reset_before=before)
-    warn_of_resets(found, set(), stacklevel=3)
+    warn_of_resets(found.total, set(), stacklevel=3)
     return found

@@ -95,7 +95,7 @@ class Remembering(SavedWrapper):
         masks, before = state.split(self._masks.numpy()), state.split(self._before.numpy())
         report = build_report(scores, self.layout, self.options.tau, masks=masks, reset_before=before)
         warn_of_alerts(report, state.warned, stacklevel=2)
-        warn_of_resets(report, state.warned, stacklevel=2)
+        warn_of_resets(report.total, state.warned, stacklevel=2)
         return report
 
     def scalars(self, prefix: str = "neuroactivity") -> dict[str, float]:

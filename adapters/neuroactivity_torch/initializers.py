@@ -25,7 +25,7 @@ from neuroactivity.wrapping import (
     written_rows,
 )
 from neuroactivity_torch.parameters import owner_of, parameters
-from neuroactivity_torch.rows import Entries
+from neuroactivity_torch.rows import Entries, locate
 from neuroactivity_torch.schemes import Draw, Scheme, draw_rows, random_bits, schemes
 from neuroactivity_torch.skeletons import initialiser_of, skeleton
 
@@ -124,13 +124,11 @@ class FreshValues:
             names: Names of parameters; those that no reset draws anew are skipped.
         """
         names, params = set(names) & set(self._views), parameters(self._model)
-        shapes = {name: group.bind(self._shapes).shape for name, group in self._layout.items()}
-        every = {name: torch.ones(shape, dtype=torch.bool, device="cpu").tolist() for name, shape in shapes.items()}
+        every = {name: range(math.prod(group.bind(self._shapes).shape)) for name, group in self._layout.items()}
         rows = written_rows(every, self._layout, self._shapes, outgoing=self._outgoing)
-        mine = [(each, params[each.view.param]) for each in rows if each.view.param in names]
-        located = self.drawn([(each, Entries.of(each, param.device)) for each, param in mine])
+        located = self.drawn(locate([each for each in rows if each.view.param in names], params))
         fresh = {name: params[name].clone() for name in self._views if name in names}
-        for (each, entries), values in zip(located, self.draw_rows(event, located), strict=True):
+        for (each, entries), values in zip(located, self.draw_rows(event, located, params), strict=True):
             entries.write(fresh[each.view.param], values)
         return fresh
 
@@ -138,17 +136,17 @@ class FreshValues:
         """Return those rows of which a reset draws the values."""
         return [each for each in rows if each[0].role != "outgoing" or self._outgoing in ("small", "fresh")]
 
-    def draw_rows(self, event: int, rows: Sequence[tuple[Rows, Entries]]) -> list[Tensor]:
+    def draw_rows(self, event: int, rows: Sequence[tuple[Rows, Entries]], params: Mapping[str, Tensor]) -> list[Tensor]:
         """Draw the fresh values of some rows: the same values, whichever other rows are drawn.
 
         Args:
             event: Number of the reset.
             rows: The rows, with where they lie.
+            params: The model's parameters.
 
         Returns:
             The values of each, on the device of its parameter; the first axis counts rows.
         """
-        params = parameters(self._model)
         if self.snapshot is not None:
             return [self._take(self._donors(each, event), self.snapshot, params) for each, _ in rows]
         names = dict.fromkeys(each.view.param for each, _ in rows)
@@ -161,8 +159,8 @@ class FreshValues:
 
     def _take(self, rows: Rows, source: Mapping[str, Tensor], params: Mapping[str, Tensor]) -> Tensor:
         """Take rows from whole parameters."""
-        value = source[rows.view.param]
-        return Entries.of(rows, value.device).read(value).to(params[rows.view.param])
+        ((_, entries),) = locate([rows], source)
+        return entries.read(source[rows.view.param]).to(params[rows.view.param])
 
     def _draw(self, name: str, entries: Entries, event: int, params: Mapping[str, Tensor]) -> Draw:
         """Say how some rows are drawn."""

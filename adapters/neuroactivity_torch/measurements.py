@@ -1,14 +1,36 @@
 """What a measurement found, on the host: a report is made of it only if somebody reads one."""
 
-from collections.abc import Iterable, Mapping, Sequence
+import math
+from bisect import bisect_left
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 import neuroactivity as na
 from neuroactivity.report import build_report
+
+
+class Joined(NamedTuple):
+    """Tensors by group name, joined to a flat one on the host: what is done to all of them is done once."""
+
+    flat: Tensor
+    shapes: Mapping[str, torch.Size]
+
+    @classmethod
+    def of(cls, tensors: Mapping[str, Tensor]) -> "Joined":
+        """Join tensors."""
+        flat = [value.reshape(-1) for value in tensors.values()]
+        shapes = {name: value.shape for name, value in tensors.items()}
+        return cls(torch.cat(flat).cpu() if flat else torch.zeros(0, device="cpu"), shapes)
+
+    def parts(self) -> dict[str, Tensor]:
+        """Part them again."""
+        parts = torch.split(self.flat, [shape.numel() for shape in self.shapes.values()])
+        return {name: each.view(shape) for (name, shape), each in zip(self.shapes.items(), parts, strict=True)}
 
 
 @dataclass(frozen=True)
@@ -20,51 +42,53 @@ class Measurement:
         tau: The threshold.
         scores: Scores by group name.
         masks: Masks of the neurons that are reset; a group may be absent.
-        before: Masks of those that the previous reset reset; a group may be absent.
+        before: Masks of those that the previous reset reset, of the same groups.
     """
 
     layout: na.Layout
     tau: float
     scores: Mapping[str, Tensor]
-    masks: Mapping[str, Tensor]
-    before: Mapping[str, Tensor]
+    masks: Joined
+    before: Joined
 
     @cached_property
     def report(self) -> na.ActivityReport:
         """The report."""
-        return build_report(self.scores, self.layout, self.tau, masks=self.masks, reset_before=self.before)
+        masks, before = self.masks.parts(), self.before.parts()
+        return build_report(self.scores, self.layout, self.tau, masks=masks, reset_before=before)
 
     @cached_property
-    def outline(self) -> na.ActivityReport:
-        """A report with no more than what is warned of: groups that are silent, not finite or reset."""
-        flat, groups, last = join(self.scores.values()), [], 0
-        nothing = torch.zeros_like(flat, dtype=torch.bool)
-        chosen = join([self.masks[name] for name in self.scores]) if self.masks else nothing
-        before = join([self.before[name] for name in self.scores]) if self.before else nothing
-        rows = {name: score.numel() // max(score.shape[-1], 1) for name, score in self.scores.items()}
-        sizes = [score.shape[-1] for name, score in self.scores.items() for _ in range(rows[name])]
-        counts = _counts(torch.stack([~flat.isfinite(), flat == 0, chosen, before & (flat <= self.tau)]), sizes)
-        for name, score in self.scores.items():
-            size, first, last = score.shape[-1], last, last + rows[name]
-            own = [each for each in counts[first:last] if each[0] or each[1] == size or each[2] or each[3]]
+    def reset(self) -> dict[str, list[int]]:
+        """The numbers of the neurons that are reset, by group, copies of a stack counted through."""
+        found, first, places = {}, 0, self.masks.flat.nonzero().flatten().tolist()
+        for name, shape in self.masks.shapes.items():
+            own = places[: bisect_left(places, first + shape.numel())]
             if own:
-                silent = size * sum(not bad and zero == size for bad, zero, _, _ in own)
-                ill, again = size * sum(bad > 0 for bad, _, _, _ in own), sum(each[3] for each in own if not each[0])
-                known = {
-                    "silent": silent,
-                    "nonfinite": ill,
-                    "reset": sum(each[2] for each in own),
-                    "reset_again": again,
-                }
-                groups.append(na.GroupActivity(name, score.numel(), 0, **known))  # type: ignore[arg-type]
-        return na.ActivityReport(self.tau, tuple(groups))
+                found[name] = [place - first for place in own]
+            first, places = first + shape.numel(), places[len(own) :]
+        return found
 
+    @cached_property
+    def total(self) -> na.GroupActivity:
+        """How many neurons are reset in all, and how many of those that were reset last are inactive again."""
+        reset, before = sum(map(len, self.reset.values())), self.before
+        if before.shapes and tuple(self.scores) != tuple(before.shapes):  # some groups are not measured any more
+            before = Joined.of({name: before.parts()[name] for name in self.scores})
+        again = int((before.flat & (self._flat <= self.tau)).sum()) if before.shapes else 0
+        return na.GroupActivity("total", len(self._flat), 0, reset=reset, reset_again=again)
 
-def _counts(marks: Tensor, sizes: Sequence[int]) -> list[list[int]]:
-    """Count what is marked in parts of these sizes along the last axis: one list for each part."""
-    ends = torch.tensor([0, *sizes], dtype=torch.int64, device="cpu").cumsum(0)
-    counts: list[list[int]] = torch.nn.functional.pad(marks.cumsum(1), (1, 0))[:, ends].diff(dim=1).T.tolist()
-    return counts
+    def judged(self, without: Collection[str]) -> na.ActivityReport:
+        """Report on the groups that cannot be judged: their scores are all zero, or not finite in one member."""
+        rows = [(n, score.shape[-1]) for n, score in self.scores.items() for _ in range(math.prod(score.shape[:-1]))]
+        sizes = torch.tensor([size for _, size in rows], dtype=torch.int64, device="cpu")
+        highest = torch.segment_reduce(self._flat, "max", lengths=sizes).tolist() if rows else ()
+        ill = {name for (name, _), score in zip(rows, highest, strict=True) if not score > 0} - set(without)
+        scores = {name: score for name, score in self.scores.items() if name in ill}
+        return build_report(scores, self.layout, self.tau) if ill else na.ActivityReport(self.tau, ())
+
+    @cached_property
+    def _flat(self) -> Tensor:
+        return Joined.of(self.scores).flat
 
 
 def to_host(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -74,17 +98,5 @@ def to_host(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         kinds.setdefault((value.device, value.dtype), {})[name] = value
     copied: dict[str, Tensor] = {}
     for (device, _), alike in kinds.items():
-        copied |= alike if device.type == "cpu" else part(join(alike.values()).cpu(), alike)
+        copied |= alike if device.type == "cpu" else Joined.of(alike).parts()
     return {name: copied[name] for name in tensors}
-
-
-def join(tensors: Iterable[Tensor]) -> Tensor:
-    """Join tensors to a flat one."""
-    flat = [value.reshape(-1) for value in tensors]
-    return torch.cat(flat) if flat else torch.zeros(0, device="cpu")
-
-
-def part(flat: Tensor, like: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Part what was joined from tensors of these shapes."""
-    parts = torch.split(flat, [value.numel() for value in like.values()])
-    return {name: each.view(value.shape) for (name, value), each in zip(like.items(), parts, strict=True)}

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from neuroactivity import Layout
 from neuroactivity.wrapping import NEVER, advance, reset_before, unprotected
-from neuroactivity_torch.measurements import join, part
+from neuroactivity_torch.measurements import Joined
 
 
 @dataclass
@@ -22,7 +22,7 @@ class Memory:
     """
 
     sums: dict[str, Tensor] = field(default_factory=dict)
-    since: dict[str, Tensor] = field(default_factory=dict)
+    since: Joined = field(default_factory=lambda: Joined.of({}))
 
     def added(self, magnitudes: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return the sums with these magnitudes; a group that they lack adds nothing."""
@@ -32,9 +32,7 @@ class Memory:
     def _fits(self, name: str, value: Tensor) -> bool:
         return name in self.sums and self.sums[name].shape == value.shape
 
-    def chosen(
-        self, scores: Mapping[str, Tensor], masks: dict[str, Tensor], protect: int
-    ) -> tuple[dict[str, Tensor], dict[str, Tensor], dict[str, Tensor]]:
+    def chosen(self, scores: Mapping[str, Tensor], masks: Mapping[str, Tensor], protect: int) -> list[Joined]:
         """Choose among the neurons of masks those that are not protected, for all groups at once.
 
         Args:
@@ -46,27 +44,24 @@ class Memory:
             Masks of the neurons to reset; of those that the previous reset reset; and ``since`` after this reset.
         """
         since = self.seen(scores)
-        if not since:
-            return {}, {}, {}
-        given = masks | {n: torch.zeros_like(ages, dtype=torch.bool) for n, ages in since.items() if n not in masks}
-        ages, chosen = {"": join(since.values())}, {"": join([given[name] for name in since])}
+        none = {n: torch.zeros(s, dtype=torch.bool, device="cpu") for n, s in since.shapes.items() if n not in masks}
+        given = Joined.of({name: none[name] if name in none else masks[name] for name in since.shapes})
+        ages, chosen = {"": since.flat}, {"": given.flat}
         if protect:
             chosen = unprotected(chosen, ages, protect)
         found = (chosen, reset_before(ages), advance(ages, chosen))
-        masks, before, after = [part(each[""], since) for each in found]
-        return masks, before, after
+        return [since._replace(flat=each[""]) for each in found]
 
-    def seen(self, scores: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    def seen(self, scores: Mapping[str, Tensor]) -> Joined:
         """Return ``since`` with the groups that are measured for the first time, or have another size now."""
-        since = dict(self.since)
-        for name, score in scores.items():
-            if name not in since or since[name].shape != score.shape:
-                since[name] = torch.full_like(score, NEVER, dtype=torch.int32)
-        return since
+        new = {n: score for n, score in scores.items() if self.since.shapes.get(n) != score.shape}
+        if not new:
+            return self.since
+        return Joined.of(self.since.parts() | {n: torch.full_like(s, NEVER, dtype=torch.int32) for n, s in new.items()})
 
     def state(self, layout: Layout) -> dict[str, dict[str, Tensor]]:
         """Copy all of it, in the order of the layout."""
-        arrays = {"sums": self.sums, "since": self.since}
+        arrays = {"sums": self.sums, "since": self.since.parts()}
         return {key: {name: own[name].clone() for name in layout if name in own} for key, own in arrays.items()}
 
 

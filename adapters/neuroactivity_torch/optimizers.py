@@ -20,7 +20,7 @@ import neuroactivity as na
 from neuroactivity.arrays import check_like
 from neuroactivity.resets import Outgoing
 from neuroactivity.wrapping import Rows, written_rows
-from neuroactivity_torch.rows import Entries, overwrite_entries
+from neuroactivity_torch.rows import Entries, locate, overwrite_entries
 
 Moment: TypeAlias = Callable[[Tensor, Mapping[str, Any]], Tensor]
 """From rows of a parameter and the options of its parameter group to what the optimizer starts with for them."""
@@ -244,10 +244,10 @@ def clear_moments(
     """
     params = dict(model.named_parameters())
     shapes = {name: tuple(parameter.shape) for name, parameter in params.items()}
-    rows = written_rows({name: mask.tolist() for name, mask in masks.items()}, layout, shapes, outgoing=outgoing)
-    entries = [(each, Entries.of(each, params[each.view.param].device)) for each in rows]
+    neurons = {name: mask.flatten().nonzero().flatten().tolist() for name, mask in masks.items()}
+    located = locate(written_rows(neurons, layout, shapes, outgoing=outgoing), params)
     with torch.no_grad():
-        new = [(each, where, where.read(params[each.view.param])) for each, where in entries]
+        new = [(each, where, where.read(params[each.view.param])) for each, where in located]
         overwrite_entries(cleared_moments(steppers(optimizer, moments), params, new))
 
 

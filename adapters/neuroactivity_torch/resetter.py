@@ -22,10 +22,10 @@ from neuroactivity.wrapping import (
 )
 from neuroactivity_torch.attaching import Attached
 from neuroactivity_torch.clock import Clock, corrects_bias, read_clock, warn_of_counts
-from neuroactivity_torch.measurements import Measurement, to_host
+from neuroactivity_torch.measurements import Joined, Measurement, to_host
 from neuroactivity_torch.memory import Memory, read_arrays
 from neuroactivity_torch.optimizers import Stepper, cleared_moments
-from neuroactivity_torch.rows import Entries, overwrite_entries, shrink
+from neuroactivity_torch.rows import Entries, locate, overwrite_entries, shrink
 
 
 class Resetter(Attached):
@@ -92,30 +92,27 @@ class Resetter(Attached):
         """Reset the neurons that are due."""
         options = self.options
         masks: dict[str, Tensor] = {}
-        before: dict[str, Tensor] = {}
-        since: dict[str, Tensor] = {}
         if self._writes and options.resets_at(self.steps):
             due = {name: score for name, score in scores.items() if self._reported[name].resettable}
             masks = to_host(options.masks(due))
         scores = to_host(scores)
+        chosen = before = since = Joined.of({})
         if self._writes:
-            masks, before, since = self._memory.chosen(scores, masks, int(options.protect))
-        found = Measurement(self._reported, options.tau, scores, masks, before)
-        marked = {group.name: masks[group.name] for group in found.outline.groups if group.reset}
-        if marked:
-            self._reset(marked)
+            chosen, before, since = self._memory.chosen(scores, masks, int(options.protect))
+        found = Measurement(self._reported, options.tau, scores, chosen, before)
+        if found.reset:
+            self._reset(found)
         self._memory.since, self._memory.sums = since, {}
         return found
 
     def _count(self, found: Measurement) -> None:
         """Count what was done, and tell."""
-        reset = [group.reset for group in found.outline.groups if group.reset]
         self.measurements += 1
-        self.resets += bool(reset)
-        self.neurons_reset += sum(reset)
+        self.resets += bool(found.reset)
+        self.neurons_reset += found.total.reset or 0
         self._latest = found
-        warn_of_alerts(found.outline, self._warned, stacklevel=3)
-        warn_of_resets(found.outline, self._warned, stacklevel=3)
+        warn_of_alerts(found.judged(without=self._warned), self._warned, stacklevel=3)
+        warn_of_resets(found.total, self._warned, stacklevel=3)
         if self.options.on_report is not None:
             self.options.on_report(found.report)
 
@@ -124,20 +121,19 @@ class Resetter(Attached):
         """What the latest measurement found; ``None`` before the first."""
         return None if self._latest is None else self._latest.report
 
-    def _reset(self, masks: Mapping[str, Tensor]) -> None:
+    def _reset(self, found: Measurement) -> None:
         """Reset the masked neurons: everything is built before a value is written, and all is written or none."""
         layout, params, outgoing = self._trained_layout, self._trained, self.options.outgoing
         shapes = {name: tuple(parameter.shape) for name, parameter in params.items()}
-        chosen = {name: mask.tolist() for name, mask in masks.items()}
-        rows = written_rows(chosen, layout, shapes, outgoing=outgoing)
-        located = [(each, Entries.of(each, params[each.view.param].device)) for each in rows]
+        located = locate(written_rows(found.reset, layout, shapes, outgoing=outgoing), params)
         drawn = self._fresh.drawn(located)
-        fresh = dict(zip([id(each) for each, _ in drawn], self._fresh.draw_rows(self.resets + 1, drawn), strict=True))
+        values = self._fresh.draw_rows(self.resets + 1, drawn, params)
+        fresh = dict(zip([id(each) for each, _ in drawn], values, strict=True))
         new: list[tuple[Rows, Entries, Tensor | float]] = []
         for each, entries in located:
             param, value = params[each.view.param], fresh.get(id(each), 0.0)
             if isinstance(value, Tensor) and each.role == "outgoing" and outgoing == "small":
-                value = shrink(value, entries, param, masks[each.group].to(param.device), each)
+                value = shrink(value, entries, param, found.masks.parts()[each.group].to(param.device), each)
             new.append((each, entries, value))
         written = [(params[each.view.param], entries, values) for each, entries, values in new]
         overwrite_entries([*written, *cleared_moments(self._steppers, params, new)])
@@ -206,4 +202,4 @@ class Resetter(Attached):
         young = read_clock(state.get("clock", {}), params)
         self._fresh.snapshot = self._fresh.check_snapshot(state["snapshot"])
         vars(self).update(counts)
-        self._memory, self._clock = Memory(**arrays), Clock(young)
+        self._memory, self._clock = Memory(arrays["sums"], Joined.of(arrays["since"])), Clock(young)

@@ -1,8 +1,10 @@
 """The entries of reset neurons in a tensor, read and written in place."""
 
+import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -25,12 +27,6 @@ class Entries(NamedTuple):
     axes: tuple[int, ...]
     places: tuple[Tensor, ...]
 
-    @classmethod
-    def of(cls, rows: Rows, device: torch.device) -> "Entries":
-        """The entries of these rows, for tensors on a device."""
-        places = [torch.tensor(each, dtype=torch.int64, device=device) for each in rows.places]
-        return cls(rows.bound.sizes, rows.axes, tuple(places))
-
     def starts(self) -> Tensor:
         """Return where each row begins in a tensor, were it flat."""
         steps = self._strides()
@@ -42,11 +38,15 @@ class Entries(NamedTuple):
 
     def steps(self) -> Tensor:
         """Return how far behind that its entries are."""
-        steps, found = self._strides(), torch.zeros((), dtype=torch.int64, device=self.places[0].device)
-        for axis in sorted(set(range(len(self.sizes))) - set(self.axes)):
-            size, step = self.sizes[axis], steps[axis]
-            found = found[..., None] + torch.arange(0, size * step, step, device=found.device)
-        return found.flatten()
+        steps, runs = self._strides(), list[tuple[int, int]]()  # of entries that are as far apart, the nearest first
+        for axis in sorted(set(range(len(self.sizes))) - set(self.axes), reverse=True):
+            size, step = runs.pop() if runs and math.prod(runs[-1]) == steps[axis] else (1, steps[axis])
+            runs.append((size * self.sizes[axis], step))
+        device = self.places[0].device
+        near, *far = [torch.arange(0, size * step, step, device=device) for size, step in runs or [(1, 1)]]
+        for each in far:
+            near = (each[:, None] + near).flatten()
+        return near
 
     def _strides(self) -> list[int]:
         return [math.prod(self.sizes[axis + 1 :]) for axis in range(len(self.sizes))]
@@ -99,6 +99,13 @@ class Entries(NamedTuple):
     def _open(self, tensor: Tensor) -> Tensor:
         """Open the parentheses of a pattern."""
         return tensor if tensor.shape == self.sizes else tensor.reshape(self.sizes)
+
+
+def locate(rows: Sequence[Rows], params: Mapping[str, Tensor]) -> list[tuple[Rows, Entries]]:
+    """Say where rows lie, on the devices of their parameters."""
+    index = functools.cache(partial(torch.tensor, dtype=torch.int64))  # the views of a group count the same neurons
+    places = [tuple([index(p, device=params[each.view.param].device) for p in each.places]) for each in rows]
+    return [(each, Entries(each.bound.sizes, each.axes, own)) for each, own in zip(rows, places, strict=True)]
 
 
 def shrink(values: Tensor, entries: Entries, parameter: Tensor, mask: Tensor, rows: Rows) -> Tensor:

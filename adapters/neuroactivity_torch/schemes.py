@@ -75,10 +75,10 @@ def _draw_batch(batch: Sequence[tuple[Draw, Tensor, Tensor]]) -> None:
     """Draw the rows of several parameters at once, since each operation takes longer to start than to run."""
     sizes = [values.numel() for _, values, _ in batch]
     places = torch.empty(sum(sizes), dtype=torch.int64, device=batch[0][1].device)
-    for (draw, _, starts), part in zip(batch, torch.split(places, sizes), strict=True):
+    for (draw, _, starts), part in zip(batch, places.split_with_sizes(sizes), strict=True):
         torch.add(starts[:, None], draw.steps, out=part.view(len(starts), -1))
     uniform = random_bits(places).bitwise_right_shift_(11).bitwise_and_(2**53 - 1).double().add_(0.5).mul_(2.0**-53)
-    for (draw, values, _), part in zip(batch, torch.split(uniform, sizes), strict=True):
+    for (draw, values, _), part in zip(batch, uniform.split_with_sizes(sizes), strict=True):
         values.copy_(draw.scheme.of_uniform(part).view(values.shape))
 
 

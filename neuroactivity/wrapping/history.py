@@ -9,7 +9,7 @@ import warnings
 
 from neuroactivity.arrays import Array, Arrays, namespace, no_autograph
 from neuroactivity.errors import ActivityWarning
-from neuroactivity.report import ActivityReport
+from neuroactivity.report import GroupActivity
 
 NEVER = 2**30
 """Measurements since the reset of a neuron that was never reset."""
@@ -77,9 +77,9 @@ def reset_before(since: Arrays) -> dict[str, Array]:
     return {name: (each == latest) & (each < NEVER) for name, each in since.items()}
 
 
-def warn_of_resets(report: ActivityReport, warned: set[str], *, stacklevel: int) -> None:
+def warn_of_resets(total: GroupActivity, warned: set[str], *, stacklevel: int) -> None:
     """Warn, once, if most of what the previous reset reset is to be reset again."""
-    reset, again = [sum(getattr(group, key) or 0 for group in report.groups) for key in ("reset", "reset_again")]
+    reset, again = total.reset or 0, total.reset_again or 0
     if _FEW <= reset < 2 * again and not _AGAIN & warned:
         warned |= _AGAIN
         warnings.warn(

@@ -1,12 +1,12 @@
 """Where the entries of reset neurons lie, by index: a reset is to cost what it writes, not what it leaves alone."""
 
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 from neuroactivity.arrays import cache_outside_compile
 from neuroactivity.errors import LayoutError
-from neuroactivity.layout import BoundPattern, Layout, ParamView, Role
+from neuroactivity.layout import BoundGroup, BoundPattern, Layout, ParamView, Role
 from neuroactivity.layout.patterns import NEURON, STACK
 from neuroactivity.resets import Outgoing
 
@@ -34,7 +34,7 @@ class Rows(NamedTuple):
 
 
 def written_rows(
-    masks: Mapping[str, Sequence[Any]],
+    neurons: Mapping[str, Sequence[int]],
     layout: Layout,
     shapes: Mapping[str, tuple[int, ...]],
     *,
@@ -43,7 +43,7 @@ def written_rows(
     """List the entries that :func:`neuroactivity.reset` writes, in the order in which it writes them.
 
     Args:
-        masks: Masks by group name as lists of truth values, or lists of such lists for a stack.
+        neurons: The numbers of the neurons that are reset by group name, in order, copies of a stack counted through.
         layout: The neuron groups.
         shapes: The shapes of the parameters.
         outgoing: As given to the reset.
@@ -54,53 +54,45 @@ def written_rows(
     Example:
         >>> import neuroactivity as na
         >>> layout = na.Layout([na.dense("a", weight=("w", "in neuron"), outgoing=[("v", "neuron out")])])
-        >>> rows = written_rows({"a": [False, True, True]}, layout, {"w": (2, 3), "v": (3, 1)})
+        >>> rows = written_rows({"a": [1, 2]}, layout, {"w": (2, 3), "v": (3, 1)})
         >>> [(each.view.param, each.axes, each.places) for each in rows]
         [('w', (1,), ((1, 2),)), ('v', (0,), ((1, 2),))]
     """
     found, groups = [], _bind(layout, tuple(shapes.items()))
-    for name, mask in masks.items():
+    for name, numbers in neurons.items():
         if layout[name].resettable:
             for role, view in layout[name].views:
                 if view.param not in shapes and (role != "outgoing" or outgoing != "keep"):
                     raise LayoutError(f"group {name!r}: parameter {view.param!r} is missing")
-            found += [Rows(name, role, view, bound, *_places(mask, view, bound)) for role, view, bound in groups[name]]
+            own, (*_, size) = tuple(numbers), groups[name].shape
+            views = groups[name].views
+            found += [Rows(name, role, view, bound, *_places(own, size, view, bound)) for role, view, bound in views]
     last = [rows for rows in found if rows.role == "outgoing" and outgoing != "keep"]
     return [rows for rows in found if rows.role != "outgoing"] + last
 
 
 @cache_outside_compile
-def _bind(
-    layout: Layout, shapes: tuple[tuple[str, tuple[int, ...]], ...]
-) -> dict[str, tuple[tuple[Role, ParamView, BoundPattern], ...]]:
+def _bind(layout: Layout, shapes: tuple[tuple[str, tuple[int, ...]], ...]) -> dict[str, BoundGroup]:
     """Bind the views of all groups that these shapes are of."""
     known = dict(shapes)
-    return {name: group.bind(known, default=0).views for name, group in layout.items() if group.resettable}
+    return {name: group.bind(known, default=0) for name, group in layout.items() if group.resettable}
 
 
 def _places(
-    mask: Sequence[Any], view: ParamView, bound: BoundPattern
+    neurons: tuple[int, ...], size: int, view: ParamView, bound: BoundPattern
 ) -> tuple[tuple[int, ...], tuple[tuple[int, ...], ...], tuple[int, ...]]:
-    """Return axes, the positions along them, and the neuron that each position belongs to."""
-    counted = [axis for axis, name in enumerate(bound.names) if name == STACK] + [bound.names.index(NEURON)]
+    """Return axes, the positions along them, and the neuron that each position belongs to; a copy has ``size``."""
+    counted = tuple([axis for axis, name in enumerate(bound.names) if name == STACK] + [bound.names.index(NEURON)])
     if not bound.stack_sizes and view.owners is None:
-        neurons = tuple(itertools.compress(range(len(mask)), mask))
-        return tuple(counted), (neurons,), neurons
-    members = [mask] if not bound.stack_sizes else mask
+        return counted, (neurons,), neurons
     copies = list(itertools.product(*map(range, bound.stack_sizes)))
-    found = [
-        (owner, *copy, place)
-        for member, (copy, of_member) in enumerate(zip(copies, members, strict=True))
-        for owner, place in _owned(of_member, member * len(of_member), view)
-    ]
-    owners, *places = zip(*found, strict=True) if found else ((), *[() for _ in range(len(bound.stack_sizes) + 1)])
-    return tuple(counted), tuple(places), tuple(owners)
+    found = [(n, *copies[n // size], place) for n in neurons for place in _owned(n % size, view)]
+    owners, *places = zip(*found, strict=True) if found else ((), *[() for _ in counted])
+    return counted, tuple(places), tuple(owners)
 
 
-def _owned(mask: Sequence[bool], first: int, view: ParamView) -> Iterator[tuple[int, int]]:
-    """Yield the number of each masked neuron with each of its positions along the neuron axis."""
-    for neuron in itertools.compress(range(len(mask)), mask):
-        if view.owners is None:
-            yield first + neuron, neuron
-        elif neuron < len(view.owners.positions):
-            yield from [(first + neuron, place) for place in view.owners.positions[neuron]]
+def _owned(neuron: int, view: ParamView) -> tuple[int, ...]:
+    """Return a neuron's positions along the neuron axis."""
+    if view.owners is None:
+        return (neuron,)
+    return view.owners.positions[neuron] if neuron < len(view.owners.positions) else ()

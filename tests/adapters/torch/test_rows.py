@@ -6,7 +6,7 @@ import torch
 
 import neuroactivity as na
 from neuroactivity.wrapping import written_rows
-from neuroactivity_torch.rows import Entries, overwrite_entries
+from neuroactivity_torch.rows import locate, overwrite_entries
 from tests.neuroactivity.cases import CASES, CONV_TORCH, draw
 
 ORDERS = {
@@ -27,7 +27,7 @@ def of_case(case, seed=5):
     generator = np.random.default_rng(seed)
     masks = {name: torch.tensor(generator.random(shape) < 0.5) for name, shape in case.scores.items()}
     shapes = {name: tuple(value.shape) for name, value in params.items()}
-    rows = written_rows({name: mask.tolist() for name, mask in masks.items()}, case.layout, shapes)
+    rows = written_rows({name: np.flatnonzero(mask).tolist() for name, mask in masks.items()}, case.layout, shapes)
     return params, fresh, masks, rows
 
 
@@ -38,8 +38,7 @@ def test_entries_are_read_and_written_where_a_reset_writes(case, order):
     expected = na.reset(params, fresh, masks, case.layout)
     params = {name: ORDERS[order](value) for name, value in params.items()}
     places = {name: value.data_ptr() for name, value in params.items()}
-    for each in rows:
-        entries = Entries.of(each, torch.device("cpu"))
+    for each, entries in locate(rows, params):
         value = 0.0 if each.role == "outgoing" else entries.read(ORDERS[order](fresh[each.view.param]))
         entries.write(params[each.view.param], value)
         assert torch.equal(entries.read(params[each.view.param]), entries.zeros(params[each.view.param]) + value)
@@ -51,15 +50,15 @@ def test_entries_are_read_and_written_where_a_reset_writes(case, order):
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_their_flat_places_are_those_of_a_flat_tensor(case):
     params, _, _, rows = of_case(case)
-    for each in rows:
-        entries, value = Entries.of(each, torch.device("cpu")), params[each.view.param]
+    for each, entries in locate(rows, params):
+        value = params[each.view.param]
         assert torch.equal(value.flatten()[entries.flat()], entries.read(value).flatten())
 
 
 def test_what_was_written_is_put_back_when_a_write_fails():
     params, _, _, rows = of_case(CONV_TORCH)
     before = {name: value.clone() for name, value in params.items()}
-    writes = [(params[each.view.param], Entries.of(each, torch.device("cpu")), 7.0) for each in rows]
+    writes = [(params[each.view.param], entries, 7.0) for each, entries in locate(rows, params)]
     with pytest.raises(RuntimeError):
         overwrite_entries([*writes, (torch.zeros(1), writes[0][1], 7.0)])
     assert all(torch.equal(value, before[name]) for name, value in params.items())

@@ -93,6 +93,15 @@ def test_a_state_of_an_older_version_has_less(missing):
     assert bool(regrama.state_dict()["since"]) is ("since" in state)
 
 
+def test_a_wrapper_that_only_measures_resets_nothing_whatever_state_it_is_given():
+    measuring = attached(initializer="layer", max_fraction=0)
+    measuring.load_state_dict({**attached().state_dict(), "snapshot": None})
+    counted = measuring.neurons_reset
+    step(measuring.model, measuring.optimizer, X)
+    assert measuring.neurons_reset == counted
+    assert measuring.last_report.total.reset == 0
+
+
 def test_a_state_shares_no_memory_with_the_wrapper():
     regrama = attached()
     state = regrama.state_dict()

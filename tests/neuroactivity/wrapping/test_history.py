@@ -56,7 +56,7 @@ def test_most_of_what_is_reset_being_reset_again_is_warned_of_once(again, warns)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         for _ in range(2):
-            warn_of_resets(report, warned, stacklevel=1)
+            warn_of_resets(report.total, warned, stacklevel=1)
     assert len(caught) == warns
     if warns:
         assert "3 of the neurons that were reset last are inactive again, of 4 that are reset now" in str(caught[0])

@@ -22,7 +22,9 @@ def moved(array, rows):
 def reset_by_rows(params, fresh, masks, layout, outgoing):
     new = {name: array.copy() for name, array in params.items()}
     shapes = {name: array.shape for name, array in params.items()}
-    for rows in written_rows({n: mask.tolist() for n, mask in masks.items()}, layout, shapes, outgoing=outgoing):
+    for rows in written_rows(
+        {n: np.flatnonzero(mask).tolist() for n, mask in masks.items()}, layout, shapes, outgoing=outgoing
+    ):
         empty = rows.role == "outgoing" and outgoing == "zero"
         values = 0.0 if empty else moved(fresh[rows.view.param], rows)[rows.places]
         moved(new[rows.view.param], rows)[rows.places] = values
@@ -56,7 +58,7 @@ def test_each_row_belongs_to_its_owner(drawn, data):
     owner = data.draw(st.integers(0, int(np.prod(scored)) - 1))
     mask = np.arange(np.prod(scored)).reshape(scored) == owner
     written = {name: np.zeros(shape, dtype=bool) for name, shape in shapes.items()}
-    for rows in written_rows({"g": mask.tolist()}, layout, shapes):
+    for rows in written_rows({"g": [owner]}, layout, shapes):
         assert set(rows.owners) <= {owner}
         assert len(rows.owners) == len(rows.places[0])
         moved(written[rows.view.param], rows)[rows.places] = True
@@ -69,8 +71,8 @@ def test_each_row_belongs_to_its_owner(drawn, data):
 
 
 def test_outgoing_rows_come_last():
-    masks = {name: np.ones(shape, dtype=bool).tolist() for name, shape in DENSE_TORCH.scores.items()}
-    roles = [rows.role == "outgoing" for rows in written_rows(masks, DENSE_TORCH.layout, DENSE_TORCH.shapes)]
+    neurons = {name: range(np.prod(shape)) for name, shape in DENSE_TORCH.scores.items()}
+    roles = [rows.role == "outgoing" for rows in written_rows(neurons, DENSE_TORCH.layout, DENSE_TORCH.shapes)]
     assert roles == sorted(roles)
     assert any(roles)
 
@@ -78,5 +80,5 @@ def test_outgoing_rows_come_last():
 def test_a_missing_parameter_is_an_error():
     layout = na.Layout([na.dense("a", weight=("w", "in neuron"), outgoing=[("v", "neuron out")])])
     with pytest.raises(na.LayoutError, match="group 'a': parameter 'v' is missing"):
-        written_rows({"a": [True]}, layout, {"w": (2, 1)})
-    assert [rows.view.param for rows in written_rows({"a": [True]}, layout, {"w": (2, 1)}, outgoing="keep")] == ["w"]
+        written_rows({"a": [0]}, layout, {"w": (2, 1)})
+    assert [rows.view.param for rows in written_rows({"a": [0]}, layout, {"w": (2, 1)}, outgoing="keep")] == ["w"]
