@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from jax import Array
+from jax.flatten_util import ravel_pytree
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
@@ -91,7 +92,7 @@ def train(study: Study, trial: Mapping[str, Any]) -> NDArray[np.float64]:
         values = jnp.linalg.svd(outputs["hidden2"] - outputs["hidden2"].mean(0), compute_uv=False)
         shares = values / values.sum()
         rank = jnp.exp(-jnp.sum(shares * jnp.log(shares + 1e-12)))
-        norm = optax.global_norm({name: layer["kernel"] for name, layer in params.items() if "kernel" in layer})
+        norm = norm_of({name: layer["kernel"] for name, layer in params.items() if "kernel" in layer})
         return params, state, jnp.stack([(logits.argmax(1) == labels).mean(), norm, rank, curvature])
 
     params, state, found = start, jax.vmap(tx.init)(start), []
@@ -101,13 +102,18 @@ def train(study: Study, trial: Mapping[str, Any]) -> NDArray[np.float64]:
     return np.stack(found, axis=-1).swapaxes(0, 1).astype(float)
 
 
+def norm_of(tree: Any) -> Array:
+    """Return the norm of all arrays together."""
+    return jnp.linalg.norm(ravel_pytree(tree)[0])
+
+
 def largest_curvature(loss: Any, params: Any) -> Array:
     """Return the largest eigenvalue of the loss's Hessian, in magnitude, by the power method."""
     slope = jax.grad(loss)
 
     def again(direction: Any, _: None) -> tuple[Any, Array]:
         product = jax.jvp(slope, (params,), (direction,))[1]
-        size = optax.global_norm(product)
+        size = norm_of(product)
         return jax.tree.map(lambda leaf: leaf / (size + 1e-12), product), size
 
     direction = jax.tree.map(lambda leaf: jax.random.normal(jax.random.key(leaf.size), leaf.shape), params)
