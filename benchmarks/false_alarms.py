@@ -96,19 +96,20 @@ def ppo(updates: int, samples: int) -> Subject:
 
     def backward(batch: Sequence[Tensor]) -> dict[str, Tensor | None]:
         states, actions, before, advantages, returns = batch
-        *logits, values = network(states).unbind(-1)
-        chosen = torch.distributions.Categorical(logits=torch.stack(logits, -1))
-        ratio = (chosen.log_prob(actions) - before).exp()
+        outputs = network(states)
+        logs, values = outputs[:, :2].log_softmax(-1), outputs[:, 2]
+        ratio = (logs.gather(1, actions[:, None])[:, 0] - before).exp()
+        entropy = -(logs.exp() * logs).sum(-1).mean()
         gain = torch.minimum(ratio * advantages, ratio.clamp(0.8, 1.2) * advantages)
         optimizer.zero_grad()
-        loss = 0.5 * (values - returns).square().mean() - gain.mean() - 0.01 * chosen.entropy().mean()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss = 0.5 * (values - returns).square().mean() - gain.mean() - 0.01 * entropy
+        loss.backward()
         return gradients(network)
 
     for _ in range(updates):
         data, first = rollout(network, envs, first, 128)
         for _ in range(4):
-            for index in torch.from_numpy(rng.permutation(1024)).split(256):
+            for index in torch.from_numpy(rng.permutation(1024)).reshape(-1, 256):
                 backward([column[index] for column in data])
                 optimizer.step()
     data, _ = rollout(network, envs, first, -(-samples // 8))
@@ -129,12 +130,14 @@ def rollout(
     found = []
     for _ in range(steps):
         states = torch.as_tensor(first, dtype=torch.float32)
-        *logits, values = network(states).unbind(-1)
-        policy = torch.distributions.Categorical(logits=torch.stack(logits, -1))
-        actions = policy.sample()
-        first, rewards, over, cut, _ = envs.step(actions.numpy())
+        outputs = network(states)
+        logs, values = outputs[:, :2].log_softmax(-1), outputs[:, 2]
+        actions = torch.multinomial(logs.exp(), 1)
+        first, rewards, over, cut, _ = envs.step(actions[:, 0].numpy())
         ends = torch.as_tensor(over | cut, dtype=torch.float32)
-        found.append((states, actions, policy.log_prob(actions), values, torch.as_tensor(rewards).float(), ends))
+        found.append(
+            (states, actions[:, 0], logs.gather(1, actions)[:, 0], values, torch.as_tensor(rewards).float(), ends)
+        )
     states, actions, before, values, rewards, ends = map(torch.stack, zip(*found, strict=True))
     after = torch.cat([values[1:], network(torch.as_tensor(first, dtype=torch.float32))[None, :, -1]])
     errors = rewards + 0.99 * (1 - ends) * after - values
