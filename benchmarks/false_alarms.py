@@ -2,8 +2,9 @@
 
 A trained network stays as it is. Magnitudes of gradients are added up over 1, 4 or 16 batches and scored, as wrappers
 do with ``batches=``; a neuron at or below the threshold would be reset. It is a false alarm if its score on all samples
-at once is above the threshold. Two networks, trained without resets: the first critic of SAC on HalfCheetah, on batches
-from its replay buffer, and the ReLU network of the continual-digits study after five tasks.
+at once is above the threshold. Three networks, trained without resets: the first critic of SAC on HalfCheetah, on
+batches from its replay buffer, a small PPO on CartPole, on minibatches of its last rollout, and the ReLU network of the
+continual-digits study after five tasks.
 
     python -m benchmarks.false_alarms
 """
@@ -14,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import gymnasium
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -38,10 +40,12 @@ class Command:
 
     steps: int = 12_000
     """Environment steps of SAC."""
+    updates: int = 40
+    """Rollouts of PPO, of 1,024 steps each."""
     tasks: int = 5
     """Tasks of the digits network."""
     samples: int = 10_000
-    """Transitions on which SAC's critic is judged; the digits network is judged on all its images."""
+    """Transitions on which SAC's critic and PPO are judged; the digits network is judged on all its images."""
     trials: int = 20
     """Draws of batches for each row of the table."""
     sizes: tuple[int, ...] = (32, 256)
@@ -80,6 +84,69 @@ def critic(steps: int, samples: int) -> Subject:
         return gradients(agent.critics[0])
 
     return Subject("SAC critic", layout, 0.0, na.grama(draw(samples), layout), draw)
+
+
+def ppo(updates: int, samples: int) -> Subject:
+    """Train PPO on CartPole with one ReLU network for the policy and the value; judged by tau 0.01."""
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Linear(4, 64), nn.ReLU(), nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 3))
+    optimizer, rng = torch.optim.Adam(network.parameters(), lr=1e-3), np.random.default_rng(0)
+    envs = gymnasium.make_vec("CartPole-v1", 8)
+    first, _ = envs.reset(seed=0)
+
+    def backward(batch: Sequence[Tensor]) -> dict[str, Tensor | None]:
+        states, actions, before, advantages, returns = batch
+        outputs = network(states)
+        logs, values = outputs[:, :2].log_softmax(-1), outputs[:, 2]
+        ratio = (logs.gather(1, actions[:, None])[:, 0] - before).exp()
+        entropy = -(logs.exp() * logs).sum(-1).mean()
+        gain = torch.minimum(ratio * advantages, ratio.clamp(0.8, 1.2) * advantages)
+        optimizer.zero_grad()
+        loss = 0.5 * (values - returns).square().mean() - gain.mean() - 0.01 * entropy
+        loss.backward()
+        return gradients(network)
+
+    for _ in range(updates):
+        data, first = rollout(network, envs, first, 128)
+        for _ in range(4):
+            for index in torch.from_numpy(rng.permutation(1024)).reshape(-1, 256):
+                backward([column[index] for column in data])
+                optimizer.step()
+    data, _ = rollout(network, envs, first, -(-samples // 8))
+    layout = layout_of(network, data[0][:16])
+
+    def draw(size: int) -> dict[str, Tensor | None]:
+        index = torch.from_numpy(rng.integers(len(data[0]), size=size))
+        return backward([column[index] for column in data])
+
+    return Subject("PPO", layout, GRAMA_TAU, na.grama(backward(data), layout), draw)
+
+
+@torch.no_grad()
+def rollout(
+    network: nn.Module, envs: gymnasium.vector.VectorEnv, first: np.ndarray, steps: int
+) -> tuple[list[Tensor], np.ndarray]:
+    """Return states, actions, their log-probabilities, normalised advantages (GAE) and returns; and the next states."""
+    found = []
+    for _ in range(steps):
+        states = torch.as_tensor(first, dtype=torch.float32)
+        outputs = network(states)
+        logs, values = outputs[:, :2].log_softmax(-1), outputs[:, 2]
+        actions = torch.multinomial(logs.exp(), 1)
+        first, rewards, over, cut, _ = envs.step(actions[:, 0].numpy())
+        ends = torch.as_tensor(over | cut, dtype=torch.float32)
+        found.append(
+            (states, actions[:, 0], logs.gather(1, actions)[:, 0], values, torch.as_tensor(rewards).float(), ends)
+        )
+    states, actions, before, values, rewards, ends = map(torch.stack, zip(*found, strict=True))
+    after = torch.cat([values[1:], network(torch.as_tensor(first, dtype=torch.float32))[None, :, -1]])
+    errors = rewards + 0.99 * (1 - ends) * after - values
+    advantages, running = torch.zeros_like(errors), torch.zeros(errors.shape[1])
+    for step in reversed(range(steps)):
+        running = advantages[step] = errors[step] + 0.99 * 0.95 * (1 - ends[step]) * running
+    columns = [column.flatten(0, 1) for column in (states, actions, before, advantages, advantages + values)]
+    columns[3] = (columns[3] - columns[3].mean()) / columns[3].std()
+    return columns, first
 
 
 def digits(tasks: int) -> Subject:
@@ -147,7 +214,8 @@ def main(args: Sequence[str] | None = None) -> int:
     except UsageError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    print("\n".join(table([critic(command.steps, command.samples), digits(command.tasks)], command)))
+    subjects = [critic(command.steps, command.samples), ppo(command.updates, command.samples), digits(command.tasks)]
+    print("\n".join(table(subjects, command)))
     return 0
 
 

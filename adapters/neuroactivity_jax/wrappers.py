@@ -36,7 +36,7 @@ def regrama(
 
     At every ``every``-th update the gradients of this update are scored (:func:`neuroactivity.grama`), and neurons with
     a score of at most ``tau`` are reset: fresh incoming parameters, zero outgoing ones, moments as the optimizer starts
-    with, and for its next 50 steps a step count of their own. The reset is part of the update, so the training loop
+    with, and for its next 200 steps a step count of their own. The reset is part of the update, so the training loop
     does not change; everything works inside ``jit``, ``scan`` and ``vmap``.
 
     Args:

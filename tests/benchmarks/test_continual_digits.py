@@ -221,6 +221,15 @@ def test_the_page_shows_every_setting(invented, tmp_path, capsys):
     assert capsys.readouterr().out == page
 
 
+def test_the_page_shows_what_is_asked_for(invented, tmp_path, capsys):
+    options = ["--out", str(tmp_path), "--runs", str(tmp_path / "runs"), "--seeds", "6", "--tasks", "12"]
+    assert grid.main([*options, "--variants", "none", "regrama_own"]) == 0
+    assert {(study.reset, study.clock) for study in invented} == {("none", "own"), ("regrama", "own")}
+    assert "grid --out docs/results --variants none regrama_own --seeds 6 --tasks 12\n" in capsys.readouterr().out
+    assert grid.main([*options, "--variants", "grama"]) == 2
+    assert "variants: expected some of none, redo, " in capsys.readouterr().err
+
+
 def test_the_page_goes_on_where_it_was_stopped(invented, tmp_path, capsys):
     options = ["--out", str(tmp_path), "--runs", str(tmp_path / "runs"), "--seeds", "6", "--tasks", "12"]
     assert grid.main(options) == 0

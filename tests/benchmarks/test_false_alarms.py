@@ -3,7 +3,7 @@
 import torch
 
 import neuroactivity as na
-from benchmarks.false_alarms import Command, Subject, digits, false_alarms, table
+from benchmarks.false_alarms import Command, Subject, digits, false_alarms, ppo, table
 
 LAYOUT = na.Layout([na.dense("fc", weight=("w", "neuron in"))])
 
@@ -29,3 +29,10 @@ def test_the_table_has_a_row_for_every_setting_and_more_batches_raise_fewer_alar
     assert [row[1:3] for row in rows] == [[size, count] for size in ("32", "256") for count in ("1", "4", "16")]
     inactive = [float(row[3].rstrip("%")) for row in rows]
     assert inactive[0] > inactive[2]
+
+
+def test_ppo_is_judged_on_both_hidden_layers():
+    subject = ppo(1, 64)
+    hidden = [name for name in subject.truth if subject.layout[name].resettable]
+    assert [subject.truth[name].numel() for name in hidden] == [64, 64]
+    assert false_alarms(subject, size=8, batches=1)[0] >= false_alarms(subject, size=64, batches=4)[0]

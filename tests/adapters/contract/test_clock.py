@@ -3,6 +3,9 @@
 import numpy as np
 import pytest
 
+import neuroactivity_jax.clock
+import neuroactivity_tensorflow.clock
+import neuroactivity_torch.clock
 from tests.adapters.contract.network import DEAD, FRESH, gradients, reset, weights
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*resets do not last")
@@ -51,19 +54,21 @@ def test_entries_take_the_steps_that_their_clock_says(driver, clock, every):
     assert side.counts().resets == 11 // every
 
 
-def test_the_own_clock_is_the_default_and_is_handed_over_after_fifty_steps(driver):
+def test_the_own_clock_is_the_default_and_is_handed_over_at_the_end_of_youth(driver, monkeypatch):
     """The steps of the run and those of the entries' own counts are the same then, up to what averages have seen."""
-    side, reference = driver("regrama", every=EVERY, tau=0.0, stop=EVERY), PerEntry()
-    for step in range(1, 61):
-        side.step(grads(step, 60 if step > EVERY else EVERY))
-        reference.step(grads(step, 60 if step > EVERY else EVERY))
+    for clock in (neuroactivity_jax.clock, neuroactivity_tensorflow.clock, neuroactivity_torch.clock):
+        monkeypatch.setattr(clock, "YOUNG", 50)
+    side, reference, end = driver("regrama", every=EVERY, tau=0.0, stop=EVERY), PerEntry(), 60
+    for step in range(1, end + 1):
+        side.step(grads(step, end if step > EVERY else EVERY))
+        reference.step(grads(step, end if step > EVERY else EVERY))
         if step == EVERY:
             reference.reset(clock="own")
     for name, value in side.params().items():
         np.testing.assert_allclose(value, reference.params[name], rtol=0, atol=2e-4, err_msg=name)
     written = reset({name: np.zeros_like(value) for name, value in FRESH.items()}, DEAD, FRESH)
     for name, first in side.moments()[0].items():
-        own = reference.m[name] * (1 - B1**60) / (1 - B1 ** reference.t[name])
+        own = reference.m[name] * (1 - B1**end) / (1 - B1 ** reference.t[name])
         where = written[name] != 0
         np.testing.assert_allclose(first[where], own[where], rtol=1e-2, atol=1e-4, err_msg=name)
 

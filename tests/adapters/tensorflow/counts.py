@@ -7,9 +7,9 @@ import tensorflow as tf
 from keras import optimizers
 
 import neuroactivity as na
-from neuroactivity_tensorflow import ReGraMa
+from neuroactivity_tensorflow import ReGraMa, clock
 
-RATE, EPSILON, YOUNG = 2.0**-7, 1e-7, 50
+RATE, EPSILON = 2.0**-7, 1e-7
 B1, B2 = float(np.float32(0.9)), float(np.float32(0.999))  # as Keras rounds them before it takes their powers
 SHAPES = {"w1": (3, 6), "b1": (6,), "w2": (6, 2)}
 LAYOUT = na.Layout([na.dense("h", weight=("w1", "in neuron"), bias="b1", outgoing=[("w2", "neuron out")])])
@@ -80,7 +80,7 @@ if hasattr(optimizers, "ScheduleFreeAdamW"):
 
 
 class Reference:
-    """An optimizer with a count for each entry, in float64; after 50 steps an entry takes on the count of the run."""
+    """An optimizer with a count for each entry, in float64; after its youth an entry takes on the count of the run."""
 
     def __init__(self, rule, params):
         self.rule, self.steps, self.product = rule, 0, 1.0
@@ -99,10 +99,10 @@ class Reference:
         for name, x in self.entries.items():
             x.t += 1
             x.p -= RATE * self.rule(x, grads[name].astype("float64"))
-            old = x.young & (x.t == YOUNG)
-            x.m[old] *= (1 - 0.9**self.steps) / (1 - 0.9**YOUNG)
+            old = x.young & (x.t == clock.YOUNG)
+            x.m[old] *= (1 - 0.9**self.steps) / (1 - 0.9**clock.YOUNG)
             for second in (x.v, x.h):
-                second[old] *= (1 - 0.999**self.steps) / (1 - 0.999**YOUNG)
+                second[old] *= (1 - 0.999**self.steps) / (1 - 0.999**clock.YOUNG)
             x.u[old], x.t[old] = self.product, self.steps
             x.young &= ~old
 

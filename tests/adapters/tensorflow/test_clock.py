@@ -8,7 +8,7 @@ import tensorflow as tf
 from keras import optimizers
 
 import neuroactivity as na
-from neuroactivity_tensorflow import ReGraMa
+from neuroactivity_tensorflow import ReGraMa, clock
 from tests.adapters.tensorflow.counts import (
     GRADS,
     KINDS,
@@ -24,6 +24,13 @@ from tests.adapters.tensorflow.counts import (
     wrapped,
 )
 from tests.adapters.tensorflow.models import fit, mlp, mlp_layout
+
+
+@pytest.fixture(autouse=True)
+def short_youth(monkeypatch):
+    """So that few steps are enough to see its end."""
+    monkeypatch.setattr(clock, "YOUNG", 50)
+
 
 SLOW = ("schedule", "AdamW", "Adamax")  # much like others
 
