@@ -1,11 +1,14 @@
 """What the last measurement found, read from the state of regrama and redo: for people, and in compiled loops."""
 
+import weakref
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
 import neuroactivity as na
+from neuroactivity.report import build_report, warn_of_alerts
 from neuroactivity.wrapping import warn_of_resets
 from neuroactivity_jax.parameters import PyTree, unwrapped
 from neuroactivity_jax.state import NOT_MEASURED, ActivityState
@@ -15,7 +18,7 @@ def report(state: PyTree, layout: na.Layout) -> na.ActivityReport | None:
     """Return the report of the last measurement.
 
     This copies the scores to the host, and warns of groups that are silent or not finite, and of resets that did not
-    last. Each call warns, since nothing is remembered between calls.
+    last: once for each layout object.
 
     Args:
         state: The state of an optimizer made by :func:`regrama` or :func:`redo`, or anything that contains exactly one
@@ -176,6 +179,18 @@ def _report(state: ActivityState, layout: na.Layout) -> na.ActivityReport | None
     scores = {name: score for name, score in scores.items() if not (score == NOT_MEASURED).any()}
     masks, before = ({name: np.asarray(of[name]) for name in scores} for of in (state.masks, state.reset_before))
     tau = float(str(np.asarray(state.tau)))
-    found = na.summarize(scores, layout, tau, masks=masks, reset_before=before)
-    warn_of_resets(found.total, set(), stacklevel=3)
+    found, warned = build_report(scores, layout, tau, masks=masks, reset_before=before), _warned(layout)
+    warn_of_alerts(found, warned, stacklevel=3)
+    warn_of_resets(found.total, warned, stacklevel=3)
     return found
+
+
+_WARNED: dict[int, set[str]] = {}
+
+
+def _warned(layout: na.Layout) -> set[str]:
+    """Return what has been warned of with this layout, the one thing that stays the same while states come and go."""
+    if id(layout) not in _WARNED:
+        _WARNED[id(layout)] = set()
+        weakref.finalize(layout, _WARNED.pop, id(layout))
+    return _WARNED[id(layout)]

@@ -5,7 +5,8 @@ initialisers and the snapshot compute inside ``tf.function`` and under XLA; a us
 host.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any, Literal, TypeAlias
 
 import keras
@@ -142,7 +143,7 @@ class FreshValues:
         self._views = drawn_views(layout, shapes, outgoing=outgoing)
         first = self.draw(0, self._views)
         for name in self._views if initializer == "layer" else ():
-            if not np.array_equal(self._from_layer(name, 0), first[name], equal_nan=True):
+            if not np.array_equal(self._from_layer(0, name), first[name], equal_nan=True):
                 raise ValueError(
                     f"parameter {name!r}: its initializer draws other values each time that it is called, so no seed "
                     "can repeat them; give it a seed, or use initializer='snapshot' or a function"
@@ -156,15 +157,19 @@ class FreshValues:
             names: Names of parameters; those that no reset takes from fresh values are passed over.
         """
         drawn = [name for name in names if name in self._views]
+        one = self.drawer(event, drawn)
+        return {name: one(name) for name in drawn}
+
+    def drawer(self, event: Any, names: Sequence[str]) -> Callable[[str], Any]:
+        """Return a function that draws one of these parameters; the user's function has drawn all of them."""
         if callable(self._initializer):
-            return self._from_function(event, drawn)
-        one = self._resample if self._initializer == "snapshot" else self._from_layer
-        return {name: one(name, event) for name in drawn}
+            return self._from_function(event, [name for name in names if name in self._views]).__getitem__
+        return partial(self._resample if self._initializer == "snapshot" else self._from_layer, event)
 
     def _words(self, name: str, event: Any) -> _SeedWords:
         return _SeedWords(derive_key(self._seed, 0, name), event)
 
-    def _from_layer(self, name: str, event: Any) -> Any:
+    def _from_layer(self, event: Any, name: str) -> Any:
         """Draw a parameter as its layer does."""
         path, _, label = name.rpartition("/")
         try:
@@ -177,7 +182,7 @@ class FreshValues:
         check_fresh({name: value}, self._variables, [name])
         return value
 
-    def _resample(self, name: str, event: Any) -> Any:
+    def _resample(self, event: Any, name: str) -> Any:
         """Give each neuron the initial entries of a neuron drawn at random."""
         words = self._words(name, event)
 

@@ -97,6 +97,9 @@ def _accumulator(parameter: Any, optimizer: Any) -> Any:
     return tf.fill(parameter.shape, tf.cast(optimizer.initial_accumulator_value, parameter.dtype))
 
 
+BY_ENTRY = (_zero, _parameter, _accumulator)
+"""Initial values that look at each entry alone, so that a part of a parameter has a part of its slot's."""
+
 _ADAM: dict[str, Moment] = {"momentum": _zero, "velocity": _zero}
 _KNOWN: dict[type, dict[str, Moment]] = {
     optimizers.SGD: {"momentum": _zero},

@@ -8,7 +8,7 @@ change when a model is built again or loaded.
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import keras
 import tensorflow as tf
@@ -93,8 +93,38 @@ def write(model: Model, params: Mapping[str, Any]) -> None:
     assign_all([(tf_variable(named[name]), value) for name, value in params.items()])
 
 
+class Patch(NamedTuple):
+    """New values for a part of a variable.
+
+    Attributes:
+        index: Which part, as ``tf.gather_nd`` takes it.
+        values: The values; ``None`` if there are none yet.
+        sizes: The variable's shape with the parentheses of a pattern opened.
+    """
+
+    index: Any
+    values: Any
+    sizes: tuple[int, ...]
+
+    def read(self, whole: Any) -> Any:
+        """Return this part of a tensor or a variable."""
+        return tf.gather_nd(_reshaped(whole, self.sizes), self.index)
+
+
+def patched(whole: Any, patches: Iterable[Patch]) -> Any:
+    """Return a tensor with some of its parts replaced, the later ones last."""
+    value = tf.convert_to_tensor(whole)
+    for index, values, sizes in patches:
+        value = tf.tensor_scatter_nd_update(_reshaped(value, sizes), index, values)
+    return _reshaped(value, whole.shape)
+
+
+def _reshaped(value: Any, shape: Any) -> Any:
+    return value if value.shape == shape else tf.reshape(value, shape)
+
+
 def assign_all(pairs: Iterable[tuple[Any, Any]]) -> None:
-    """Assign values to ``tf.Variable``: if a write fails, what was written before is put back.
+    """Assign values, or lists of :class:`Patch`, to ``tf.Variable``: if a write fails, what was written is put back.
 
     In ``tf.function`` all values are computed before the first is written.
     """
@@ -103,12 +133,14 @@ def assign_all(pairs: Iterable[tuple[Any, Any]]) -> None:
     try:
         with tf.control_dependencies([] if tf.executing_eagerly() else [value for _, value in pairs]):
             for variable, value in pairs:
-                kept.append((variable, tf.convert_to_tensor(variable)))
-                variable.assign(value)
+                parts = value if isinstance(value, list) else None
+                old = tf.convert_to_tensor(variable)
+                kept.append((variable, old if parts is None else [p._replace(values=p.read(old)) for p in parts]))
+                variable.assign(value if parts is None else patched(old, parts))
     except BaseException:
-        for variable, value in reversed(kept if tf.executing_eagerly() else []):
+        for variable, old in reversed(kept if tf.executing_eagerly() else []):
             with suppress(Exception):  # the one that failed may fail again
-                variable.assign(value)
+                variable.assign(patched(variable, old) if isinstance(old, list) else old)
         raise
 
 

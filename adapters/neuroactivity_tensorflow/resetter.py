@@ -31,6 +31,7 @@ from neuroactivity_tensorflow.layouts import layout_to_use
 from neuroactivity_tensorflow.memory import Remembering
 from neuroactivity_tensorflow.optimizers import Moment, members_of, moments_of
 from neuroactivity_tensorflow.parameters import Model, assign_all, dense_gradient, is_frozen, tf_variable, variables_of
+from neuroactivity_tensorflow.rows import moment_patches, patches
 from neuroactivity_tensorflow.slots import cleared_moments, members, unscale_and_clip
 from neuroactivity_tensorflow.state import BuildState, ModelRecord, refuse_second_wrapper, remark_outsiders
 
@@ -214,12 +215,16 @@ class Resetter(Remembering):
             on_host(self._report, read, [], what="on_report")
 
     def _reset(self, masks: Mapping[str, Any], trained: na.Layout) -> list[tuple[Any, Any]]:
-        """Compute what a reset of the masked neurons writes; nothing is written yet."""
+        """Compute what a reset of the masked neurons writes, in eager code the rows alone; nothing is written yet."""
         state, outgoing = self._state, self.options.outgoing
         assert state.fresh is not None
-        names = written_params(masks, trained, outgoing=outgoing)
+        event, names = tf_variable(self._counts)[1] + 1, sorted(written_params(masks, trained, outgoing=outgoing))
+        if tf.executing_eagerly() and not state.constraints.keys() & set(names):
+            parts = patches(masks, trained, state.variables, state.fresh.drawer(event, names), outgoing)
+            written = [(state.variables[name], values) for name, values in parts.items()]
+            return written + moment_patches(state.members, state.variables, parts)
         params = {name: tf.convert_to_tensor(state.variables[name]) for name in written_params(masks, trained)}
-        fresh = state.fresh.draw(tf_variable(self._counts)[1] + 1, sorted(names))
+        fresh = state.fresh.draw(event, names)
         new = na.reset(params, fresh, masks, trained, outgoing=outgoing)
         new = constrain(state.constraints, {name: new[name] for name in names}, params)
         pairs = [(state.variables[name], value) for name, value in new.items()]

@@ -37,7 +37,7 @@ class Layout(Mapping[str, NeuronGroup]):
         True
     """
 
-    __slots__ = ("_groups", "_hash")
+    __slots__ = ("__weakref__", "_groups", "_hash")
     _groups: Mapping[str, NeuronGroup]
     _hash: int
 

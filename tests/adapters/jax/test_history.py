@@ -93,10 +93,13 @@ def test_neurons_that_are_inactive_again_are_counted():
     assert found[-1].since["a"].tolist() == [NEVER, 3, 2, 1, *[NEVER] * 3]
 
 
-def test_resets_that_do_not_last_are_warned_of():
+@pytest.mark.filterwarnings("error:.*resets do not last")
+def test_resets_that_do_not_last_are_warned_of_once_with_each_layout():
     last = states([without(0, 1, 2, 3), without(0, 1, 2, 3)], every=1, tau=0.0)[-1]
-    with pytest.warns(na.ActivityWarning, match="4 of the neurons that were reset last are inactive again, of 4"):
-        report(last, LAYOUT)
+    for layout in (na.Layout(list(LAYOUT.values())), na.Layout(list(LAYOUT.values()))):
+        with pytest.warns(na.ActivityWarning, match="4 of the neurons that were reset last are inactive again, of 4"):
+            report(last, layout)
+        report(last, layout)
 
 
 def test_of_several_runs_each_has_its_history():

@@ -52,8 +52,10 @@ def test_gradients_that_are_not_finite_reset_nothing_and_are_named():
     tx = regrama(optax.sgd(0.0), LAYOUT, tau=0.5, every=1)
     _, state = jax.jit(tx.update)(grads, tx.init(PARAMS), PARAMS)
     assert (int(state.measurements), int(state.resets)) == (1, 0)
+    layout = na.Layout(list(LAYOUT.values()))
     with pytest.warns(na.ActivityWarning, match=r"a \(not finite: NaN or Inf\)"):
-        report(state, LAYOUT)
+        report(state, layout)
+    assert report(state, layout).alerts  # and warns no more
 
 
 def test_a_group_without_gradient_is_reset_only_if_asked_for():

@@ -49,7 +49,7 @@ MODES = {"eager": None, "graph": {}, "XLA": {"jit_compile": True}}
 
 @pytest.mark.filterwarnings("ignore:.*were reset last are inactive again")
 @pytest.mark.parametrize(
-    ("mode", "every", "steps"), [("eager", 9, 20), ("graph", 1, 60), ("graph", 5, 70), ("XLA", 20, 75)]
+    ("mode", "every", "steps"), [("eager", 9, 20), ("graph", 1, 60), ("graph", 5, 70), ("XLA", 20, 75), ("XLA", 1, 9)]
 )
 def test_several_resets_are_young_at_once(mode, every, steps):
     wrapper, held = wrapped(KINDS["Adam"][0], every=every)
@@ -60,6 +60,22 @@ def test_several_resets_are_young_at_once(mode, every, steps):
     step = eagerly if MODES[mode] is None else compiled(wrapper, held, **MODES[mode])
     assert train(wrapper, held, step, "float32", adam, steps) < 1e-5
     assert wrapper.resets >= 2
+
+
+@pytest.mark.filterwarnings("ignore:.*were reset last are inactive again")
+def test_steps_that_a_loss_scale_calls_off_do_not_age():
+    wrapper, held = wrapped(KINDS["Adam"][0], every=4)
+    outer = optimizers.LossScaleOptimizer(wrapper, initial_scale=2.0**15)
+    outer.build(list(held.values()))
+
+    def step(*grads):
+        if wrapper.steps % 3 == 2:
+            outer.apply([np.inf * gradient for gradient in grads])
+        outer.apply([gradient * outer.dynamic_scale for gradient in grads])
+
+    assert train(wrapper, held, step, "float32", adam, 14) < 1e-5
+    assert (wrapper.resets, wrapper.steps) == (3, 14)
+    assert float(outer.dynamic_scale) == 2.0**11
 
 
 def test_entries_that_no_reset_wrote_keep_the_bits_of_a_run_without_resets():

@@ -133,6 +133,7 @@ sys.path[:0] = {path!r}
 import numpy as np
 from keras.optimizers import Adam
 from neuroactivity_tensorflow import ReGraMa
+from tests.adapters.tensorflow.counts import KINDS, train, wrapped
 from tests.adapters.tensorflow.models import fit, mlp, mlp_layout, values
 outcomes = []
 strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
@@ -150,12 +151,18 @@ for scope in (strategy.scope, tf.init_scope):
 assert outcomes[0][1] == outcomes[1][1] > 10, outcomes
 for name, value in outcomes[0][0].items():
     np.testing.assert_allclose(outcomes[1][0][name], value, rtol=1e-4, atol=1e-6)
+with strategy.scope():
+    wrapper, held = wrapped(KINDS["Adam"][0], every=3)
+def step(*grads):
+    strategy.run(lambda: wrapper.apply([gradient / 2 for gradient in grads], list(held.values())))
+assert train(wrapper, held, tf.function(step), "float32", KINDS["Adam"][1], 8) < 1e-5
+assert wrapper.resets == 2
 print("replicas agree")
 """
 
 
 @pytest.mark.parametrize("initializer", ["layer", pytest.param("snapshot", marks=pytest.mark.slow)])
-def test_replicas_of_a_distribution_strategy_stay_equal(initializer):
+def test_replicas_of_a_distribution_strategy_stay_equal_and_their_clock_is_that_of_each_entry(initializer):
     code = MIRRORED.format(path=sys.path, initializer=initializer)
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert "replicas agree" in result.stdout, result.stderr[-2000:]
