@@ -1,0 +1,154 @@
+"""Stable-Baselines3 and its contrib package: ``model.learn(..., callback=ActivityCallback())``."""
+
+from collections.abc import Collection, Mapping
+from typing import Any, Unpack
+
+import torch
+from torch import nn
+from torch.optim import Optimizer
+
+import neuroactivity as na
+from neuroactivity_torch.hosts.attachments import Attachments, HostOptions, Method, Network, check_options
+from neuroactivity_torch.parameters import parameters
+
+try:
+    from stable_baselines3.common.base_class import BaseAlgorithm
+    from stable_baselines3.common.callbacks import BaseCallback
+    from stable_baselines3.common.sb2_compat.rmsprop_tf_like import RMSpropTFLike
+except ImportError as error:
+    raise ImportError("Stable-Baselines3 is missing: pip install 'neuroactivity[stable-baselines3]'") from error
+
+from neuroactivity_torch.hosts.stable_baselines3_samples import examples, input_names, inputs, stored
+
+_STATE = "neuroactivity"  # where a model keeps it: save() stores it, load() brings it back
+_OF_A2C = {  # what RMSpropTFLike starts with
+    "square_avg": lambda rows, options: torch.ones_like(rows),
+    "momentum_buffer": lambda rows, options: torch.zeros_like(rows),
+    "grad_avg": lambda rows, options: torch.zeros_like(rows),
+}
+
+
+class ActivityCallback(BaseCallback):
+    """Measures, and resets, the networks of a Stable-Baselines3 model while it learns.
+
+    Every network that has an optimizer gets a wrapper: ``actor`` and ``critic`` of SAC, TD3, DDPG, TQC and CrossQ,
+    ``q_net`` of DQN, ``quantile_net`` of QRDQN, ``policy`` of PPO, A2C and their kin. Target networks never do. Fresh
+    values are those of a policy made anew. When ``learn`` ends the wrappers are detached; their state stays with the
+    model, through ``save`` and ``load`` too, and the next ``learn`` with an ``ActivityCallback`` goes on from there.
+
+    Args:
+        method: ``"regrama"`` and ``"redo"`` reset, ``"measure"`` does not. ReDo runs the networks on samples of the
+            replay or rollout buffer.
+        networks: Names of the networks to look at; ``None`` for all.
+        verbose: As for any callback.
+        options: Those of :class:`neuroactivity_torch.ReGraMa`, with the same defaults; ``every`` counts the steps of
+            each network's own optimizer. ``on_report`` is called with a network's name and its report.
+
+    Attributes:
+        wrappers: The wrappers by the names of their networks; empty before the first ``learn``.
+
+    Raises:
+        ValueError: If an option is out of range; and, when ``learn`` begins, if no network has an optimizer.
+        LayoutError: When ``learn`` begins, if a network's layout cannot be discovered.
+
+    Example:
+        ``model.learn(100_000, callback=ActivityCallback(every=1000, max_fraction=0.05))``
+    """
+
+    def __init__(
+        self,
+        method: Method = "regrama",
+        *,
+        networks: Collection[str] | None = None,
+        verbose: int = 0,
+        **options: Unpack[HostOptions],
+    ) -> None:
+        super().__init__(verbose)
+        check_options(method, options)
+        self.wrappers: Mapping[str, Any] = {}
+        self._method, self._networks, self._options = method, networks, options
+
+    def _on_training_start(self) -> None:
+        before = getattr(self.model, _STATE, None)
+        if isinstance(before, Attachments):
+            before.detach()  # unless a learn() that was broken off has left it attached, it is
+            before = before.state_dict()
+        options: HostOptions = {**self._options, "on_report": self._record}
+        found = networks(self.model)
+        self.wrappers = Attachments(found, self._method, state=before, only=self._networks, **options)
+        setattr(self.model, _STATE, self.wrappers)
+
+    def _on_step(self) -> bool:
+        return True
+
+    def _on_training_end(self) -> None:
+        self.detach()
+
+    def _record(self, name: str, report: na.ActivityReport) -> None:
+        """Log a report; the table on the screen, which has narrow columns, shows its totals."""
+        prefix = f"neuroactivity/{name}"
+        for key, value in report.scalars(prefix).items():
+            of_group = "/" in key.removeprefix(f"{prefix}/")
+            self.logger.record(key, value, exclude=("stdout", "log") if of_group else None)
+        listener = self._options.get("on_report")
+        if listener is not None:
+            listener(name, report)
+
+    def detach(self) -> None:
+        """Detach all wrappers, if ``learn`` has not: before it ends, or after it was broken off."""
+        if isinstance(self.wrappers, Attachments):
+            self.wrappers.detach()
+
+
+def networks(model: BaseAlgorithm) -> dict[str, Network]:
+    """Return the networks of a model that have an optimizer, by name.
+
+    Raises:
+        ValueError: If there is none.
+    """
+    trained = _trained(model.policy)
+    if not trained:
+        raise ValueError(f"{type(model).__name__} trains no network by an optimizer")
+    return {
+        name: Network(
+            module,
+            optimizer,
+            inputs=lambda module=module: inputs(module, examples(model)),
+            probe=lambda module=module: inputs(module, stored(model)),
+            readers=[_reader(module, other, model) for other, _ in trained.values() if _share(module, other)],
+            initializer=lambda key, name=name: parameters(_trained(_fresh_policy(model))[name][0]),
+            moments=_OF_A2C if isinstance(optimizer, RMSpropTFLike) else None,
+        )
+        for name, (module, optimizer) in trained.items()
+    }
+
+
+def _trained(policy: nn.Module) -> dict[str, tuple[nn.Module, Optimizer]]:
+    """Return the networks of a policy with their optimizers: its parts that have one, or what its own trains."""
+    parts = dict(policy.named_children())
+    own = {name: getattr(part, "optimizer", None) for name, part in parts.items()}
+    found = {name: (parts[name], optimizer) for name, optimizer in own.items() if isinstance(optimizer, Optimizer)}
+    optimizer = getattr(policy, "optimizer", None)
+    if found or not isinstance(optimizer, Optimizer):
+        return found
+    beside_target = next((name for name in ("q_net", "quantile_net") if name in parts), None)
+    return {beside_target or "policy": (parts[beside_target] if beside_target else policy, optimizer)}
+
+
+def _fresh_policy(model: BaseAlgorithm) -> nn.Module:
+    """Make a policy as the model made its own."""
+    exploration = {"use_sde": True} if model.use_sde else {}
+    kwargs = {**exploration, **model.policy_kwargs}
+    policy: nn.Module = model.policy_class(model.observation_space, model.action_space, model.lr_schedule, **kwargs)
+    return policy
+
+
+def _share(module: nn.Module, other: nn.Module) -> bool:
+    """Whether two networks have parameters in common."""
+    return other is not module and not {*map(id, module.parameters())}.isdisjoint(map(id, other.parameters()))
+
+
+def _reader(module: nn.Module, other: nn.Module, model: BaseAlgorithm) -> Any:
+    """Return a function that calls another network with a module's inputs, and with examples of what these lack."""
+    samples = examples(model)
+    return lambda *given: other(*inputs(other, {**samples, **dict(zip(input_names(module), given, strict=True))}))
