@@ -1,8 +1,9 @@
 """What the hosts share: a wrapper for each network that a host trains, attached, saved and detached together."""
 
 import warnings
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal, TypeAlias, TypedDict, Unpack, get_args
 
 import torch
@@ -79,6 +80,16 @@ def check_options(method: Method, options: HostOptions) -> None:
     check_seed(options.get("seed", 0))
 
 
+def trained(modules: Mapping[str, nn.Module], optimizers: Iterable[Any]) -> dict[str, tuple[nn.Module, Any]]:
+    """Return, by name, the modules that an optimizer trains, with it. Target networks are none of them."""
+    held = [(each, {id(held) for group in each.param_groups for held in group["params"]}) for each in optimizers]
+    pairs = {}
+    for name, module in modules.items():
+        own = {id(parameter) for parameter in module.parameters()}
+        pairs |= {name: (module, optimizer) for optimizer, numbers in held if own & numbers}
+    return pairs
+
+
 class Attachments(Mapping[str, ReGraMa | ReDo]):
     """The wrappers of a host's networks, by the networks' names.
 
@@ -87,6 +98,7 @@ class Attachments(Mapping[str, ReGraMa | ReDo]):
         method: What is done with their neurons.
         state: What :meth:`state_dict` returned in a run that is continued; a network that it does not fit starts anew.
         only: Names of the networks to attach to; ``None`` for all.
+        record: Called with every report, for the host's logger.
         options: Those of the wrappers. Each network gets a seed of its own made of ``seed``.
 
     Raises:
@@ -101,9 +113,11 @@ class Attachments(Mapping[str, ReGraMa | ReDo]):
         *,
         state: Mapping[str, Any] | None = None,
         only: Collection[str] | None = None,
+        record: Listener | None = None,
         **options: Unpack[HostOptions],
     ) -> None:
         check_options(method, options)
+        self._listeners = [each for each in (record, options.pop("on_report", None)) if each is not None]
         unknown = set(only or ()) - set(networks)
         if unknown:
             raise ValueError(f"networks: expected some of {', '.join(networks)}, got {', '.join(sorted(unknown))}")
@@ -121,9 +135,8 @@ class Attachments(Mapping[str, ReGraMa | ReDo]):
         """Attach a wrapper to a network, and continue from its state if there is one that fits."""
         given: dict[str, Any] = {"initializer": network.initializer, "moments": network.moments, **options}
         given.setdefault("clock", "own" if network.moments is None else "run")
-        listener = given.pop("on_report", None)
         given["seed"] = derive_key(given.get("seed", 0), 0, name)
-        given["on_report"] = None if listener is None else lambda report: listener(name, report)
+        given["on_report"] = partial(self._tell, name) if self._listeners else None
         if self.method == "measure":
             given["max_fraction"] = 0
         listed = given.get("max_fraction") == 0 and self.method != "redo"
@@ -136,12 +149,15 @@ class Attachments(Mapping[str, ReGraMa | ReDo]):
         else:
             wrapper = ReDo(network.model, network.optimizer, probe=network.probe, example_inputs=inputs, **given)
         if state is not None:
-            device = next(network.model.parameters()).device
             try:
-                wrapper.load_state_dict(pytree.tree_map_only(Tensor, lambda value: value.to(device), state))
+                _load(wrapper, state)
             except ValueError as error:
                 warnings.warn(f"{name} starts anew: {error}", na.ActivityWarning, stacklevel=4)
         return wrapper
+
+    def _tell(self, name: str, report: na.ActivityReport) -> None:
+        for listener in self._listeners:
+            listener(name, report)
 
     def _find_layout(self, network: Network, inputs: tuple[Any, ...], state: Any, *, listed: bool) -> na.Layout | None:
         """Return the layout of a run that is continued, or search it; only list it if that is all that is needed."""
@@ -156,7 +172,7 @@ class Attachments(Mapping[str, ReGraMa | ReDo]):
     def __getitem__(self, name: str) -> ReGraMa | ReDo:
         return self._wrappers[name]
 
-    def __iter__(self) -> Any:
+    def __iter__(self) -> Iterator[str]:
         return iter(self._wrappers)
 
     def __len__(self) -> int:
@@ -175,6 +191,17 @@ class Attachments(Mapping[str, ReGraMa | ReDo]):
         copied: dict[str, Any] = pytree.tree_map_only(Tensor, torch.Tensor.cpu, state)
         return copied
 
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue from what :meth:`state_dict` returned.
+
+        Raises:
+            ValueError: If it is of other networks, or does not fit them.
+        """
+        if set(state) != set(self):
+            raise ValueError(f"state: expected the networks {', '.join(self)}, got {', '.join(state)}")
+        for name, wrapper in self.items():
+            _load(wrapper, state[name])
+
     def detach(self) -> None:
         """Remove every hook; the networks keep their values, and the wrappers their counts and reports."""
         for wrapper in self.values():
@@ -183,3 +210,9 @@ class Attachments(Mapping[str, ReGraMa | ReDo]):
     def __reduce__(self) -> tuple[Any, ...]:
         """What a host saves or copies along with its model is the state alone."""
         return dict, (self.state_dict(),)
+
+
+def _load(wrapper: ReGraMa | ReDo, state: Mapping[str, Any]) -> None:
+    """Bring a saved state to the device of a wrapper's model."""
+    device = next(wrapper.model.parameters()).device
+    wrapper.load_state_dict(pytree.tree_map_only(Tensor, lambda value: value.to(device), state))

@@ -1,6 +1,7 @@
 """Lightning: ``Trainer(callbacks=[ActivityCallback()])``."""
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, TypeAlias, Unpack
 
 import torch
@@ -77,8 +78,8 @@ class ActivityCallback(Callback):
         """Attach at the first batch; keep the batch for ReDo."""
         self._batch = batch
         if not self.wrappers:
-            options: HostOptions = {**self._options, "on_report": lambda *told: self._record(trainer, *told)}
-            self.wrappers = Attachments(self._networks(trainer, pl_module), self._method, state=self._state, **options)
+            found, record = self._networks(trainer, pl_module), partial(self._record, trainer)
+            self.wrappers = Attachments(found, self._method, state=self._state, record=record, **self._options)
             self._state = None
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any) -> None:
@@ -113,9 +114,6 @@ class ActivityCallback(Callback):
         for logger in trainer.loggers:
             logger.log_metrics(values, step=trainer.fit_loop.epoch_loop._batches_that_stepped)
         trainer.callback_metrics.update({key: torch.tensor(value) for key, value in values.items()})
-        listener = self._options.get("on_report")
-        if listener is not None:
-            listener(name, report)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Detach the wrappers."""

@@ -73,9 +73,10 @@ class ActivityCallback(BaseCallback):
         if isinstance(before, Attachments):
             before.detach()  # unless a learn() that was broken off has left it attached, it is
             before = before.state_dict()
-        options: HostOptions = {**self._options, "on_report": self._record}
-        found = networks(self.model)
-        self.wrappers = Attachments(found, self._method, state=before, only=self._networks, **options)
+        found, only = networks(self.model), self._networks
+        self.wrappers = Attachments(
+            found, self._method, state=before, only=only, record=self._record, **self._options
+        )
         setattr(self.model, _STATE, self.wrappers)
 
     def _on_step(self) -> bool:
@@ -90,9 +91,6 @@ class ActivityCallback(BaseCallback):
         for key, value in report.scalars(prefix).items():
             of_group = "/" in key.removeprefix(f"{prefix}/")
             self.logger.record(key, value, exclude=("stdout", "log") if of_group else None)
-        listener = self._options.get("on_report")
-        if listener is not None:
-            listener(name, report)
 
     def detach(self) -> None:
         """Detach all wrappers, if ``learn`` has not: before it ends, or after it was broken off."""

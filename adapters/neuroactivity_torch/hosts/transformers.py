@@ -26,8 +26,8 @@ class ActivityCallback(TrainerCallback):
     """Measures, and resets if asked to, the neurons of a model that a Hugging Face ``Trainer`` trains.
 
     The gradients are those that the optimizer's step uses: accumulated and clipped. Each log has what was measured
-    since the last one. A checkpoint's folder gets the wrapper's state as ``neuroactivity.pt``, and a run that is resumed
-    from it goes on from there. Fresh values are those of a model made anew of the same configuration, which takes the
+    since the last one. A checkpoint's folder gets the wrapper's state as ``neuroactivity.pt``, and a resumed run
+    goes on from there. Fresh values are those of a model made anew of the same configuration, which takes the
     memory of a second one while neurons are reset; ``initializer="snapshot"`` keeps one instead.
 
     The Trainer's own reports to TensorBoard, Weights & Biases and the like are made before a callback of the user's is
@@ -72,9 +72,10 @@ class ActivityCallback(TrainerCallback):
         fresh: Any = (lambda key: parameters(_made_anew(model))) if isinstance(model, PreTrainedModel) else "layer"
         network = Network(model, optimizer, lambda: self._inputs(model), self._probe, initializer=fresh)
         saved = _read(args, state.global_step) if state.global_step else None
-        options: HostOptions = {**self._options, "on_report": self._record}
         with _without_cache(model):
-            self.wrappers = Attachments({"model": network}, self._method, state=saved, **options)
+            self.wrappers = Attachments(
+                {"model": network}, self._method, state=saved, record=self._record, **self._options
+            )
 
     def _inputs(self, model: nn.Module) -> Any:
         """Return what the model is called with, by position."""
@@ -84,9 +85,6 @@ class ActivityCallback(TrainerCallback):
     def _record(self, name: str, report: na.ActivityReport) -> None:
         """Keep a report for the next log."""
         self._new = report.scalars("neuroactivity")
-        listener = self._options.get("on_report")
-        if listener is not None:
-            listener(name, report)
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
         """Add what was measured since the last log."""
