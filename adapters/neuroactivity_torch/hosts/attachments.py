@@ -90,6 +90,12 @@ def trained(modules: Mapping[str, nn.Module], optimizers: Iterable[Any]) -> dict
     return pairs
 
 
+def sharing(module: nn.Module, others: Iterable[nn.Module]) -> list[nn.Module]:
+    """Return the other modules that have parameters in common with one."""
+    own = {id(parameter) for parameter in module.parameters()}
+    return [each for each in others if each is not module and any(id(value) in own for value in each.parameters())]
+
+
 class Attachments(Mapping[str, ReGraMa | ReDo]):
     """The wrappers of a host's networks, by the networks' names.
 

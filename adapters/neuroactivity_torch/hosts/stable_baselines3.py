@@ -8,7 +8,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 import neuroactivity as na
-from neuroactivity_torch.hosts.attachments import Attachments, HostOptions, Method, Network, check_options
+from neuroactivity_torch.hosts.attachments import Attachments, HostOptions, Method, Network, check_options, sharing
 from neuroactivity_torch.parameters import parameters
 
 try:
@@ -113,7 +113,7 @@ def networks(model: BaseAlgorithm) -> dict[str, Network]:
             optimizer,
             inputs=lambda module=module: inputs(module, examples(model)),
             probe=lambda module=module: inputs(module, stored(model)),
-            readers=[_reader(module, other, model) for other, _ in trained.values() if _share(module, other)],
+            readers=[_reader(module, other, model) for other in sharing(module, [net for net, _ in trained.values()])],
             initializer=lambda key, name=name: parameters(_trained(_fresh_policy(model))[name][0]),
             moments=_OF_A2C if isinstance(optimizer, RMSpropTFLike) else None,
         )
@@ -139,11 +139,6 @@ def _fresh_policy(model: BaseAlgorithm) -> nn.Module:
     kwargs = {**exploration, **model.policy_kwargs}
     policy: nn.Module = model.policy_class(model.observation_space, model.action_space, model.lr_schedule, **kwargs)
     return policy
-
-
-def _share(module: nn.Module, other: nn.Module) -> bool:
-    """Whether two networks have parameters in common."""
-    return other is not module and not {*map(id, module.parameters())}.isdisjoint(map(id, other.parameters()))
 
 
 def _reader(module: nn.Module, other: nn.Module, model: BaseAlgorithm) -> Any:
