@@ -57,6 +57,7 @@ class Network:
         readers: What else reads its neurons, called with the same inputs.
         initializer: Where fresh values come from, if nothing else is asked for.
         moments: What its optimizer starts with, if that is not of ``torch.optim`` and corrects no bias.
+        layout: Finds its layout, or only lists it, if that is not to be done with ``inputs`` and ``readers``.
     """
 
     model: nn.Module
@@ -66,6 +67,7 @@ class Network:
     readers: Sequence[Reader] = ()
     initializer: Any = "layer"
     moments: Mapping[str, Moment] | None = None
+    layout: Callable[[bool], na.Layout] | None = None
 
 
 def check_options(method: Method, options: HostOptions) -> None:
@@ -171,6 +173,8 @@ class Attachments(Mapping[str, ReGraMa | ReDo]):
             layout = na.Layout.from_dict(state["layout"])
             if listed == all(group.status == "listed" for group in layout.values()):
                 return layout
+        if network.layout is not None:
+            return network.layout(listed)
         if listed or not inputs:
             return layout_of(network.model) if listed else None  # the wrapper will ask for inputs
         return layout_of(network.model, *inputs, readers=network.readers)
@@ -204,7 +208,7 @@ class Attachments(Mapping[str, ReGraMa | ReDo]):
             ValueError: If it is of other networks, or does not fit them.
         """
         if set(state) != set(self):
-            raise ValueError(f"state: expected the networks {', '.join(self)}, got {', '.join(state)}")
+            raise ValueError(f"state: expected the networks {', '.join(self)}, got {', '.join(state) or 'nothing'}")
         for name, wrapper in self.items():
             _load(wrapper, state[name])
 
