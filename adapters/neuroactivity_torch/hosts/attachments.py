@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal, TypeAlias, TypedDict, Unpack, get_args
@@ -96,6 +97,18 @@ def sharing(module: nn.Module, others: Iterable[nn.Module]) -> list[nn.Module]:
     """Return the other modules that have parameters in common with one."""
     own = {id(parameter) for parameter in module.parameters()}
     return [each for each in others if each is not module and any(id(value) in own for value in each.parameters())]
+
+
+@contextmanager
+def numpy_untouched() -> Iterator[None]:
+    """Put NumPy's global generator back, of which a host's buffer draws."""
+    import numpy as np
+
+    state = np.random.get_state()
+    try:
+        yield
+    finally:
+        np.random.set_state(state)
 
 
 class Attachments(Mapping[str, ReGraMa | ReDo]):

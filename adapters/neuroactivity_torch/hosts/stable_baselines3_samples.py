@@ -1,8 +1,7 @@
 """What the networks of Stable-Baselines3 are called with: examples drawn from spaces, and what its buffers hold."""
 
 import copy
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from inspect import signature
 from typing import Any
 
@@ -12,6 +11,8 @@ from gymnasium import spaces
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.utils import obs_as_tensor
 from torch import nn
+
+from neuroactivity_torch.hosts.attachments import numpy_untouched
 
 _EXAMPLES = 8
 _STORED = 256
@@ -54,7 +55,7 @@ def stored(model: BaseAlgorithm) -> dict[str, Any]:
         ValueError: If a replay buffer is empty.
         AssertionError: If a rollout buffer is not full.
     """
-    with _numpy_untouched():
+    with numpy_untouched():
         replay, rollout = getattr(model, "replay_buffer", None), getattr(model, "rollout_buffer", None)
         if replay is not None:
             batch = replay.sample(_STORED, env=model.get_vec_normalize_env())
@@ -92,13 +93,3 @@ def _draw(space: spaces.Space[Any], model: BaseAlgorithm) -> Any:
         joined = {key: np.stack([each[key] for each in samples]) for key in space}
         return obs_as_tensor(joined, model.device)
     return obs_as_tensor(np.stack(samples), model.device)
-
-
-@contextmanager
-def _numpy_untouched() -> Iterator[None]:
-    """Put NumPy's global generator back."""
-    state = np.random.get_state()
-    try:
-        yield
-    finally:
-        np.random.set_state(state)
