@@ -17,7 +17,7 @@ runners = pytest.importorskip("rsl_rl.runners")
 class Env:
     """Four environments of random observations; the reward is the action's size."""
 
-    num_envs, num_actions, max_episode_length, device, cfg = 4, 2, 10, "cpu", {}  # noqa: RUF012
+    num_envs, num_actions, max_episode_length, device, cfg = 4, 2, 10, "cpu", {}
 
     def __init__(self):
         self.episode_length_buf = torch.zeros(4, dtype=torch.long)
@@ -77,7 +77,7 @@ def test_redo_runs_the_networks_on_the_rollout():
 
 def test_measuring_writes_nothing():
     runner = make()
-    audit, attached = attach(runner, method="measure")
+    audit, _ = attach(runner, method="measure")
     runner.learn(2)
     assert len(audit.reports) == 4
     assert not any(audit.reset.values())
@@ -87,7 +87,9 @@ def test_the_log_writer_gets_every_report():
     runner, seen = make(), {}
     host.attach(runner, "measure", every=2)
     runner.logger.init_logging_writer = lambda: None
-    runner.logger.writer = type("Writer", (), {"add_scalar": lambda self, key, value, step: seen.update({key: value})})()
+    runner.logger.writer = type(
+        "Writer", (), {"add_scalar": lambda self, key, value, step: seen.update({key: value})}
+    )()
     runner.logger.log = lambda **kwargs: None
     runner.logger.stop_logging_writer = lambda: None
     runner.save = lambda *args: None

@@ -147,7 +147,7 @@ def test_checkpoints_hold_the_state(tmp_path):
 
 
 def test_one_model_in_two_roles_is_refused_unless_it_is_measured(tmp_path):
-    env, agent = make("PPO", tmp_path)
+    _, agent = make("PPO", tmp_path)
     agent.models["value"] = agent.models["policy"]
     with pytest.raises(ValueError, match=r"^agent: policy and value are one model"):
         host.attach(agent)

@@ -14,10 +14,12 @@ host = pytest.importorskip("neuroactivity_torch.hosts.tianshou")
 algorithms, data = pytest.importorskip("tianshou.algorithm"), pytest.importorskip("tianshou.data")
 factory = pytest.importorskip("tianshou.algorithm.optim").AdamOptimizerFactory
 envs, trainer = pytest.importorskip("tianshou.env"), pytest.importorskip("tianshou.trainer")
-common, continuous = pytest.importorskip("tianshou.utils.net.common"), pytest.importorskip("tianshou.utils.net.continuous")
-discrete = pytest.importorskip("tianshou.utils.net.discrete")
-sac, dqn = pytest.importorskip("tianshou.algorithm.modelfree.sac"), pytest.importorskip("tianshou.algorithm.modelfree.dqn")
-reinforce = pytest.importorskip("tianshou.algorithm.modelfree.reinforce")
+common, continuous, discrete = [
+    pytest.importorskip(f"tianshou.utils.net.{name}") for name in ("common", "continuous", "discrete")
+]
+sac, dqn, reinforce = [
+    pytest.importorskip(f"tianshou.algorithm.modelfree.{name}") for name in ("sac", "dqn", "reinforce")
+]
 
 
 def make(kind):
@@ -101,7 +103,7 @@ def test_redo_runs_the_networks_on_the_buffer(kind):
     env, algorithm = make(kind)
     buffer = data.VectorReplayBuffer(200, 1)
     seen = np.stack([env.observation_space.sample() for _ in range(8)])
-    with pytest.raises(ValueError, match="^method: there is nothing to judge the activations of"):
+    with pytest.raises(ValueError, match=r"^method: there is nothing to judge the activations of"):
         host.attach(algorithm, seen, "redo")
     attached = host.attach(algorithm, seen, "redo", buffer=buffer, every=2, tau=0.4)
     train(kind, env, algorithm, buffer)

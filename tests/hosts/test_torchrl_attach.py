@@ -50,7 +50,11 @@ def make(kind):
     elif kind == "PPO":
         value = nn.Sequential(nn.Linear(3, 12), nn.ReLU(), nn.Linear(12, 1))
         loss = objectives.ClipPPOLoss(make_actor(), modules.ValueOperator(value, in_keys=["observation"]))
-        batch |= {"action_log_prob": torch.zeros(16), "advantage": torch.randn(16, 1), "value_target": torch.randn(16, 1)}
+        batch |= {
+            "action_log_prob": torch.zeros(16),
+            "advantage": torch.randn(16, 1),
+            "value_target": torch.randn(16, 1),
+        }
     else:
         value = nn.Sequential(nn.Linear(3, 12), nn.ReLU(), nn.Linear(12, 2))
         actor = modules.QValueActor(value, in_keys=["observation"], spec=torchrl.data.Categorical(2))
@@ -66,7 +70,7 @@ def train(loss, optimizers, batch, steps=8):
         values = loss(batch)
         for optimizer in optimizers:
             optimizer.zero_grad()
-        sum(values[key] for key in values.keys() if key.startswith("loss")).backward()
+        sum(value for key, value in values.items() if key.startswith("loss")).backward()
         for optimizer in optimizers:
             optimizer.step()
 

@@ -85,12 +85,14 @@ def check_options(method: Method, options: HostOptions) -> None:
 
 def trained(modules: Mapping[str, nn.Module], optimizers: Iterable[Any]) -> dict[str, tuple[nn.Module, Any]]:
     """Return, by name, the modules that an optimizer trains, with it. Target networks are none of them."""
-    held = [(each, {id(held) for group in each.param_groups for held in group["params"]}) for each in optimizers]
-    pairs = {}
+    held = [(each, {id(value) for group in each.param_groups for value in group["params"]}) for each in optimizers]
+    found = {}
     for name, module in modules.items():
         own = {id(parameter) for parameter in module.parameters()}
-        pairs |= {name: (module, optimizer) for optimizer, numbers in held if own & numbers}
-    return pairs
+        optimizer = next((each for each, numbers in held if own & numbers), None)
+        if optimizer is not None:
+            found[name] = (module, optimizer)
+    return found
 
 
 def sharing(module: nn.Module, others: Iterable[nn.Module]) -> list[nn.Module]:

@@ -33,8 +33,8 @@ def attach(
 
     Args:
         runner: The runner.
-        method: ``"regrama"`` and ``"redo"`` reset, ``"measure"`` does not. ReDo runs the networks on observations of the
-            rollout.
+        method: ``"regrama"`` and ``"redo"`` reset, ``"measure"`` does not. ReDo runs the networks on the observations
+            of the rollout.
         networks: Names of the networks to look at; ``None`` for all.
         options: Those of :class:`neuroactivity_torch.ReGraMa`, with the same defaults. ``on_report`` is called with a
             network's name and its report.

@@ -1,6 +1,7 @@
 """Stable-Baselines3 and its contrib package: ``model.learn(..., callback=ActivityCallback())``."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
+from functools import partial
 from typing import Any, Unpack
 
 import torch
@@ -74,9 +75,7 @@ class ActivityCallback(BaseCallback):
             before.detach()  # unless a learn() that was broken off has left it attached, it is
             before = before.state_dict()
         found, only = networks(self.model), self._networks
-        self.wrappers = Attachments(
-            found, self._method, state=before, only=only, record=self._record, **self._options
-        )
+        self.wrappers = Attachments(found, self._method, state=before, only=only, record=self._record, **self._options)
         setattr(self.model, _STATE, self.wrappers)
 
     def _on_step(self) -> bool:
@@ -111,14 +110,19 @@ def networks(model: BaseAlgorithm) -> dict[str, Network]:
         name: Network(
             module,
             optimizer,
-            inputs=lambda module=module: inputs(module, examples(model)),
-            probe=lambda module=module: inputs(module, stored(model)),
+            inputs=partial(_called_with, module, examples, model),
+            probe=partial(_called_with, module, stored, model),
             readers=[_reader(module, other, model) for other in sharing(module, [net for net, _ in trained.values()])],
             initializer=lambda key, name=name: parameters(_trained(_fresh_policy(model))[name][0]),
             moments=_OF_A2C if isinstance(optimizer, RMSpropTFLike) else None,
         )
         for name, (module, optimizer) in trained.items()
     }
+
+
+def _called_with(module: nn.Module, samples: Callable[[BaseAlgorithm], Mapping[str, Any]], model: BaseAlgorithm) -> Any:
+    """Return what a network is called with, of these samples."""
+    return inputs(module, samples(model))
 
 
 def _trained(policy: nn.Module) -> dict[str, tuple[nn.Module, Optimizer]]:

@@ -56,7 +56,8 @@ def stored(model: BaseAlgorithm) -> dict[str, Any]:
         AssertionError: If a rollout buffer is not full.
     """
     with numpy_untouched():
-        replay, rollout = getattr(model, "replay_buffer", None), getattr(model, "rollout_buffer", None)
+        replay: Any = getattr(model, "replay_buffer", None)
+        rollout: Any = getattr(model, "rollout_buffer", None)
         if replay is not None:
             batch = replay.sample(_STORED, env=model.get_vec_normalize_env())
             return {"obs": batch.observations, "actions": batch.actions}
@@ -69,8 +70,14 @@ def stored(model: BaseAlgorithm) -> dict[str, Any]:
 def _remembered(rollout: Any) -> dict[str, Any]:
     """Draw single steps of a recurrent rollout, each with the memory that the policy had: nothing is padded."""
     chosen = np.random.permutation(len(rollout.episode_starts))[:_STORED]
-    take = lambda values: rollout.to_torch(values[chosen])  # noqa: E731
-    memory = lambda name: take(getattr(rollout, name)).swapaxes(0, 1).contiguous()  # noqa: E731
+
+    def take(values: Any) -> Any:
+        return rollout.to_torch(values[chosen])
+
+    def memory(name: str) -> torch.Tensor:
+        state: torch.Tensor = take(getattr(rollout, name)).swapaxes(0, 1).contiguous()
+        return state
+
     held = rollout.observations
     seen = {key: take(value) for key, value in held.items()} if isinstance(held, dict) else take(held)
     actor, critic = [(memory(f"hidden_states_{net}"), memory(f"cell_states_{net}")) for net in ("pi", "vf")]

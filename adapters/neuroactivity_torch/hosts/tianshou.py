@@ -1,12 +1,12 @@
 """Tianshou: ``attach(algorithm, observations)`` before the training."""
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection
 from functools import partial
 from typing import Any, Unpack
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 import neuroactivity as na
 from neuroactivity_torch.hosts.attachments import (
@@ -80,30 +80,25 @@ def attach(
             batch = buffer.sample(_STORED)[0]  # type: ignore[union-attr]
         return inputs(name, batch.obs, batch.act)
 
-    found = {
-        name: Network(
+    found = {}
+    for name, (module, optimizer) in pairs.items():
+        others = [other for other in called if parts[other] in sharing(module, parts.values())]
+        found[name] = Network(
             module,
             optimizer,
             inputs=partial(inputs, name, observations, actions),
             probe=None if buffer is None else partial(stored, name),
-            readers=[
-                _reader(parts, called, other, actions) for other in called if parts[other] in sharing(module, parts.values())
-            ],
+            readers=[partial(_read, parts[other], called[other], actions) for other in others],
         )
-        for name, (module, optimizer) in pairs.items()
-    }
     record = None if logger is None else partial(_record, logger, lambda name: attached[name].steps)
-    attached = Attachments(found, method, only=networks, record=record, **options)
+    attached: Attachments = Attachments(found, method, only=networks, record=record, **options)
     return attached
 
 
 def _takes_actions(algorithm: Algorithm, name: str) -> bool:
-    """Whether a network is called with actions too: the critics of algorithms that train them by themselves."""
-    return name.startswith("critic") and hasattr(algorithm, "critic_optim") and _is_continuous(algorithm)
-
-
-def _is_continuous(algorithm: Algorithm) -> bool:
-    return isinstance(algorithm.policy.action_space, Box)
+    """Whether a network is called with actions too: the critics of continuous control that have an optimizer."""
+    continuous = isinstance(algorithm.policy.action_space, Box)
+    return name.startswith("critic") and hasattr(algorithm, "critic_optim") and continuous
 
 
 def _actions(algorithm: Algorithm, number: int) -> Any:
@@ -112,16 +107,11 @@ def _actions(algorithm: Algorithm, number: int) -> Any:
     return np.zeros((number, *space.shape), np.float32) if isinstance(space, Box) else np.zeros(number, np.float32)
 
 
-def _reader(
-    parts: Mapping[str, nn.Module], called: Mapping[str, bool], name: str, actions: Any
-) -> Callable[..., Any]:
-    """Return a function that calls another network with the inputs of one."""
-
-    def read(seen: torch.Tensor, acted: torch.Tensor | None = None) -> Any:
-        given = torch.as_tensor(actions, device=seen.device) if acted is None else acted
-        return parts[name](seen, given) if called[name] else parts[name](seen)
-
-    return read
+def _read(network: nn.Module, takes_actions: bool, actions: Any, seen: Tensor, acted: Tensor | None = None) -> Any:
+    """Call another network with the inputs of one."""
+    if not takes_actions:
+        return network(seen)
+    return network(seen, torch.as_tensor(actions, device=seen.device) if acted is None else acted)
 
 
 def _record(logger: Any, step: Callable[[str], int], name: str, report: na.ActivityReport) -> None:

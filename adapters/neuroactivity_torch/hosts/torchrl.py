@@ -60,55 +60,69 @@ def attach(
     Example:
         ``attach(loss, [actor_optimizer, critic_optimizer], buffer.sample(), every=1000)``
     """
-    suffix = "_params"
-    held = {name.removesuffix(suffix): part for name, part in loss.named_children() if name.endswith(suffix)}
+    held = {name.removesuffix("_params"): part for name, part in loss.named_children() if name.endswith("_params")}
     pairs = trained(held, optimizers if isinstance(optimizers, Sequence) else [optimizers])
     found = {}
     for name, (params, optimizer) in pairs.items():
-        readers = [getattr(loss, other) for other, module in held.items() if module in sharing(params, held.values())]
-        if params.batch_size:
-            if method == "redo" and (networks is None or name in networks):
-                raise ValueError(f"method: {name} is called under vmap, where activations cannot be read; see networks=")
-            found[name] = _stacked(getattr(loss, name), params, optimizer, batch)
+        stacks: Any = params.batch_size
+        if method == "redo" and stacks and (networks is None or name in networks):
+            raise ValueError(f"method: {name} is called under vmap, where activations cannot be read; see networks=")
+        if stacks:
+            found[name] = _stacked(getattr(loss, name), params, optimizer, batch[:_EXAMPLES])
         else:
-            module = getattr(loss, name)
-            inputs = partial(_select, module, readers, batch[:_EXAMPLES])
-            looked_at = (lambda: batch) if probe is None else probe
-            judged = lambda module=module, readers=readers: _select(module, readers, looked_at())  # noqa: E731
-            found[name] = Network(module, optimizer, inputs, judged, readers)
+            others = [getattr(loss, other) for other in held if held[other] in sharing(params, held.values())]
+            found[name] = _plain(getattr(loss, name), optimizer, others, batch, probe)
     record = None if logger is None else partial(_record, logger, lambda name: attached[name].steps)
-    attached = Attachments(found, method, only=networks, record=record, **options)
+    attached: Attachments = Attachments(found, method, only=networks, record=record, **options)
     return attached
 
 
-def _select(module: nn.Module, readers: Sequence[nn.Module], batch: TensorDictBase) -> TensorDictBase:
-    """Return what modules are called with, out of a batch."""
-    keys = {str(key): key for each in (module, *readers) for key in each.in_keys}
-    return batch.select(*keys.values())
+def _plain(
+    module: nn.Module,
+    optimizer: Optimizer,
+    readers: Sequence[nn.Module],
+    batch: TensorDictBase,
+    probe: Callable[[], TensorDictBase] | None,
+) -> Network:
+    """Describe a network of its own, which some others may read."""
+    keys = _keys(module, *readers)
+    return Network(
+        module,
+        optimizer,
+        inputs=lambda: batch[:_EXAMPLES].select(*keys),
+        probe=lambda: (batch if probe is None else probe()).select(*keys),
+        readers=readers,
+    )
 
 
 def _stacked(module: nn.Module, params: nn.Module, optimizer: Optimizer, batch: TensorDictBase) -> Network:
     """Describe critics whose parameters are stacked: the layout is that of one member."""
-    (members,) = params.batch_size
+    sizes: Any = params.batch_size
 
     def find(listed: bool) -> na.Layout:
-        inputs = () if listed else (_select(module, (), batch[:_EXAMPLES]).to("cpu"),)
-        return na.stacked(layout_of(_member(module), *inputs))
+        inputs = () if listed else (batch.select(*_keys(module)).to("cpu"),)
+        return na.stacked(layout_of(_made_anew(module), *inputs))
 
     def draw(key: int) -> dict[str, Tensor]:
-        drawn = [parameters(_member(module)) for _ in range(members)]
-        return {name: torch.stack([each[name] for each in drawn]) for name in drawn[0]}
+        members = [parameters(_made_anew(module)) for _ in range(sizes.numel())]
+        return {name: torch.stack([each[name] for each in members]) for name in members[0]}
 
     return Network(params, optimizer, initializer=draw, layout=find)
 
 
-def _member(module: nn.Module) -> nn.Module:
-    """Make one member anew."""
-    member = copy.deepcopy(module).to("cpu")
-    for part in member.modules():
-        if hasattr(part, "reset_parameters"):
-            part.reset_parameters()
-    return member
+def _keys(*modules: Any) -> list[Any]:
+    """Return the keys of what modules are called with."""
+    return [key for module in modules for key in module.in_keys]
+
+
+def _made_anew(module: nn.Module) -> nn.Module:
+    """Copy a network, with fresh values."""
+    made = copy.deepcopy(module).to("cpu")
+    for part in made.modules():
+        draw: Any = getattr(part, "reset_parameters", None)
+        if draw is not None:
+            draw()
+    return made
 
 
 def _record(logger: Any, step: Callable[[str], int], name: str, report: na.ActivityReport) -> None:

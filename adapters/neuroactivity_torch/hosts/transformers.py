@@ -153,7 +153,7 @@ def _read(args: Any, step: int) -> Mapping[str, Any] | None:
 @contextmanager
 def _without_cache(model: nn.Module) -> Iterator[None]:
     """Let a model return no cache of keys and values: nothing else reads it in training."""
-    config = getattr(model, "config", None)
+    config: Any = getattr(model, "config", None)
     before = getattr(config, "use_cache", None)
     if before:
         config.use_cache = False
