@@ -14,12 +14,14 @@ pytestmark = pytest.mark.filterwarnings("default", "ignore:.*resets do not last"
 lightning = pytest.importorskip("lightning.pytorch")
 host = pytest.importorskip("neuroactivity_torch.hosts.lightning")
 
-DATA = torch.utils.data.TensorDataset(torch.randn(64, 3), torch.randn(64, 1))
+SEEDED = torch.Generator().manual_seed(0)
+DATA = torch.utils.data.TensorDataset(torch.randn(64, 3, generator=SEEDED), torch.randn(64, 1, generator=SEEDED))
 
 
 class Module(lightning.LightningModule):
     def __init__(self):
         super().__init__()
+        torch.manual_seed(0)
         self.net = nn.Sequential(nn.Linear(3, 12), nn.ReLU(), nn.Linear(12, 1))
 
     def forward(self, inputs):
@@ -38,6 +40,7 @@ class Pair(lightning.LightningModule):
     def __init__(self):
         super().__init__()
         self.automatic_optimization = False
+        torch.manual_seed(0)
         self.generator = nn.Sequential(nn.Linear(3, 8), nn.ReLU(), nn.Linear(8, 3))
         self.critic = nn.Sequential(nn.Linear(3, 8), nn.ReLU(), nn.Linear(8, 1))
 
@@ -107,10 +110,7 @@ def test_several_optimizers_are_named_by_what_they_train():
 def test_by_default_it_measures_without_a_search_or_a_reset():
     reports = []
     callback = host.ActivityCallback(every=2, on_report=lambda name, report: reports.append(report))
-    torch.manual_seed(0)
-    plain = Module()
-    torch.manual_seed(0)
-    measured = Module()
+    plain, measured = Module(), Module()
     fit(plain, lightning.Callback())
     fit(measured, callback)
     assert len(reports) == 4
@@ -137,15 +137,9 @@ def test_the_loggers_get_every_report(tmp_path):
 
 def test_a_fit_that_is_resumed_from_a_checkpoint_goes_on(tmp_path):
     whole, first, rest = [host.ActivityCallback("regrama", every=3, tau=0.4) for _ in range(3)]
-    torch.manual_seed(0)
-    module = Module()
-    start = {name: value.clone() for name, value in module.state_dict().items()}
-    fit(module, whole, epochs=4)
-    other = Module()
-    other.load_state_dict(start)
-    fit(other, first).save_checkpoint(tmp_path / "half.ckpt")
-    resumed = Module()
-    fit(resumed, rest, epochs=4, ckpt_path=tmp_path / "half.ckpt")
+    fit(Module(), whole, epochs=4)
+    fit(Module(), first).save_checkpoint(tmp_path / "half.ckpt")
+    fit(Module(), rest, epochs=4, ckpt_path=tmp_path / "half.ckpt")
     assert rest.wrappers["model"].steps == whole.wrappers["model"].steps == 16
     assert rest.wrappers["model"].neurons_reset == whole.wrappers["model"].neurons_reset > 0
     assert rest.wrappers["model"].layout == whole.wrappers["model"].layout

@@ -92,6 +92,23 @@ def test_scores_resets_and_moments(name):
     audit.check_detached()
 
 
+@pytest.mark.parametrize(
+    ("kwargs", "read_by"),
+    [({}, []), ({"enable_critic_lstm": False, "shared_lstm": True}, ["mlp_extractor.value_net.0.weight"])],
+    ids=["apart", "shared"],
+)
+def test_recurrent_neurons_are_known_by_all_that_reads_them(kwargs, read_by):
+    model = make("RecurrentPPO", policy_kwargs={"net_arch": [12], "lstm_hidden_size": 6, **kwargs})
+    group = host.networks(model)["policy"].layout(False)["lstm_actor"]
+    assert group.status == "exclusive"
+    assert [view.param for view in group.outgoing] == [
+        "lstm_actor.weight_hh_l0",
+        "mlp_extractor.policy_net.0.weight",
+        *read_by,
+    ]
+    assert "forward" not in vars(model.policy)
+
+
 def test_the_rmsprop_of_stable_baselines_starts_with_ones():
     model = make("A2C", policy_kwargs={"net_arch": [12], "optimizer_class": RMSpropTFLike})
     audit, callback = audited(model)

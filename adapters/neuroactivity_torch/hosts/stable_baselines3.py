@@ -19,7 +19,7 @@ try:
 except ImportError as error:
     raise ImportError("Stable-Baselines3 is missing: pip install 'neuroactivity[stable-baselines3]'") from error
 
-from neuroactivity_torch.hosts.stable_baselines3_samples import examples, input_names, inputs, stored
+from neuroactivity_torch.hosts.stable_baselines3_samples import examples, input_names, inputs, recurrent_layout, stored
 
 _STATE = "neuroactivity"  # where a model keeps it: save() stores it, load() brings it back
 _OF_A2C = {  # what RMSpropTFLike starts with
@@ -85,11 +85,11 @@ class ActivityCallback(BaseCallback):
         self.detach()
 
     def _record(self, name: str, report: na.ActivityReport) -> None:
-        """Log a report; the table on the screen, which has narrow columns, shows its totals."""
+        """Log a report; the table on the screen, which has narrow columns, shows what matters most."""
         prefix = f"neuroactivity/{name}"
         for key, value in report.scalars(prefix).items():
-            of_group = "/" in key.removeprefix(f"{prefix}/")
-            self.logger.record(key, value, exclude=("stdout", "log") if of_group else None)
+            shown = key in (f"{prefix}/inactive_fraction", f"{prefix}/reset", f"{prefix}/reset_again")
+            self.logger.record(key, value, exclude=None if shown else ("stdout", "log"))
 
     def detach(self) -> None:
         """Detach all wrappers, if ``learn`` has not: before it ends, or after it was broken off."""
@@ -115,6 +115,7 @@ def networks(model: BaseAlgorithm) -> dict[str, Network]:
             readers=[_reader(module, other, model) for other in sharing(module, [net for net, _ in trained.values()])],
             initializer=lambda key, name=name: parameters(_trained(_fresh_policy(model))[name][0]),
             moments=_OF_A2C if isinstance(optimizer, RMSpropTFLike) else None,
+            layout=partial(recurrent_layout, model) if hasattr(module, "lstm_actor") else None,
         )
         for name, (module, optimizer) in trained.items()
     }

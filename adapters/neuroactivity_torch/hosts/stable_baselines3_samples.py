@@ -12,9 +12,12 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.utils import obs_as_tensor
 from torch import nn
 
+from neuroactivity import Layout
 from neuroactivity_torch.hosts.attachments import numpy_untouched
+from neuroactivity_torch.layouts import layout_of
 
 _EXAMPLES = 8
+_SEQUENCES = 2  # of them, where a policy is recurrent
 _STORED = 256
 
 
@@ -43,7 +46,7 @@ def examples(model: BaseAlgorithm) -> dict[str, Any]:
     samples = {"obs": _draw(model.observation_space, model), "actions": _draw(model.action_space, model)}
     if hasattr(model.policy, "lstm_actor"):
         layers, _, width = model.policy.lstm_hidden_state_shape
-        state = torch.zeros(layers, _EXAMPLES, width, device=model.device)
+        state = torch.zeros(layers, _SEQUENCES, width, device=model.device)
         samples |= _memories((state, state), (state, state), torch.zeros(_EXAMPLES, device=model.device))
     return samples
 
@@ -65,6 +68,17 @@ def stored(model: BaseAlgorithm) -> dict[str, Any]:
         if not hasattr(rollout, "hidden_states_pi"):
             return {"obs": batch.observations}
         return _remembered(rollout)
+
+
+def recurrent_layout(model: BaseAlgorithm, listed: bool) -> Layout:
+    """Find the layout of a recurrent policy, which hands its memory to its next call alone: that is no output."""
+    policy: Any = model.policy
+    forward, given = policy.forward, () if listed else inputs(policy, examples(model))
+    policy.forward = lambda *called: forward(*called)[:3]
+    try:
+        return layout_of(policy, *given)
+    finally:
+        del policy.forward
 
 
 def _remembered(rollout: Any) -> dict[str, Any]:
