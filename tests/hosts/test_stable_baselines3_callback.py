@@ -260,6 +260,15 @@ def test_a_learn_that_was_broken_off_is_not_attached_to_twice():
     assert not model.policy.optimizer._optimizer_step_post_hooks
 
 
+def test_two_callbacks_in_one_learn_are_refused():
+    model = make("DQN")
+    two = [host.ActivityCallback("measure", every=4), host.ActivityCallback(every=4)]
+    with pytest.raises(ValueError, match=r"^callback: two ActivityCallbacks in one learn"):
+        model.learn(20, callback=two)
+    model.learn(20, callback=two[1])
+    assert two[1].wrappers["q_net"].measurements > 0
+
+
 def test_some_networks_only():
     model = make("SAC")
     callback = host.ActivityCallback("measure", networks=["critic"], every=4)

@@ -129,6 +129,9 @@ class Attachments(Mapping[str, ReGraMa | ReDo]):
         ValueError: If an option is out of range, or a wrapper cannot be attached; then none is.
     """
 
+    training: Any = None
+    """What a host knows the training by in which they were attached."""
+
     def __init__(
         self,
         networks: Mapping[str, Network],

@@ -49,7 +49,8 @@ class ActivityCallback(BaseCallback):
         wrappers: The wrappers by the names of their networks; empty before the first ``learn``.
 
     Raises:
-        ValueError: If an option is out of range; and, when ``learn`` begins, if no network has an optimizer.
+        ValueError: If an option is out of range; and, when ``learn`` begins, if no network has an optimizer, or
+            another ``ActivityCallback`` is there.
         LayoutError: When ``learn`` begins, if a network's layout cannot be discovered.
 
     Example:
@@ -72,11 +73,15 @@ class ActivityCallback(BaseCallback):
     def _on_training_start(self) -> None:
         before = getattr(self.model, _STATE, None)
         if isinstance(before, Attachments):
-            before.detach()  # unless a learn() that was broken off has left it attached, it is
+            if before.training is self.locals:
+                raise ValueError("callback: two ActivityCallbacks in one learn(); the second would replace the first")
+            before.detach()  # it is, unless a learn() was broken off
             before = before.state_dict()
         found, only = networks(self.model), self._networks
-        self.wrappers = Attachments(found, self._method, state=before, only=only, record=self._record, **self._options)
-        setattr(self.model, _STATE, self.wrappers)
+        wrappers = Attachments(found, self._method, state=before, only=only, record=self._record, **self._options)
+        wrappers.training = self.locals
+        self.wrappers = wrappers
+        setattr(self.model, _STATE, wrappers)
 
     def _on_step(self) -> bool:
         return True
