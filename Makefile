@@ -4,7 +4,7 @@ BIN := .venv/bin
 JOBS ?= 2
 export MUJOCO_GL ?= disable
 
-.PHONY: demo study bench test test-slow test-gpu check docs format clean
+.PHONY: demo study bench test test-slow test-gpu test-hosts check docs format clean
 
 demo: .venv/installed
 	rm -rf runs/demo
@@ -29,6 +29,9 @@ test-gpu: .venv/installed
 	$(BIN)/python -c "import sys, torch; torch.cuda.is_available() or sys.exit('there is no CUDA device')"
 	$(BIN)/pytest -m gpu
 
+test-hosts: .venv-hosts/installed
+	.venv-hosts/bin/pytest tests/hosts
+
 check: .venv/installed
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -47,5 +50,11 @@ format: .venv/installed
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev]"
 	touch $@
 
+.venv-hosts/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv-hosts
+	grep -v "^filelock==" constraints.txt > .venv-hosts/constraints.txt  # one of Tianshou's needs an older one
+	.venv-hosts/bin/python -m pip install --quiet --constraint .venv-hosts/constraints.txt --editable ".[hosts-test]"
+	touch $@
+
 clean:
-	rm -rf .venv build runs .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf .venv .venv-hosts build runs .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -46,16 +46,21 @@ def _files(folder: str, without: Iterable[str] = ()) -> list[Path]:
     return [file for file in sorted((ROOT / folder).rglob("*.py")) if not any(s in file.parents for s in skipped)]
 
 
+_ADAPTERS = ("torch", "jax", "tensorflow")
+_HOSTS = tuple(f"neuroactivity_{name}/hosts" for name in _ADAPTERS)
+
 PARTS = {
     "core": _files("neuroactivity", _BESIDES_CORE),
     **{f"neuroactivity/{name}": _files(f"neuroactivity/{name}") for name in _BESIDES_CORE},
-    "adapters": _files("adapters"),
-    **{f"neuroactivity_{name}": _files(f"adapters/neuroactivity_{name}") for name in ("torch", "jax", "tensorflow")},
+    "adapters": _files("adapters", _HOSTS),
+    **{f"neuroactivity_{name}": _files(f"adapters/neuroactivity_{name}", ("hosts",)) for name in _ADAPTERS},
+    "hosts": [file for folder in _HOSTS for file in _files(f"adapters/{folder}")],
     "reference_agents": _files("reference_agents"),
     "benchmarks": _files("benchmarks"),
     "tests": _files("tests"),
 }
-"""The parts of the repository with their files. The core is the package without what is listed below it."""
+"""The parts of the repository with their files. The core is the package without what is listed below it, and so
+are the adapters without their hosts."""
 
 
 if __name__ == "__main__":

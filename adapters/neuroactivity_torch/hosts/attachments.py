@@ -1,0 +1,246 @@
+"""What the hosts share: a wrapper for each network that a host trains, attached, saved and detached together."""
+
+import warnings
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Literal, TypeAlias, TypedDict, Unpack, get_args
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.utils import _pytree as pytree
+
+import neuroactivity as na
+from neuroactivity.errors import check_choice
+from neuroactivity.resets import Outgoing
+from neuroactivity.wrapping import Clock, ResetOptions, as_inputs, check_seed, derive_key
+from neuroactivity_torch.layouts import Reader, layout_of
+from neuroactivity_torch.optimizers import Moment
+from neuroactivity_torch.wrappers import ReDo, ReGraMa
+
+Method: TypeAlias = Literal["regrama", "redo", "measure"]
+"""Reset by the scores of gradients, reset by the scores of activations, or measure gradients only."""
+
+Listener: TypeAlias = Callable[[str, na.ActivityReport], None]
+"""Called with the name of a network and its report."""
+
+
+class HostOptions(TypedDict, total=False):
+    """The options of :class:`neuroactivity_torch.ReGraMa` that every host passes on to the wrappers of its networks."""
+
+    tau: float
+    every: int
+    max_fraction: float | None
+    reset_silent: bool
+    lowest: float | None
+    start: int
+    stop: int | None
+    batches: int
+    protect: int
+    outgoing: Outgoing
+    clock: Clock
+    initializer: Any
+    seed: int
+    on_report: Listener | None
+
+
+@dataclass(frozen=True)
+class Network:
+    """A network of a host, and what is to be known of it.
+
+    Attributes:
+        model: The network.
+        optimizer: What trains it.
+        inputs: Returns what it is called with, a few samples, to find its layout; nothing if that is not known.
+        probe: Returns the inputs that ReDo runs it on.
+        readers: What else reads its neurons, called with the same inputs.
+        initializer: Where fresh values come from, if nothing else is asked for.
+        moments: What its optimizer starts with, if that is not of ``torch.optim`` and corrects no bias.
+        layout: Finds its layout, or only lists it, if that is not to be done with ``inputs`` and ``readers``.
+    """
+
+    model: nn.Module
+    optimizer: Optimizer | Sequence[Optimizer]
+    inputs: Callable[[], Any] = tuple
+    probe: Callable[[], Any] | None = None
+    readers: Sequence[Reader] = ()
+    initializer: Any = "layer"
+    moments: Mapping[str, Moment] | None = None
+    layout: Callable[[bool], na.Layout] | None = None
+
+
+def check_options(method: Method, options: HostOptions) -> None:
+    """Raise if there is no such method, or an option is out of range, before there is anything to attach to.
+
+    Raises:
+        ValueError: If a value is out of range.
+        TypeError: If there is no such option.
+    """
+    check_choice("method", method, get_args(Method))
+    ResetOptions(**{name: value for name, value in options.items() if name not in ("initializer", "seed")})  # type: ignore[arg-type]
+    check_seed(options.get("seed", 0))
+
+
+def trained(modules: Mapping[str, nn.Module], optimizers: Iterable[Any]) -> dict[str, tuple[nn.Module, Any]]:
+    """Return, by name, the modules that an optimizer trains, with it. Target networks are none of them."""
+    held = [(each, {id(value) for group in each.param_groups for value in group["params"]}) for each in optimizers]
+    found = {}
+    for name, module in modules.items():
+        own = {id(parameter) for parameter in module.parameters()}
+        optimizer = next((each for each, numbers in held if own & numbers), None)
+        if optimizer is not None:
+            found[name] = (module, optimizer)
+    return found
+
+
+def sharing(module: nn.Module, others: Iterable[nn.Module]) -> list[nn.Module]:
+    """Return the other modules that have parameters in common with one."""
+    own = {id(parameter) for parameter in module.parameters()}
+    return [each for each in others if each is not module and any(id(value) in own for value in each.parameters())]
+
+
+@contextmanager
+def numpy_untouched() -> Iterator[None]:
+    """Put NumPy's global generator back, of which a host's buffer draws."""
+    import numpy as np
+
+    state = np.random.get_state()
+    try:
+        yield
+    finally:
+        np.random.set_state(state)
+
+
+class Attachments(Mapping[str, ReGraMa | ReDo]):
+    """The wrappers of a host's networks, by the networks' names.
+
+    Args:
+        networks: The networks by name.
+        method: What is done with their neurons.
+        state: What :meth:`state_dict` returned in a run that is continued; a network that it does not fit starts anew.
+        only: Names of the networks to attach to; ``None`` for all.
+        record: Called with every report, for the host's logger.
+        options: Those of the wrappers. Each network gets a seed of its own made of ``seed``.
+
+    Raises:
+        LayoutError: If a network's layout cannot be discovered.
+        ValueError: If an option is out of range, or a wrapper cannot be attached; then none is.
+    """
+
+    training: Any = None
+    """What a host knows the training by in which they were attached."""
+
+    def __init__(
+        self,
+        networks: Mapping[str, Network],
+        method: Method,
+        *,
+        state: Mapping[str, Any] | None = None,
+        only: Collection[str] | None = None,
+        record: Listener | None = None,
+        **options: Unpack[HostOptions],
+    ) -> None:
+        check_options(method, options)
+        self._listeners = [each for each in (record, options.pop("on_report", None)) if each is not None]
+        unknown = set(only or ()) - set(networks)
+        if unknown:
+            raise ValueError(f"networks: expected some of {', '.join(networks)}, got {', '.join(sorted(unknown))}")
+        self.method = method
+        self._wrappers: dict[str, ReGraMa | ReDo] = {}
+        try:
+            for name, network in networks.items():
+                if only is None or name in only:
+                    self._wrappers[name] = self._attach(name, network, (state or {}).get(name), options)
+        except BaseException:
+            self.detach()
+            raise
+
+    def _attach(self, name: str, network: Network, state: Any, options: HostOptions) -> ReGraMa | ReDo:
+        """Attach a wrapper to a network, and continue from its state if there is one that fits."""
+        given: dict[str, Any] = {"initializer": network.initializer, "moments": network.moments, **options}
+        given.setdefault("clock", "own" if network.moments is None else "run")
+        given["seed"] = derive_key(given.get("seed", 0), 0, name)
+        given["on_report"] = partial(self._tell, name) if self._listeners else None
+        if self.method == "measure":
+            given["max_fraction"] = 0
+        listed = given.get("max_fraction") == 0 and self.method != "redo"
+        inputs = () if listed else as_inputs(network.inputs())
+        given["layout"] = self._find_layout(network, inputs, state, listed=listed)
+        if self.method != "redo":
+            wrapper: ReGraMa | ReDo = ReGraMa(network.model, network.optimizer, **given)
+        elif network.probe is None:
+            raise ValueError(f"method: there is nothing to judge the activations of {name} on; use 'regrama'")
+        else:
+            wrapper = ReDo(network.model, network.optimizer, probe=network.probe, example_inputs=inputs, **given)
+        if state is not None:
+            try:
+                _load(wrapper, state)
+            except ValueError as error:
+                warnings.warn(f"{name} starts anew: {error}", na.ActivityWarning, stacklevel=4)
+        return wrapper
+
+    def _tell(self, name: str, report: na.ActivityReport) -> None:
+        for listener in self._listeners:
+            listener(name, report)
+
+    def _find_layout(self, network: Network, inputs: tuple[Any, ...], state: Any, *, listed: bool) -> na.Layout | None:
+        """Return the layout of a run that is continued, or search it; only list it if that is all that is needed."""
+        if state is not None:
+            layout = na.Layout.from_dict(state["layout"])
+            if listed == all(group.status == "listed" for group in layout.values()):
+                return layout
+        if network.layout is not None:
+            return network.layout(listed)
+        if listed or not inputs:
+            return layout_of(network.model) if listed else None  # the wrapper will ask for inputs
+        return layout_of(network.model, *inputs, readers=network.readers)
+
+    def __getitem__(self, name: str) -> ReGraMa | ReDo:
+        return self._wrappers[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._wrappers)
+
+    def __len__(self) -> int:
+        return len(self._wrappers)
+
+    def scalars(self, prefix: str = "neuroactivity") -> dict[str, float]:
+        """Return the latest reports for a logger, under ``{prefix}/{network}``, with the same keys at any time."""
+        values: dict[str, float] = {}
+        for name, wrapper in self.items():
+            values |= wrapper.scalars(f"{prefix}/{name}")
+        return values
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what a run that is continued needs: each wrapper's state, on the host."""
+        state = {name: wrapper.state_dict() for name, wrapper in self.items()}
+        copied: dict[str, Any] = pytree.tree_map_only(Tensor, torch.Tensor.cpu, state)
+        return copied
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue from what :meth:`state_dict` returned.
+
+        Raises:
+            ValueError: If it is of other networks, or does not fit them.
+        """
+        if set(state) != set(self):
+            raise ValueError(f"state: expected the networks {', '.join(self)}, got {', '.join(state) or 'nothing'}")
+        for name, wrapper in self.items():
+            _load(wrapper, state[name])
+
+    def detach(self) -> None:
+        """Remove every hook; the networks keep their values, and the wrappers their counts and reports."""
+        for wrapper in self.values():
+            wrapper.detach()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """What a host saves or copies along with its model is the state alone."""
+        return dict, (self.state_dict(),)
+
+
+def _load(wrapper: ReGraMa | ReDo, state: Mapping[str, Any]) -> None:
+    """Bring a saved state to the device of a wrapper's model."""
+    device = next(wrapper.model.parameters()).device
+    wrapper.load_state_dict(pytree.tree_map_only(Tensor, lambda value: value.to(device), state))
