@@ -6,6 +6,7 @@ import numpy as np
 from jax import Array
 
 import neuroactivity as na
+from neuroactivity.report import build_report, warn_of_alerts
 from neuroactivity.wrapping import warn_of_resets
 from neuroactivity_jax.parameters import PyTree, unwrapped
 from neuroactivity_jax.state import NOT_MEASURED, ActivityState, states_in
@@ -45,7 +46,7 @@ def report(state: PyTree, layout: na.Layout) -> na.ActivityReport | None:
             f"state: expected that of one run, got that of {state.steps.shape} runs; take one: "
             "jax.tree.map(lambda x: x[0], state), or all with reports"
         )
-    return _report(state, layout)
+    return read_report(state, layout, set())
 
 
 def reports(states: PyTree, layout: na.Layout) -> list[na.ActivityReport | None]:
@@ -77,7 +78,7 @@ def reports(states: PyTree, layout: na.Layout) -> list[na.ActivityReport | None]
         raise ValueError("states: expected those of several runs, got that of one; use report")
     state = jax.device_get(state._replace(inner_state=(), snapshot={}, born=state.steps, young={}, magnitudes={}))
     runs = [jax.tree.map(lambda leaf, run=run: leaf[run], state) for run in np.ndindex(state.steps.shape)]
-    return [_report(run, layout) for run in runs]
+    return [read_report(run, layout, set()) for run in runs]
 
 
 def summary(state: PyTree, prefix: str = "neuroactivity") -> dict[str, Array]:
@@ -172,14 +173,15 @@ def _check_layout(state: ActivityState, layout: na.Layout) -> None:
         )
 
 
-def _report(state: ActivityState, layout: na.Layout) -> na.ActivityReport | None:
-    """Make the report of one run."""
+def read_report(state: ActivityState, layout: na.Layout, warned: set[str]) -> na.ActivityReport | None:
+    """Make the report of one run, and warn of what has not been ``warned`` of."""
     if not state.measurements:
         return None
     scores = {name: np.asarray(score) for name, score in state.scores.items()}
     scores = {name: score for name, score in scores.items() if not (score == NOT_MEASURED).any()}
     masks, before = ({name: np.asarray(of[name]) for name in scores} for of in (state.masks, state.reset_before))
     tau = float(str(np.asarray(state.tau)))
-    found = na.summarize(scores, layout, tau, masks=masks, reset_before=before)
-    warn_of_resets(found, set(), stacklevel=3)
+    found = build_report(scores, layout, tau, masks=masks, reset_before=before)
+    warn_of_alerts(found, warned, stacklevel=3)
+    warn_of_resets(found, warned, stacklevel=3)
     return found

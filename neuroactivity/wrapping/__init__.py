@@ -11,6 +11,8 @@ from neuroactivity.wrapping.fresh import DrawnViews, check_fresh, derive_key, dr
 from neuroactivity.wrapping.history import NEVER, advance, reset_before, unprotected, warn_of_resets
 from neuroactivity.wrapping.options import (
     Clock,
+    HostOptions,
+    Method,
     Options,
     ResetOptions,
     as_inputs,
@@ -31,6 +33,8 @@ __all__ = [
     "YOUNG",
     "Clock",
     "DrawnViews",
+    "HostOptions",
+    "Method",
     "Options",
     "ResetOptions",
     "Rows",

@@ -14,6 +14,9 @@ from neuroactivity.resets import Outgoing
 Clock: TypeAlias = Literal["own", "run"]
 """How old the optimizer's state of a reset neuron is: as old as the neuron, or as the run."""
 
+Method: TypeAlias = Literal["regrama", "redo", "measure"]
+"""What is done in a host: reset by scores of gradients, reset by scores of activations, measure gradients only."""
+
 
 class Options(TypedDict, total=False):
     """The keyword arguments that all wrappers take, in every framework; :class:`ResetOptions` has their defaults."""
@@ -31,6 +34,12 @@ class Options(TypedDict, total=False):
     initializer: Any
     seed: Any
     on_report: Callable[[Any], None] | None
+
+
+class HostOptions(Options, total=False):
+    """What a host's callback passes on to the wrappers that it makes."""
+
+    tau: float
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,7 +1,7 @@
 """Train states: anything that has ``params``, ``tx``, ``opt_state`` and ``replace``."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal, SupportsIndex, TypeAlias, TypeVar, Unpack, get_args
+from typing import Any, SupportsIndex, TypeVar, Unpack, get_args
 
 import jax
 import jax.numpy as jnp
@@ -10,16 +10,13 @@ from jax import Array
 
 import neuroactivity as na
 from neuroactivity.errors import check_choice
-from neuroactivity.wrapping import Options
+from neuroactivity.wrapping import HostOptions, Method
 from neuroactivity_jax.activations import activations as read_activations
 from neuroactivity_jax.layouts import Apply, layout_of
 from neuroactivity_jax.parameters import PyTree
 from neuroactivity_jax.reports import find_state
 from neuroactivity_jax.state import states_in
 from neuroactivity_jax.wrappers import redo, regrama
-
-Method: TypeAlias = Literal["regrama", "redo", "measure"]
-"""Reset by the scores of gradients, reset by the scores of activations, or measure gradients only."""
 
 State = TypeVar("State", bound=Any)
 
@@ -56,7 +53,7 @@ def attach_state(
     layout: na.Layout | None = None,
     readers: Sequence[Apply] = (),
     activations: Callable[[PyTree], Mapping[str, Array | None]] | None = None,
-    **options: Unpack[Options],
+    **options: Unpack[HostOptions],
 ) -> State:
     """Measure, and reset, the neurons of a train state; the training loop stays as it is.
 
