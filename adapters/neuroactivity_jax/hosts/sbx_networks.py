@@ -45,8 +45,7 @@ def attach_network(
     """Return the train state of a network, attached."""
     state, inputs = getattr(policy, f"{name}_state"), _inputs(policy, name)
     module, batch_stats = state.apply_fn.__self__, getattr(state, "batch_stats", None)
-    if getattr(module, "dropout_rate", None):
-        module = module.clone(dropout_rate=0.0)
+    module = module.clone(**({"dropout_rate": 0.0} if getattr(module, "dropout_rate", None) else {}))
 
     def apply(params: PyTree, *inputs: Any) -> Any:
         if batch_stats is None:
