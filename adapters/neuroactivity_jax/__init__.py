@@ -2,7 +2,8 @@
 
 :func:`regrama` and :func:`redo` wrap an optax optimizer and leave the training loop as it is; :func:`report` reads the
 last measurement from the optimizer's state, :func:`reports` those of many runs, and :func:`summary` the figures inside
-of compiled loops. :func:`attach_state` wraps the optimizer of a train state. :func:`layout_of` discovers a model's neuron groups and what they feed.
+of compiled loops. :func:`attach_state` does the same to a train state. :func:`layout_of` discovers a model's neuron
+groups and what they feed.
 
 For custom training loops, :func:`parameters`, :func:`gradients`, :func:`activations` and :func:`activation_gradients`
 give the arrays that the pure functions of :mod:`neuroactivity` take, :func:`write` puts new values into the tree, and

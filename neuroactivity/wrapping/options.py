@@ -113,6 +113,19 @@ class ResetOptions:
         return (-step) % self.every < self.batches
 
 
+def check_host_options(method: Method, options: HostOptions) -> ResetOptions:
+    """Check what a host's callback is given, before the host begins to train.
+
+    Raises:
+        TypeError: If an option is not known.
+        ValueError: If one is out of range.
+    """
+    check_choice("method", method, get_args(Method))
+    given: dict[str, Any] = {"tau": 0.02 if method == "redo" else 0.01, **options}
+    given |= {"max_fraction": 0} if method == "measure" else {}
+    return ResetOptions(**{name: value for name, value in given.items() if name not in ("initializer", "seed")})
+
+
 def option(name: str) -> Any:
     """Make an attribute of a wrapper out of one of its ``options``; what is assigned to it is checked.
 

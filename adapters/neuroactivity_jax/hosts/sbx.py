@@ -11,7 +11,7 @@ import jax.numpy as jnp
 
 import neuroactivity as na
 from neuroactivity.report import latest_scalars
-from neuroactivity.wrapping import HostOptions, Method
+from neuroactivity.wrapping import HostOptions, Method, check_host_options
 from neuroactivity_jax.hosts.train_state import Attached, detach_state
 from neuroactivity_jax.reports import find_state, read_report, report
 from neuroactivity_jax.state import ActivityState
@@ -62,6 +62,7 @@ class ActivityCallback(BaseCallback):  # type: ignore[misc]
         **options: Unpack[HostOptions],
     ) -> None:
         super().__init__(verbose)
+        check_host_options(method, options)
         self._method, self._networks, self._options = method, networks, options
         self._told: dict[str, tuple[int, dict[str, float]]] = {}
         self._warned: dict[str, set[str]] = {}
@@ -109,6 +110,7 @@ def attach(
     Example:
         ``attach(model, every=1000, max_fraction=0.05)``, then ``model.learn(100_000)``
     """
+    check_host_options(method, options)
     _attach(model, attach, method, networks, options)
 
 

@@ -79,7 +79,7 @@ def attach_network(
 
 
 def _in_place(state: Any) -> Any:
-    """Put the wrapper where the optimizer is in the chain of PPO, which looks for hyperparameters in its second part."""
+    """Put the wrapper where PPO looks for hyperparameters: in the second part of a chain."""
     chain = optax.chain(optax.identity(), state.tx)
     tx = Attached(chain, state.tx.inner, state.tx.layout)
     return state.replace(tx=tx, opt_state=(optax.EmptyState(), state.opt_state))

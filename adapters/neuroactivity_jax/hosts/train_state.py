@@ -1,7 +1,7 @@
 """Train states: anything that has ``params``, ``tx``, ``opt_state`` and ``replace``."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, SupportsIndex, TypeVar, Unpack, get_args
+from typing import Any, SupportsIndex, TypeVar, Unpack
 
 import jax
 import jax.numpy as jnp
@@ -9,8 +9,7 @@ import optax
 from jax import Array
 
 import neuroactivity as na
-from neuroactivity.errors import check_choice
-from neuroactivity.wrapping import HostOptions, Method
+from neuroactivity.wrapping import HostOptions, Method, check_host_options
 from neuroactivity_jax.activations import activations as read_activations
 from neuroactivity_jax.layouts import Apply, layout_of
 from neuroactivity_jax.parameters import PyTree
@@ -96,16 +95,16 @@ def attach_state(
         >>> int(state.opt_state.steps), int(state.opt_state.inner_state[0].count)
         (1, 1)
     """
-    check_choice("method", method, get_args(Method))
+    checked = check_host_options(method, {**options, "every": every})
     if states_in(state.opt_state):
         raise ValueError("state: something is attached to it already; call detach_state first")
     one = state.params if runs is None else jax.tree.map(lambda leaf: leaf[0], _of_runs(state.params, runs))
     if layout is None:
-        layout = layout_of(one, None if method == "measure" else apply, readers=() if method == "measure" else readers)
+        layout = layout_of(one, apply, readers=readers) if checked.writes else layout_of(one)
     if method == "redo" and activations is None:
         activations = _activations_of(apply, layout)
     keys = seed if runs is None else _keys(seed, runs)
-    given = {**options, "every": every}
+    given = {**options, "every": every, "max_fraction": checked.max_fraction}
     tx = _wrap(state.tx, layout, method, activations, **given, seed=keys if runs is None else keys[0])
     if runs is None:
         opt_state = tx.init(state.params)
@@ -144,7 +143,7 @@ def _wrap(
 ) -> optax.GradientTransformationExtraArgs:
     """Wrap an optimizer by what a method says."""
     if method != "redo":
-        return regrama(inner, layout, **options | ({"max_fraction": 0} if method == "measure" else {}))
+        return regrama(inner, layout, **options)
     tx = redo(inner, layout, **options)
 
     def update(updates: PyTree, state: PyTree, params: PyTree = None, **extra: Any) -> tuple[PyTree, PyTree]:

@@ -1,15 +1,15 @@
 """Keras: ``model.fit(..., callbacks=[ActivityCallback()])``."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Any, Unpack, get_args
+from typing import Any, Unpack
 
 import keras
 import numpy as np
 
 import neuroactivity as na
-from neuroactivity.errors import check_choice
-from neuroactivity.wrapping import HostOptions, Method, ResetOptions, as_inputs
+from neuroactivity.wrapping import HostOptions, Method, as_inputs, check_host_options
+from neuroactivity_tensorflow.optimizers import Moment
 from neuroactivity_tensorflow.resetter import Resetter
 from neuroactivity_tensorflow.wrappers import ReDo, ReGraMa
 
@@ -33,6 +33,7 @@ class ActivityCallback(keras.callbacks.Callback):  # type: ignore[misc]
             shapes and types that the model was built for; give them if it cannot be called with such.
         layout: The neuron groups, if they are not to be found.
         probe: For ``"redo"``: returns the model's inputs to judge activations on. Needs ``jit_compile=False``.
+        moments: For an optimizer that is not known, as for :class:`neuroactivity_tensorflow.ReGraMa`.
         prefix: What every key in the logs begins with.
         options: Those of :class:`neuroactivity_tensorflow.ReGraMa`, with the same defaults; ``every`` counts steps of
             the optimizer.
@@ -62,17 +63,15 @@ class ActivityCallback(keras.callbacks.Callback):  # type: ignore[misc]
         example_inputs: Any = (),
         layout: na.Layout | None = None,
         probe: Callable[[], Any] | None = None,
+        moments: Mapping[str, Moment] | None = None,
         prefix: str = "neuroactivity",
         **options: Unpack[HostOptions],
     ) -> None:
         super().__init__()
-        check_choice("method", method, get_args(Method))
         self.wrapper: ReGraMa | ReDo | None = None
-        given: dict[str, Any] = {"tau": 0.02 if method == "redo" else 0.01, **options}
-        given |= {"max_fraction": 0} if method == "measure" else {}
-        self._method, self._given, self._prefix = method, given, prefix
-        self._example_inputs, self._layout, self._probe = example_inputs, layout, probe
-        self._expected = ResetOptions(**{name: given[name] for name in given.keys() - {"initializer", "seed"}})
+        self._method, self._given, self._prefix = method, options, prefix
+        self._example_inputs, self._layout, self._probe, self._moments = example_inputs, layout, probe, moments
+        self._checked = check_host_options(method, options)
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Wrap the model's optimizer, or go on with the wrapper that it has."""
@@ -86,27 +85,27 @@ class ActivityCallback(keras.callbacks.Callback):  # type: ignore[misc]
 
     def _continue(self, wrapper: Any) -> Any:
         """Go on with a wrapper of an earlier ``fit``, or of a loaded model."""
-        expected = replace(self._expected, on_report=wrapper.options.on_report)
+        expected = replace(self._checked, on_report=wrapper.options.on_report)
         if type(wrapper) is not self._kind or wrapper.options != expected:
             raise ValueError(
                 f"optimizer: a {type(wrapper).__name__} with other options is around it already; use these options, or "
                 "call detach(model) first"
             )
-        wrapper.on_report = self._expected.on_report
+        wrapper.on_report = self._checked.on_report
         if isinstance(wrapper, ReDo) and self._probe is not None:
             wrapper.attach(self.model, self._probe)
         return wrapper
 
     def _wrap(self, optimizer: Any) -> Any:
         """Put a wrapper around the optimizer."""
-        model, given = self.model, dict(self._given)
+        model, checked, inputs = self.model, self._checked, self._example_inputs
+        given: dict[str, Any] = {**self._given, "tau": checked.tau, "max_fraction": checked.max_fraction}
         if self._method == "redo":
             given["probe"] = self._probe
-        if self._layout is None and self._expected.writes:
-            inputs = self._example_inputs
+        if self._layout is None and checked.writes:
             given["example_inputs"] = as_inputs(inputs) if inputs != () else _example_inputs(model)
         with model.distribute_strategy.scope():
-            wrapper = self._kind(optimizer, model, layout=self._layout, **given)
+            wrapper = self._kind(optimizer, model, layout=self._layout, moments=self._moments, **given)
             wrapper.build(model.trainable_variables)
         _exchange(model, optimizer, wrapper)
         return wrapper
