@@ -3,7 +3,6 @@
 import operator
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from operator import attrgetter
 from typing import Any, Literal, SupportsIndex, TypeAlias, TypedDict, get_args
 
 from neuroactivity.arrays import Array, Arrays
@@ -121,9 +120,9 @@ def check_host_options(method: Method, options: HostOptions) -> ResetOptions:
         ValueError: If one is out of range.
     """
     check_choice("method", method, get_args(Method))
-    given: dict[str, Any] = {"tau": 0.02 if method == "redo" else 0.01, **options}
-    given |= {"max_fraction": 0} if method == "measure" else {}
-    return ResetOptions(**{name: value for name, value in given.items() if name not in ("initializer", "seed")})
+    most: Any = 0 if method == "measure" else options.get("max_fraction")
+    given = {"tau": 0.02 if method == "redo" else 0.01, **options, "max_fraction": most}
+    return ResetOptions(**{name: given[name] for name in given.keys() - {"initializer", "seed"}})
 
 
 def option(name: str) -> Any:
@@ -142,7 +141,7 @@ def option(name: str) -> Any:
     def assign(wrapper: Any, value: Any) -> None:
         wrapper.options = replace(wrapper.options, **{name: value})
 
-    return property(attrgetter(f"options.{name}"), assign)
+    return property(operator.attrgetter(f"options.{name}"), assign)
 
 
 def is_due(step: Any, *, every: SupportsIndex) -> Any:

@@ -30,6 +30,13 @@ from neuroactivity_jax import (
 X = np.random.default_rng(0).standard_normal((32, 5)).astype(np.float32)
 
 
+@pytest.fixture(autouse=True)
+def _compile_quickly():
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
+
+
 class Network(nn.Module):
     @nn.compact
     def __call__(self, x):
@@ -193,7 +200,7 @@ def test_states_that_are_made_inside_of_compiled_runs():
     @jax.jit
     @jax.vmap
     def run(key):
-        state = attach_state(make(key), apply, 2, key, layout=LAYOUT, tau=0.5)
+        state = attach_state(make(), apply, 2, key, layout=LAYOUT, tau=0.5)
         return jax.lax.scan(lambda state, _: (STEP(state), None), state, length=4)[0].opt_state
 
     states = run(jax.random.split(jax.random.key(0), 2))
