@@ -100,7 +100,8 @@ def attach_state(
         raise ValueError("state: something is attached to it already; call detach_state first")
     one = state.params if runs is None else jax.tree.map(lambda leaf: leaf[0], _of_runs(state.params, runs))
     if layout is None:
-        layout = layout_of(one, apply, readers=readers) if checked.writes else layout_of(one)
+        searched = checked.writes or method == "redo"
+        layout = layout_of(one, apply, readers=readers) if searched else layout_of(one)
     if method == "redo" and activations is None:
         activations = _activations_of(apply, layout)
     keys = seed if runs is None else _keys(seed, runs)
