@@ -193,8 +193,11 @@ def _continued(state: Any, kept: Mapping[str, Any], name: str) -> Any:
         warnings.warn(f"{name} starts anew: it was attached with other options", na.ActivityWarning, stacklevel=4)
         return state
     old = jax.tree.map(jnp.asarray, old)
-    is_own = lambda node: isinstance(node, ActivityState)  # noqa: E731
-    opt_state = jax.tree.map(lambda node: old if is_own(node) else node, state.opt_state, is_leaf=is_own)
+
+    def exchange(node: Any) -> Any:
+        return old if isinstance(node, ActivityState) else node
+
+    opt_state = jax.tree.map(exchange, state.opt_state, is_leaf=lambda node: isinstance(node, ActivityState))
     return state.replace(opt_state=opt_state)
 
 

@@ -7,7 +7,6 @@ from functools import partial
 from typing import Any
 from weakref import ref
 
-import jax
 import numpy as np
 import optax
 from flax.training.train_state import TrainState
@@ -59,7 +58,7 @@ def attach_network(
         return variables if batch_stats is None else variables["params"]
 
     def probed(params: PyTree) -> Any:
-        shapes = [jax.ShapeDtypeStruct((_PROBE, *samples.shape[1:]), samples.dtype) for samples in inputs]
+        shapes = [np.zeros((_PROBE, *samples.shape[1:]), samples.dtype) for samples in inputs]
         drawn = io_callback(lambda: [np.asarray(one, inputs[0].dtype) for one in probe(len(inputs))], shapes)
         return activations(params, lambda params: apply(params, *drawn), layout=found)
 
@@ -129,7 +128,7 @@ class Probe:
         filled = buffer.size() * buffer.n_envs
         rows = np.random.default_rng(model.num_timesteps).integers(filled, size=_PROBE)
 
-        def take(stored: Any, shape: tuple[int, ...]) -> Any:
+        def take(stored: Any, shape: Any) -> Any:
             return stored.reshape(-1, *shape)[rows]
 
         observations: Any = buffer.observations

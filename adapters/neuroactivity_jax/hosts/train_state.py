@@ -1,7 +1,7 @@
 """Train states: anything that has ``params``, ``tx``, ``opt_state`` and ``replace``."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, SupportsIndex, TypeVar, Unpack
+from typing import Any, SupportsIndex, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -9,12 +9,12 @@ import optax
 from jax import Array
 
 import neuroactivity as na
-from neuroactivity.wrapping.options import HostOptions, Method, check_host_options
+from neuroactivity.wrapping.options import Method, check_host_options
 from neuroactivity_jax.activations import activations as read_activations
 from neuroactivity_jax.layouts import Apply, layout_of
 from neuroactivity_jax.parameters import PyTree
 from neuroactivity_jax.reports import find_state
-from neuroactivity_jax.state import states_in
+from neuroactivity_jax.state import ActivityState, states_in
 from neuroactivity_jax.wrappers import redo, regrama
 
 State = TypeVar("State", bound=Any)
@@ -52,7 +52,7 @@ def attach_state(
     layout: na.Layout | None = None,
     readers: Sequence[Apply] = (),
     activations: Callable[[PyTree], Mapping[str, Array | None]] | None = None,
-    **options: Unpack[HostOptions],
+    **options: Any,
 ) -> State:
     """Measure, and reset, the neurons of a train state; the training loop stays as it is.
 
@@ -95,7 +95,8 @@ def attach_state(
         >>> int(state.opt_state.steps), int(state.opt_state.inner_state[0].count)
         (1, 1)
     """
-    checked = check_host_options(method, {**options, "every": every})
+    given: Any = {**options, "every": every}
+    checked = check_host_options(method, given)
     if states_in(state.opt_state):
         raise ValueError("state: something is attached to it already; call detach_state first")
     one = state.params if runs is None else jax.tree.map(lambda leaf: leaf[0], _of_runs(state.params, runs))
@@ -105,15 +106,19 @@ def attach_state(
     if method == "redo" and activations is None:
         activations = _activations_of(apply, layout)
     keys = seed if runs is None else _keys(seed, runs)
-    given = {**options, "every": every, "max_fraction": checked.max_fraction}
+    given["max_fraction"] = checked.max_fraction
     tx = _wrap(state.tx, layout, method, activations, **given, seed=keys if runs is None else keys[0])
     if runs is None:
         opt_state = tx.init(state.params)
     else:
-        each = lambda params, key: _wrap(state.tx, layout, method, None, **given, seed=key).init(params)  # noqa: E731
-        opt_state = jax.vmap(each)(state.params, keys)
+
+        def init(params: PyTree, key: Array) -> ActivityState:
+            state_of_run: ActivityState = _wrap(state.tx, layout, method, None, **given, seed=key).init(params)
+            return state_of_run
+
+        opt_state = jax.vmap(init)(state.params, keys)
     expected, got = (jax.tree.structure(tree) for tree in (opt_state.inner_state, state.opt_state))
-    if expected != got:
+    if expected != got:  # type: ignore[operator]
         raise ValueError(f"opt_state: expected the state of the state's own tx, {expected}, got {got}")
     opt_state = opt_state._replace(inner_state=state.opt_state)
     attached: State = state.replace(tx=Attached(tx, state.tx, layout), opt_state=opt_state)
@@ -149,7 +154,8 @@ def _wrap(
 
     def update(updates: PyTree, state: PyTree, params: PyTree = None, **extra: Any) -> tuple[PyTree, PyTree]:
         signal = {} if activations is None else {"activations": lambda: activations(params)}
-        return tx.update(updates, state, params, **signal | extra)
+        new: tuple[PyTree, PyTree] = tx.update(updates, state, params, **signal | extra)
+        return new
 
     return optax.GradientTransformationExtraArgs(tx.init, update)
 
