@@ -13,6 +13,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 collect_ignore_glob = [
     "*/conftest.py",  # nothing to run in them, and several of one name
     "adapters/neuroactivity_torch/hosts/*",  # each imports its host; tests/hosts runs them where it is installed
+    "adapters/neuroactivity_jax/hosts/sbx*",
 ]
 pytest_collect_file = Sybil(
     parsers=[PythonCodeBlockParser()],

@@ -11,7 +11,7 @@ import neuroactivity as na
 from neuroactivity.report import build_report, warn_of_alerts
 from neuroactivity.wrapping import warn_of_resets
 from neuroactivity_jax.parameters import PyTree, unwrapped
-from neuroactivity_jax.state import NOT_MEASURED, ActivityState
+from neuroactivity_jax.state import NOT_MEASURED, ActivityState, states_in
 
 
 def report(state: PyTree, layout: na.Layout) -> na.ActivityReport | None:
@@ -41,14 +41,14 @@ def report(state: PyTree, layout: na.Layout) -> na.ActivityReport | None:
         >>> report(state, layout)["fc"].inactive
         1
     """
-    state = _find(state)
+    state = find_state(state)
     _check_layout(state, layout)
     if state.steps.ndim:
         raise ValueError(
             f"state: expected that of one run, got that of {state.steps.shape} runs; take one: "
             "jax.tree.map(lambda x: x[0], state), or all with reports"
         )
-    return _report(state, layout)
+    return read_report(state, layout)
 
 
 def reports(states: PyTree, layout: na.Layout) -> list[na.ActivityReport | None]:
@@ -74,13 +74,13 @@ def reports(states: PyTree, layout: na.Layout) -> list[na.ActivityReport | None]
         >>> reports(states, layout)
         [None, None, None]
     """
-    state = _find(states)
+    state = find_state(states)
     _check_layout(state, layout)
     if not state.steps.ndim:
         raise ValueError("states: expected those of several runs, got that of one; use report")
     state = jax.device_get(state._replace(inner_state=(), snapshot={}, born=state.steps, young={}, magnitudes={}))
     runs = [jax.tree.map(lambda leaf, run=run: leaf[run], state) for run in np.ndindex(state.steps.shape)]
-    return [_report(run, layout) for run in runs]
+    return [read_report(run, layout) for run in runs]
 
 
 def summary(state: PyTree, prefix: str = "neuroactivity") -> dict[str, Array]:
@@ -113,7 +113,7 @@ def summary(state: PyTree, prefix: str = "neuroactivity") -> dict[str, Array]:
         >>> float(summary(state)["neuroactivity/fc/inactive_fraction"])
         0.25
     """
-    state = _find(state)
+    state = find_state(state)
     values: dict[str, Array] = {}
     counts = {
         name: _counts(score, state.masks[name], state.reset_before[name], state.tau)
@@ -154,13 +154,17 @@ def _fraction(counts: dict[str, Array]) -> Array:
     return jnp.where(judged > 0, counts["inactive"] / jnp.maximum(judged, 1), jnp.nan)
 
 
-def _find(tree: PyTree) -> ActivityState:
-    """Return the one state of regrama or redo in a tree."""
-    leaves = jax.tree.leaves(tree, is_leaf=lambda node: isinstance(node, ActivityState))
-    states = [unwrapped(leaf) for leaf in leaves if isinstance(leaf, ActivityState)]
+def find_state(tree: PyTree) -> ActivityState:
+    """Return the one state of regrama or redo in a tree.
+
+    Raises:
+        ValueError: If there is none, or more than one.
+    """
+    states = states_in(tree)
     if len(states) != 1:
-        raise ValueError(f"state: expected one state of regrama or redo in it, found {len(states)}")
-    state: ActivityState = states[0]
+        hint = "" if states else "; a host that makes its optimizer anew drops the wrapper: attach it again"
+        raise ValueError(f"state: expected one state of regrama or redo in it, found {len(states)}{hint}")
+    state: ActivityState = unwrapped(states[0])
     return state
 
 
@@ -171,8 +175,8 @@ def _check_layout(state: ActivityState, layout: na.Layout) -> None:
         )
 
 
-def _report(state: ActivityState, layout: na.Layout) -> na.ActivityReport | None:
-    """Make the report of one run."""
+def read_report(state: ActivityState, layout: na.Layout) -> na.ActivityReport | None:
+    """Make the report of one run, and warn of what has not been warned of with this layout."""
     if not state.measurements:
         return None
     scores = {name: np.asarray(score) for name, score in state.scores.items()}

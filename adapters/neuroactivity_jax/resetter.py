@@ -5,7 +5,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeAlias
 
-import jax
 import jax.numpy as jnp
 import optax
 from jax import Array
@@ -22,7 +21,7 @@ from neuroactivity_jax.initializers import FreshValues
 from neuroactivity_jax.measuring import NOT_ADDED, Measuring, Records
 from neuroactivity_jax.optimizers import reinit_state, state_owners, written_mask
 from neuroactivity_jax.parameters import PyTree, as_jax, gradients, parameters, replace, shapes_of
-from neuroactivity_jax.state import COUNTS, NOT_MEASURED, ActivityState, check_form, has_clock
+from neuroactivity_jax.state import COUNTS, NOT_MEASURED, ActivityState, check_form, has_clock, states_in
 
 Activations: TypeAlias = Mapping[str, Array | None] | Callable[[], Mapping[str, Array | None]]
 """Neuron outputs by group name, or a function that computes them, called only when a measurement is due."""
@@ -178,7 +177,7 @@ class Resetter:
         self, grads: PyTree, state: PyTree, params: PyTree | None, extra: dict[str, Any]
     ) -> tuple[PyTree, PyTree]:
         """Update with the wrapped optimizer once more, without what wrappers inside of it do."""
-        nested = {"only_inner": True} if _is_nested(state) else {}
+        nested = {"only_inner": True} if states_in(state) else {}  # another wrapper inside of this one
         updates, state = self.inner.update(grads, state, params, **extra | nested)
         return _widened(updates, params) if self.options.writes else updates, state
 
@@ -269,12 +268,6 @@ def _needed(masks: Mapping[str, Array], layout: na.Layout, outgoing: Outgoing) -
             if role != "outgoing" or outgoing in ("small", "fresh"):
                 needed[view.param] = needed.get(view.param, False) | jnp.any(mask)
     return needed
-
-
-def _is_nested(state: PyTree) -> bool:
-    """Whether another wrapper is inside of this one."""
-    nodes = jax.tree.leaves(state, is_leaf=lambda node: isinstance(node, ActivityState))
-    return any(isinstance(node, ActivityState) for node in nodes)
 
 
 def _form(params: PyTree) -> Any:

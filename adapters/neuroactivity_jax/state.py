@@ -98,6 +98,12 @@ class ActivityState(_Fields):
         return super()._replace(**changes)
 
 
+def states_in(tree: PyTree) -> list[ActivityState]:
+    """Return the states of wrappers in a tree, the outermost of those that are inside of one another."""
+    leaves = jax.tree.leaves(tree, is_leaf=lambda node: isinstance(node, ActivityState))
+    return [leaf for leaf in leaves if isinstance(leaf, ActivityState)]
+
+
 def _is_injected(node: Any) -> bool:
     """Whether a part of an optimizer's state holds hyperparameters."""
     return hasattr(node, "hyperparams")

@@ -3,7 +3,6 @@
 import operator
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from operator import attrgetter
 from typing import Any, Literal, SupportsIndex, TypeAlias, TypedDict, get_args
 
 from neuroactivity.arrays import Array, Arrays
@@ -13,6 +12,9 @@ from neuroactivity.resets import Outgoing
 
 Clock: TypeAlias = Literal["own", "run"]
 """How old the optimizer's state of a reset neuron is: as old as the neuron, or as the run."""
+
+Method: TypeAlias = Literal["regrama", "redo", "measure"]
+"""What is done in a host: reset by scores of gradients, reset by scores of activations, measure gradients only."""
 
 
 class Options(TypedDict, total=False):
@@ -31,6 +33,12 @@ class Options(TypedDict, total=False):
     initializer: Any
     seed: Any
     on_report: Callable[[Any], None] | None
+
+
+class HostOptions(Options, total=False):
+    """What a host's callback passes on to the wrappers that it makes."""
+
+    tau: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,6 +112,19 @@ class ResetOptions:
         return (-step) % self.every < self.batches
 
 
+def check_host_options(method: Method, options: HostOptions) -> ResetOptions:
+    """Check what a host's callback is given, before the host begins to train.
+
+    Raises:
+        TypeError: If an option is not known.
+        ValueError: If one is out of range.
+    """
+    check_choice("method", method, get_args(Method))
+    most: Any = 0 if method == "measure" else options.get("max_fraction")
+    given = {"tau": 0.02 if method == "redo" else 0.01, **options, "max_fraction": most}
+    return ResetOptions(**{name: given[name] for name in given.keys() - {"initializer", "seed"}})
+
+
 def option(name: str) -> Any:
     """Make an attribute of a wrapper out of one of its ``options``; what is assigned to it is checked.
 
@@ -120,7 +141,7 @@ def option(name: str) -> Any:
     def assign(wrapper: Any, value: Any) -> None:
         wrapper.options = replace(wrapper.options, **{name: value})
 
-    return property(attrgetter(f"options.{name}"), assign)
+    return property(operator.attrgetter(f"options.{name}"), assign)
 
 
 def is_due(step: Any, *, every: SupportsIndex) -> Any:

@@ -1,0 +1,225 @@
+"""In Keras's fit: the callback wraps the optimizer, and its figures are in every logger, file and later training."""
+
+import csv
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import neuroactivity as na
+from neuroactivity_tensorflow import ReDo, ReGraMa
+from neuroactivity_tensorflow.hosts.keras import ActivityCallback, detach
+
+X = np.random.default_rng(0).standard_normal((64, 5)).astype("float32")
+Y = X[:, :1] * X[:, 1:2]
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # in Keras
+KEY = "neuroactivity/hidden/inactive_fraction"
+
+
+def make(optimizer="adam", *, run_eagerly=True, **options):
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((5,))
+    outputs = keras.layers.Dense(1, name="out")(keras.layers.Dense(12, "relu", name="hidden")(inputs))
+    model = keras.Model(inputs, outputs)
+    model.compile(optimizer, "mse", run_eagerly=run_eagerly, **options)
+    return model
+
+
+LAYOUT = na.Layout(
+    [
+        na.dense(
+            "hidden", weight=("hidden/kernel", "in neuron"), bias="hidden/bias", outgoing=[("out/kernel", "neuron out")]
+        ),
+        na.dense("out", weight=("out/kernel", "in neuron"), bias="out/bias", resettable=False),
+    ]
+)
+OPTIONS = {"every": 2, "tau": 0.5, "layout": LAYOUT}
+
+
+def fit(model, *callbacks, epochs=1, **options):
+    return model.fit(X, Y, batch_size=16, epochs=epochs, callbacks=list(callbacks), verbose=0, shuffle=False, **options)
+
+
+def recording(optimizer):
+    """Let an optimizer keep the gradients of its last step."""
+    apply, seen = optimizer.apply, {}
+
+    def record(grads, trainable_variables=None):
+        seen.update(enumerate([tf.convert_to_tensor(grad).numpy() for grad in grads]))
+        apply(grads, trainable_variables)
+
+    object.__setattr__(optimizer, "apply", record)
+    return seen
+
+
+def test_scores_are_those_of_the_steps_own_gradients_and_its_neurons_alone_are_reset():
+    optimizer, callback = keras.optimizers.SGD(1e-2, momentum=0.9), ActivityCallback(every=4, tau=0.5)
+    seen = recording(optimizer)
+    model = make(optimizer)
+    twin = make(keras.optimizers.SGD(1e-2, momentum=0.9))
+    fit(model, callback)
+    fit(twin)
+    layout = callback.wrapper.layout
+    names = [f"{layer}/{kind}" for layer in ("hidden", "out") for kind in ("kernel", "bias")]
+    scores = na.grama(dict(zip(names, seen.values(), strict=True)), layout)
+    report = callback.wrapper.last_report
+    np.testing.assert_allclose(report["hidden"].scores[0], scores["hidden"], rtol=1e-5)
+    mask = scores["hidden"] <= 0.5
+    assert 0 < report["hidden"].reset == mask.sum() < 12
+    kernel, out = model.get_layer("hidden").kernel.numpy(), model.get_layer("out").kernel.numpy()
+    np.testing.assert_array_equal((out == 0)[:, 0], mask)
+    np.testing.assert_array_equal(kernel[:, ~mask], twin.get_layer("hidden").kernel.numpy()[:, ~mask])
+    assert (kernel[:, mask] != twin.get_layer("hidden").kernel.numpy()[:, mask]).all()
+    momentum = optimizer.momentums[0].numpy()
+    assert not momentum[:, mask].any()
+    assert momentum[:, ~mask].any()
+
+
+def test_a_logger_behind_it_has_the_same_columns_from_the_first_epoch(tmp_path):
+    callback, logger = ActivityCallback(**{**OPTIONS, "every": 6}), keras.callbacks.CSVLogger(tmp_path / "log.csv")
+    history = fit(make(), callback, logger, epochs=3, validation_data=(X, Y)).history
+    with open(tmp_path / "log.csv") as file:
+        rows = list(csv.DictReader(file))
+    values = [float(row[KEY]) for row in rows]
+    assert np.isnan(values[0])
+    assert values[1:] == history[KEY][1:] == [callback.wrapper.last_report["hidden"].inactive_fraction] * 2
+
+
+def test_tensorboard_behind_it_has_its_figures(tmp_path):
+    pytest.importorskip("tensorboard")
+    fit(make(), ActivityCallback(**OPTIONS), keras.callbacks.TensorBoard(tmp_path))
+    written = b"".join(path.read_bytes() for path in tmp_path.rglob("events*"))
+    assert f"epoch_{KEY}".encode() in written
+
+
+@pytest.mark.parametrize("method", ["regrama", "redo", "measure"])
+def test_each_method_counts_and_only_two_of_them_reset(method):
+    options = {"probe": lambda: X} if method == "redo" else {}
+    callback = ActivityCallback(method, **OPTIONS, **options)
+    fit(make(run_eagerly=False, jit_compile=False), callback)
+    wrapper = callback.wrapper
+    assert type(wrapper) is (ReDo if method == "redo" else ReGraMa)
+    assert (wrapper.steps, wrapper.measurements) == (4, 2)
+    assert (wrapper.neurons_reset > 0) == (method != "measure")
+
+
+def test_slots_and_steps_of_the_optimizer_go_on_and_detaching_leaves_nothing():
+    model = make()
+    fit(model)
+    adam, before = model.optimizer, [variable.numpy() for variable in model.optimizer.variables]
+    callback = ActivityCallback("measure")
+    callback.set_model(model)
+    callback.on_train_begin()
+    assert all(np.array_equal(a, b.numpy()) for a, b in zip(before, adam.variables, strict=True))
+    fit(model, callback)
+    assert (int(adam.iterations), callback.wrapper.steps) == (8, 4)
+    detach(model)
+    plain = make()
+    fit(plain, epochs=2)
+    assert model.optimizer is adam
+    config = model.get_compile_config()["optimizer"]
+    assert (config["class_name"], config["config"]["name"]) == ("Adam", adam.name)
+    fit(model)
+    fit(plain)
+    assert callback.wrapper.steps == 4
+    for one, other in zip(model.weights, plain.weights, strict=True):
+        np.testing.assert_array_equal(one, other)
+    with pytest.raises(ValueError, match="expected a wrapper around its optimizer, got Adam"):
+        detach(model)
+
+
+def test_the_next_fit_of_a_saved_model_goes_on_where_the_last_one_ended(tmp_path):
+    model, callback = make(), ActivityCallback(**OPTIONS)
+    fit(model, callback)
+    model.save(tmp_path / "model.keras")
+    loaded, again = keras.models.load_model(tmp_path / "model.keras"), ActivityCallback(**OPTIONS)
+    fit(model, callback)
+    fit(loaded, again)
+    assert again.wrapper.measurements == callback.wrapper.measurements == 4
+    assert again.wrapper.neurons_reset == callback.wrapper.neurons_reset > 0
+    for one, other in zip(model.weights, loaded.weights, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-6)
+
+
+def test_a_second_wrapper_with_other_options_is_refused():
+    model = make()
+    fit(model, ActivityCallback(**OPTIONS))
+    with pytest.raises(ValueError, match=r"a ReGraMa with other options is around it already; .* call detach\(model\)"):
+        fit(model, ActivityCallback(**{**OPTIONS, "tau": 0.25}))
+    with pytest.raises(ValueError, match="a ReGraMa with other options"):
+        fit(model, ActivityCallback("redo", probe=lambda: X))
+    detach(model)
+    fit(model, ActivityCallback(**{**OPTIONS, "tau": 0.25}))
+
+
+def test_options_are_checked_when_the_callback_is_made():
+    with pytest.raises(ValueError, match="method: expected 'regrama', 'redo' or 'measure', got 'gramma'"):
+        ActivityCallback("gramma")
+    with pytest.raises(TypeError, match="evry"):
+        ActivityCallback(evry=2)
+    with pytest.raises(ValueError, match="every: expected a whole number of steps of 1 or more, got 0"):
+        ActivityCallback(every=0)
+    with pytest.raises(ValueError, match="probe: expected a function that returns the model's inputs, got None"):
+        fit(make(), ActivityCallback("redo"))
+
+
+def test_mixed_precision_keeps_its_loss_scale_outside():
+    model = make(keras.optimizers.LossScaleOptimizer(keras.optimizers.Adam()))
+    fit(model)
+    callback = ActivityCallback(**OPTIONS)
+    fit(model, callback)
+    assert model.optimizer.inner_optimizer is callback.wrapper
+    assert callback.wrapper.steps == 4
+    detach(model)
+    assert type(model.optimizer.inner_optimizer) is keras.optimizers.Adam
+
+
+class Sequences(keras.Model):
+    """Two inputs by name, of which one is of whole numbers."""
+
+    def __init__(self):
+        super().__init__()
+        self.hidden, self.out = keras.layers.Dense(6, "relu"), keras.layers.Dense(1)
+
+    def call(self, inputs):
+        return self.out(self.hidden(keras.ops.concatenate([inputs["a"], inputs["b"]], axis=-1)))
+
+
+TOKENS = np.arange(40).reshape(8, 5) % 7
+
+
+def sequential():
+    return keras.Sequential([keras.layers.Dense(6, "relu"), keras.layers.Dense(1)])
+
+
+def tokens():
+    inputs = keras.Input((None,), dtype="int32")
+    embedded = keras.layers.Embedding(7, 6, name="embedding")(inputs)
+    return keras.Model(
+        inputs, keras.layers.Dense(1, name="out")(keras.layers.Dense(8, "relu", name="hidden")(embedded))
+    )
+
+
+@pytest.mark.parametrize("kind", ["sequential", "tokens", "by_name"])
+def test_example_inputs_are_made_up_of_what_the_model_was_built_for(kind):
+    x, y = {"sequential": (X, Y), "tokens": (TOKENS, np.ones((8, 5, 1))), "by_name": ({"a": X, "b": X}, Y)}[kind]
+    model = {"sequential": sequential, "tokens": tokens, "by_name": Sequences}[kind]()
+    model.compile("adam", "mse", run_eagerly=True)
+    model(x)
+    callback = ActivityCallback(every=1, tau=0.5)
+    model.fit(x, y, batch_size=64, callbacks=[callback], verbose=0)
+    statuses = [group.status for group in callback.wrapper.layout.values()]
+    assert statuses == ["exclusive"] * (kind == "tokens") + ["exclusive", "head"]
+    assert callback.wrapper.measurements == 1
+
+
+def test_inputs_that_cannot_be_made_up_are_asked_for():
+    model = Sequences()
+    model.compile("adam", "mse", run_eagerly=True)
+    x = {"a": X, "b": X}
+    with pytest.raises(na.LayoutError, match=r"example_inputs: .* cannot be made up; give a few samples"):
+        model.fit(x, Y, callbacks=[ActivityCallback()], verbose=0)
+    model.fit(
+        x, Y, callbacks=[ActivityCallback(example_inputs={name: part[:8] for name, part in x.items()})], verbose=0
+    )
