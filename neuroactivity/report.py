@@ -166,8 +166,7 @@ def _row(group: GroupActivity, shown: Sequence[str], remark: str) -> tuple[str, 
     """One group as the cells of a table, with the counts of resets that are ``shown`` and a remark."""
     fraction = group.inactive_fraction
     share = "n/a" if math.isnan(fraction) else f"{100 * fraction:.1f}%"
-    counts = [getattr(group, name) for name in shown]
-    resets = ["" if count is None else str(count) for count in counts]
+    resets = ["" if (count := getattr(group, name)) is None else str(count) for name in shown]
     scores = ["" if score is None else f"{score:.3g}" for score in (group.lowest, group.median, group.highest)]
     return (group.name, str(group.neurons), str(group.inactive), share, *resets, *scores, group.status or "", remark)
 
@@ -274,10 +273,8 @@ def _mask_rows(masks: Arrays | None, group: NeuronGroup, rows: Rows[float]) -> R
 
 def _count_again(scores: Rows[float], low: Rows[bool], before: Rows[bool]) -> int:
     """Count the neurons that were reset before and are inactive now."""
-    again = 0
-    for row, below, earlier in zip(scores, low, before, strict=True):
-        again += sum([a and b for a, b in zip(below, earlier, strict=True)]) if _is_sound(row) else 0
-    return again
+    rows = [(below, old) for row, below, old in zip(scores, low, before, strict=True) if _is_sound(row)]
+    return sum(a and b for below, earlier in rows for a, b in zip(below, earlier, strict=True))
 
 
 def _count(scores: Rows[float], low: Rows[bool]) -> dict[str, Any]:

@@ -1,0 +1,187 @@
+"""One HTML file that shows runs: it needs no network and no other file, and obeys nothing that a record says."""
+
+import base64
+import hashlib
+import json
+import math
+from collections.abc import Sequence
+from html import escape
+from importlib import resources
+
+import neuroactivity
+from neuroactivity.looking.figures import Page, arrange, figures, title
+from neuroactivity.looking.forms import Group
+from neuroactivity.looking.series import Run, Track, sums
+from neuroactivity.looking.text import counted, percent, printable, short
+
+_COLUMNS = ("neurons", "inactive", "", "reset", "again", "lowest", "median", "highest")
+
+
+def build_page(runs: Sequence[Run]) -> str:
+    """Return the page of one run or more, as HTML.
+
+    Args:
+        runs: The runs; the first eight are shown.
+    """
+    page = arrange(runs)
+    data = figures(page)
+    style, script = _asset("page.css"), _asset("page.js")
+    name = " · ".join(map(printable, page.lanes))
+    parts = {
+        "policy": f"default-src 'none'; img-src data:; style-src '{_hash(style)}'; script-src '{_hash(script)}'",
+        "title": escape(name),
+        "style": style,
+        "facts": "".join(_facts(page, lane) for lane in range(len(page.lanes))),
+        "table": _table(page),
+        "figures": "".join(_section(*words) for words in _SECTIONS if _is_there(words[0], data)),
+        "missing": "".join(f"<p>{words[3]}</p>" for words in _SECTIONS if not _is_there(words[0], data)),
+        "notes": "".join(f"<li>{escape(printable(note, longest=400))}</li>" for note in page.notes),
+        "version": neuroactivity.__version__,
+        "data": _inert(json.dumps(data, allow_nan=False, separators=(",", ":"))),
+        "script": script,
+    }
+    first, *rest = _asset("page.html").split("{{")
+    pieces = [piece.split("}}", 1) for piece in rest]
+    return first + "".join([parts[key] + text for key, text in pieces])
+
+
+_SECTIONS = (
+    (
+        "curves",
+        "Inactive neurons",
+        "Share of neurons with a score of at most tau. Ticks below a panel mark measurements at which neurons of it were "
+        "reset, a row of ticks for each run.",
+        "",
+    ),
+    (
+        "resets",
+        "Reset, and reset again",
+        "Neurons reset at each measurement (outline), and those of the previous reset that are inactive now (filled): "
+        "their reset did not last.",
+        "Resets are not drawn: the records hold none.",
+    ),
+    (
+        "maps",
+        "Every neuron’s score",
+        "A row is a neuron, those of the lowest scores on top; time goes from left to right. A ring is a reset.",
+        "Maps of scores are left out: the records do not hold the score of each neuron. "
+        "<code>neuroactivity.JsonLines</code> records them.",
+    ),
+    (
+        "scores",
+        "How scores are distributed",
+        "Neurons by score at the chosen step, on a logarithmic scale. Hatched: at most tau. "
+        "A score of 1 is the mean of the group.",
+        "",
+    ),
+    (
+        "quadrants",
+        "Two scores, four kinds",
+        "Every neuron by its tau-dormant score (across) and its GraMa score (up) at the chosen step; the lines are the "
+        "thresholds, the figures count neurons. Low GraMa and high activation: the neuron fires and does not learn.",
+        "Quadrants are left out: they need the scores of both methods, GraMa and tau-dormant, of the same network at the "
+        "same steps.",
+    ),
+)
+"""Name, heading and caption of each section of figures, and what is said where there is nothing to draw."""
+
+
+def _is_there(name: str, data: dict[str, object]) -> bool:
+    """Whether there is something to draw."""
+    lanes = [lane for section in data["sections"] for lane in section["lanes"]]  # type: ignore[attr-defined]
+    return {
+        "curves": True,
+        "resets": any(any(lane["reset"]) for lane in lanes),
+        "maps": any(lane["maps"] for lane in lanes),
+        "scores": any(lane["maps"] for lane in lanes),
+        "quadrants": bool(data["quadrants"]),
+    }[name]
+
+
+def _section(name: str, heading: str, caption: str, _: str) -> str:
+    head = f'<h2 id="{name}-heading">{heading}</h2><p class="caption">{caption}</p>'
+    body = f'<div class="legend" id="{name}-legend"></div><div class="panels" id="{name}"></div>'
+    return f'<section aria-labelledby="{name}-heading">{head}{body}</section>'
+
+
+def _facts(page: Page, lane: int) -> str:
+    """Return what is to be known of a run at a glance."""
+    tracks = {section: tracks[lane] for section, tracks in page.sections.items() if lane in tracks}
+    cards = "".join(_card(title(section), track) for section, track in tracks.items())
+    heading = (
+        f'<h2><svg class="swatch" data-run="{lane}" aria-hidden="true"></svg>{escape(printable(page.lanes[lane]))}</h2>'
+    )
+    return f'<article class="run">{heading}{cards}</article>'
+
+
+def _card(name: str, track: Track) -> str:
+    """Return the facts of one network by one method."""
+    last = track.moments[-1]
+    groups = list(track.latest.values())
+    neurons = sum(group.neurons or 0 for group in groups)
+    reset, again = [sums([_known(getattr(m, key)) for m in track.moments]) for key in ("total_reset", "total_again")]
+    share = last.total if last.total == last.total else None
+    facts = [
+        ("inactive", percent(share), f"of {counted(neurons, 'neuron')}" if neurons else "sizes not recorded"),
+        ("reset", f"{reset:,.0f}" if reset == reset else "none", "neurons in all"),
+        ("reset again", f"{again:,.0f}" if again == again else "n/a", "inactive soon after their reset"),
+        ("measured", f"{len(track.moments):,}", f"times, steps {track.moments[0].step:,g} to {last.step:,g}"),
+        ("tau", "n/a" if track.tau is None else f"{track.tau:g}", counted(len(groups), "group")),
+    ]
+    items = "".join(f"<div><dt>{name}</dt><dd>{value}</dd><dd>{more}</dd></div>" for name, value, more in facts)
+    absent = (
+        f'<p class="caption">Not measured: {escape(printable(", ".join(track.absent)))}</p>' if track.absent else ""
+    )
+    return (f"<h3>{escape(name)}</h3>" if name else "") + f"<dl>{items}</dl>{absent}"
+
+
+def _known(value: float) -> float | None:
+    return None if math.isnan(value) else value
+
+
+def _table(page: Page) -> str:
+    """Return the table of groups at the last measurement of each run."""
+    shown = [*(["run"] if len(page.lanes) > 1 else []), "group", *_COLUMNS, "remark"]
+    head = "".join(f'<th scope="col">{name or "share"}</th>' for name in shown)
+    rows = []
+    for section, tracks in page.sections.items():
+        if title(section):
+            rows.append(
+                f'<tr class="part"><th colspan="{len(shown)}" scope="rowgroup">{escape(title(section))}</th></tr>'
+            )
+        for name in page.groups(section):
+            for lane, track in tracks.items():
+                if name in track.latest:
+                    run = [f"<td>{escape(printable(page.lanes[lane]))}</td>"] if len(page.lanes) > 1 else []
+                    rows.append(f"<tr>{''.join(run)}{_row(name, track.latest[name])}</tr>")
+    return f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
+
+
+def _row(name: str, group: Group) -> str:
+    """Return the cells of a group."""
+    share = group.fraction
+    bar = "" if share is None else f'<meter min="0" max="1" value="{share:.4f}" aria-hidden="true"></meter>'
+    counts = [_whole(count) for count in (group.neurons, group.inactive)]
+    resets = [_whole(count) for count in (group.reset, group.again)]
+    numbers = [*counts, f"{bar} {percent(share)}", *resets, *map(short, (group.lowest, group.median, group.highest))]
+    remark = "; ".join(filter(None, (group.status, group.remark)))
+    cells = "".join(f"<td>{number}</td>" for number in numbers)
+    return f'<th scope="row">{escape(printable(name))}</th>{cells}<td>{escape(printable(remark))}</td>'
+
+
+def _whole(count: int | None) -> str:
+    return "" if count is None else f"{count:,}"
+
+
+def _asset(name: str) -> str:
+    return resources.files("neuroactivity.looking").joinpath("assets", name).read_text(encoding="utf-8")
+
+
+def _hash(text: str) -> str:
+    """Return the hash by which a browser knows the one style and the one script that the page may use."""
+    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+
+
+def _inert(text: str) -> str:
+    """Return JSON that cannot end the element that it stands in."""
+    return text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e")
