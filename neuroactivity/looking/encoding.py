@@ -3,6 +3,7 @@
 import base64
 import math
 from collections.abc import Iterable, Sequence
+from itertools import pairwise
 
 UNKNOWN, ZERO, INACTIVE, ACTIVE = 0, 1, 2, 64
 """Where the codes begin of scores that are not finite, exactly zero, at most tau, and above tau."""
@@ -72,7 +73,7 @@ def score_map(columns: Sequence[bytes], resets: Sequence[set[int]], most: int) -
     rows = min(neurons, most)
     borders = [row * neurons // rows for row in range(rows + 1)]
     shown, marks = bytearray(), []
-    for start, end in zip(borders, borders[1:], strict=False):
+    for start, end in pairwise(borders):
         members = order[start:end]
         if len(members) == 1:
             shown += bytes(series[members[0]])

@@ -52,15 +52,22 @@ def arrange(runs: Sequence[Run]) -> Page:
                 page.lanes.append(_unlike(run.name if index is None else f"{run.name}, run {index}", page.lanes))
             page.sections.setdefault((network, method), {})[lane] = track
             if track.replaced:
-                page.notes.append(f"{page.lanes[lane]}: {counted(track.replaced, 'record')} of an earlier attempt were "
-                                  "replaced by later records of the same steps.")  # fmt: skip
+                page.notes.append(f"{page.lanes[lane]}: {counted(track.replaced, 'record')} of an earlier attempt replaced "
+                                  "by later records of the same steps.")  # fmt: skip
     if left_out:
-        page.notes.append(f"A page shows {LANES} runs; {counted(len(left_out), 'run')} more were left out.")
+        page.notes.append(f"A page shows {LANES} runs; left out: {counted(len(left_out), 'run')}.")
+    page.sections = dict(sorted(page.sections.items(), key=lambda item: _rank(item[0], list(page.sections))))
     for section, tracks in page.sections.items():
         shown, there = len(page.groups(section)), len({name for track in tracks.values() for name in track.latest})
         if shown < there:
             page.notes.append(f"{title(section) or 'All groups'}: the first {shown} of {there} groups are shown.")
     return page
+
+
+def _rank(section: tuple[str, str], sections: Sequence[tuple[str, str]]) -> tuple[int, int]:
+    """Keep the order of the networks, and let the GraMa score come first in each."""
+    networks = [network for network, _ in sections]
+    return networks.index(section[0]), list(METHODS).index(section[1]) if section[1] in METHODS else len(METHODS)
 
 
 def title(section: tuple[str, str]) -> str:
@@ -166,16 +173,25 @@ def _quadrants(page: Page, most: int, panels: int) -> list[dict[str, Any]]:
     for network in dict.fromkeys(network for network, _ in page.sections):
         by_gradient = page.sections.get((network, "regrama"), {})
         by_activation = page.sections.get((network, "redo"), {})
-        for lane in by_gradient.keys() & by_activation.keys():
-            columns = {column.step: column for column in by_activation[lane].kept(most)}
-            pairs = [(columns[y.step], y) for y in by_gradient[lane].kept(most) if y.step in columns]
-            for name in page.groups((network, "regrama")) if pairs else ():
-                both = [(x, y) for x, y in pairs if len(x.scores.get(name, ())) == len(y.scores.get(name, ())) > 0]
+        pairs = {
+            lane: _common(by_activation[lane].kept(most), track.kept(most))
+            for lane, track in by_gradient.items()
+            if lane in by_activation
+        }
+        for name in page.groups((network, "regrama")) if any(pairs.values()) else ():
+            label = " · ".join(filter(None, (printable(network), printable(name))))
+            for lane, columns in pairs.items():
+                both = [(x, y) for x, y in columns if len(x.scores.get(name, ())) == len(y.scores.get(name, ())) > 0]
                 if both:
-                    taus = {"tau": [both[-1][0].tau, both[-1][1].tau], "run": lane}
-                    label = " · ".join(filter(None, (printable(network), printable(name))))
-                    drawn.append(taus | {"title": label} | _pairs(both, name, PAIRS // panels))
+                    values = {"title": label, "run": lane, "tau": [both[-1][0].tau, both[-1][1].tau]}
+                    drawn.append(values | _pairs(both, name, PAIRS // panels))
     return drawn
+
+
+def _common(activation: Sequence[Column], gradient: Sequence[Column]) -> list[tuple[Column, Column]]:
+    """Return the scores of both methods at the steps at which both were measured."""
+    columns = {column.step: column for column in activation}
+    return [(columns[column.step], column) for column in gradient if column.step in columns]
 
 
 def _pairs(both: Sequence[tuple[Column, Column]], name: str, room: int) -> dict[str, Any]:

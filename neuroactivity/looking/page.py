@@ -34,7 +34,7 @@ def build_page(runs: Sequence[Run]) -> str:
         "facts": "".join(_facts(page, lane) for lane in range(len(page.lanes))),
         "table": _table(page),
         "figures": "".join(_section(*words) for words in _SECTIONS if _is_there(words[0], data)),
-        "missing": "".join(f"<p>{words[3]}</p>" for words in _SECTIONS if not _is_there(words[0], data)),
+        "missing": "".join(f"<p>{left}</p>" for name, *_, left in _SECTIONS if left and not _is_there(name, data)),
         "notes": "".join(f"<li>{escape(printable(note, longest=400))}</li>" for note in page.notes),
         "version": neuroactivity.__version__,
         "data": _inert(json.dumps(data, allow_nan=False, separators=(",", ":"))),
@@ -49,7 +49,7 @@ _SECTIONS = (
     (
         "curves",
         "Inactive neurons",
-        "Share of neurons with a score of at most tau. Ticks below a panel mark measurements at which neurons of it were "
+        "Share of neurons with a score of at most tau. Ticks below a panel mark measurements at which neurons were "
         "reset, a row of ticks for each run.",
         "",
     ),
@@ -62,25 +62,25 @@ _SECTIONS = (
     ),
     (
         "maps",
-        "Every neuron’s score",
+        "The score of every neuron",
         "A row is a neuron, those of the lowest scores on top; time goes from left to right. A ring is a reset.",
-        "Maps of scores are left out: the records do not hold the score of each neuron. "
-        "<code>neuroactivity.JsonLines</code> records them.",
+        "Maps and distributions of scores are left out: the records do not hold the score of each neuron, which "
+        "<code>neuroactivity.JsonLines</code> records.",
     ),
     (
         "scores",
         "How scores are distributed",
-        "Neurons by score at the chosen step, on a logarithmic scale. Hatched: at most tau. "
-        "A score of 1 is the mean of the group.",
+        "Neurons by score at the chosen step, on a logarithmic scale; the mean of a group is 1. Hatched: at most tau. "
+        "Heights go with the square root, so that single neurons are seen.",
         "",
     ),
     (
         "quadrants",
         "Two scores, four kinds",
-        "Every neuron by its tau-dormant score (across) and its GraMa score (up) at the chosen step; the lines are the "
-        "thresholds, the figures count neurons. Low GraMa and high activation: the neuron fires and does not learn.",
-        "Quadrants are left out: they need the scores of both methods, GraMa and tau-dormant, of the same network at the "
-        "same steps.",
+        "Every neuron by its tau-dormant score (across) and its GraMa score (up) at the chosen step. Dotted lines are "
+        "the thresholds; the figures in the corners count neurons.",
+        "Quadrants are left out: they need the scores of both methods, GraMa and tau-dormant, of the same network at "
+        "the same steps.",
     ),
 )
 """Name, heading and caption of each section of figures, and what is said where there is nothing to draw."""
@@ -108,10 +108,8 @@ def _facts(page: Page, lane: int) -> str:
     """Return what is to be known of a run at a glance."""
     tracks = {section: tracks[lane] for section, tracks in page.sections.items() if lane in tracks}
     cards = "".join(_card(title(section), track) for section, track in tracks.items())
-    heading = (
-        f'<h2><svg class="swatch" data-run="{lane}" aria-hidden="true"></svg>{escape(printable(page.lanes[lane]))}</h2>'
-    )
-    return f'<article class="run">{heading}{cards}</article>'
+    swatch = f'<svg class="swatch" data-run="{lane}" aria-hidden="true"></svg>'
+    return f'<article class="run"><h2>{swatch}{escape(printable(page.lanes[lane]))}</h2>{cards}</article>'
 
 
 def _card(name: str, track: Track) -> str:
@@ -120,19 +118,17 @@ def _card(name: str, track: Track) -> str:
     groups = list(track.latest.values())
     neurons = sum(group.neurons or 0 for group in groups)
     reset, again = [sums([_known(getattr(m, key)) for m in track.moments]) for key in ("total_reset", "total_again")]
-    share = last.total if last.total == last.total else None
-    facts = [
-        ("inactive", percent(share), f"of {counted(neurons, 'neuron')}" if neurons else "sizes not recorded"),
-        ("reset", f"{reset:,.0f}" if reset == reset else "none", "neurons in all"),
-        ("reset again", f"{again:,.0f}" if again == again else "n/a", "inactive soon after their reset"),
-        ("measured", f"{len(track.moments):,}", f"times, steps {track.moments[0].step:,g} to {last.step:,g}"),
-        ("tau", "n/a" if track.tau is None else f"{track.tau:g}", counted(len(groups), "group")),
-    ]
-    items = "".join(f"<div><dt>{name}</dt><dd>{value}</dd><dd>{more}</dd></div>" for name, value, more in facts)
-    absent = (
-        f'<p class="caption">Not measured: {escape(printable(", ".join(track.absent)))}</p>' if track.absent else ""
-    )
-    return (f"<h3>{escape(name)}</h3>" if name else "") + f"<dl>{items}</dl>{absent}"
+    facts = [("inactive", percent(_known(last.total)), f"of {counted(neurons, 'neuron')}" if neurons else "in all")]
+    facts.append(("reset", f"{reset:,.0f}" if reset > 0 else "none", "neurons in all"))
+    if reset > 0 and again == again:
+        facts.append(("reset again", f"{again:,.0f}", "inactive soon after"))
+    span = f"{track.moments[0].step:,g} to {last.step:,g}"
+    facts.append(("measured", f"{len(track.moments):,}", f"times, steps {span}"))
+    facts.append(("tau", "n/a" if track.tau is None else f"{track.tau:g}", counted(len(groups), "group")))
+    items = "".join(f"<div><dt>{what}</dt><dd>{value}</dd><dd>{more}</dd></div>" for what, value, more in facts)
+    absent = escape(printable(", ".join(track.absent), longest=400))
+    note = f'<p class="caption">Not measured: {absent}</p>' if absent else ""
+    return (f"<h3>{escape(name)}</h3>" if name else "") + f"<dl>{items}</dl>{note}"
 
 
 def _known(value: float) -> float | None:
@@ -149,11 +145,11 @@ def _table(page: Page) -> str:
             rows.append(
                 f'<tr class="part"><th colspan="{len(shown)}" scope="rowgroup">{escape(title(section))}</th></tr>'
             )
-        for name in page.groups(section):
+        for group in page.groups(section):
             for lane, track in tracks.items():
-                if name in track.latest:
+                if group in track.latest:
                     run = [f"<td>{escape(printable(page.lanes[lane]))}</td>"] if len(page.lanes) > 1 else []
-                    rows.append(f"<tr>{''.join(run)}{_row(name, track.latest[name])}</tr>")
+                    rows.append(f"<tr>{''.join(run)}{_row(group, track.latest[group])}</tr>")
     return f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
 
 

@@ -394,7 +394,7 @@ function scorePanel(parent, name, number, lanes, id) {
   const edge = (bin) => (bin === 0 ? left : bin === 25 ? width - RIGHT - zeroWidth : left + zeroWidth + 4 + (bin - 1) * unit);
   const height = rowHeight * lanes.length;
   const drawing = picture(figure, width, height + 18, `${name}: distribution of scores`);
-  const words = [];
+  const words = [], several = DATA.runs.length > 1;
   lanes.forEach((lane, row) => {
     const map = lane.maps[number], raw = bytes(map.bins), base = rowHeight * (row + 1);
     const share = (column, bin) => { const i = 2 * (column * BINS + bin); return (raw[i] + 256 * raw[i + 1]) / 65535; };
@@ -411,7 +411,7 @@ function scorePanel(parent, name, number, lanes, id) {
       const bar = (bin) => {
         const value = share(column, bin);
         if (!value) return "";
-        const top = base - Math.max(1.5, (value / most) * (rowHeight - 20)), wide = bin === 0 || bin === 25 ? zeroWidth - 3 : unit - 1;
+        const top = base - Math.max(1.5, Math.sqrt(value / most) * (rowHeight - 20)), wide = bin === 0 || bin === 25 ? zeroWidth - 3 : unit - 1;
         return `M${edge(bin).toFixed(1)} ${base}V${top.toFixed(1)}h${wide.toFixed(1)}V${base}z`;
       };
       const bins = [...Array(BINS).keys()];
@@ -419,7 +419,7 @@ function scorePanel(parent, name, number, lanes, id) {
       high.setAttribute("d", bins.slice(7, 25).map(bar).join(""));
       odd.setAttribute("d", bar(25));
       const inactive = bins.slice(0, 7).reduce((all, bin) => all + share(column, bin), 0);
-      text.textContent = `${DATA.runs.length > 1 ? shortened(DATA.runs[lane.run]) + ": " : ""}${percent(inactive)} at most tau`;
+      text.textContent = `${several ? shortened(DATA.runs[lane.run]) + ": " : ""}${percent(inactive)} at most tau`;
       words[row] = `${DATA.runs[lane.run]}, step ${integer(map.steps[column])}: ${percent(inactive)} at most tau, ${percent(share(column, 0))} exactly zero`;
       if (row === lanes.length - 1) drawing.setAttribute("aria-label", `${name}, distribution of scores. ${words.join("; ")}`);
     });
