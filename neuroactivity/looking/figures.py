@@ -52,8 +52,8 @@ def arrange(runs: Sequence[Run]) -> Page:
                 page.lanes.append(_unlike(run.name if index is None else f"{run.name}, run {index}", page.lanes))
             page.sections.setdefault((network, method), {})[lane] = track
             if track.replaced:
-                page.notes.append(f"{page.lanes[lane]}: {counted(track.replaced, 'record')} of an earlier attempt replaced "
-                                  "by later records of the same steps.")  # fmt: skip
+                records = counted(track.replaced, "record")
+                page.notes.append(f"{page.lanes[lane]}: {records} replaced by later records of the same steps.")
     if left_out:
         page.notes.append(f"A page shows {LANES} runs; left out: {counted(len(left_out), 'run')}.")
     page.sections = dict(sorted(page.sections.items(), key=lambda item: _rank(item[0], list(page.sections))))

@@ -14,6 +14,10 @@ from neuroactivity.looking.forms import Group
 from neuroactivity.looking.series import Run, Track, sums
 from neuroactivity.looking.text import counted, percent, printable, short
 
+_BAR = (
+    '<svg class="bar" viewBox="0 0 60 8" aria-hidden="true"><rect width="60" height="8"/>'
+    '<rect width="{:.1f}" height="8"/></svg>'
+)
 _COLUMNS = ("neurons", "inactive", "", "reset", "again", "lowest", "median", "highest")
 
 
@@ -156,10 +160,15 @@ def _table(page: Page) -> str:
 def _row(name: str, group: Group) -> str:
     """Return the cells of a group."""
     share = group.fraction
-    bar = "" if share is None else f'<meter min="0" max="1" value="{share:.4f}" aria-hidden="true"></meter>'
+    bar = "" if share is None else _BAR.format(60 * share)
     counts = [_whole(count) for count in (group.neurons, group.inactive)]
     resets = [_whole(count) for count in (group.reset, group.again)]
-    numbers = [*counts, f"{bar} {percent(share)}", *resets, *map(short, (group.lowest, group.median, group.highest))]
+    numbers = [
+        *counts,
+        f'{bar}<span class="share">{percent(share)}</span>',
+        *resets,
+        *map(short, (group.lowest, group.median, group.highest)),
+    ]
     remark = "; ".join(filter(None, (group.status, group.remark)))
     cells = "".join(f"<td>{number}</td>" for number in numbers)
     return f'<th scope="row">{escape(printable(name))}</th>{cells}<td>{escape(printable(remark))}</td>'

@@ -316,6 +316,15 @@ function drawMap(parent, map, name, run, shades, width) {
   const at = (i) => Math.round((edges[i] - edges[0]) * ratio);
   for (let i = 0; i < columns; i++) paint.drawImage(small, i, 0, 1, map.rows, at(i), 0, Math.max(1, at(i + 1) - at(i)), canvas.height);
   const cell = canvas.height / map.rows;
+  [paint.strokeStyle, paint.lineWidth] = [colour("ring"), ratio * 0.7];
+  paint.beginPath();
+  codes.forEach((code, i) => {  // not finite: struck through, since its grey alone may be taken for a score
+    if (code) return;
+    const top = Math.floor(i / columns) * cell;
+    paint.moveTo(at(i % columns), top + cell);
+    paint.lineTo(at((i % columns) + 1), top);
+  });
+  paint.stroke();
   [paint.fillStyle, paint.strokeStyle, paint.lineWidth] = [colour("ringfill"), colour("ring"), ratio];
   const radius = Math.max(1.3 * ratio, Math.min(3.2 * ratio, cell * 0.45));
   for (let i = 0; map.marks && i < map.rows * columns; i++) {
@@ -364,7 +373,8 @@ function mapLegend(parent) {
   const tau = taus.size === 1 ? String([...taus][0]) : "tau";
   parent.append(box(filled("zero"), "score 0"));
   if (tau !== "0") parent.append(box(filled("low0", "low1"), `at most ${tau}`));
-  parent.append(box(filled("high0", "high1"), `above ${tau}, to 10`), box(filled("unknown"), "not finite"),
+  parent.append(box(filled("high0", "high1"), `above ${tau}, to 10`), 
+    box([...filled("unknown"), svg("path", { d: "M0 12L22 0", stroke: colour("ring") })], "not finite"),
     box([svg("circle", { cx: 11, cy: 6, r: 3.5, fill: colour("ringfill"), stroke: colour("ring") })], "reset"));
 }
 

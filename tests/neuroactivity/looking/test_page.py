@@ -121,7 +121,7 @@ def test_many_runs_large_groups_and_replaced_records_are_told_on_the_page(tmp_pa
     page = page_of(*paths)
     assert "A page shows 8 runs; left out: 1 run." in page
     assert "in larger groups a row is the median of several neurons" in page
-    assert "0: 2 records of an earlier attempt replaced" in page
+    assert "0: 2 records replaced by later records" in page
     assert len(data_of(page)["runs"]) == 8
 
 
