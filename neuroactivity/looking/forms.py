@@ -44,7 +44,8 @@ class Measurement:
 
     Attributes:
         step: ``None`` where the record does not say.
-        whole_run: Numbers of neurons reset, and reset again, since the run began, where that is what is recorded.
+        whole_run: Numbers of neurons reset, and reset again, since the run began, where that is what is recorded;
+            NaN for what is not.
         merges: Whether another record of the same step belongs to it, and does not take its place.
     """
 
@@ -54,7 +55,7 @@ class Measurement:
     network: str = ""
     method: str = ""
     run: int | None = None
-    whole_run: tuple[int, int] | None = None
+    whole_run: tuple[float, float] | None = None
     merges: bool = False
     absent: list[str] = field(default_factory=list)
 
@@ -175,7 +176,7 @@ def _metrics(record: Mapping[str, Any]) -> list[Measurement]:
     step, measurements = _number(record.get("step"), "step"), []
     for (network, method), groups in found.items():
         keys = (f"neurons_reset/{network}", f"reset_again/{network}")
-        sums = [_count(record.get(key, 0), key) for key in keys]
+        sums = [_count(record[key], key) if key in record else math.nan for key in keys]
         measured = any(group.fraction is not None for group in groups.values())
         whole = (sums[0], sums[1]) if resetting[network] == method else None
         if measured:

@@ -13,7 +13,7 @@ from neuroactivity.looking.figures import title
 from neuroactivity.looking.forms import Group
 from neuroactivity.looking.reading import read_run
 from neuroactivity.looking.series import Track
-from neuroactivity.looking.text import RecordsError, counted, percent, printable, short
+from neuroactivity.looking.text import RecordsError, counted, percent, printable, short, stepped
 from neuroactivity.tables import format_table
 
 _HEADER = ("group", "neurons", "inactive", "share", "reset", "again", "lowest", "median", "highest", "status", "remark")
@@ -36,7 +36,7 @@ def inspect(path: Path) -> None:
     for (network, method, index), track in run.tracks.items():
         number = "" if index is None else f"run {index}"
         name = " · ".join(filter(None, (run.name, title((network, method)), number)))
-        print(f"{name}: step {track.moments[-1].step:,g}, {counted(len(track.moments), 'measurement')}")
+        print(f"{name}: step {stepped(track.moments[-1].step)}, {counted(len(track.moments), 'measurement')}")
         _print([_cells(name, group) for name, group in track.latest.items()], _notes(track))
     for note in run.notes:
         print(note)

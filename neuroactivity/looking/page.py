@@ -12,13 +12,13 @@ import neuroactivity
 from neuroactivity.looking.figures import Page, arrange, figures, title
 from neuroactivity.looking.forms import Group
 from neuroactivity.looking.series import Run, Track, sums
-from neuroactivity.looking.text import counted, percent, printable, short
+from neuroactivity.looking.text import counted, percent, printable, short, stepped
 
 _BAR = (
     '<svg class="bar" viewBox="0 0 60 8" aria-hidden="true"><rect width="60" height="8"/>'
     '<rect width="{:.1f}" height="8"/></svg>'
 )
-_COLUMNS = ("neurons", "inactive", "", "reset", "again", "lowest", "median", "highest")
+_COLUMNS = ("run", "group", "neurons", "inactive", "share", "reset", "again", "lowest", "median", "highest", "remark")
 
 
 def build_page(runs: Sequence[Run]) -> str:
@@ -122,11 +122,12 @@ def _card(name: str, track: Track) -> str:
     groups = list(track.latest.values())
     neurons = sum(group.neurons or 0 for group in groups)
     reset, again = [sums([_known(getattr(m, key)) for m in track.moments]) for key in ("total_reset", "total_again")]
-    facts = [("inactive", percent(_known(last.total)), f"of {counted(neurons, 'neuron')}" if neurons else "in all")]
+    sizes = f"of {counted(neurons, 'neuron')}" if neurons else "sizes not recorded"
+    facts = [("inactive", percent(_known(last.total)), sizes)]
     facts.append(("reset", f"{reset:,.0f}" if reset > 0 else "none", "neurons in all"))
     if reset > 0 and again == again:
         facts.append(("reset again", f"{again:,.0f}", "inactive soon after"))
-    span = f"{track.moments[0].step:,g} to {last.step:,g}"
+    span = f"{stepped(track.moments[0].step)} to {stepped(last.step)}"
     facts.append(("measured", f"{len(track.moments):,}", f"times, steps {span}"))
     facts.append(("tau", "n/a" if track.tau is None else f"{track.tau:g}", counted(len(groups), "group")))
     items = "".join(f"<div><dt>{what}</dt><dd>{value}</dd><dd>{more}</dd></div>" for what, value, more in facts)
@@ -140,38 +141,43 @@ def _known(value: float) -> float | None:
 
 
 def _table(page: Page) -> str:
-    """Return the table of groups at the last measurement of each run."""
-    shown = [*(["run"] if len(page.lanes) > 1 else []), "group", *_COLUMNS, "remark"]
-    head = "".join(f'<th scope="col">{name or "share"}</th>' for name in shown)
-    rows = []
+    """Return the table of groups at the last measurement of each run, without columns of which nothing is known."""
+    parts: dict[str, list[list[str]]] = {}
     for section, tracks in page.sections.items():
-        if title(section):
-            rows.append(
-                f'<tr class="part"><th colspan="{len(shown)}" scope="rowgroup">{escape(title(section))}</th></tr>'
-            )
+        rows = parts.setdefault(title(section), [])
         for group in page.groups(section):
             for lane, track in tracks.items():
                 if group in track.latest:
-                    run = [f"<td>{escape(printable(page.lanes[lane]))}</td>"] if len(page.lanes) > 1 else []
-                    rows.append(f"<tr>{''.join(run)}{_row(group, track.latest[group])}</tr>")
-    return f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
+                    run = page.lanes[lane] if len(page.lanes) > 1 else ""
+                    rows.append(_cells(run, group, track.latest[group]))
+    every = [row for rows in parts.values() for row in rows]
+    shown = [place for place, name in enumerate(_COLUMNS) if name == "group" or any(row[place] for row in every)]
+    head = "".join(f'<th scope="col"{_word(place)}>{_COLUMNS[place]}</th>' for place in shown)
+    body = []
+    for name, rows in parts.items():
+        if name:
+            body.append(f'<tr class="part"><th colspan="{len(shown)}" scope="rowgroup">{escape(name)}</th></tr>')
+        body += [f"<tr>{''.join(_cell(place, row[place]) for place in shown)}</tr>" for row in rows]
+    return f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(body)}</tbody></table>"
 
 
-def _row(name: str, group: Group) -> str:
+def _cells(run: str, name: str, group: Group) -> list[str]:
     """Return the cells of a group."""
-    share = group.fraction
-    bar = "" if share is None else _BAR.format(60 * share)
-    counts = [_whole(count) for count in (group.neurons, group.inactive)]
-    resets = [_whole(count) for count in (group.reset, group.again)]
-    numbers = [
-        *counts,
-        f'{bar}<span class="share">{percent(share)}</span>',
-        *resets,
-        *map(short, (group.lowest, group.median, group.highest)),
-    ]
-    remark = "; ".join(filter(None, (group.status, group.remark)))
-    cells = "".join(f"<td>{number}</td>" for number in numbers)
-    return f'<th scope="row">{escape(printable(name))}</th>{cells}<td>{escape(printable(remark))}</td>'
+    bar = "" if group.fraction is None else _BAR.format(60 * group.fraction)
+    share = f'{bar}<span class="share">{percent(group.fraction)}</span>'
+    counts, resets = [_whole(group.neurons), _whole(group.inactive)], [_whole(group.reset), _whole(group.again)]
+    words = [escape(printable(word)) for word in (run, name, "; ".join(filter(None, (group.status, group.remark))))]
+    return [*words[:2], *counts, share, *resets, *map(short, (group.lowest, group.median, group.highest)), words[2]]
+
+
+def _cell(place: int, text: str) -> str:
+    element = 'th scope="row"' if _COLUMNS[place] == "group" else "td"
+    return f"<{element}{_word(place)}>{text}</{element[:2]}>"
+
+
+def _word(place: int) -> str:
+    """Return what sets the cells of a column to the left, where it holds words."""
+    return ' class="word"' if _COLUMNS[place] in ("run", "group", "remark") else ""
 
 
 def _whole(count: int | None) -> str:

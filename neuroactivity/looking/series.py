@@ -64,7 +64,7 @@ class Track:
     _last: Column | None = None
     _since: dict[str, set[int]] = field(default_factory=dict)
     _before: dict[str, set[int]] = field(default_factory=dict)
-    _sums: tuple[int, int] = (0, 0)
+    _sums: tuple[float, float] = (0, 0)
 
     def add(self, found: Measurement) -> None:
         """Add a measurement; those of the same step and later ones are replaced by it.
@@ -142,7 +142,7 @@ class Track:
         reset, again = [sums([getattr(group, key) for group in found.groups.values()]) for key in ("reset", "again")]
         if found.whole_run:
             before = self._sums
-            reset, again = [float(max(now - then, 0)) for now, then in zip(found.whole_run, before, strict=True)]
+            reset, again = [now - then for now, then in zip(found.whole_run, before, strict=True)]
             self._sums = found.whole_run
         return Moment(step, fractions, resets, agains, _total(found.groups), reset, again)
 

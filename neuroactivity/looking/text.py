@@ -43,6 +43,16 @@ def short(number: float | None) -> str:
     return "" if number is None else f"{number:.3g}"
 
 
+def stepped(step: float) -> str:
+    """Return a step in full.
+
+    Example:
+        >>> stepped(1_499_000.0), stepped(0.25)
+        ('1,499,000', '0.25')
+    """
+    return f"{int(step):,}" if step == int(step) else f"{step:,g}"
+
+
 def counted(number: int, what: str) -> str:
     """Return a number with what it counts, in the plural where there are several.
 

@@ -18,11 +18,11 @@ const integer = (value) => Number(value.toPrecision(12)).toLocaleString("en-US")
 const percent = (value, digits = 1) => (value === null ? "n/a" : (100 * value).toFixed(digits) + "%");
 const bytes = (text) => Uint8Array.from(atob(text), (c) => c.charCodeAt(0));
 
-function brief(value) {
+function brief(value, digits = 3) {
   for (const [size, letter] of [[1e9, "G"], [1e6, "M"], [1e3, "k"]]) {
-    if (Math.abs(value) >= size) return Number((value / size).toPrecision(3)) + letter;
+    if (Math.abs(value) >= size) return Number((value / size).toPrecision(digits)) + letter;
   }
-  return String(Number(value.toPrecision(3)));
+  return String(Number(value.toPrecision(digits)));
 }
 
 function svg(name, attributes = {}, text = null) {
@@ -55,8 +55,8 @@ function placeOf(steps, step) {
   return low;
 }
 
-function ticks(from, to, most) {
-  const rough = (to - from) / most || 1, size = 10 ** Math.floor(Math.log10(rough));
+function ticks(from, to, most, least = 0) {
+  const rough = Math.max((to - from) / most || 1, least), size = 10 ** Math.floor(Math.log10(rough));
   const step = [1, 2, 5, 10].map((k) => k * size).find((s) => s >= rough * 0.999);
   const found = [];
   for (let k = Math.ceil(from / step - 1e-9); k * step <= to + step * 1e-9; k++) found.push(k * step);
@@ -117,8 +117,12 @@ const LEFT = 40, RIGHT = 8;
 function timeFrame(parent, width, height, bottom, label) {
   const drawing = picture(parent, width, height + bottom, label);
   const x = (step) => LEFT + ((step - SPAN[0]) / (SPAN[1] - SPAN[0])) * (width - LEFT - RIGHT);
-  for (const tick of ticks(SPAN[0], SPAN[1], Math.max(2, Math.min(8, (width - LEFT) / 75)))) {
-    drawing.append(svg("text", { x: x(tick), y: height + bottom - 3, "text-anchor": "middle" }, brief(tick)));
+  const whole = STEPS.every(Number.isInteger) ? 1 : 0;
+  const marked = ticks(SPAN[0], SPAN[1], Math.max(2, Math.min(8, (width - LEFT) / 75)), whole);
+  const gap = marked.length > 1 ? marked[1] - marked[0] : 1;
+  const digits = Math.min(15, Math.max(3, Math.ceil(Math.log10(Math.abs(SPAN[1]) / gap + 1)) + 1));
+  for (const tick of marked) {
+    drawing.append(svg("text", { x: x(tick), y: height + bottom - 3, "text-anchor": "middle" }, brief(tick, digits)));
   }
   const cursor = svg("line", { class: "cursor", y1: 4, y2: height + bottom - 16 });
   drawing.append(cursor);
@@ -538,12 +542,13 @@ function draw() {
 slider.max = STEPS.length - 1;
 slider.value = STEPS.length - 1;
 slider.addEventListener("input", show);
-let width = window.innerWidth, waiting = 0;
-window.addEventListener("resize", () => {
-  if (window.innerWidth === width) return;
-  width = window.innerWidth;
+const main = document.querySelector("main");
+let width = main.clientWidth, waiting = 0;
+new ResizeObserver(() => {
+  if (main.clientWidth === width) return;
+  width = main.clientWidth;
   clearTimeout(waiting);
   waiting = setTimeout(draw, 150);
-});
+}).observe(main);
 for (const query of ["(prefers-color-scheme: dark)", "(forced-colors: active)"]) window.matchMedia(query).addEventListener("change", draw);
 draw();

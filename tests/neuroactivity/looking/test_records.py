@@ -117,6 +117,7 @@ def test_runs_of_the_reference_agents_are_read_with_scores_if_there_are_any(tmp_
     ((key, track),) = run.tracks.items()
     assert (run.name, key) == (tmp_path.name, ("actor", "regrama", None))
     assert [moment.fractions[0] for moment in track.moments] == [0.25, 0.5]
+    assert [(moment.total_reset, moment.total_again) for moment in track.moments] == [(3, 1), (5, 0)]
 
     line = {"step": 1, "network": "actor", "kind": "inactive", "tau": 0.01, "reset": {"fc1": [[0]]}}
     scored = [line | {"scores": {"fc1": [scores]}} for scores in ([0.0, 2.0], [0.0, 2.0])]
