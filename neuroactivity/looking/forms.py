@@ -172,7 +172,7 @@ def _metrics(record: Mapping[str, Any]) -> list[Measurement]:
             if fraction is not None and not 0 <= fraction <= 1:
                 raise RecordsError(f"{key!r}: expected a fraction, got {fraction}")
             found.setdefault((network, METHODS[kind]), {})[name] = Group(fraction)
-    resetting = dict(found.keys())  # the last method of each network
+    resetting = dict(found.keys())  # the last method of each network is the one that resets
     step, measurements = _number(record.get("step"), "step"), []
     for (network, method), groups in found.items():
         keys = (f"neurons_reset/{network}", f"reset_again/{network}")

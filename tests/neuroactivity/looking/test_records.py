@@ -106,8 +106,8 @@ def test_scores_are_thinned_as_they_come_and_no_reset_is_lost(tmp_path):
 
 def test_runs_of_the_reference_agents_are_read_with_scores_if_there_are_any(tmp_path):
     fractions = {
-        "inactive/actor/fc1": 0.25,
         "dormant/actor/fc1": None,
+        "inactive/actor/fc1": 0.25,  # the method that resets comes last
         "neurons_reset/actor": 3,
         "reset_again/actor": 1,
     }
