@@ -19,7 +19,7 @@ def limits(tau: float) -> tuple[float, float, float]:
         >>> limits(0.01)
         (0.0001, 0.01, 10.0)
     """
-    edge = tau or 1e-4
+    edge = tau if tau > 1e-300 else 1e-4
     return edge / 100, edge, max(10.0, 10 * edge)
 
 

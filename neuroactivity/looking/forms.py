@@ -90,8 +90,8 @@ def _report(record: Mapping[str, Any]) -> Measurement:
         raise RecordsError("absent: expected a list of names")
     return Measurement(
         groups,
-        tau=_number(record.get("tau"), "tau"),
-        step=_number(record.get("step"), "step"),
+        tau=_within(record.get("tau"), "tau", least=0),
+        step=_within(record.get("step"), "step"),
         network=_text(record.get("network"), "network"),
         method=_text(record.get("method"), "method"),
         run=None if run is None else _count(run, "run"),
@@ -135,7 +135,7 @@ def _group(values: Mapping[str, Any], name: str) -> Group:
 
 def _scores(record: Mapping[str, Any]) -> Measurement:
     """Read a line of scores.jsonl of the reference agents."""
-    tau = _number(record.get("tau"), "tau") or 0.0
+    tau = _within(record.get("tau"), "tau", least=0) or 0.0
     resets = _mapping(record.get("reset", {}), "reset")
     groups = {}
     for name, rows in record["scores"].items():
@@ -157,7 +157,7 @@ def _scores(record: Mapping[str, Any]) -> Measurement:
             reset_neurons=places,
         )
     network, kind = _text(record.get("network"), "network"), _text(record["kind"], "kind")
-    step = _number(record.get("step"), "step")
+    step = _within(record.get("step"), "step")
     return Measurement(groups, tau, step, network, METHODS.get(kind, kind), merges=True)
 
 
@@ -173,7 +173,7 @@ def _metrics(record: Mapping[str, Any]) -> list[Measurement]:
                 raise RecordsError(f"{key!r}: expected a fraction, got {fraction}")
             found.setdefault((network, METHODS[kind]), {})[name] = Group(fraction)
     resetting = dict(found.keys())  # the last method of each network is the one that resets
-    step, measurements = _number(record.get("step"), "step"), []
+    step, measurements = _within(record.get("step"), "step"), []
     for (network, method), groups in found.items():
         keys = (f"neurons_reset/{network}", f"reset_again/{network}")
         sums = [_count(record[key], key) if key in record else math.nan for key in keys]
@@ -215,6 +215,14 @@ def _number(value: Any, what: str) -> float | None:
     if not isinstance(value, int | float) or isinstance(value, bool) or (isinstance(value, int) and abs(value) > 2**53):
         raise RecordsError(f"{what}: expected a number, got {printable(repr(value), longest=30)}")
     return float(value) if math.isfinite(value) else None
+
+
+def _within(value: Any, what: str, least: float = -(2**53)) -> float | None:
+    """Return a step or a threshold, which are of a size that can be drawn."""
+    number = _number(value, what)
+    if number is not None and not least <= number <= 2**53:
+        raise RecordsError(f"{what}: expected a number from {least:g} to {2**53:g}, got {number:g}")
+    return number
 
 
 def _numbers(row: Any, what: str) -> list[float]:

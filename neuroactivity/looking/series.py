@@ -74,39 +74,47 @@ class Track:
         """
         last = self.moments[-1].step if self.moments else 0
         step = last + 1 if found.step is None else found.step
-        if found.merges:
-            self._complete(found)
-        if self.moments and step <= last:
-            self._drop(step, replaced=not found.merges)
+        dropped = self._drop(step, replaced=not found.merges) if self.moments and step <= last else []
         for name, group in found.groups.items():
             if name in self.latest and self.latest[name].neurons != group.neurons:
                 before = self.latest[name].neurons
                 raise RecordsError(f"group {name!r}: expected {before} neurons, as before, got {group.neurons}")
+        if found.merges:
+            self._complete(found, dropped)
         self.latest |= found.groups
         self.tau, self.absent = found.tau, found.absent
         self._keep(step, found)
         self.moments.append(self._moment(step, found))
 
-    def _complete(self, found: Measurement) -> None:
-        """Count the neurons that the latest reset reset and that are inactive again, where a record does not say."""
+    def _complete(self, found: Measurement, same_step: Sequence[Moment]) -> None:
+        """Count the neurons that the latest reset reset and that are inactive again, and resets of the same step."""
         tau = found.tau or 0.0
         for name, group in found.groups.items():
             before = self._before.get(name, set()) if group.scores else set()
             group.again = sum(1 for place in before if (group.scores or ())[place] <= tau)
         if any(group.reset_neurons for group in found.groups.values()):
             self._before = {name: set(group.reset_neurons) for name, group in found.groups.items()}
+        for moment in same_step:
+            for name, reset, again in zip(self.latest, moment.reset, moment.again, strict=False):
+                if name in found.groups and reset == reset:
+                    group = found.groups[name]
+                    group.reset, group.again = (group.reset or 0) + int(reset), (group.again or 0) + int(again)
 
-    def _drop(self, step: float, *, replaced: bool) -> None:
-        """Remove the measurements from a step on."""
+    def _drop(self, step: float, *, replaced: bool) -> list[Moment]:
+        """Remove the measurements from a step on, and return them."""
         place = bisect.bisect_left(self.moments, step, key=lambda moment: moment.step)
-        self.replaced += (len(self.moments) - place) * replaced
+        dropped = self.moments[place:]
+        self.replaced += len(dropped) * replaced
         del self.moments[place:]
         while self.columns and self.columns[-1].place >= place:
-            dropped = self.columns.pop()
+            column = self.columns.pop()
             if not replaced:
-                _merge(self._since, dropped.resets)
+                _merge(self._since, column.resets)
         if replaced:
             self._since = {}
+        if replaced and not place:  # the run starts anew, with other groups perhaps
+            self.latest, self._before, self._sums = {}, {}, (0, 0)
+        return dropped
 
     def _keep(self, step: float, found: Measurement) -> None:
         """Keep the scores of one measurement in a few."""

@@ -68,6 +68,13 @@ def test_what_a_resumed_run_measures_again_takes_the_place_of_what_it_measured_b
     assert [column.step for column in track.kept(240)] == [100, 200, 300, 400, 500]
 
 
+def test_a_run_that_starts_anew_on_a_file_replaces_the_old_one_whatever_its_groups(tmp_path):
+    path = recorded(tmp_path / "run.jsonl", 5)
+    recorded(path, 2, groups=("fc2", "fc3"), neurons=9)
+    track = only(path)
+    assert (list(track.latest), steps(path), track.replaced) == (["fc2", "fc3"], [100, 200], 5)
+
+
 @pytest.mark.parametrize(("rest", "kept"), [(b'{"tau": 0.0', False), (json.dumps(PLAIN).encode(), True)])
 def test_a_line_without_an_end_is_removed_or_ended_before_the_next_record(tmp_path, rest, kept):
     path = recorded(tmp_path / "run.jsonl", 2)
@@ -120,13 +127,12 @@ def test_runs_of_the_reference_agents_are_read_with_scores_if_there_are_any(tmp_
     assert [(moment.total_reset, moment.total_again) for moment in track.moments] == [(3, 1), (5, 0)]
 
     line = {"step": 1, "network": "actor", "kind": "inactive", "tau": 0.01, "reset": {"fc1": [[0]]}}
-    scored = [line | {"scores": {"fc1": [scores]}} for scores in ([0.0, 2.0], [0.0, 2.0])]
-    written(tmp_path / "scores.jsonl", scored[0], scored[1] | {"step": 2})
+    at = [line | {"step": step, "scores": {"fc1": [[0.0, 2.0]]}} for step in (1, 2, 2)]
+    written(tmp_path / "scores.jsonl", *at)
     track = only(tmp_path)
-    assert [(moment.total, moment.total_reset, moment.total_again) for moment in track.moments] == [
-        (0.5, 1, 0),
-        (0.5, 1, 1),
-    ]
+    found = [(moment.total, moment.total_reset, moment.total_again) for moment in track.moments]
+    assert found == [(0.5, 1, 0), (0.5, 2, 2)]  # what was reset twice at one step counts twice
+    assert (track.replaced, [column.resets for column in track.kept(9)]) == (0, [{"fc1": {0}}, {"fc1": {0}}])
 
 
 @pytest.mark.parametrize(
@@ -141,6 +147,7 @@ def test_runs_of_the_reference_agents_are_read_with_scores_if_there_are_any(tmp_
         ([], "expected records of measurements, got none"),
         ([PLAIN | {"groups": {"fc": {"neurons": 4, "inactive": 5}}}], "at most 4 inactive neurons, got 5"),
         ([PLAIN | {"groups": {"fc": {"neurons": "4"}}}], "neurons: expected a whole number, got '4'"),
+        ([PLAIN | {"tau": -1}], "tau: expected a number from 0 to 9.0072e+15, got -1"),
         ([PLAIN | {"step": "x"}], "step: expected a number, got 'x'"),
         ([PLAIN | {"groups": {"fc": {"neurons": 2, "scores": [[1.0]]}}}], "expected 2 scores, got 1"),
         ([PLAIN | {"groups": {"fc": {"neurons": 1, "scores": [[1]], "reset_neurons": [[1]]}}}], "places below 1"),
