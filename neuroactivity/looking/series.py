@@ -96,7 +96,7 @@ class Track:
             self._before = {name: set(group.reset_neurons) for name, group in found.groups.items()}
         for moment in same_step:
             for name, reset, again in zip(self.latest, moment.reset, moment.again, strict=False):
-                if name in found.groups and reset == reset:
+                if name in found.groups and reset == reset and again == again:
                     group = found.groups[name]
                     group.reset, group.again = (group.reset or 0) + int(reset), (group.again or 0) + int(again)
 
