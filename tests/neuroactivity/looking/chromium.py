@@ -89,10 +89,7 @@ def browser(folder):
     os.close(theirs_out)
     try:
         with os.fdopen(ours_out, "wb") as commands, os.fdopen(ours_in, "rb") as answers:
-            page = Browser(commands, answers)
-            yield page
-            page._session = None
-            page.call("Browser.close")
+            yield Browser(commands, answers)
     finally:
         process.terminate()
         process.wait(timeout=20)
