@@ -4,7 +4,7 @@ BIN := .venv/bin
 JOBS ?= 2
 export MUJOCO_GL ?= disable
 
-.PHONY: demo study bench test test-slow test-gpu test-hosts check docs format clean
+.PHONY: demo study bench test test-slow test-gpu test-hosts check docs format package clean
 
 demo: .venv/installed
 	rm -rf runs/demo
@@ -45,6 +45,16 @@ format: .venv/installed
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
+package:
+	rm -rf dist build/package
+	$(PYTHON) -m venv build/package/tools
+	build/package/tools/bin/python -m pip install --quiet build twine
+	build/package/tools/bin/python -m build --outdir dist
+	build/package/tools/bin/twine check --strict dist/*
+	$(PYTHON) -m venv build/package/empty
+	build/package/empty/bin/python -m pip install --quiet dist/*.whl
+	cd build/package && empty/bin/neuroactivity --version && empty/bin/python -c "import neuroactivity"
+
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev]"
@@ -57,4 +67,4 @@ format: .venv/installed
 	touch $@
 
 clean:
-	rm -rf .venv .venv-hosts build runs .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf .venv .venv-hosts build dist runs .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -11,7 +11,7 @@ from neuroactivity.tables import format_table
 __all__ = ["PARTS", "code_lines", "count"]
 
 ROOT = Path(__file__).parents[1]
-_BESIDES_CORE = ("wrapping", "discovery", "plotting", "testing", "analysis")
+_BESIDES_CORE = ("wrapping", "discovery", "plotting", "testing", "analysis", "looking")
 _NO_CODE = {tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER}
 
 

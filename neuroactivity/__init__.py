@@ -2,8 +2,8 @@
 
 The core computes on the arrays of any library that follows the Python array API standard; an adapter for each framework
 reads gradients from models and writes resets back. See the README for a first example. The subpackages
-:mod:`~neuroactivity.analysis`, :mod:`~neuroactivity.discovery`, :mod:`~neuroactivity.plotting` and
-:mod:`~neuroactivity.testing` are loaded on first use.
+:mod:`~neuroactivity.analysis`, :mod:`~neuroactivity.discovery`, :mod:`~neuroactivity.looking`,
+:mod:`~neuroactivity.plotting` and :mod:`~neuroactivity.testing` are loaded on first use.
 """
 
 import importlib
@@ -28,16 +28,19 @@ from neuroactivity.report import ActivityReport, GroupActivity, summarize
 from neuroactivity.resets import reset, reset_moments
 
 if TYPE_CHECKING:
-    from neuroactivity import analysis, discovery, testing
+    from neuroactivity import analysis, discovery, looking, testing
     from neuroactivity import plotting as plotting
     from neuroactivity.discovery import discover_outgoing, verify_layout
+    from neuroactivity.looking import JsonLines
 
 __version__ = "0.1.0"
+_HOMES = {"JsonLines": "looking", "discover_outgoing": "discovery", "verify_layout": "discovery"}
 
 __all__ = [
     "ActivityReport",
     "ActivityWarning",
     "GroupActivity",
+    "JsonLines",
     "Layout",
     "LayoutError",
     "NeuronGroup",
@@ -49,6 +52,7 @@ __all__ = [
     "discover_outgoing",
     "discovery",
     "grama",
+    "looking",
     "magnitudes",
     "norm",
     "recurrent",
@@ -66,11 +70,11 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """Load a subpackage, or what discovery makes public, when it is first used."""
-    if name in ("analysis", "discovery", "plotting", "testing"):
+    """Load a subpackage, or what is public of one, when it is first used."""
+    if name in ("analysis", "discovery", "looking", "plotting", "testing"):
         return importlib.import_module(f"neuroactivity.{name}")
-    if name in ("discover_outgoing", "verify_layout"):
-        return getattr(importlib.import_module("neuroactivity.discovery"), name)
+    if name in _HOMES:
+        return getattr(importlib.import_module(f"neuroactivity.{_HOMES[name]}"), name)
     raise AttributeError(f"module 'neuroactivity' has no attribute {name!r}")
 
 

@@ -166,8 +166,7 @@ def _row(group: GroupActivity, shown: Sequence[str], remark: str) -> tuple[str, 
     """One group as the cells of a table, with the counts of resets that are ``shown`` and a remark."""
     fraction = group.inactive_fraction
     share = "n/a" if math.isnan(fraction) else f"{100 * fraction:.1f}%"
-    counts = [getattr(group, name) for name in shown]
-    resets = ["" if count is None else str(count) for count in counts]
+    resets = ["" if (count := getattr(group, name)) is None else str(count) for name in shown]
     scores = ["" if score is None else f"{score:.3g}" for score in (group.lowest, group.median, group.highest)]
     return (group.name, str(group.neurons), str(group.inactive), share, *resets, *scores, group.status or "", remark)
 

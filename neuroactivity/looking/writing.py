@@ -1,0 +1,133 @@
+"""Record a run: one JSON object a line for each measurement."""
+
+import json
+import math
+import os
+from collections import deque
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import IO, Any
+
+from neuroactivity.report import ActivityReport, GroupActivity
+
+VERSION = 1
+"""Version of the form of a record; a reader refuses later ones."""
+
+
+class JsonLines:
+    """Append every report to a file, one JSON object a line: an ``on_report=`` for any wrapper.
+
+    ``neuroactivity plot`` makes a page of the file. Lines are only ever added. Where a run goes on from a checkpoint,
+    the records that it makes again take the place of the earlier ones when the file is read.
+
+    Args:
+        path: The file. It is made at the first report, and its folder too.
+        step: Returns the step of the run; called at each report.
+        every: Without ``step``, steps from one measurement to the next: records are counted from ``start``.
+        start: Without ``step``, the step of the checkpoint that the run goes on from.
+        network: Name of the network, where several write to one file.
+        method: ``"regrama"`` or ``"redo"``, where both are measured and are to be compared.
+        scores: Whether every neuron's score is recorded, and which neurons were reset.
+
+    Raises:
+        ValueError: If ``every`` is less than 1.
+
+    Example:
+        >>> import tempfile
+        >>> report = ActivityReport(tau=0.01, groups=(GroupActivity("fc", neurons=4, inactive=1),))
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     log = JsonLines(Path(folder) / "run.jsonl", every=1000)
+        ...     log(report)
+        ...     log(report)
+        ...     [json.loads(line)["step"] for line in log.path.read_text().splitlines()]
+        [1000, 2000]
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        step: Callable[[], float] | None = None,
+        every: int = 1,
+        start: int = 0,
+        network: str = "",
+        method: str = "",
+        scores: bool = True,
+    ) -> None:
+        if every < 1:
+            raise ValueError(f"every: expected 1 or more steps, got {every!r}")
+        self.path = Path(path)
+        self.step, self.every, self.start = step, every, start
+        self.network, self.method, self.scores = network, method, scores
+        self._counts: dict[int | None, int] = {}
+
+    def __call__(self, report: ActivityReport) -> None:
+        """Append a report."""
+        count = self._counts[report.run] = self._counts.get(report.run, 0) + 1
+        step = self.start + count * self.every if self.step is None else self.step()
+        line = record(report, step=step, network=self.network, method=self.method, scores=self.scores)
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with self.path.open("a+b") as file:
+            _mend(file)
+            file.write(json.dumps(line, allow_nan=False).encode() + b"\n")
+
+
+def record(
+    report: ActivityReport, *, step: float, network: str = "", method: str = "", scores: bool = True
+) -> dict[str, Any]:
+    """Return a report as one record, for a file of your own: what ``to_dict`` gives, and where it belongs.
+
+    Args:
+        report: The report.
+        step: Step of the run.
+        network: Name of the network.
+        method: ``"regrama"`` or ``"redo"``.
+        scores: Whether every neuron's score is in it, in six digits, and which neurons were reset.
+
+    Returns:
+        JSON values: ``None``, never NaN.
+
+    Example:
+        >>> report = ActivityReport(tau=0.01, groups=(GroupActivity("fc", 2, 1, scores=((0.0, 2.0),)),))
+        >>> record(report, step=1000)["groups"]["fc"]["scores"]
+        [[0.0, 2.0]]
+    """
+    named = {key: value for key, value in (("network", network), ("method", method)) if value}
+    values: dict[str, Any] = {"version": VERSION, "step": float(step) if step % 1 else int(step), **named}
+    values |= report.to_dict()
+    for group in report.groups if scores else ():
+        values["groups"][group.name] |= _of_each_neuron(group)
+    return values
+
+
+def _of_each_neuron(group: GroupActivity) -> dict[str, Any]:
+    """Return the scores of a group's neurons, and the places of those that were reset, in rows."""
+    values: dict[str, Any] = {}
+    if group.scores:
+        values["scores"] = [list(map(_rounded, row)) for row in group.scores]
+    if group.mask is not None:
+        values["reset_neurons"] = [_places(row) for row in group.mask]
+    return values
+
+
+def _rounded(score: float) -> float | None:
+    return float(f"{score:.6g}") if math.isfinite(score) else None
+
+
+def _places(mask: Sequence[bool]) -> list[int]:
+    return [place for place, reset in enumerate(mask) if reset]
+
+
+def _mend(file: IO[bytes]) -> None:
+    """Begin a line. What a process left that was killed while it wrote a record is removed."""
+    end = file.seek(0, os.SEEK_END)
+    file.seek(max(end - 1, 0))
+    if file.read(1) in (b"", b"\n"):
+        return
+    file.seek(0)
+    last = deque(file, maxlen=1)[0]
+    try:
+        json.loads(last)
+        file.write(b"\n")
+    except ValueError:
+        file.truncate(end - len(last))
