@@ -261,3 +261,8 @@ def neuron_axis(view: ParamView) -> Axis:
 def is_vector(view: ParamView) -> bool:
     """Whether a parameter has one entry a neuron: a scale, a shift, a bias."""
     return set(view.parsed.names) <= {NEURON, STACK}
+
+
+def is_finite(gradient: Array | None) -> bool:
+    """Whether a gradient, if there is one, has neither infinities nor NaN."""
+    return gradient is None or bool(namespace(gradient).all(namespace(gradient).isfinite(gradient)))

@@ -5,11 +5,12 @@ For example a layer without a bias in front of a sigmoid, which no value of its 
 
 from collections.abc import Callable
 from functools import cache
+from operator import gt
 
 from neuroactivity.arrays import namespace
 from neuroactivity.discovery.claims import Claim, Claims, Evidence, Known, name_some
 from neuroactivity.discovery.links import outgoing_views
-from neuroactivity.discovery.prober import ROUNDING, Prober, is_vector
+from neuroactivity.discovery.prober import ROUNDING, Prober, is_finite, is_vector
 from neuroactivity.discovery.proof import read_only_by
 from neuroactivity.layout.patterns import NEURON
 
@@ -92,7 +93,8 @@ def _readers_in_no_group(prober: Prober, name: str) -> list[str]:
     before = prober.live_axes(prober.gradients(params), prober.bare) if prober.bare else {}
     prober.silence(params, {name: frozenset(range(prober.neurons[name]))})
     after = prober.live_axes(prober.gradients(params), [param for param, _ in before])
-    return list(dict.fromkeys(param for (param, axis), live in before.items() if live != after[param, axis]))
+    lost = [param for (param, axis), live in before.items() if any(map(gt, live, after[param, axis]))]
+    return list(dict.fromkeys(lost))
 
 
 def _not_finite(prober: Prober) -> set[str]:
@@ -104,7 +106,6 @@ def _not_finite(prober: Prober) -> set[str]:
             prober.silence(params, {group: frozenset(generator.sample(range(count), count // 4))})
         grads = prober.gradients(params)
         for group, made_by in prober.made_by.items():
-            values = [value for _, view, _ in made_by if (value := grads.get(view.param)) is not None]
-            if not all(bool(namespace(value).all(namespace(value).isfinite(value))) for value in values):
+            if not all(is_finite(grads.get(view.param)) for _, view, _ in made_by):
                 found.add(group)
     return found
