@@ -58,6 +58,7 @@ class Prober:
         owners: For each parameter that groups own, the groups to which it is incoming, each with its view.
         bare: The shapes of the parameters of no group.
         without_gradient: Groups found to reach an output on a path without gradient.
+        not_finite: Groups whose gradients were not finite in some probe of a proof, which says nothing of them then.
     """
 
     def __init__(
@@ -88,6 +89,7 @@ class Prober:
                 self.owners.setdefault(view.param, []).extend([(name, view)] if role == "incoming" else [])
         self.bare = {name: shape for name, shape in self.shapes.items() if name not in self.owners}
         self.without_gradient: set[str] = set()
+        self.not_finite: set[str] = set()
         self.zero_mean: dict[object, dict[Axis, AxisReaders]] = {}
         self._live: dict[str, list[frozenset[int]]] = {}
         self._alike: dict[frozenset[int], frozenset[int]] = {}  # each set once, of which most are those of all neurons
@@ -204,12 +206,16 @@ class Prober:
                 xp = namespace(gradient)
                 gradient = xp.astype(xp.abs(gradient) > noise * xp.max(xp.abs(gradient)), xp.float32)
             for axis, sums in enumerate(_sums_by_axis(gradient)):
-                live[param, axis] = bytes(to_list(sums != 0))
+                live[param, axis] = bytes(to_list(sums > 0))  # and not NaN, which says nothing
         return live
 
     def live_neurons(self, grads: Grads, name: str) -> set[int]:
         """Return the neurons of a group with a nonzero gradient in any incoming or unscored parameter."""
         return set().union(*[self.live_entries(grads, name, entries) for entries in self.made_by[name]])
+
+    def is_finite(self, grads: Grads, name: str) -> bool:
+        """Whether a group's gradients have neither infinities nor NaN, of which nothing can be said."""
+        return all(is_finite(grads.get(view.param)) for _, view, _ in self.made_by[name])
 
     def live_entries(self, grads: Grads, name: str, entries: Entries) -> set[int]:
         """Return the neurons of a group with a nonzero gradient in its entries of one parameter."""

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from neuroactivity.arrays import Array, namespace
 from neuroactivity.discovery.decoding import Chosen
-from neuroactivity.discovery.prober import Prober
+from neuroactivity.discovery.prober import Prober, is_finite
 from neuroactivity.discovery.probes import Units
 from neuroactivity.discovery.values import Params
 from neuroactivity.layout import ParamView
@@ -85,6 +85,13 @@ def moves_output(prober: Prober, chosen: Chosen, cut: Callable[[Params], None], 
     return any(_differ(old, new) for old, new in zip(before, prober.outputs(params), strict=True))
 
 
+def _are_finite(prober: Prober, cut: Callable[[Params], None]) -> bool:
+    """Whether outputs say what gradients that are not finite do not."""
+    params = prober.draw(0)
+    cut(params)
+    return prober.outputs is not None and all(is_finite(output) for output in prober.outputs(params))
+
+
 def _differ(old: Array, new: Array) -> bool:
     """Whether two outputs differ by more than rounding."""
     xp = namespace(old)
@@ -113,7 +120,9 @@ class _Trial:
             prober.cut(params, self._units[unit][0], neurons, self._outgoing[unit])
         grads = prober.gradients(params)
         for unit, neurons in cut.items():
-            for name in self._units[unit]:
+            finite = [name for name in self._units[unit] if prober.is_finite(grads, name)]
+            prober.not_finite.update(set(self._units[unit]).difference(finite))
+            for name in finite:
                 live, by_draw = prober.live_neurons(grads, name), prober.live_by_draw(name)
                 if live & neurons:
                     self.open.discard(name)
@@ -155,6 +164,8 @@ def read_only_by(
     cut(params)
     grads = prober.gradients(params)
     silent = [name for name in names if not prober.live_neurons(grads, name)]
+    if not all(prober.is_finite(grads, name) for name in silent) and not _are_finite(prober, cut):
+        return set()
     moving = _which(silent, moves)
     prober.without_gradient.update(moving)
     return set(silent) - set(moving)

@@ -12,7 +12,7 @@ from typing import TypeAlias
 from neuroactivity.discovery.claims import Claim, Claims, Evidence, Known, name_some
 from neuroactivity.discovery.decoding import Feeds
 from neuroactivity.discovery.links import interpret, outgoing_views
-from neuroactivity.discovery.prober import ROUNDING, Prober, is_finite, neuron_axis
+from neuroactivity.discovery.prober import ROUNDING, Prober, neuron_axis
 from neuroactivity.discovery.probes import Units, choose_zero_mean, probe_independent, probe_zero_mean
 from neuroactivity.discovery.proof import prove, read_only_by
 
@@ -92,8 +92,8 @@ def _bare_writers(prober: Prober, names: Sequence[str]) -> dict[str, float]:
     """Return at which value to hold the parameters of no group that take part in a stream: what is added at 0.
 
     For example a position embedding or a class token is added to the stream, and a layer scale multiplies what another
-    group adds to it. A layer scale has no gradient while that group is silent, or none that is finite, where a stream of
-    zeros is normalised without an epsilon; it is the same for all neurons then.
+    group adds to it. A layer scale has no gradient while that group is silent, or none that is finite, where zeros are
+    divided by their length; it is the same for all neurons then.
     """
     width, params = prober.neurons[names[0]], prober.draw(0)
     copies = math.prod(prober.made_by[names[0]][0][2].stack_sizes)
@@ -102,7 +102,7 @@ def _bare_writers(prober: Prober, names: Sequence[str]) -> dict[str, float]:
     held = {}
     for param, shape in prober.bare.items():
         if width in shape:
-            live = is_finite(grads.get(param)) and any(map(any, prober.live_axes(grads, [param]).values()))
+            live = any(map(any, prober.live_axes(grads, [param]).values()))
             if live or math.prod(shape) in (width, copies * width):
                 held[param] = 0.0 if live else _FACTOR
     return held

@@ -10,7 +10,7 @@ from operator import gt
 from neuroactivity.arrays import namespace
 from neuroactivity.discovery.claims import Claim, Claims, Evidence, Known, name_some
 from neuroactivity.discovery.links import outgoing_views
-from neuroactivity.discovery.prober import ROUNDING, Prober, is_finite, is_vector
+from neuroactivity.discovery.prober import ROUNDING, Grads, Prober, is_finite, is_vector
 from neuroactivity.discovery.proof import read_only_by
 from neuroactivity.layout.patterns import NEURON
 
@@ -22,7 +22,7 @@ _PROBES = 8
 
 def claim(prober: Prober, known: Known) -> Claims:
     """Say of each group that is left why, and withdraw claims that a view cannot express."""
-    not_finite = cache(lambda: _not_finite(prober))
+    not_finite = cache(lambda: _not_finite(prober) | prober.not_finite)
     for name in known.open():
         yield Claim(prober.layout[name], "unproved", _reason(prober, known, name, not_finite))
     for group, _, _, outgoing in list(known.claims.values()):
@@ -52,10 +52,10 @@ def _reason(prober: Prober, known: Known, name: str, not_finite: Callable[[], se
         return "a single neuron: without it all is silent, what reads it and what lies behind"
     if _is_shifted_in_vain(prober, name):
         return "cannot be silenced: a normalisation or softmax undoes what is added to all of its neurons alike"
+    if name in not_finite() or not prober.is_finite(_gradients_without(prober, name), name):
+        return "its gradients are not finite while neurons are silent"
     if found:
         return "feeds more than what was found"
-    if name in not_finite():
-        return "its gradients are not finite while neurons are silent"
     without_bias = "; it has no bias to silence it" if not prober.layout[name].unscored else ""
     return f"nothing was found that reads it{without_bias}"
 
@@ -88,13 +88,28 @@ def _is_shifted_in_vain(prober: Prober, name: str) -> bool:
 
 
 def _readers_in_no_group(prober: Prober, name: str) -> list[str]:
-    """Return the parameters of no group that lose gradients while all neurons of a group are silent."""
+    """Return the parameters of no group that lose gradients while all neurons of a group are silent.
+
+    What lies in front of the group loses them as well, but also while its weights alone are zero, and not its biases.
+    """
+    if not prober.bare:
+        return []
+    group, before = prober.layout[name], prober.live_axes(prober.gradients(prober.draw(0)), prober.bare)
+    grads = _gradients_without(prober, name)
+    silent, constant = prober.live_axes(grads, prober.bare), before
+    if group.unscored:
+        params = prober.draw(0)
+        prober.zero(params, [view.param for view in group.incoming])
+        constant = prober.live_axes(prober.gradients(params), prober.bare)
+    lost = [where[0] for where, live in before.items() if any(map(gt, live, silent[where])) and any(constant[where])]
+    return [param for param in dict.fromkeys(lost) if is_finite(grads.get(param))]
+
+
+def _gradients_without(prober: Prober, name: str) -> Grads:
+    """Return the gradients while all neurons of a group are silent."""
     params = prober.draw(0)
-    before = prober.live_axes(prober.gradients(params), prober.bare) if prober.bare else {}
     prober.silence(params, {name: frozenset(range(prober.neurons[name]))})
-    after = prober.live_axes(prober.gradients(params), [param for param, _ in before])
-    lost = [param for (param, axis), live in before.items() if any(map(gt, live, after[param, axis]))]
-    return list(dict.fromkeys(lost))
+    return prober.gradients(params)
 
 
 def _not_finite(prober: Prober) -> set[str]:
@@ -105,7 +120,5 @@ def _not_finite(prober: Prober) -> set[str]:
         for group, count in prober.neurons.items():
             prober.silence(params, {group: frozenset(generator.sample(range(count), count // 4))})
         grads = prober.gradients(params)
-        for group, made_by in prober.made_by.items():
-            if not all(is_finite(grads.get(view.param)) for _, view, _ in made_by):
-                found.add(group)
+        found |= {group for group in prober.layout if not prober.is_finite(grads, group)}
     return found
