@@ -220,3 +220,8 @@ def test_what_one_matrix_reads_side_by_side_is_not_said_to_be_added():
     for name, other in (("asks", "tells"), ("tells", "asks")):
         assert layout[name].status == "shared"
         assert layout[name].reason == f"proved: read only by attn.in_proj_weight, which {other} feeds too"
+
+
+def test_a_parameter_in_front_of_a_group_does_not_read_it():
+    model = nn.Sequential(foreign.Scaler(5), nn.Linear(5, 8), nn.Softmax(-1), nn.Linear(8, 3))
+    assert layout_of(model, STATES)["1"].reason == MIXED
