@@ -51,6 +51,7 @@ class Prober:
         owners: For each parameter that groups own, the groups to which it is incoming, each with its view.
         bare: The shapes of the parameters of no group.
         without_gradient: Groups found to reach an output on a path without gradient.
+        not_finite: Groups whose gradients were not finite in some probe of a proof, which says nothing of them then.
     """
 
     def __init__(
@@ -82,6 +83,7 @@ class Prober:
                 self.owners.setdefault(view.param, []).extend([(name, view)] if role == "incoming" else [])
         self.bare = {name: shape for name, shape in self.shapes.items() if name not in self.owners}
         self.without_gradient: set[str] = set()
+        self.not_finite: set[str] = set()
         self.zero_mean: dict[object, dict[Axis, AxisReaders]] = {}
         self._live: dict[str, list[frozenset[int]]] = {}
         self._alike: dict[frozenset[int], frozenset[int]] = {}  # each set once, of which most are those of all neurons
@@ -195,17 +197,24 @@ class Prober:
             if noise:
                 xp = namespace(gradient)
                 gradient = xp.astype(xp.abs(gradient) > noise * xp.max(xp.abs(gradient)), xp.float32)
-            live[name] = [bytes(to_list(sums != 0)) for sums in _sums_by_axis(gradient)]
+            live[name] = [bytes(to_list(sums > 0)) for sums in _sums_by_axis(gradient)]  # NaN says nothing
 
         self.gradients.each(params, list(live), take)
         return {(name, axis): alive for name, by_axis in live.items() for axis, alive in enumerate(by_axis)}
 
-    def live_neurons(self, params: Params, names: Iterable[str]) -> dict[str, set[int]]:
-        """Return the neurons of each named group with a nonzero gradient in any incoming or unscored parameter."""
-        found = self.live_entries(params, {name: self.made_by[name] for name in names})
+    def live_neurons(
+        self, params: Params, names: Iterable[str], *, spoiled: set[str] | None = None
+    ) -> dict[str, set[int]]:
+        """Return the neurons of each named group with a nonzero gradient in any incoming or unscored parameter.
+
+        Groups of which some gradient is not finite, so that nothing can be said of them, are added to ``spoiled``.
+        """
+        found = self.live_entries(params, {name: self.made_by[name] for name in names}, spoiled=spoiled)
         return {name: set().union(*by_param.values()) for name, by_param in found.items()}
 
-    def live_entries(self, params: Params, entries: Mapping[str, Sequence[Entries]]) -> dict[str, dict[str, set[int]]]:
+    def live_entries(
+        self, params: Params, entries: Mapping[str, Sequence[Entries]], *, spoiled: set[str] | None = None
+    ) -> dict[str, dict[str, set[int]]]:
         """Return the neurons of each group with a nonzero gradient in some of its entries, by parameter."""
         live: dict[str, dict[str, set[int]]] = {name: defaultdict(set) for name in entries}
         wanted: defaultdict[str, list[tuple[str, Entries]]] = defaultdict(list)
@@ -213,6 +222,8 @@ class Prober:
             wanted[of_one[1].param].append((name, of_one))
 
         def take(param: str, gradient: Array) -> None:
+            if spoiled is not None and not is_finite(gradient):
+                spoiled.update([name for name, _ in wanted[param]])
             for name, (_, view, bound) in wanted[param]:
                 sums, _ = neuron_sums(gradient, bound, view.owners, self.neurons[name])
                 alive = to_list(sums > 0 if sums.ndim == 1 else namespace(sums).any(sums > 0, axis=0))
@@ -257,3 +268,8 @@ def neuron_axis(view: ParamView) -> Axis:
 def is_vector(view: ParamView) -> bool:
     """Whether a parameter has one entry a neuron: a scale, a shift, a bias."""
     return set(view.parsed.names) <= {NEURON, STACK}
+
+
+def is_finite(gradient: Array | None) -> bool:
+    """Whether a gradient, if there is one, has neither infinities nor NaN."""
+    return gradient is None or bool(namespace(gradient).all(namespace(gradient).isfinite(gradient)))

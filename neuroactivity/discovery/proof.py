@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from neuroactivity.arrays import Array, namespace
 from neuroactivity.discovery.decoding import Chosen
-from neuroactivity.discovery.prober import Prober
+from neuroactivity.discovery.prober import Prober, is_finite
 from neuroactivity.discovery.probes import Units
 from neuroactivity.discovery.values import Params
 from neuroactivity.layout import ParamView
@@ -111,9 +111,11 @@ class _Trial:
         prober, params = self._prober, self._prober.draw(probe)
         for unit, neurons in cut.items():
             prober.cut(params, self._units[unit][0], neurons, self._outgoing[unit])
-        alive = prober.live_neurons(params, [name for unit in cut for name in self._units[unit]])
+        spoiled: set[str] = set()
+        alive = prober.live_neurons(params, [name for unit in cut for name in self._units[unit]], spoiled=spoiled)
+        prober.not_finite |= spoiled
         for unit, neurons in cut.items():
-            for name in self._units[unit]:
+            for name in [name for name in self._units[unit] if name not in spoiled]:
                 live, by_draw = alive[name], prober.live_by_draw(name)
                 if live & neurons:
                     self.open.discard(name)
@@ -153,7 +155,10 @@ def read_only_by(
 
     params = prober.draw(0)
     cut(params)
-    silent = [name for name, live in prober.live_neurons(params, names).items() if not live]
+    spoiled: set[str] = set()
+    silent = [name for name, live in prober.live_neurons(params, names, spoiled=spoiled).items() if not live]
+    if spoiled.intersection(silent) and not (prober.outputs and all(map(is_finite, prober.outputs(params)))):
+        return set()
     moving = _which(silent, moves)
     prober.without_gradient.update(moving)
     return set(silent) - set(moving)

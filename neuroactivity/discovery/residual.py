@@ -92,13 +92,15 @@ def _bare_writers(prober: Prober, names: Sequence[str]) -> dict[str, float]:
     """Return at which value to hold the parameters of no group that take part in a stream: what is added at 0.
 
     For example a position embedding or a class token is added to the stream, and a layer scale multiplies what another
-    group adds to it. A layer scale has no gradient while that group is silent; it is the same for all neurons then.
+    group adds to it. A layer scale has no gradient while that group is silent, or none that is finite, where zeros are
+    divided by their length; it is the same for all neurons then.
     """
     width, params = prober.neurons[names[0]], prober.draw(0)
+    copies = math.prod(prober.made_by[names[0]][0][2].stack_sizes)
     prober.silence(params, dict.fromkeys(names, frozenset(range(width))))
-    wide = [param for param, shape in prober.bare.items() if width in shape]
+    wide = {param: math.prod(shape) for param, shape in prober.bare.items() if width in shape}
     live = {param for (param, _), positions in prober.live_axes(params, wide).items() if any(positions)}
-    held = [param for param in wide if param in live or math.prod(prober.bare[param]) == width]
+    held = [param for param, entries in wide.items() if param in live or entries in (width, copies * width)]
     return {param: 0.0 if param in live else _FACTOR for param in held}
 
 

@@ -3,33 +3,29 @@
 For example a layer without a bias in front of a sigmoid, which no value of its weights silences.
 """
 
-from collections.abc import Callable
-from functools import cache
+from operator import gt
 
-from neuroactivity.arrays import Array, namespace
+from neuroactivity.arrays import namespace
 from neuroactivity.discovery.claims import Claim, Claims, Evidence, Known, name_some
 from neuroactivity.discovery.links import outgoing_views
-from neuroactivity.discovery.prober import ROUNDING, Prober, is_vector
+from neuroactivity.discovery.prober import ROUNDING, Prober, is_finite, is_vector
 from neuroactivity.discovery.proof import read_only_by
 from neuroactivity.layout.patterns import NEURON
 
 NO_GRADIENT = "no gradient reaches it"
 _HIDDEN = "reaches the output on a path without gradient"
 
-_PROBES = 8
-
 
 def claim(prober: Prober, known: Known) -> Claims:
     """Say of each group that is left why, and withdraw claims that a view cannot express."""
-    not_finite = cache(lambda: _not_finite(prober))
     for name in known.open():
-        yield Claim(prober.layout[name], "unproved", _reason(prober, known, name, not_finite))
+        yield Claim(prober.layout[name], "unproved", _reason(prober, known, name))
     for group, _, _, outgoing in list(known.claims.values()):
         if any(view.parsed.stacks != group.stacks for view in outgoing):
             yield Claim(group, "unproved", "what it feeds reads several of its copies at once")
 
 
-def _reason(prober: Prober, known: Known, name: str, not_finite: Callable[[], set[str]]) -> str:
+def _reason(prober: Prober, known: Known, name: str) -> str:
     """Say why nothing could be claimed of a group."""
     live, evidence = prober.ever_live(name), known.evidence[name]
     if not live:
@@ -51,10 +47,10 @@ def _reason(prober: Prober, known: Known, name: str, not_finite: Callable[[], se
         return "a single neuron: without it all is silent, what reads it and what lies behind"
     if _is_shifted_in_vain(prober, name):
         return "cannot be silenced: a normalisation or softmax undoes what is added to all of its neurons alike"
+    if name in prober.not_finite or _is_spoiled_without(prober, name):
+        return "its gradients are not finite while neurons are silent"
     if found:
         return "feeds more than what was found"
-    if name in not_finite():
-        return "its gradients are not finite while neurons are silent"
     without_bias = "; it has no bias to silence it" if not prober.layout[name].unscored else ""
     return f"nothing was found that reads it{without_bias}"
 
@@ -88,24 +84,27 @@ def _is_shifted_in_vain(prober: Prober, name: str) -> bool:
 
 
 def _readers_in_no_group(prober: Prober, name: str) -> list[str]:
-    """Return the parameters of no group that lose gradients while all neurons of a group are silent."""
+    """Return the parameters of no group that lose gradients while all neurons of a group are silent.
+
+    What lies in front of the group loses them as well, but also while its weights alone are zero, and not its biases.
+    """
+    if not prober.bare:
+        return []
+    before = constant = prober.live_axes(prober.draw(0), prober.bare)
     params = prober.draw(0)
-    before = prober.live_axes(params, prober.bare)
     prober.silence(params, {name: frozenset(range(prober.neurons[name]))})
-    after = prober.live_axes(params, dict.fromkeys(param for param, _ in before))
-    return list(dict.fromkeys(param for (param, axis), live in before.items() if live != after[param, axis]))
+    silent, grads = prober.live_axes(params, prober.bare), prober.gradients(params, prober.bare)
+    if prober.layout[name].unscored:
+        params = prober.draw(0)
+        prober.zero(params, [view.param for view in prober.layout[name].incoming])
+        constant = prober.live_axes(params, prober.bare)
+    lost = [where[0] for where, live in before.items() if any(map(gt, live, silent[where])) and any(constant[where])]
+    return [param for param in dict.fromkeys(lost) if is_finite(grads.get(param))]
 
 
-def _not_finite(prober: Prober) -> set[str]:
-    """Return the groups whose gradients are not finite in some probe that silences a quarter of all neurons."""
-    spoiled: set[str] = set()
-    for probe in prober.in_order(_PROBES):
-        params, generator = prober.draw(probe), prober.generator("finite", probe)
-        for group, count in prober.neurons.items():
-            prober.silence(params, {group: frozenset(generator.sample(range(count), count // 4))})
-        prober.gradients.each(params, prober.owners, lambda param, g: None if _is_finite(g) else spoiled.add(param))
-    return {name for name, made_by in prober.made_by.items() if any(view.param in spoiled for _, view, _ in made_by)}
-
-
-def _is_finite(x: Array) -> bool:
-    return bool(namespace(x).all(namespace(x).isfinite(x)))
+def _is_spoiled_without(prober: Prober, name: str) -> bool:
+    """Whether a group's gradients are not finite while all of its neurons are silent."""
+    params, spoiled = prober.draw(0), set[str]()
+    prober.silence(params, {name: frozenset(range(prober.neurons[name]))})
+    prober.live_neurons(params, [name], spoiled=spoiled)
+    return name in spoiled

@@ -217,12 +217,12 @@ class Residual(nn.Sequential):
         return x + super().forward(x)
 
 
-def test_gradients_that_are_not_finite_are_the_reason():
+def test_gradients_that_are_not_finite_say_nothing_and_others_prove():
     blocks = [Residual(RootNorm(8), nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 8)) for _ in range(2)]
     layout = layout_of(nn.Sequential(RootNorm(5), nn.Linear(5, 8), *blocks, RootNorm(8), nn.Linear(8, 1)), X)
-    for name in ("0", "2.0"):
-        assert layout[name].status == "unproved"
-        assert layout[name].reason == "its gradients are not finite while neurons are silent"
+    assert layout["0"].reason == "its gradients are not finite while neurons are silent"
+    assert layout["2.0"].status == "exclusive"
+    assert [view.param for view in layout["2.0"].outgoing] == ["2.1.weight"]
 
 
 def test_gradients_are_handed_over_one_by_one_and_only_those_that_are_asked_for():

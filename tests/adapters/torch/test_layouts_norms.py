@@ -175,3 +175,53 @@ def test_a_layer_that_is_tied_the_same_way_round_is_one_layer_used_twice():
 
     layout = layout_of(Twins(), STATES)
     assert {name: group.status for name, group in layout.items()} == {"one": "exclusive", "head": "head"}
+
+
+class NormedGate(nn.Module):
+    """A fused gate with a normalisation over both of its halves."""
+
+    def __init__(self, layer, norm) -> None:
+        super().__init__()
+        self.gate, self.norm = layer, norm
+        self.out = nn.Conv2d(4, 2, 1) if isinstance(layer, nn.Conv2d) else nn.Linear(4, 2)
+
+    def forward(self, x):
+        return self.out(F.glu(self.norm(self.gate(x)), dim=1))
+
+
+@pytest.mark.parametrize(
+    ("layer", "norm", "x", "status"),
+    [
+        (nn.Linear(5, 8), nn.LayerNorm(8), STATES, "through_norm"),
+        (nn.Linear(5, 8), nn.RMSNorm(8), STATES, "unproved"),
+        (nn.Conv2d(1, 8, 3), nn.GroupNorm(2, 8), PIXELS, "through_norm"),
+    ],
+    ids=["LayerNorm", "RMSNorm", "GroupNorm"],
+)
+def test_a_norm_over_a_fused_gate_has_coarser_neurons_than_the_layer_before_it(layer, norm, x, status):
+    layout = layout_of(NormedGate(layer, norm), x)
+    assert [group.status for group in layout.values()] == [status, "exclusive", "head"]
+    assert layout["gate"].outgoing == ()
+    assert layout["norm"].reason == "proved for (chunk neuron) as one neuron"
+
+
+def test_what_one_matrix_reads_side_by_side_is_not_said_to_be_added():
+    class Cross(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.asks, self.tells, self.out = nn.Linear(5, 8), nn.Linear(3, 8), nn.Linear(8, 2)
+            self.attn = nn.MultiheadAttention(8, 2, batch_first=True)
+
+        def forward(self, x, context):
+            told = F.relu(self.tells(context))
+            return self.out(self.attn(F.relu(self.asks(x)), told, told)[0])
+
+    layout = layout_of(Cross(), torch.zeros(6, 2, 5), torch.zeros(6, 4, 3))
+    for name, other in (("asks", "tells"), ("tells", "asks")):
+        assert layout[name].status == "shared"
+        assert layout[name].reason == f"proved: read only by attn.in_proj_weight, which {other} feeds too"
+
+
+def test_a_parameter_in_front_of_a_group_does_not_read_it():
+    model = nn.Sequential(foreign.Scaler(5), nn.Linear(5, 8), nn.Softmax(-1), nn.Linear(8, 3))
+    assert layout_of(model, STATES)["1"].reason == MIXED

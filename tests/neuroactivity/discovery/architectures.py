@@ -181,7 +181,12 @@ def target(builder: Builder, x: Value) -> Value:
 
 def statistic(builder: Builder, x: Value) -> Value:
     """Features over their mean size, which counts as a constant."""
-    return builder.without_gradient(lambda x: x / (1 + x.detach().square().mean(1, keepdim=True)), x)
+    return builder.without_gradient(lambda x: x / (1 + uneven(x) * x.detach().square().mean(1, keepdim=True)), x)
+
+
+def uneven(x: Tensor) -> Tensor:
+    """A factor for each feature: a normalisation further on undoes one that all have in common."""
+    return torch.linspace(1.0, 0.5, x.shape[1], dtype=x.dtype)
 
 
 def top_k(builder: Builder, x: Value) -> Value:
@@ -196,11 +201,11 @@ def top_k(builder: Builder, x: Value) -> Value:
 
 
 def routing(builder: Builder, x: Value) -> Value:
-    """A branch with a factor that a choice among the samples gives it, without gradient."""
+    """A branch with factors that a choice among the samples gives it, without gradient."""
 
     def route(gate: Tensor, branch: Tensor) -> Tensor:
         means = gate.mean(1, keepdim=True)
-        return branch * torch.where(means > means.median(), 1.0, 0.9)
+        return branch * torch.where(means > means.median(), 1.0, 0.9 * uneven(branch))
 
     return builder.without_gradient(route, x, layer(builder, x))
 

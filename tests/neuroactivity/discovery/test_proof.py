@@ -77,3 +77,20 @@ def test_a_group_is_read_only_by_views_without_which_it_has_no_gradient():
     beside = na.ParamView("head.weight", "out neuron", index=(*[-1] * 5, *range(6)))
     assert read_only_by(prober_of(Skip()), ["a"], [], [below, beside]) == {"a"}
     assert read_only_by(prober_of(Skip()), ["a"], [], [below]) == set()
+
+
+@pytest.mark.parametrize("outputs", [None, [np.ones(3)], [np.array([1.0, np.nan])]], ids=["none", "finite", "NaN"])
+def test_gradients_that_are_not_finite_prove_nothing_but_outputs_may(outputs):
+    class Undefined(Chain):
+        def __call__(self, p):
+            grads = super().__call__(p)
+            cut = bool((p["b.weight"] == 0).all(0).any())
+            return {name: value * np.nan if cut and name[0] == "a" else value for name, value in grads.items()}
+
+    views, network = [na.ParamView("b.weight", "out neuron")], Undefined()
+    layout = na.Layout([dense(name) for name in network.sizes])
+    output_fn = outputs and (lambda p: outputs)
+    prober = Prober(layout, network, draws(network.sizes), output_fn=output_fn, seed=0)
+    assert prove(prober, {"a": ["a"]}, {"a": views}) == set()
+    assert prober.not_finite == {"a"}
+    assert read_only_by(prober, ["a"], [], views) == ({"a"} if outputs and np.isfinite(outputs[0]).all() else set())
