@@ -75,7 +75,7 @@ def test_every_network_that_has_an_optimizer_is_measured_and_reset_and_left_as_i
 @pytest.mark.parametrize("algorithm", ["SAC", "PPO", "CrossQ"])
 def test_redo_judges_the_buffer_and_measuring_resets_nothing(algorithm, method):
     model = make(algorithm)
-    model.learn(24, callback=ActivityCallback(method, every=2, tau=0.5))
+    model.learn(24, callback=ActivityCallback(method, every=2, tau=0.9))
     for kept in model.neuroactivity.values():
         assert kept["records"]["measurements"] > 0
         assert (kept["records"]["neurons_reset"] > 0) == (method == "redo")
