@@ -32,11 +32,11 @@ class Options(TypedDict, total=False):
     clock: Clock
     initializer: Any
     seed: Any
-    on_report: Callable[[Any], None] | None
+    on_report: Callable[..., None] | None
 
 
 class HostOptions(Options, total=False):
-    """What a host's callback passes on to the wrappers that it makes."""
+    """What a host passes on to the wrappers of its networks; ``on_report`` is called with a name and a report."""
 
     tau: float
 

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 
 import neuroactivity as na
 from neuroactivity.report import latest_scalars
-from neuroactivity.wrapping.options import HostOptions, Method, check_host_options
+from neuroactivity.wrapping import HostOptions, Method, check_host_options
 from neuroactivity_jax.hosts.train_state import Attached, detach_state
 from neuroactivity_jax.reports import find_state, report
 from neuroactivity_jax.state import ActivityState

@@ -15,8 +15,7 @@ from jax.experimental import io_callback
 from sbx.ppo.policies import CnnPolicy
 
 import neuroactivity as na
-from neuroactivity.wrapping import derive_key
-from neuroactivity.wrapping.options import Method
+from neuroactivity.wrapping import Method, derive_key
 from neuroactivity_jax.activations import activations
 from neuroactivity_jax.hosts.train_state import Attached, attach_state
 from neuroactivity_jax.layouts import layout_of

@@ -9,7 +9,7 @@ import optax
 from jax import Array
 
 import neuroactivity as na
-from neuroactivity.wrapping.options import Method, check_host_options
+from neuroactivity.wrapping import Method, check_host_options
 from neuroactivity_jax.activations import activations as read_activations
 from neuroactivity_jax.layouts import Apply, layout_of
 from neuroactivity_jax.parameters import PyTree

@@ -8,8 +8,7 @@ import keras
 import numpy as np
 
 import neuroactivity as na
-from neuroactivity.wrapping import as_inputs
-from neuroactivity.wrapping.options import HostOptions, Method, check_host_options
+from neuroactivity.wrapping import HostOptions, Method, as_inputs, check_host_options
 from neuroactivity_tensorflow.optimizers import Moment
 from neuroactivity_tensorflow.resetter import Resetter
 from neuroactivity_tensorflow.wrappers import ReDo, ReGraMa

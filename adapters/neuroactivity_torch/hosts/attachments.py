@@ -5,7 +5,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal, TypeAlias, TypedDict, Unpack, get_args
+from typing import Any, TypeAlias, Unpack
 
 import torch
 from torch import Tensor, nn
@@ -13,37 +13,13 @@ from torch.optim import Optimizer
 from torch.utils import _pytree as pytree
 
 import neuroactivity as na
-from neuroactivity.errors import check_choice
-from neuroactivity.resets import Outgoing
-from neuroactivity.wrapping import Clock, ResetOptions, as_inputs, check_seed, derive_key
+from neuroactivity.wrapping import HostOptions, Method, as_inputs, check_host_options, check_seed, derive_key
 from neuroactivity_torch.layouts import Reader, layout_of
 from neuroactivity_torch.optimizers import Moment
 from neuroactivity_torch.wrappers import ReDo, ReGraMa
 
-Method: TypeAlias = Literal["regrama", "redo", "measure"]
-"""Reset by the scores of gradients, reset by the scores of activations, or measure gradients only."""
-
 Listener: TypeAlias = Callable[[str, na.ActivityReport], None]
 """Called with the name of a network and its report."""
-
-
-class HostOptions(TypedDict, total=False):
-    """The options of :class:`neuroactivity_torch.ReGraMa` that every host passes on to the wrappers of its networks."""
-
-    tau: float
-    every: int
-    max_fraction: float | None
-    reset_silent: bool
-    lowest: float | None
-    start: int
-    stop: int | None
-    batches: int
-    protect: int
-    outgoing: Outgoing
-    clock: Clock
-    initializer: Any
-    seed: int
-    on_report: Listener | None
 
 
 @dataclass(frozen=True)
@@ -78,8 +54,7 @@ def check_options(method: Method, options: HostOptions) -> None:
         ValueError: If a value is out of range.
         TypeError: If there is no such option.
     """
-    check_choice("method", method, get_args(Method))
-    ResetOptions(**{name: value for name, value in options.items() if name not in ("initializer", "seed")})  # type: ignore[arg-type]
+    check_host_options(method, options)
     check_seed(options.get("seed", 0))
 
 

@@ -9,7 +9,8 @@ from torch import nn
 from torch.optim import Optimizer
 
 import neuroactivity as na
-from neuroactivity_torch.hosts.attachments import Attachments, HostOptions, Method, Network, check_options, sharing
+from neuroactivity.wrapping import HostOptions, Method
+from neuroactivity_torch.hosts.attachments import Attachments, Network, check_options, sharing
 from neuroactivity_torch.parameters import parameters
 
 try:

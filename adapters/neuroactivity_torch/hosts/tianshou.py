@@ -9,15 +9,8 @@ import torch
 from torch import Tensor, nn
 
 import neuroactivity as na
-from neuroactivity_torch.hosts.attachments import (
-    Attachments,
-    HostOptions,
-    Method,
-    Network,
-    numpy_untouched,
-    sharing,
-    trained,
-)
+from neuroactivity.wrapping import HostOptions, Method
+from neuroactivity_torch.hosts.attachments import Attachments, Network, numpy_untouched, sharing, trained
 
 try:
     from gymnasium.spaces import Box

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 import neuroactivity as na
-from neuroactivity_torch.hosts.attachments import Attachments, HostOptions, Method, Network, sharing, trained
+from neuroactivity.wrapping import HostOptions, Method
+from neuroactivity_torch.hosts.attachments import Attachments, Network, sharing, trained
 from neuroactivity_torch.layouts import layout_of
 from neuroactivity_torch.parameters import parameters
 

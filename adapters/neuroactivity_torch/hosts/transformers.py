@@ -11,7 +11,8 @@ import torch
 from torch import nn
 
 import neuroactivity as na
-from neuroactivity_torch.hosts.attachments import Attachments, HostOptions, Method, Network, check_options
+from neuroactivity.wrapping import HostOptions, Method
+from neuroactivity_torch.hosts.attachments import Attachments, Network, check_options
 from neuroactivity_torch.parameters import parameters
 
 try:
