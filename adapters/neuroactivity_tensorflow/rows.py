@@ -43,8 +43,8 @@ def patches(
         draw: From a parameter's name to fresh values for it.
         outgoing: What outgoing parameters become.
     """
-    chosen = {name: mask.numpy() for name, mask in masks.items()}
-    chosen = {name: mask.tolist() for name, mask in chosen.items() if mask.any()}
+    numbers = {name: np.flatnonzero(mask.numpy()).tolist() for name, mask in masks.items()}
+    chosen = {name: neurons for name, neurons in numbers.items() if neurons}
     shapes = {name: tuple(variable.shape) for name, variable in variables.items()}
     found: dict[str, list[Patch]] = {}
     for rows in written_rows(chosen, layout, shapes, outgoing=outgoing):
