@@ -46,7 +46,7 @@ class Memory:
         since = self.seen(scores)
         none = {n: torch.zeros(s, dtype=torch.bool, device="cpu") for n, s in since.shapes.items() if n not in masks}
         given = Joined.of({name: none[name] if name in none else masks[name] for name in since.shapes})
-        ages, chosen = {"": since.flat}, {"": given.flat}
+        ages, chosen = {"": since.flat}, {"": given.flat.bool()}  # of no group at all it has no type of its own
         if protect:
             chosen = unprotected(chosen, ages, protect)
         found = (chosen, reset_before(ages), advance(ages, chosen))
