@@ -1,7 +1,8 @@
 """DQN in Keras on CartPole, with ReGraMa around the optimizer, in a custom training loop.
 
-The lines that were added to a plain DQN are marked with ``# <- neuroactivity``. A minute on a CPU:
+The lines that were added to a plain DQN are marked with ``# <- neuroactivity``. A minute on a CPU, in a checkout:
 
+    pip install ".[tensorflow,plot]" gymnasium
     python examples/dqn_keras.py --steps 10000 --out runs/dqn_keras
 """
 
@@ -14,6 +15,7 @@ import numpy as np
 import tensorflow as tf
 
 import neuroactivity as na  # <- neuroactivity
+import neuroactivity.plotting  # <- neuroactivity: needs matplotlib
 from neuroactivity_tensorflow import ReGraMa  # <- neuroactivity
 
 GAMMA, BATCH, TARGET_EVERY = 0.99, 128, 500

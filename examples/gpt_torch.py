@@ -1,8 +1,9 @@
 """A small GPT in PyTorch, trained on generated text and measured, without a search and without resets.
 
 The text is made by a grammar of our own: sums such as ``12+30=42;``. The lines that were added to a plain training loop
-are marked with ``# <- neuroactivity``. A minute on a CPU:
+are marked with ``# <- neuroactivity``. A minute on a CPU, in a checkout:
 
+    pip install ".[torch,plot]"
     python examples/gpt_torch.py --steps 400 --out runs/gpt_torch
 """
 
@@ -15,6 +16,7 @@ import torch.nn.functional as F
 from torch import nn
 
 import neuroactivity as na  # <- neuroactivity
+import neuroactivity.plotting  # <- neuroactivity: needs matplotlib
 from neuroactivity_torch import ReGraMa  # <- neuroactivity
 
 CHARACTERS = "0123456789+=;"

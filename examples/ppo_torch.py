@@ -2,8 +2,9 @@
 
 PPO's minibatches are small, and one of them calls neurons inactive that are only rare. With ``batches=`` the gradients
 of the last so many steps are scored together: here those of a whole epoch over the rollout. The lines that were added
-to a plain PPO are marked with ``# <- neuroactivity``. A minute on a CPU:
+to a plain PPO are marked with ``# <- neuroactivity``. A minute on a CPU, in a checkout:
 
+    pip install ".[torch,plot]" gymnasium
     python examples/ppo_torch.py --updates 60 --out runs/ppo_torch
 """
 
@@ -17,6 +18,7 @@ from torch import nn
 from torch.distributions import Categorical
 
 import neuroactivity as na  # <- neuroactivity
+import neuroactivity.plotting  # <- neuroactivity: needs matplotlib
 from neuroactivity_torch import ReGraMa  # <- neuroactivity
 
 ENVIRONMENTS, HORIZON, EPOCHS, MINIBATCH = 8, 64, 4, 64

@@ -1,8 +1,8 @@
 """SAC of Stable-Baselines3 on Pendulum, with an ActivityCallback: the added lines are marked ``# <- neuroactivity``.
 
-Records every neuron's scores besides, for ``neuroactivity plot``. A minute on a CPU:
+Records every neuron's scores besides, for ``neuroactivity plot``. A minute on a CPU, in a checkout:
 
-    pip install "neuroactivity[stable-baselines3]"
+    pip install ".[stable-baselines3]"
     python examples/sb3_callback.py --steps 3000 --out runs/sb3
 """
 

@@ -1,9 +1,9 @@
 """SAC of SBX (Stable-Baselines3 in JAX) on Pendulum, attached by hand: added lines are marked ``# <- neuroactivity``.
 
 A callback does the same in one line (``neuroactivity_jax.hosts.sbx.ActivityCallback``); attached by hand, the reports
-are at hand at any time. A minute on a CPU:
+are at hand at any time. A minute on a CPU, in a checkout:
 
-    pip install "neuroactivity[sbx]"
+    pip install ".[sbx]"
     python examples/sbx_attach.py --steps 3000
 """
 

@@ -1,8 +1,9 @@
 """TD3 in JAX (Flax and optax) on Pendulum, with regrama around the optimizers of critics and actor.
 
 The two critics are one module under ``nn.vmap``, so their weights have a leading axis of two; each is measured and
-reset by itself. The lines that were added to a plain TD3 are marked with ``# <- neuroactivity``. A minute on a CPU:
+reset by itself. The lines that were added to a plain TD3 are marked with ``# <- neuroactivity``. A minute on a CPU, in a checkout:
 
+    pip install ".[jax,plot]" flax gymnasium
     python examples/td3_jax.py --steps 6000 --out runs/td3_jax
 """
 
@@ -19,6 +20,7 @@ import numpy as np
 import optax
 
 import neuroactivity as na  # <- neuroactivity
+import neuroactivity.plotting  # <- neuroactivity: needs matplotlib
 from neuroactivity_jax import layout_of, regrama, report  # <- neuroactivity
 
 Params = Any  # a pytree of arrays

@@ -111,8 +111,8 @@ class Resetter(Attached):
         self.resets += bool(found.reset)
         self.neurons_reset += found.total.reset or 0
         self._latest = found
-        warn_of_alerts(found.judged(without=self._warned), self._warned, stacklevel=3)
-        warn_of_resets(found.total, self._warned, stacklevel=3)
+        warn_of_alerts(found.judged(without=self._warned), self._warned, stacklevel=5)
+        warn_of_resets(found.total, self._warned, stacklevel=5)
         if self.options.on_report is not None:
             self.options.on_report(found.report)
 

@@ -51,7 +51,9 @@ def _file(path: Path) -> Path:
     others = sorted(path.glob("*.jsonl"))
     if usual or len(others) == 1:
         return (usual or others)[0]
-    raise RecordsError(f"{path}: expected a folder with metrics.jsonl or with one file of records, got {len(others)}")
+    named = f"; name them, as in {others[0]}" if others else ""
+    expected = "expected a folder with metrics.jsonl or with one file of records"
+    raise RecordsError(f"{path}: {expected}, got {len(others)}{named}")
 
 
 def _records(file: Path, run: Run) -> Iterator[tuple[int, Any]]:
