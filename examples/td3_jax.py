@@ -1,7 +1,8 @@
 """TD3 in JAX (Flax and optax) on Pendulum, with regrama around the optimizers of critics and actor.
 
 The two critics are one module under ``nn.vmap``, so their weights have a leading axis of two; each is measured and
-reset by itself. The lines that were added to a plain TD3 are marked with ``# <- neuroactivity``. A minute on a CPU, in a checkout:
+reset by itself. The lines that were added to a plain TD3 are marked with ``# <- neuroactivity``. A minute on a
+CPU, in a checkout:
 
     pip install ".[jax,plot]" flax gymnasium
     python examples/td3_jax.py --steps 6000 --out runs/td3_jax
