@@ -11,7 +11,8 @@ YOUNG = 200
 The first steps are those that kill a neuron, and 20 to 50 of them are enough for most networks. But a reset neuron's
 outgoing weights start at zero, so the gradients of its incoming ones start small and grow. An average of squares that
 is handed over too early is too small for what follows, and the run's decay is slow to forget it: behind a LayerNorm,
-fewer resets last with 50 steps than with 200. More than 200 bring little, and each of them costs a second update.
+fewer resets last with 50 steps than with 200. More than 200 bring little, and each of them costs a second update. In
+SAC more resets last with 50 (docs/results.md); one number cannot be the best for all.
 """
 
 
