@@ -4,7 +4,7 @@ BIN := .venv/bin
 JOBS ?= 2
 export MUJOCO_GL ?= disable
 
-.PHONY: demo study bench test test-slow test-gpu test-hosts check docs format package clean
+.PHONY: demo study bench test test-long test-gpu test-hosts check docs format package clean
 
 demo: .venv/installed
 	rm -rf runs/demo
@@ -22,7 +22,7 @@ bench: .venv/installed
 test: check docs
 	$(BIN)/pytest -m "not slow and not gpu" --numprocesses $(JOBS) --dist loadfile
 
-test-slow: .venv/installed
+test-long: .venv/installed
 	HYPOTHESIS_PROFILE=long $(BIN)/pytest -m "not gpu"
 
 test-gpu: .venv/installed

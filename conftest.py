@@ -4,7 +4,10 @@ All keep to one thread, since small networks gain nothing from two.
 """
 
 import os
+import re
+from collections import Counter
 
+import pytest
 from sybil import Sybil
 from sybil.parsers.markdown import PythonCodeBlockParser
 
@@ -22,9 +25,23 @@ pytest_collect_file = Sybil(
 ).pytest()
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_makereport(item, call):
+    """Note what a test stands for: the marker ``counts(faults=1, ranks=2)``, and the examples of a property."""
+    if call.when == "call":
+        examples = re.findall(r"(\d+) passing", getattr(item, "hypothesis_statistics", ""))
+        counts = [mark.kwargs for mark in item.iter_markers("counts")] + [{"examples": int(n)} for n in examples]
+        item.user_properties += [("count", list(pair)) for count in counts for pair in count.items()]
+
+
 def pytest_terminal_summary(terminalreporter):
-    """Print the property ``summary`` of tests that recorded one, whichever process they ran in."""
+    """Print the sums of the counts, and the property ``summary`` of tests that recorded one."""
+    totals = Counter()
     for report in terminalreporter.getreports("passed"):
-        for name, text in report.user_properties:
+        for name, value in report.user_properties:
             if name == "summary":
-                terminalreporter.write_line(text)
+                terminalreporter.write_line(value)
+            elif name == "count":
+                totals[value[0]] += value[1]
+    if totals:
+        terminalreporter.write_line("passed: " + ", ".join(f"{totals[kind]:,} {kind}" for kind in sorted(totals)))
