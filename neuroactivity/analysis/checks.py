@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from neuroactivity.arrays import Array, check_array, shape_of, to_list
+from neuroactivity.arrays import Array, accumulation_dtype, check_array, namespace, shape_of, to_list
 from neuroactivity.errors import LayoutError
 
 
@@ -17,6 +17,20 @@ def check_shape(array: Array, name: str, which: str) -> tuple[int, ...]:
     if len(shape) not in (1, 2):
         raise LayoutError(f"group {name!r}, {which}: expected shape (neurons,) or (stack, neurons), got {shape}")
     return shape
+
+
+def floating(array: Array, name: str) -> tuple[Any, Array]:
+    """Return the namespace of an array, and its values in the dtype in which they are summed."""
+    try:
+        check_array(array)
+        xp = namespace(array)
+        dtype = accumulation_dtype(xp, array.dtype)
+    except (TypeError, LayoutError) as error:
+        raise type(error)(f"{name!r}: {error}") from None
+    shape = shape_of(array, "{!r}: ", name)
+    if 0 in shape:
+        raise LayoutError(f"{name!r}: expected at least one entry, got shape {shape}")
+    return xp, xp.astype(array, dtype)
 
 
 def members(array: Array) -> list[list[Any]]:

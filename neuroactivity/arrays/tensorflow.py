@@ -138,6 +138,16 @@ def expm1(x: Tensor, /) -> Tensor:
     return tf.math.expm1(x)
 
 
+def exp(x: Tensor, /) -> Tensor:
+    """Exponentials."""
+    return tf.exp(x)
+
+
+def log(x: Tensor, /) -> Tensor:
+    """Natural logarithms."""
+    return tf.math.log(x)
+
+
 def isfinite(x: Tensor, /) -> Tensor:
     """Whether entries are neither NaN nor infinite."""
     return tf.math.is_finite(x)
@@ -165,6 +175,11 @@ def sum(x: Tensor, /, *, axis: Axes = None, dtype: DType | None = None, keepdims
     return tf.reduce_sum(tf.cast(x, dtype or x.dtype), axis, keepdims)
 
 
+def cumulative_sum(x: Tensor, /, *, axis: int) -> Tensor:
+    """Sums of the entries up to each one along an axis."""
+    return tf.cumsum(x, axis)
+
+
 def max(x: Tensor, /, *, axis: Axes = None, keepdims: bool = False) -> Tensor:
     """Largest entry along the axes."""
     return tf.reduce_max(x, axis, keepdims)
@@ -179,3 +194,12 @@ def argsort(x: Tensor, /, *, axis: int = -1, descending: bool = False, stable: b
     """Positions of the entries in order. Always stable; without NaN."""
     x = tf.where(x == 0, tf.zeros_like(x), x)  # XLA sorts -0.0 before 0.0
     return tf.argsort(x, axis, "DESCENDING" if descending else "ASCENDING", stable=True)
+
+
+class linalg:  # noqa: N801  the standard's name
+    """The part of the standard's extension that is needed."""
+
+    @staticmethod
+    def svdvals(x: Tensor, /) -> Tensor:
+        """Singular values of the last two axes, the largest first."""
+        return tf.linalg.svd(x, compute_uv=False)
