@@ -14,6 +14,7 @@ from neuroactivity.analysis.magnitudes import (
     saturated_fraction,
     zero_gradient_fraction,
 )
+from neuroactivity.analysis.probe import fitting_losses
 from neuroactivity.analysis.pruning import prune
 from neuroactivity.analysis.ranks import approximate_rank, effective_rank, feature_rank, stable_rank
 from neuroactivity.analysis.spells import Series, Spell, lifetime_table, lifetimes
@@ -29,6 +30,7 @@ __all__ = [
     "effective_rank",
     "feature_norm",
     "feature_rank",
+    "fitting_losses",
     "inactive_fractions",
     "kinds",
     "lifetime_table",
