@@ -2,6 +2,8 @@
 
 import dataclasses
 import json
+import zipfile
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +71,7 @@ def restore(path: Path, experiment: Experiment, agent: Any) -> tuple[Any, list[O
         for leaf, values in zip(leaves, saved, strict=True):
             if values.shape != _plain(leaf).shape or values.dtype != _plain(leaf).dtype:
                 raise ValueError("arrays of another form")
-    except (OSError, ValueError, KeyError, EOFError) as error:
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise UsageError(f"{path}: expected a checkpoint of this experiment, got {error}") from error
     restored = [_like(leaf, values) for leaf, values in zip(leaves, saved, strict=True)]
     outcomes = [Outcome(*(values[:, phase] for values in done)) for phase in range(done[0].shape[1])]
