@@ -1,0 +1,124 @@
+"""Settings of an experiment, and what it records."""
+
+import math
+from dataclasses import dataclass
+from typing import Any, Final, Literal, NamedTuple
+
+from numpy.typing import NDArray
+
+from reference_agents.errors import UsageError
+
+__all__ = ["Experiment", "Outcome", "Reset"]
+
+Reset = Literal[
+    "none",
+    "new_network",
+    "regrama",
+    "redo",
+    "continual",
+    "shrink_perturb",
+    "l2_init",
+    "weight_decay",
+    "last_layer",
+    "restart_adam",
+]
+
+TAUS: Final = {"regrama": 0.01, "redo": 0.025}
+STRENGTHS: Final = {
+    "continual": 0.01,  # fraction of the mature neurons that is replaced at a time
+    "shrink_perturb": 0.1,  # of the way to a new network, at a time
+    "l2_init": 1e-3,
+    "weight_decay": 1e-3,
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Experiment:
+    """One method on one world. The defaults are the plainest setting in which plasticity is lost."""
+
+    world: Literal["catch"] = "catch"
+    """Catch, whose pixels are permuted anew at each phase."""
+    network: Literal["mlp", "layernorm", "residual", "conv"] = "mlp"
+    """Two hidden layers; with layer norms before the activation functions; with a skip around the second; or a
+    convolution before one hidden layer."""
+    activation: Literal["relu", "tanh", "leaky_relu"] = "relu"
+    """Activation function of the hidden layers."""
+    width: int = 128
+    """Neurons of a hidden layer."""
+    reset: Reset = "regrama"
+    """Method; new_network draws a new network at each phase, the upper bound."""
+    clock: Literal["own", "run"] = "own"
+    """The optimizer's step count at entries that regrama or redo reset: their own, or the run's as published."""
+    batches: int = 1
+    """Batches that a score of regrama or redo is made of."""
+    every: int = 500
+    """Updates between two resets."""
+    tau: float | None = None
+    """Threshold; by default 0.01 for regrama and 0.025 for redo."""
+    strength: float | None = None
+    """How strongly a method acts that has no threshold; by default a value of its own."""
+    seeds: int = 20
+    """Number of runs."""
+    seed: int = 0
+    """The first run's seed; the others follow."""
+    phases: int = 40
+    """Number of phases."""
+    steps_per_phase: int = 1500
+    """Steps of each environment in a phase."""
+    updates: int = 2
+    """Updates after each step of the 8 environments."""
+    learning_rate: float = 3e-3
+    """Learning rate of Adam."""
+    rows: int = 10
+    """Height of the board."""
+    columns: int = 5
+    """Width of the board."""
+    distractors: int = 0
+    """Pixels of noise beside the board's."""
+
+    def __post_init__(self) -> None:
+        for name in ("width", "every", "batches", "seeds", "phases", "updates", "rows", "columns"):
+            if getattr(self, name) < 1:
+                raise UsageError(f"{name}: expected at least 1, got {getattr(self, name)}")
+        for name in ("seed", "distractors"):
+            if getattr(self, name) < 0:
+                raise UsageError(f"{name}: expected at least 0, got {getattr(self, name)}")
+        if self.batches > self.every:
+            raise UsageError(f"batches: expected 1 to every={self.every}, got {self.batches}")
+        if self.steps_per_phase < 4 * self.rows:
+            raise UsageError(f"steps_per_phase: expected at least {4 * self.rows}, got {self.steps_per_phase}")
+        if self.network == "conv" and self.distractors:
+            raise UsageError("distractors: expected 0 with a conv network, which sees a board")
+        if self.reset == "continual" and self.network == "conv":
+            raise UsageError("reset: continual is there for networks of dense layers only")
+        if not 0 < self.learning_rate < math.inf:
+            raise UsageError(f"learning_rate: expected a positive number, got {self.learning_rate}")
+        for name, defaults in (("tau", TAUS), ("strength", STRENGTHS)):
+            value = getattr(self, name)
+            if value is not None and self.reset not in defaults:
+                raise UsageError(f"{name}: {self.reset} has none")
+            if value is not None and not 0 <= value < math.inf:
+                raise UsageError(f"{name}: expected a number of 0 or more, got {value}")
+            object.__setattr__(self, name, defaults.get(self.reset) if value is None else float(value))
+
+    @property
+    def wrapper_options(self) -> dict[str, Any]:
+        """The options of the wrapper for regrama and redo."""
+        return {name: getattr(self, name) for name in ("tau", "every", "clock", "batches")}
+
+
+class Outcome(NamedTuple):
+    """Results; each (seed, phase), but the curves."""
+
+    returns: NDArray[Any]
+    """Mean return of the episodes that end in the last quarter of the phase."""
+    inactive: NDArray[Any]
+    """Fraction of the hidden neurons with a GraMa score of at most 0.01 at the end of the phase."""
+    resets: NDArray[Any]
+    """Neurons reset."""
+    measured_again: NDArray[Any]
+    """Neurons that were measured once more since they were reset."""
+    reset_again: NDArray[Any]
+    """Those of them that were inactive then."""
+    curves: NDArray[Any]
+    """Mean return in each twentieth of the phase: (seed, phase, 20)."""

@@ -1,0 +1,131 @@
+"""Ways to keep plasticity, each as an optax transformation.
+
+ReGraMa and ReDo are used as anyone would use them. The others are restated from their papers, in their plainest form,
+to compare with.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax import Array
+
+import neuroactivity as na
+from benchmarks.continual_digits.continual import continual
+from benchmarks.plasticity.experiment import Experiment
+from neuroactivity_jax import redo, regrama, summary
+
+__all__ = ["counts", "optimizer"]
+
+Params = Any
+Draw = Callable[[Array], Params]
+Change = Callable[[Params, Any, Array], tuple[Params, Any]]
+
+
+class Periodic(NamedTuple):
+    """State of an optimizer that something is done to every so many updates."""
+
+    inner: Any
+    steps: Array
+
+
+def optimizer(
+    experiment: Experiment, layout: na.Layout, draw: Draw, key: Array
+) -> optax.GradientTransformationExtraArgs:
+    """Adam, with the method of the experiment around it.
+
+    Args:
+        experiment: Names the method and its settings.
+        layout: Of the network.
+        draw: Draws a new network from a key.
+        key: Of all that the method draws.
+    """
+    adam = optax.adam(experiment.learning_rate)
+    every, strength = experiment.every, experiment.strength
+    match experiment.reset:
+        case "regrama":
+            return regrama(adam, layout, initializer=draw, seed=key, **experiment.wrapper_options)
+        case "redo":
+            return redo(adam, layout, initializer=draw, seed=key, **experiment.wrapper_options)
+        case "continual":
+            return continual(adam, layout, initializer=draw, every=every, rate=strength, key=key)
+        case "shrink_perturb":  # Ash and Adams 2020
+            return periodically(adam, every, key, shrink_perturb(draw, strength))
+        case "last_layer":  # Nikishin et al. 2022
+            return periodically(adam, every, key, new_last_layer(draw))
+        case "restart_adam":  # Asadi et al. 2023
+            return periodically(adam, every, key, lambda params, _, key: (params, adam.init(params)))
+        case "l2_init":  # Kumar et al. 2023
+            return optax.chain(toward_the_start(strength), adam)
+        case "weight_decay":
+            return optax.with_extra_args_support(optax.adamw(experiment.learning_rate, weight_decay=strength))
+    return optax.with_extra_args_support(adam)
+
+
+def periodically(
+    inner: optax.GradientTransformation, every: int, key: Array, change: Change
+) -> optax.GradientTransformationExtraArgs:
+    """Apply ``change(params, state, key)`` after every ``every`` updates of ``inner``."""
+
+    def init(params: Params) -> Periodic:
+        return Periodic(inner.init(params), jnp.int32(0))
+
+    def update(grads: Params, state: Periodic, params: Params, **_: Any) -> tuple[Params, Periodic]:
+        updates, moments = inner.update(grads, state.inner, params)
+        steps = state.steps + 1
+        new = optax.apply_updates(params, updates)
+        changed = jax.lax.cond(
+            steps % every == 0,
+            lambda: change(new, moments, jax.random.fold_in(key, steps)),
+            lambda: (new, moments),
+        )
+        return jax.tree.map(jnp.subtract, changed[0], params), Periodic(changed[1], steps)
+
+    return optax.GradientTransformationExtraArgs(init, update)
+
+
+def shrink_perturb(draw: Draw, strength: float) -> Change:
+    """Move all parameters a part of the way to those of a new network."""
+
+    def change(params: Params, state: Any, key: Array) -> tuple[Params, Any]:
+        return jax.tree.map(lambda old, new: (1 - strength) * old + strength * new, params, draw(key)), state
+
+    return change
+
+
+def new_last_layer(draw: Draw) -> Change:
+    """Draw the last layer anew, and set Adam's moments of it to zero."""
+
+    def change(params: Params, state: Any, key: Array) -> tuple[Params, Any]:
+        adam, *rest = state
+        zero = jax.tree.map(jnp.zeros_like, params["out"])
+        adam = adam._replace(mu=adam.mu | {"out": zero}, nu=adam.nu | {"out": zero})
+        return params | {"out": draw(key)["out"]}, (adam, *rest)
+
+    return change
+
+
+def toward_the_start(strength: float) -> optax.GradientTransformationExtraArgs:
+    """Add the gradient of ``strength / 2`` times the squared distance from the initial parameters."""
+
+    def update(grads: Params, start: Params, params: Params, **_: Any) -> tuple[Params, Params]:
+        return jax.tree.map(lambda grad, now, then: grad + strength * (now - then), grads, params, start), start
+
+    return optax.GradientTransformationExtraArgs(lambda params: params, update)
+
+
+def counts(experiment: Experiment, before: Any, after: Any) -> tuple[Array, Array, Array]:
+    """Return how many neurons an update reset, measured again after their reset, and found inactive again."""
+    none = jnp.int32(0)
+    if experiment.reset == "continual":
+        fields = ("neurons_reset", "measured_again", "reset_again")
+        resets, measured, again = (getattr(after, name) - getattr(before, name) for name in fields)
+        return resets, measured, again
+    if experiment.reset not in ("regrama", "redo"):
+        return none, none, none
+    old, new = (summary(state, "now") for state in (before, after))
+    due = (new["now/measurements"] > old["now/measurements"]) & (old["now/reset"] > 0)
+    resets = new["now/neurons_reset"] - old["now/neurons_reset"]
+    return resets, jnp.where(due, old["now/reset"], none), jnp.where(due, new["now/reset_again"], none)
