@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from neuroactivity.looking.text import RecordsError, printable
+from neuroactivity.escaping import printable
+from neuroactivity.looking.text import RecordsError
 from neuroactivity.looking.writing import VERSION
 
 METHODS = {"inactive": "regrama", "dormant": "redo"}
