@@ -21,10 +21,10 @@ import neuroactivity as na
 from neuroactivity.tables import format_table
 from reference_agents.agent import Masks
 from reference_agents.analyze import History, read_histories
-from reference_agents.commandline import parse
-from reference_agents.config import Config
+from reference_agents.commandline import one_line, parse, tell
 from reference_agents.errors import UsageError
 from reference_agents.running.evaluation import describe
+from reference_agents.running.files import check_target
 from reference_agents.running.folder import RunFolder
 from reference_agents.running.loop import Training
 from reference_agents.running.recording import write_json
@@ -51,17 +51,16 @@ class Command:
 
 def main(args: Sequence[str] | None = None) -> int:
     """Run the command line; return its exit status."""
-    try:
-        command = parse(Command, args, prog="python -m reference_agents.prune")
-        results = prune_run(command.run, command.fractions, episodes=command.episodes)
-    except UsageError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    print("\n".join(report(results)))
+    return tell(lambda: _run(parse(Command, args, prog="python -m reference_agents.prune")))
+
+
+def _run(command: Command) -> None:
     if command.out is not None:
-        command.out.parent.mkdir(parents=True, exist_ok=True)
+        check_target(command.out)
+    results = prune_run(command.run, command.fractions, episodes=command.episodes)
+    print("\n".join(map(one_line, report(results))))
+    if command.out is not None:
         write_json(command.out, results)
-    return 0
 
 
 def prune_run(run: Path, fractions: Sequence[float], *, episodes: int) -> dict[str, Any]:
@@ -84,11 +83,13 @@ def prune_run(run: Path, fractions: Sequence[float], *, episodes: int) -> dict[s
     for fraction in fractions:
         if not 0 <= fraction <= 1:
             raise UsageError(f"fractions: expected numbers from 0 to 1, got {fraction}")
-    histories = read_histories(run)["actor"]
+    histories = read_histories(run).get("actor", {})
+    if missing := {"inactive", "dormant"} - histories.keys():
+        raise UsageError(f"run: expected both scores of the actor, got no {missing.pop()} ones")
     folder = RunFolder(run)
     if not folder.checkpoint.exists():
         raise UsageError(f"run: expected a checkpoint, as --checkpoint-every makes them, got no {folder.checkpoint}")
-    config = Config.from_json(folder.config.read_text())
+    config = folder.settings()
     training = Training(replace(config, evaluation_episodes=episodes), folder)
     training.restore()
     step, intact = training.progress.step, training.agent.save()

@@ -109,6 +109,10 @@ class Layout(Mapping[str, NeuronGroup]):
             LayoutError: If the record is not of that form.
         """
         try:
+            if record.get("version", 1) != 1:
+                raise LayoutError(
+                    f"expected a layout of version 1, got {record['version']!r}; it is of a newer version"
+                )
             return cls([_read_group(item) for item in record["groups"]])
         except LayoutError:
             raise

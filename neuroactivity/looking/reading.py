@@ -109,15 +109,25 @@ def read_json(file: Path, expected: str = "JSON") -> Any:
         RecordsError: If it holds no JSON, or is larger than :data:`LARGEST_FILE`.
         OSError: If it cannot be read.
     """
+    return parse(read_file(file), f"{file}: expected {expected}")
+
+
+def read_file(file: Path) -> bytes:
+    """Read a file of bounded size.
+
+    Raises:
+        RecordsError: If it is larger than :data:`LARGEST_FILE`, or no file.
+        OSError: If it cannot be read.
+    """
     with _opened(file) as opened:
         text = opened.read(LARGEST_FILE + 1)
     if len(text) > LARGEST_FILE:
-        raise RecordsError(f"{file}: expected {expected} of at most {LARGEST_FILE >> 20} MiB, got more")
-    return parse(text, f"{file}: expected {expected}")
+        raise RecordsError(f"{file}: expected at most {LARGEST_FILE >> 20} MiB, got more")
+    return text
 
 
 def parse(text: bytes, expected: str) -> Any:
-    """Return the value of a JSON text in UTF-8; ``None`` for NaN and infinite numbers that are written as words.
+    """Return the value of a JSON text in UTF-8.
 
     Args:
         text: The text.
@@ -127,13 +137,15 @@ def parse(text: bytes, expected: str) -> Any:
         RecordsError: If it is no JSON, nested too deep, has a number too long, or a name twice in one object.
 
     Example:
-        >>> parse(b'{"step": 1}', "a record"), parse(b"NaN", "a number")
-        ({'step': 1}, None)
+        >>> parse(b'{"step": 1}', "expected a record")
+        {'step': 1}
     """
     try:
-        return json.loads(text.decode("utf-8-sig"), parse_constant=lambda _: None, object_pairs_hook=_once)
+        return json.loads(text.decode("utf-8-sig"), object_pairs_hook=_once)
     except RecordsError as error:
         raise RecordsError(f"{expected}, {error}") from None
+    except UnicodeDecodeError as error:
+        raise RecordsError(f"{expected}, got {error}") from None
     except (ValueError, RecursionError):
         shown = printable(text[:40].decode(errors="backslashreplace").strip(), longest=40)
         raise RecordsError(f"{expected}, got {shown or 'nothing'}") from None
