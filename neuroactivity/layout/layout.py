@@ -110,9 +110,7 @@ class Layout(Mapping[str, NeuronGroup]):
         """
         try:
             if record.get("version", 1) != 1:
-                raise LayoutError(
-                    f"expected a layout of version 1, got {record['version']!r}; it is of a newer version"
-                )
+                raise LayoutError(f"expected a layout of version 1, got version {record['version']!r}, a newer one")
             return cls([_read_group(item) for item in record["groups"]])
         except LayoutError:
             raise

@@ -31,7 +31,9 @@ def tell(command: Callable[[], int | None], *errors: type[Exception]) -> int:
     except BrokenPipeError:  # whoever read the output has read enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except (RecordsError, OSError, *errors) as error:
+    except Exception as error:
+        if not isinstance(error, (RecordsError, OSError, *errors)):
+            raise
         print(f"error: {printable(_message(error), longest=600)}", file=sys.stderr)
         return 2
     return status

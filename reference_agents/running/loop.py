@@ -112,7 +112,7 @@ class Training:
             self.ground_friction.set(self.progress.step - 1)
 
     def _check_settings(self, settings: Mapping[str, Any]) -> None:
-        """Raise unless a checkpoint is of this run, which may have become longer; those of older versions do not say."""
+        """Raise unless a checkpoint is of this run, which may be longer now; those of older versions do not say."""
         for name, now in asdict(self.config).items():
             if name not in ("steps", "evaluation_episodes") and settings.get(name, now) != now:
                 raise ValueError(f"{name}: expected {now!r}, got {settings[name]!r}")

@@ -117,7 +117,7 @@ class ReplayBuffer:
             ValueError: If they are not, or the state is damaged; the buffer is unchanged then.
         """
         added, columns = state["added"], self._columns._asdict()
-        if added.shape != () or added.dtype.kind not in "iu" or added < 0:
+        if added.shape != () or added.dtype.kind not in "iu" or int(added) < 0:
             raise ValueError(f"replay: added: expected a whole number, got {added!r}")
         filled = min(int(added), self.capacity)
         for name, column in columns.items():
