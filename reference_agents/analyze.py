@@ -19,10 +19,10 @@ from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
 from neuroactivity import analysis, plotting
-from neuroactivity.escaping import file_name
+from neuroactivity.escaping import file_name, printable
 from neuroactivity.tables import format_table
 from reference_agents.activity import alive_share
-from reference_agents.commandline import one_line, parse, tell
+from reference_agents.commandline import parse, shown, tell
 from reference_agents.errors import UsageError
 from reference_agents.running.files import replacing
 from reference_agents.running.folder import RunFolder
@@ -94,12 +94,14 @@ def _run(command: Command) -> None:
     if not 0 <= command.fraction <= 0.5:
         raise UsageError(f"fraction: expected a number from 0 to 0.5, got {command.fraction}")
     histories = read_histories(command.run)
+    for network, methods in histories.items():
+        check_both(network, methods)
     out = command.out or command.run / "neurons"
     if command.out is None and out.is_symlink():
         raise UsageError(f"run: expected a folder for the plots, got the link {out}; name it with --out")
     out.mkdir(parents=True, exist_ok=True)
     for network, methods in histories.items():
-        print("\n".join(map(one_line, describe(network, methods, fraction=command.fraction))), end="\n\n")
+        print("\n".join(map(shown, describe(network, methods, fraction=command.fraction))), end="\n\n")
         draw(network, methods, out, fraction=command.fraction)
     print(f"pictures in {out}")
 
@@ -119,16 +121,20 @@ def read_histories(run: Path) -> dict[str, dict[str, History]]:
         network, kind = record.get("network"), record.get("kind")
         if not isinstance(network, str) or kind not in METHODS or "tau" not in record:
             raise UsageError(f"{path}: expected scores of a network by one of two methods, got {network!r}, {kind!r}")
-        series.setdefault(network, {}).setdefault(kind, []).append(record)
+        series.setdefault(printable(network), {}).setdefault(kind, []).append(record)
         if len(series) > MOST:
             raise UsageError(f"{path}: expected at most {MOST} networks, got more")
-    if one := [network for network, kinds in series.items() if len(kinds) < len(METHODS)]:
-        raise UsageError(f"{path}: expected scores by both methods, got those of {one[0]!r} by one")
     try:
         histories = {name: {kind: _history(part) for kind, part in kinds.items()} for name, kinds in series.items()}
     except (ValueError, LookupError) as error:
         raise UsageError(f"{path}: expected scores of the same neurons each time, got {error}") from error
     return {network: _with_all_resets(kinds) for network, kinds in histories.items()}
+
+
+def check_both(network: str, methods: Mapping[str, History]) -> None:
+    """Raise a ``UsageError`` unless a network was measured by both methods, each time in the same groups."""
+    if methods.keys() != METHODS.keys() or not all(history.scores for history in methods.values()):
+        raise UsageError(f"run: expected scores of {network!r} by both methods, got no measurements by one of them")
 
 
 def _with_all_resets(histories: Mapping[str, History]) -> dict[str, History]:
@@ -147,8 +153,8 @@ def _with_all_resets(histories: Mapping[str, History]) -> dict[str, History]:
 def _history(records: Sequence[Mapping[str, Any]]) -> History:
     """Stack the records of one network and method; groups that were not measured every time are left out."""
     groups = [group for group in records[0]["scores"] if all(group in record["scores"] for record in records)]
-    if not 0 < len(groups) <= MOST_GROUPS:
-        raise ValueError(f"{len(groups)} groups in every record; from 1 to {MOST_GROUPS} can be told apart")
+    if len(groups) > MOST_GROUPS:
+        raise ValueError(f"{len(groups)} groups, of which {MOST_GROUPS} can be told apart")
     scores, resets = {}, {}
     for group in groups:
         values = np.array([record["scores"][group] for record in records], dtype=float)  # null becomes NaN
@@ -160,7 +166,12 @@ def _history(records: Sequence[Mapping[str, Any]]) -> History:
                 marked[time, member, neurons] = True
         unstacked = values.shape[1] == 1
         scores[group], resets[group] = (values[:, 0], marked[:, 0]) if unstacked else (values, marked)
-    return History([record["step"] for record in records], records[0]["tau"], scores, resets)
+    steps = [record["step"] for record in records]
+    if steps != sorted(steps):
+        raise ValueError("steps that do not ascend")
+    names = {group: printable(group) for group in groups}
+    named = [{names[group]: values[group] for group in groups} for values in (scores, resets)]
+    return History(steps, records[0]["tau"] or 0.0, *named)
 
 
 def describe(network: str, methods: Mapping[str, History], *, fraction: float) -> Iterator[str]:

@@ -15,9 +15,9 @@ from reference_agents.errors import UsageError
 T = TypeVar("T")
 
 
-def one_line(text: str) -> str:
-    """Return a line of output in which a terminal obeys no name that was read from a file."""
-    return printable(text, longest=2000)
+def shown(text: str) -> str:
+    """Return lines of output in which a terminal obeys no name that was read from a file."""
+    return "\n".join(printable(line, longest=2000) for line in text.split("\n"))
 
 
 def tell(command: Callable[[], int | None]) -> int:

@@ -183,6 +183,8 @@ class Config:
         for name, value in self._paper_defaults().items():
             if getattr(self, name) is None:
                 object.__setattr__(self, name, value)
+        if not self.env.isprintable():
+            raise UsageError(f"env: expected the id of an environment, got {self.env!r}")
         if self.algo in ("dacer", "drqv2") and self.network != "mlp":
             raise UsageError(f"network: expected mlp for {self.algo}, got {self.network!r}")
         if self.algo != "drqv2" and self.n_step != 1:

@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 import neuroactivity as na
 from neuroactivity.tables import format_table
 from reference_agents.agent import Masks
-from reference_agents.analyze import History, read_histories
-from reference_agents.commandline import one_line, parse, tell
+from reference_agents.analyze import History, check_both, read_histories
+from reference_agents.commandline import parse, shown, tell
 from reference_agents.errors import UsageError
 from reference_agents.running.evaluation import describe
 from reference_agents.running.files import check_target
@@ -58,7 +58,7 @@ def _run(command: Command) -> None:
     if command.out is not None:
         check_target(command.out)
     results = prune_run(command.run, command.fractions, episodes=command.episodes)
-    print("\n".join(map(one_line, report(results))))
+    print("\n".join(map(shown, report(results))))
     if command.out is not None:
         write_json(command.out, results)
 
@@ -84,12 +84,11 @@ def prune_run(run: Path, fractions: Sequence[float], *, episodes: int) -> dict[s
         if not 0 <= fraction <= 1:
             raise UsageError(f"fractions: expected numbers from 0 to 1, got {fraction}")
     histories = read_histories(run).get("actor", {})
-    if missing := {"inactive", "dormant"} - histories.keys():
-        raise UsageError(f"run: expected both scores of the actor, got no {missing.pop()} ones")
     folder = RunFolder(run)
     if not folder.checkpoint.exists():
         raise UsageError(f"run: expected a checkpoint, as --checkpoint-every makes them, got no {folder.checkpoint}")
     config = folder.settings()
+    check_both("actor", histories)
     training = Training(replace(config, evaluation_episodes=episodes), folder)
     training.restore()
     step, intact = training.progress.step, training.agent.save()
@@ -97,10 +96,14 @@ def prune_run(run: Path, fractions: Sequence[float], *, episodes: int) -> dict[s
     random = np.random.default_rng(derive(config.seed, "pruning"))
     scores["random"] = {group: random.random(values.shape) for group, values in scores["inactive"].items()}
     layout, pruned = training.agent.activity.layouts["actor"], []
+    _check_groups(scores, layout)
     for method, method_scores in scores.items():
         for fraction in fractions:
             masks = _lowest_scores(method_scores, layout, fraction)
-            training.agent.prune_actor(masks)
+            try:
+                training.agent.prune_actor(masks)
+            except na.LayoutError as error:
+                raise UsageError(f"run: expected scores of this actor: {error}") from error
             returns = training.evaluate()
             training.agent.load(intact)
             neurons = int(sum(mask.sum() for mask in masks.values()))
@@ -112,6 +115,8 @@ def _latest(histories: Mapping[str, History], step: int) -> tuple[dict[str, dict
     """Return the latest scores up to a step by method and group, and the step at which they were measured."""
     steps = histories["inactive"].steps
     times = [time for time, measured in enumerate(steps) if measured <= step]
+    if times and times[-1] >= len(histories["dormant"].steps):
+        raise UsageError("run: expected as many measurements by either method")
     if not times:
         raise UsageError(f"run: expected scores from before its checkpoint at step {step}, got the first at {steps[0]}")
     scores = {
@@ -119,6 +124,12 @@ def _latest(histories: Mapping[str, History], step: int) -> tuple[dict[str, dict
         for kind in ("inactive", "dormant")
     }
     return scores, steps[times[-1]]
+
+
+def _check_groups(scores: Mapping[str, Mapping[str, NDArray[Any]]], layout: na.Layout) -> None:
+    """Raise a ``UsageError`` unless all scores are of groups of the actor."""
+    if unknown := {group for groups in scores.values() for group in groups} - layout.keys():
+        raise UsageError(f"run: expected scores of this actor, got those of {sorted(unknown)[0]!r}")
 
 
 def _lowest_scores(scores: Mapping[str, NDArray[Any]], layout: na.Layout, fraction: float) -> Masks:

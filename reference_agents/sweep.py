@@ -19,7 +19,7 @@ from tqdm import tqdm  # type: ignore[import-untyped]
 from neuroactivity.escaping import file_name
 from reference_agents import train
 from reference_agents.agent import check_agent
-from reference_agents.commandline import one_line, parse, tell
+from reference_agents.commandline import parse, shown, tell
 from reference_agents.config import Config
 from reference_agents.errors import UsageError
 from reference_agents.ranges import MOST, parse_range
@@ -79,7 +79,7 @@ def _run(command: Command) -> int:
         return 0
     failed = train_here(runs, jobs=command.jobs)
     for run in failed:
-        last = one_line(_last_line(run.log))
+        last = shown(_last_line(run.log))
         print(f"failed: {' '.join(run.command)}\n  {last} (more in {run.log})", file=sys.stderr)
     return 1 if failed else 0
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import tyro
 
-from reference_agents.commandline import one_line, parse, tell
+from reference_agents.commandline import parse, shown, tell
 from reference_agents.compare.comparison import compare, find_runs, read_run
 from reference_agents.compare.report import describe, save
 
@@ -36,7 +36,7 @@ def _run(command: Command) -> None:
     comparison = compare(runs, resamples=command.resamples, seed=command.seed)
     if command.out is not None:
         save(comparison, command.out)
-    print("\n".join(map(one_line, describe(comparison))))
+    print("\n".join(map(shown, describe(comparison))))
 
 
 if __name__ == "__main__":

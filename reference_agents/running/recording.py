@@ -101,7 +101,7 @@ def check_record(record: Any, where: str) -> None:
         if not isinstance(record, dict):
             raise UsageError(f"expected a record of a run, got {type(record).__name__}")
         check_version(record)
-        if "scores" in record or any(name.startswith(("inactive/", "dormant/")) for name in record):
+        if "scores" in record:
             read_record(record)
         for name, value in {} if "scores" in record else record.items():
             if not (value is None or (_is_number(value) and math.isfinite(value))):
