@@ -135,6 +135,8 @@ def check_both(network: str, methods: Mapping[str, History]) -> None:
     """Raise a ``UsageError`` unless a network was measured by both methods, each time in the same groups."""
     if methods.keys() != METHODS.keys() or not all(history.scores for history in methods.values()):
         raise UsageError(f"run: expected scores of {network!r} by both methods, got no measurements by one of them")
+    if any(history.steps != sorted(history.steps) for history in methods.values()):
+        raise UsageError(f"run: expected scores of {network!r} in the order of the steps, got others")
 
 
 def _with_all_resets(histories: Mapping[str, History]) -> dict[str, History]:
@@ -167,8 +169,6 @@ def _history(records: Sequence[Mapping[str, Any]]) -> History:
         unstacked = values.shape[1] == 1
         scores[group], resets[group] = (values[:, 0], marked[:, 0]) if unstacked else (values, marked)
     steps = [record["step"] for record in records]
-    if steps != sorted(steps):
-        raise ValueError("steps that do not ascend")
     names = {group: printable(group) for group in groups}
     named = [{names[group]: values[group] for group in groups} for values in (scores, resets)]
     return History(steps, records[0]["tau"] or 0.0, *named)

@@ -87,7 +87,10 @@ def prune_run(run: Path, fractions: Sequence[float], *, episodes: int) -> dict[s
     folder = RunFolder(run)
     if not folder.checkpoint.exists():
         raise UsageError(f"run: expected a checkpoint, as --checkpoint-every makes them, got no {folder.checkpoint}")
-    config = folder.settings()
+    try:
+        config = folder.settings()
+    except UsageError as error:
+        raise UsageError(f"run: expected the settings of a run, got {folder.config}: {error}") from error
     check_both("actor", histories)
     training = Training(replace(config, evaluation_episodes=episodes), folder)
     training.restore()

@@ -13,6 +13,7 @@ import numpy as np
 from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
+from neuroactivity.looking import RecordsError
 from neuroactivity.looking.forms import check_version
 from reference_agents.config import Config
 from reference_agents.errors import UsageError
@@ -89,7 +90,10 @@ class RunFolder:
         summary = read_json(self.summary, "the summary of a run")
         if not isinstance(summary, dict):
             raise UsageError(f"{self.summary}: expected the summary of a run, got {type(summary).__name__}")
-        check_version(summary)
+        try:
+            check_version(summary)
+        except RecordsError as error:
+            raise UsageError(f"{self.summary}: {error}") from None
         step = summary.get("step")
         if not isinstance(step, int) or step < 1:
             raise UsageError(f"{self.summary}: expected the summary of a run, got the step {step!r}")
