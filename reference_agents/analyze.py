@@ -132,11 +132,19 @@ def read_histories(run: Path) -> dict[str, dict[str, History]]:
 
 
 def check_both(network: str, methods: Mapping[str, History]) -> None:
-    """Raise a ``UsageError`` unless a network was measured by both methods, each time in the same groups."""
-    if methods.keys() != METHODS.keys() or not all(history.scores for history in methods.values()):
-        raise UsageError(f"run: expected scores of {network!r} by both methods, got no measurements by one of them")
-    if any(history.steps != sorted(history.steps) for history in methods.values()):
-        raise UsageError(f"run: expected scores of {network!r} in the order of the steps, got others")
+    """Raise a ``UsageError`` unless a network was measured by both methods together, in groups of the same sizes."""
+    problem = ""
+    if methods.keys() != METHODS.keys() or not _both(methods)[2]:
+        problem = "no measurements of one group by both methods"
+    else:
+        activation, gradient, groups = _both(methods)
+        sizes = [[history.scores[group].shape[1:] for group in groups] for history in (activation, gradient)]
+        if gradient.steps != activation.steps[: len(gradient.steps)] or gradient.steps != sorted(gradient.steps):
+            problem = "methods that measured at other steps, or steps that do not ascend"
+        elif sizes[0] != sizes[1]:
+            problem = "groups of other sizes by the other method"
+    if problem:
+        raise UsageError(f"run: expected scores of {network!r} by both methods, got {problem}")
 
 
 def _with_all_resets(histories: Mapping[str, History]) -> dict[str, History]:

@@ -1,10 +1,12 @@
 """How far a run has come."""
 
 import dataclasses
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Self
+from typing import Any, Final, Self
+
+MOST: Final = 2**1000
+"""Of a number in a checkpoint; one that is not finite is none."""
 
 
 @dataclass
@@ -38,7 +40,7 @@ class Progress:
         for name, value in values.items():
             numbers = value if name == "returns" and isinstance(value, list) else [value]
             kinds = int if fields[name] is int else (int, float)
-            if any(isinstance(n, bool) or not isinstance(n, kinds) or not math.isfinite(n) for n in numbers):
+            if any(isinstance(n, bool) or not isinstance(n, kinds) or not -MOST <= n <= MOST for n in numbers):
                 raise ValueError(f"progress: {name}: cannot be {value!r}")
             if name != "returns" and value < 0:
                 raise ValueError(f"progress: {name}: expected 0 or more, got {value!r}")

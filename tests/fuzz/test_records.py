@@ -15,7 +15,7 @@ from neuroactivity.looking import RecordsError, build_page, read_run
 from neuroactivity.looking import commandline as looking
 from neuroactivity.looking.writing import append
 from reference_agents import analyze, sweep, train
-from reference_agents.analyze import describe, read_histories
+from reference_agents.analyze import check_both, describe, read_histories
 from reference_agents.compare import __main__ as compare
 from reference_agents.config import Config
 from reference_agents.errors import UsageError
@@ -123,6 +123,7 @@ def test_any_scores_are_analysed_or_refused(changed, rest):
     with folder() as out, bounded(), contextlib.suppress(UsageError, RecordsError):
         (out / "scores.jsonl").write_bytes(lines(*changed, *rest))
         for network, methods in read_histories(out).items():
+            check_both(network, methods)
             assert list(describe(network, methods, fraction=0.25))
 
 
