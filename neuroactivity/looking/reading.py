@@ -144,11 +144,10 @@ def parse(text: bytes, expected: str) -> Any:
         return json.loads(text.decode("utf-8-sig"), object_pairs_hook=_once)
     except RecordsError as error:
         raise RecordsError(f"{expected}, {error}") from None
-    except UnicodeDecodeError as error:
-        raise RecordsError(f"{expected}, got {error}") from None
-    except (ValueError, RecursionError):
+    except (ValueError, RecursionError) as error:
         shown = printable(text[:40].decode(errors="backslashreplace").strip(), longest=40)
-        raise RecordsError(f"{expected}, got {shown or 'nothing'}") from None
+        why = f": {error}" if isinstance(error, UnicodeDecodeError) else ""
+        raise RecordsError(f"{expected}, got {shown or 'nothing'}{why}") from None
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """A file that is damaged, foreign or newer is told in one line, before the first step of a run; nothing is touched."""
 
 import json
+import resource
 import shutil
 from pathlib import Path
 
@@ -187,7 +188,11 @@ def renamed(run, network, group="fc"):
 
 
 @pytest.mark.counts(faults=1)
-@pytest.mark.parametrize("name", ["../../X", "/tmp/X", "..", "a/b", "", "n" * 300, "\x1b[31m", "$\\frac{$", "_\u202e"])
+@pytest.mark.parametrize(
+    "name",
+    ["../../X", "$\\frac{$\x1b[31m"]
+    + [pytest.param(name, marks=pytest.mark.slow) for name in ("/tmp/X", "..", "a/b", "", "n" * 300, "_\u202e")],
+)
 def test_a_networks_name_leads_nowhere_and_is_obeyed_by_nothing(run, capsys, name):
     renamed(run, name, group=name or "fc")
     before = contents(run.parent)
@@ -223,3 +228,23 @@ def test_a_sweep_stays_in_its_folder(tmp_path):
 
 def test_a_checkpoint_as_it_is_goes_on(run):
     assert RunFolder(run).load_checkpoint()[0]["settings"]["env"] == SETTINGS["env"]
+
+
+@pytest.mark.counts(faults=1)
+@pytest.mark.parametrize(("most", "file"), [(2_500, "metrics.jsonl"), (9_000, "checkpoint.npz")])
+def test_a_full_disk_ends_a_run_with_every_file_whole(tmp_path, capfd, layouts_found_once, most, file):
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (most, hard))
+        every = 150 if file == "checkpoint.npz" else 10_000
+        options = arguments(SETTINGS | {"checkpoint_every": every})
+        status = train.main([*options, "--out", str(tmp_path / "run")])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert status == 2
+    err = capfd.readouterr().err
+    assert err.count("error: ") == 1
+    assert f"error: {tmp_path / 'run' / file}: " in err.splitlines()[-1]
+    assert all(json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines())
+    assert not [path for path in (tmp_path / "run").iterdir() if path.name.endswith("draft")]
+    assert not (tmp_path / "run" / "checkpoint.npz").exists()

@@ -66,8 +66,8 @@ def test_more_than_memory_holds_is_refused(tmp_path, monkeypatch):
         (b'{"b": [{"\\u001b": 1, "\\u001b": 2}]}', r"expected x, each name once, got '\x1b' twice"),
         (b"[" * 100_000, "expected x, got [[[["),
         (b"9" * 5_000, "expected x, got 9999"),
-        (b"\xff", "expected x, got 'utf-8' codec can't decode byte 0xff"),
-        ('{"a": 1}'.encode("utf-16"), "expected x, got 'utf-8' codec"),
+        (b"\xff", r"expected x, got \xff: 'utf-8' codec can't decode byte 0xff"),
+        ('{"a": 1}'.encode("utf-16"), r"expected x, got \xff\xfe{"),
         (b"{'a': 1}", "expected x, got {'a': 1}"),
     ],
 )
