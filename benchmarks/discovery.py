@@ -9,6 +9,7 @@ import argparse
 import json
 import multiprocessing
 import resource
+import sys
 import time
 import warnings
 from collections import Counter
@@ -18,7 +19,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from neuroactivity.looking.commandline import Parser
 from neuroactivity.tables import format_table
+from reference_agents.commandline import tell
+from reference_agents.running.files import check_target, write_text
 
 NETWORKS = ("bro", "unet", "gpt", "gpt-85m")
 
@@ -106,20 +110,25 @@ def _most_bytes() -> int:
     return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Print a table, and write it to a file if one is named."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line, which prints a table and writes it if a file is named; return its exit status."""
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=list(NETWORKS))
     parser.add_argument("--out", type=Path, help="JSON file for the numbers")
-    options = parser.parse_args(arguments)
+    return tell(lambda: _run(parser.parse_args(arguments)))
+
+
+def _run(options: argparse.Namespace) -> None:
+    if options.out:
+        check_target(options.out)
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), max_tasks_per_child=1) as pool:
         searches = list(pool.map(search, options.networks))
     header = ("network", "parameters, M", "groups", "processor, s", "evaluations", "memory, copies")
     print("\n".join(format_table(header, [found.row() for found in searches], words=header[:1])))
     if options.out:
         record = [asdict(found) for found in searches]
-        options.out.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+        write_text(options.out, json.dumps(record, indent=2) + "\n")
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

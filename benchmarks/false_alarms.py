@@ -26,9 +26,8 @@ from benchmarks.continual_digits.torch_runs import Network, draw_weights
 from neuroactivity.tables import format_table
 from neuroactivity_torch import gradients, layout_of, write
 from reference_agents.agent import Batch
-from reference_agents.commandline import parse
+from reference_agents.commandline import parse, tell
 from reference_agents.config import Config
-from reference_agents.errors import UsageError
 from reference_agents.running.folder import RunFolder
 from reference_agents.running.loop import Training
 from reference_agents.torch.sac import SAC
@@ -209,14 +208,12 @@ def table(subjects: Sequence[Subject], command: Command) -> Iterator[str]:
 
 def main(args: Sequence[str] | None = None) -> int:
     """Run the command line; return its exit status."""
-    try:
-        command = parse(Command, args, prog="python -m benchmarks.false_alarms")
-    except UsageError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    return tell(lambda: _run(parse(Command, args, prog="python -m benchmarks.false_alarms")))
+
+
+def _run(command: Command) -> None:
     subjects = [critic(command.steps, command.samples), ppo(command.updates, command.samples), digits(command.tasks)]
     print("\n".join(table(subjects, command)))
-    return 0
 
 
 if __name__ == "__main__":

@@ -15,9 +15,8 @@ import numpy as np
 
 from neuroactivity.tables import format_table
 from reference_agents.agent import Agent, Batch, make_agent
-from reference_agents.commandline import parse
+from reference_agents.commandline import parse, tell
 from reference_agents.config import Config
-from reference_agents.errors import UsageError
 
 NEVER = 10**9
 
@@ -38,11 +37,10 @@ class Command:
 
 def main(args: Sequence[str] | None = None) -> int:
     """Run the command line; return its exit status."""
-    try:
-        command = parse(Command, args, prog="python -m benchmarks.methods")
-    except UsageError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    return tell(lambda: _run(parse(Command, args, prog="python -m benchmarks.methods")))
+
+
+def _run(command: Command) -> None:
     rows = []
     for framework in command.frameworks:
         plain, grama, both = measure(framework, command)
@@ -50,7 +48,6 @@ def main(args: Sequence[str] | None = None) -> int:
         rows.append((framework, *(f"{1e3 * seconds:.1f}" for seconds in (plain, *costs)), f"{costs[1] / costs[0]:.1f}"))
     header = ("framework", "two updates, ms", "GraMa, ms", "ReDo, ms", "ReDo / GraMa")
     print("\n".join(format_table(header, rows, words=("framework",))))
-    return 0
 
 
 def measure(framework: Any, command: Command) -> list[float]:

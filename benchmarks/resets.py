@@ -13,6 +13,7 @@ shortest times are compared; memory is what our step allocates at most, in parts
 import argparse
 import itertools
 import json
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -23,8 +24,11 @@ import torch
 from torch import Tensor, nn
 
 import neuroactivity as na
+from neuroactivity.looking.commandline import Parser
 from neuroactivity.tables import format_table
 from neuroactivity_torch import ReGraMa, layout_of
+from reference_agents.commandline import tell
+from reference_agents.running.files import check_target, write_text
 
 PART, TAU = 0.05, 0.01
 
@@ -233,13 +237,18 @@ def run(name: str, rounds: int) -> Result:
     return Result(name, size, ours.neurons_reset // ours.resets, *shortest, memory)  # type: ignore[call-arg]
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Print a table, and write the times to a file if one is named."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line, which prints a table and writes the times if a file is named; return its exit status."""
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--networks", nargs="+", choices=list(NETWORKS), default=list(NETWORKS))
     parser.add_argument("--rounds", type=int, default=30)
     parser.add_argument("--out", type=Path, help="JSON file for the times in milliseconds")
-    options = parser.parse_args(arguments)
+    return tell(lambda: _run(parser.parse_args(arguments)))
+
+
+def _run(options: argparse.Namespace) -> None:
+    if options.out:
+        check_target(options.out)
     torch.set_num_threads(1)
     results = [run(name, options.rounds if name != "transformer" else 5) for name in options.networks]
     header = ("network", "million", "reset", "ours, ms", "continual, ms", "released, ms", "/ continual", "/ released")
@@ -247,8 +256,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     rows = [result.row() for result in results]
     print("\n".join(format_table((*header, "memory", *measuring), rows, words=("network",))))
     if options.out:
-        options.out.write_text(json.dumps([asdict(result) for result in results], indent=2) + "\n", encoding="utf-8")
+        write_text(options.out, json.dumps([asdict(result) for result in results], indent=2) + "\n")
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

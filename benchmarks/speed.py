@@ -12,6 +12,7 @@ The four are timed in turns in one run, and compared by the shortest time of eac
 import argparse
 import json
 import os
+import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -23,7 +24,10 @@ import numpy as np
 
 import neuroactivity as na
 from benchmarks.workloads import Workload, bro, single
+from neuroactivity.looking.commandline import Parser
 from neuroactivity.tables import format_table
+from reference_agents.commandline import tell
+from reference_agents.running.files import check_target, write_text
 
 TAU = 0.01
 Gradients = Mapping[str, Any]
@@ -244,14 +248,19 @@ def benchmark(names: Iterable[str], sizes: Iterable[int], rounds: int) -> list[R
     return [run((LIBRARIES | ON_CUDA)[name](workload), workload, rounds) for name in names for workload in workloads]
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Print a table, and write the times to a file if one is named."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line, which prints a table and writes the times if a file is named; return its exit status."""
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--libraries", nargs="+", choices=[*LIBRARIES, *ON_CUDA], default=list(LIBRARIES))
     parser.add_argument("--sizes", nargs="*", type=int, default=[256, 1024, 2048, 4096], help="of the single gradients")
     parser.add_argument("--rounds", type=int, default=100)
     parser.add_argument("--out", type=Path, help="JSON file for the times in microseconds")
-    options = parser.parse_args(arguments)
+    return tell(lambda: _run(parser.parse_args(arguments)))
+
+
+def _run(options: argparse.Namespace) -> None:
+    if options.out:
+        check_target(options.out)
     results = benchmark(options.libraries, options.sizes, options.rounds)
     header = (
         "library",
@@ -267,8 +276,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     print("\n".join(format_table(header, [result.row() for result in results], words=header[:3])))
     if options.out:
         record = {"cores": os.cpu_count(), "results": [asdict(result) for result in results]}
-        options.out.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+        write_text(options.out, json.dumps(record, indent=2) + "\n")
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

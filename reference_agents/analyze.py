@@ -19,9 +19,10 @@ from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
 from neuroactivity import analysis, plotting
+from neuroactivity.escaping import file_name, printable
 from neuroactivity.tables import format_table
 from reference_agents.activity import alive_share
-from reference_agents.commandline import parse
+from reference_agents.commandline import parse, shown, tell
 from reference_agents.errors import UsageError
 from reference_agents.running.files import replacing
 from reference_agents.running.folder import RunFolder
@@ -37,6 +38,8 @@ KINDS: Final = {
 LONG: Final = 10
 """Measurements from which a spell of inactivity counts as long."""
 METHODS: Final = {"dormant": "by activation", "inactive": "by gradient"}
+MOST, MOST_GROUPS = 32, 1_000
+"""Networks that are analysed, and groups of each."""
 Numbers = NDArray[np.float64]
 
 
@@ -84,21 +87,23 @@ class History:
 
 def main(args: Sequence[str] | None = None) -> int:
     """Run the command line; return its exit status."""
-    try:
-        command = parse(Command, args, prog="python -m reference_agents.analyze")
-        if not 0 <= command.fraction <= 0.5:
-            raise UsageError(f"fraction: expected a number from 0 to 0.5, got {command.fraction}")
-        histories = read_histories(command.run)
-        out = command.out or command.run / "neurons"
-        out.mkdir(parents=True, exist_ok=True)
-        for network, methods in histories.items():
-            print("\n".join(describe(network, methods, fraction=command.fraction)), end="\n\n")
-            draw(network, methods, out, fraction=command.fraction)
-        print(f"pictures in {out}")
-    except UsageError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+    return tell(lambda: _run(parse(Command, args, prog="python -m reference_agents.analyze")))
+
+
+def _run(command: Command) -> None:
+    if not 0 <= command.fraction <= 0.5:
+        raise UsageError(f"fraction: expected a number from 0 to 0.5, got {command.fraction}")
+    histories = read_histories(command.run)
+    for network, methods in histories.items():
+        check_both(network, methods)
+    out = command.out or command.run / "neurons"
+    if command.out is None and out.is_symlink():
+        raise UsageError(f"run: expected a folder for the plots, got the link {out}; name it with --out")
+    out.mkdir(parents=True, exist_ok=True)
+    for network, methods in histories.items():
+        print("\n".join(map(shown, describe(network, methods, fraction=command.fraction))), end="\n\n")
+        draw(network, methods, out, fraction=command.fraction)
+    print(f"pictures in {out}")
 
 
 def read_histories(run: Path) -> dict[str, dict[str, History]]:
@@ -113,9 +118,33 @@ def read_histories(run: Path) -> dict[str, dict[str, History]]:
         raise UsageError(f"run: expected the scores of a run, made with --record-scores, got no {path}")
     series: dict[str, dict[str, list[dict[str, Any]]]] = {}
     for record in records:
-        series.setdefault(record["network"], {}).setdefault(record["kind"], []).append(record)
-    histories = {network: {kind: _history(part) for kind, part in kinds.items()} for network, kinds in series.items()}
+        network, kind = record.get("network"), record.get("kind")
+        if not isinstance(network, str) or kind not in METHODS or "tau" not in record:
+            raise UsageError(f"{path}: expected scores of a network by one of two methods, got {network!r}, {kind!r}")
+        series.setdefault(printable(network), {}).setdefault(kind, []).append(record)
+        if len(series) > MOST:
+            raise UsageError(f"{path}: expected at most {MOST} networks, got more")
+    try:
+        histories = {name: {kind: _history(part) for kind, part in kinds.items()} for name, kinds in series.items()}
+    except (ValueError, LookupError) as error:
+        raise UsageError(f"{path}: expected scores of the same neurons each time, got {error}") from error
     return {network: _with_all_resets(kinds) for network, kinds in histories.items()}
+
+
+def check_both(network: str, methods: Mapping[str, History]) -> None:
+    """Raise a ``UsageError`` unless a network was measured by both methods together, in groups of the same sizes."""
+    problem = ""
+    if methods.keys() != METHODS.keys() or not _both(methods)[2]:
+        problem = "no measurements of one group by both methods"
+    else:
+        activation, gradient, groups = _both(methods)
+        sizes = [[history.scores[group].shape[1:] for group in groups] for history in (activation, gradient)]
+        if gradient.steps != activation.steps[: len(gradient.steps)] or gradient.steps != sorted(gradient.steps):
+            problem = "methods that measured at other steps, or steps that do not ascend"
+        elif sizes[0] != sizes[1]:
+            problem = "groups of other sizes by the other method"
+    if problem:
+        raise UsageError(f"run: expected scores of {network!r} by both methods, got {problem}")
 
 
 def _with_all_resets(histories: Mapping[str, History]) -> dict[str, History]:
@@ -134,16 +163,23 @@ def _with_all_resets(histories: Mapping[str, History]) -> dict[str, History]:
 def _history(records: Sequence[Mapping[str, Any]]) -> History:
     """Stack the records of one network and method; groups that were not measured every time are left out."""
     groups = [group for group in records[0]["scores"] if all(group in record["scores"] for record in records)]
+    if len(groups) > MOST_GROUPS:
+        raise ValueError(f"{len(groups)} groups, of which {MOST_GROUPS} can be told apart")
     scores, resets = {}, {}
     for group in groups:
         values = np.array([record["scores"][group] for record in records], dtype=float)  # null becomes NaN
+        if values.ndim != 3 or not values.size:
+            raise ValueError(f"no neurons in group {group!r}")
         marked = np.zeros(values.shape, dtype=bool)
         for time, record in enumerate(records):
             for member, neurons in enumerate(record["reset"].get(group, ())):
                 marked[time, member, neurons] = True
         unstacked = values.shape[1] == 1
         scores[group], resets[group] = (values[:, 0], marked[:, 0]) if unstacked else (values, marked)
-    return History([record["step"] for record in records], records[0]["tau"], scores, resets)
+    steps = [record["step"] for record in records]
+    names = {group: printable(group) for group in groups}
+    named = [{names[group]: values[group] for group in groups} for values in (scores, resets)]
+    return History(steps, records[0]["tau"] or 0.0, *named)
 
 
 def describe(network: str, methods: Mapping[str, History], *, fraction: float) -> Iterator[str]:
@@ -243,7 +279,7 @@ def draw(network: str, methods: Mapping[str, History], out: Path, *, fraction: f
         resets = merged.resets if any(marks.any() for marks in merged.resets.values()) else None
         plots[f"scores_{kind}"] = plotting.score_map(merged.steps, merged.scores, tau=merged.tau, resets=resets)
     for name, axes in plots.items():
-        _save(axes, out / f"{network}_{name}.png")
+        _save(axes, out / f"{file_name(network)}_{name}.png")
 
 
 def _save(axes: Axes, path: Path) -> None:

@@ -1,16 +1,28 @@
-"""Command-line parsing with tyro, with error messages of one line."""
+"""Command lines: options parsed with tyro, and errors of one line."""
 
 import contextlib
 import io
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 import tyro
 
+from neuroactivity.escaping import printable
+from neuroactivity.looking import telling
 from reference_agents.errors import UsageError
 
 T = TypeVar("T")
+
+
+def shown(text: str) -> str:
+    """Return lines of output in which a terminal obeys no name that was read from a file."""
+    return "\n".join(printable(line, longest=2000) for line in text.split("\n"))
+
+
+def tell(command: Callable[[], int | None]) -> int:
+    """Run a command; return its exit status, 2 with one line ``error: ...`` where the user can put something right."""
+    return telling.tell(command, UsageError)
 
 
 def parse(command: type[T], args: Sequence[str] | None, *, prog: str) -> T:

@@ -19,6 +19,8 @@ from typing import (
 
 import tyro
 
+from neuroactivity.looking import RecordsError
+from neuroactivity.looking.reading import parse
 from reference_agents.errors import UsageError
 from reference_agents.limits import check_setting
 
@@ -181,6 +183,8 @@ class Config:
         for name, value in self._paper_defaults().items():
             if getattr(self, name) is None:
                 object.__setattr__(self, name, value)
+        if not self.env.isprintable():
+            raise UsageError(f"env: expected the id of an environment, got {self.env!r}")
         if self.algo in ("dacer", "drqv2") and self.network != "mlp":
             raise UsageError(f"network: expected mlp for {self.algo}, got {self.network!r}")
         if self.algo != "drqv2" and self.n_step != 1:
@@ -219,16 +223,17 @@ class Config:
         return json.dumps(dataclasses.asdict(self), indent=2) + "\n"
 
     @classmethod
-    def from_json(cls, text: str) -> Self:
+    def from_json(cls, text: str | bytes) -> Self:
         """Read settings that ``to_json`` wrote, of older versions too: renamed settings are mapped to their new names.
 
         Raises:
             UsageError: If the text is not a JSON object, a setting is missing or unknown, or a value is invalid.
         """
         try:
-            settings = json.loads(text)
-        except json.JSONDecodeError as error:
-            raise UsageError(f"config: expected the settings of a run as JSON, got {error}") from error
+            encoded = text.encode(errors="surrogatepass") if isinstance(text, str) else text
+            settings = parse(encoded, "config: expected the settings of a run as JSON")
+        except RecordsError as error:
+            raise UsageError(str(error)) from None
         if not isinstance(settings, dict):
             raise UsageError(f"config: expected the settings of a run as a JSON object, got {settings!r}")
         for old, new in RENAMED.items():

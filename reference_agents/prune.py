@@ -20,11 +20,11 @@ from numpy.typing import NDArray
 import neuroactivity as na
 from neuroactivity.tables import format_table
 from reference_agents.agent import Masks
-from reference_agents.analyze import History, read_histories
-from reference_agents.commandline import parse
-from reference_agents.config import Config
+from reference_agents.analyze import History, check_both, read_histories
+from reference_agents.commandline import parse, shown, tell
 from reference_agents.errors import UsageError
 from reference_agents.running.evaluation import describe
+from reference_agents.running.files import check_target
 from reference_agents.running.folder import RunFolder
 from reference_agents.running.loop import Training
 from reference_agents.running.recording import write_json
@@ -51,17 +51,16 @@ class Command:
 
 def main(args: Sequence[str] | None = None) -> int:
     """Run the command line; return its exit status."""
-    try:
-        command = parse(Command, args, prog="python -m reference_agents.prune")
-        results = prune_run(command.run, command.fractions, episodes=command.episodes)
-    except UsageError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    print("\n".join(report(results)))
+    return tell(lambda: _run(parse(Command, args, prog="python -m reference_agents.prune")))
+
+
+def _run(command: Command) -> None:
     if command.out is not None:
-        command.out.parent.mkdir(parents=True, exist_ok=True)
+        check_target(command.out)
+    results = prune_run(command.run, command.fractions, episodes=command.episodes)
+    print("\n".join(map(shown, report(results))))
+    if command.out is not None:
         write_json(command.out, results)
-    return 0
 
 
 def prune_run(run: Path, fractions: Sequence[float], *, episodes: int) -> dict[str, Any]:
@@ -84,11 +83,15 @@ def prune_run(run: Path, fractions: Sequence[float], *, episodes: int) -> dict[s
     for fraction in fractions:
         if not 0 <= fraction <= 1:
             raise UsageError(f"fractions: expected numbers from 0 to 1, got {fraction}")
-    histories = read_histories(run)["actor"]
+    histories = read_histories(run).get("actor", {})
     folder = RunFolder(run)
     if not folder.checkpoint.exists():
         raise UsageError(f"run: expected a checkpoint, as --checkpoint-every makes them, got no {folder.checkpoint}")
-    config = Config.from_json(folder.config.read_text())
+    try:
+        config = folder.settings()
+    except UsageError as error:
+        raise UsageError(f"run: expected the settings of a run, got {folder.config}: {error}") from error
+    check_both("actor", histories)
     training = Training(replace(config, evaluation_episodes=episodes), folder)
     training.restore()
     step, intact = training.progress.step, training.agent.save()
@@ -96,10 +99,14 @@ def prune_run(run: Path, fractions: Sequence[float], *, episodes: int) -> dict[s
     random = np.random.default_rng(derive(config.seed, "pruning"))
     scores["random"] = {group: random.random(values.shape) for group, values in scores["inactive"].items()}
     layout, pruned = training.agent.activity.layouts["actor"], []
+    _check_groups(scores, layout)
     for method, method_scores in scores.items():
         for fraction in fractions:
             masks = _lowest_scores(method_scores, layout, fraction)
-            training.agent.prune_actor(masks)
+            try:
+                training.agent.prune_actor(masks)
+            except na.LayoutError as error:
+                raise UsageError(f"run: expected scores of this actor: {error}") from error
             returns = training.evaluate()
             training.agent.load(intact)
             neurons = int(sum(mask.sum() for mask in masks.values()))
@@ -111,6 +118,8 @@ def _latest(histories: Mapping[str, History], step: int) -> tuple[dict[str, dict
     """Return the latest scores up to a step by method and group, and the step at which they were measured."""
     steps = histories["inactive"].steps
     times = [time for time, measured in enumerate(steps) if measured <= step]
+    if times and times[-1] >= len(histories["dormant"].steps):
+        raise UsageError("run: expected as many measurements by either method")
     if not times:
         raise UsageError(f"run: expected scores from before its checkpoint at step {step}, got the first at {steps[0]}")
     scores = {
@@ -118,6 +127,12 @@ def _latest(histories: Mapping[str, History], step: int) -> tuple[dict[str, dict
         for kind in ("inactive", "dormant")
     }
     return scores, steps[times[-1]]
+
+
+def _check_groups(scores: Mapping[str, Mapping[str, NDArray[Any]]], layout: na.Layout) -> None:
+    """Raise a ``UsageError`` unless all scores are of groups of the actor."""
+    if unknown := {group for groups in scores.values() for group in groups} - layout.keys():
+        raise UsageError(f"run: expected scores of this actor, got those of {sorted(unknown)[0]!r}")
 
 
 def _lowest_scores(scores: Mapping[str, NDArray[Any]], layout: na.Layout, fraction: float) -> Masks:

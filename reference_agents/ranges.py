@@ -2,8 +2,13 @@
 
 import re
 from collections.abc import Iterator
+from itertools import islice
+from typing import Final
 
 from reference_agents.errors import UsageError
+
+MOST: Final = 10_000
+"""Values of a setting, and runs of a sweep."""
 
 
 def parse_range(name: str, text: str) -> list[str]:
@@ -14,9 +19,11 @@ def parse_range(name: str, text: str) -> list[str]:
         text: Comma-separated values; ``first..last`` is an inclusive range of integers.
 
     Raises:
-        UsageError: If a value is empty or repeated, or there is none.
+        UsageError: If a value is empty or repeated, there is none, or there are more than :data:`MOST`.
     """
-    values = [value for part in text.split(",") for value in _range(part)]
+    values = list(islice((value for part in text.split(",") for value in _range(part)), MOST + 1))
+    if len(values) > MOST:
+        raise UsageError(f"{name}: expected at most {MOST:,} values, got {text!r}")
     if not values or not all(values) or len(set(values)) < len(values):
         raise UsageError(f"{name}: expected values, each once, such as 0,1,2 or 0..2, got {text!r}")
     return values
@@ -24,7 +31,7 @@ def parse_range(name: str, text: str) -> list[str]:
 
 def _range(text: str) -> Iterator[str]:
     """Yield the integers of ``first..last``, or the text itself."""
-    bounds = re.fullmatch(r"(\d+)\.\.(\d+)", text)
+    bounds = re.fullmatch(r"([0-9]{1,18})\.\.([0-9]{1,18})", text)
     if bounds:
         yield from map(str, range(int(bounds[1]), int(bounds[2]) + 1))
     else:

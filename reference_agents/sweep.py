@@ -3,6 +3,7 @@
 import itertools
 import math
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -15,12 +16,13 @@ from typing import Any
 import tyro
 from tqdm import tqdm  # type: ignore[import-untyped]
 
+from neuroactivity.escaping import file_name
 from reference_agents import train
 from reference_agents.agent import check_agent
-from reference_agents.commandline import parse
+from reference_agents.commandline import parse, shown, tell
 from reference_agents.config import Config
 from reference_agents.errors import UsageError
-from reference_agents.ranges import parse_range
+from reference_agents.ranges import MOST, parse_range
 from reference_agents.running.folder import RunFolder
 
 
@@ -62,22 +64,23 @@ class Run:
 def main(args: Sequence[str] | None = None) -> int:
     """Run the command line; return its exit status."""
     try:
-        command = parse(Command, args, prog="python -m reference_agents.sweep")
-        planned = plan(command.over, command.out, command.train)
-        runs = [run for run in planned if not RunFolder(run.folder).is_finished(run.config)]
-        print(f"{len(runs)} of {len(planned)} runs to do in {command.out}")
-        if command.cluster is not None:
-            submit(runs, command.out / "submitit", command.cluster, _options(command.options))
-            return 0
-        failed = train_here(runs, jobs=command.jobs)
-    except UsageError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+        return tell(lambda: _run(parse(Command, args, prog="python -m reference_agents.sweep")))
     except KeyboardInterrupt:
         print("interrupted; the same command goes on", file=sys.stderr)
         return 130
+
+
+def _run(command: Command) -> int:
+    planned = plan(command.over, command.out, command.train)
+    runs = [run for run in planned if not RunFolder(run.folder).is_finished(run.config)]
+    print(f"{len(runs)} of {len(planned)} runs to do in {command.out}")
+    if command.cluster is not None:
+        submit(runs, command.out / "submitit", command.cluster, _options(command.options))
+        return 0
+    failed = train_here(runs, jobs=command.jobs)
     for run in failed:
-        print(f"failed: {' '.join(run.command)}\n  {_last_line(run.log)} (more in {run.log})", file=sys.stderr)
+        last = shown(_last_line(run.log))
+        print(f"failed: {' '.join(run.command)}\n  {last} (more in {run.log})", file=sys.stderr)
     return 1 if failed else 0
 
 
@@ -95,9 +98,11 @@ def plan(over: Sequence[str], out: Path, options: Sequence[str] = ()) -> list[Ru
     settings = dict(map(_values, over))
     if len(settings) < len(over):
         raise UsageError(f"over: expected each setting once, got {' '.join(over)}")
+    if math.prod(map(len, settings.values())) > MOST:
+        raise UsageError(f"over: expected at most {MOST:,} runs, got {' '.join(over)}")
     runs = []
     for values in itertools.product(*settings.values()):
-        folder = out / "_".join(value.replace("/", "-") for value in values)
+        folder = out / file_name("_".join(value.replace("/", "-") for value in values), longest=200)
         swept = [f"--{name}={value}" for name, value in zip(settings, values, strict=True)]
         args = (*options, *swept, f"--out={folder}", "--resume")
         config = parse(train.Command, args, prog="python -m reference_agents.train").config
@@ -121,7 +126,7 @@ def _options(options: Sequence[str]) -> dict[str, Any]:
     for name, equals, _ in split:
         if not name or not equals:
             raise UsageError(f"options: expected a name and a value, such as timeout_min=600, got {name + equals!r}")
-    return {name: int(value) if value.isdecimal() else value for name, _, value in split}
+    return {name: int(value) if re.fullmatch(r"[0-9]{1,18}", value) else value for name, _, value in split}
 
 
 def train_here(runs: Sequence[Run], *, jobs: int) -> list[Run]:
@@ -132,7 +137,8 @@ def train_here(runs: Sequence[Run], *, jobs: int) -> list[Run]:
 
         def finish(run: Run) -> bool:
             run.log.parent.mkdir(parents=True, exist_ok=True)
-            with run.log.open("wb") as log:
+            run.log.unlink(missing_ok=True)  # a link would lead elsewhere
+            with run.log.open("xb") as log:
                 status = subprocess.run(run.command, stdout=log, stderr=subprocess.STDOUT, check=False).returncode
             bar.update()
             return status == 0
@@ -163,7 +169,9 @@ def submit(runs: Sequence[Run], folder: Path, cluster: str, options: dict[str, A
 
 def _last_line(log: Path) -> str:
     """Return the last line of a log."""
-    lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
+    with log.open("rb") as file:
+        file.seek(max(0, log.stat().st_size - 10_000))
+        lines = file.read().decode(errors="replace").splitlines()
     return lines[-1] if lines else "it printed nothing"
 
 

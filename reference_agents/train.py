@@ -8,9 +8,8 @@ from pathlib import Path
 import tyro
 
 from reference_agents.activity import alive_share
-from reference_agents.commandline import parse
+from reference_agents.commandline import parse, tell
 from reference_agents.config import Config
-from reference_agents.errors import UsageError
 from reference_agents.running.folder import RunFolder
 from reference_agents.running.loop import Training
 from reference_agents.running.plots import plot_run
@@ -31,15 +30,14 @@ class Command:
 def main(args: Sequence[str] | None = None) -> int:
     """Run the command line; return its exit status."""
     try:
-        command = parse(Command, args, prog="python -m reference_agents.train")
-        train(command.config, command.out, resume=command.resume)
-    except UsageError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+        return tell(lambda: _run(parse(Command, args, prog="python -m reference_agents.train")))
     except KeyboardInterrupt:
         print("interrupted; the same command with --resume goes on from the last checkpoint", file=sys.stderr)
         return 130
-    return 0
+
+
+def _run(command: Command) -> None:
+    train(command.config, command.out, resume=command.resume)
 
 
 def train(config: Config, out: Path, *, resume: bool = False) -> None:

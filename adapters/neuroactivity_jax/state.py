@@ -144,7 +144,7 @@ def check_form(
         raise ValueError(f"state: expected the snapshot to be a dictionary, got {type(state.snapshot).__name__}")
     expected |= {f"snapshot/{name}": (shapes.get(name), jnp.floating) for name in state.snapshot}
     if has_clock(options):
-        resets = jnp.shape(state.born)[1:]  # of the wrapper that made the state
+        resets = tuple(getattr(state.born, "shape", ()))[1:]  # of the wrapper that made the state
         expected["born"] = (clocks, *(resets if len(resets) == 1 and resets[0] else (1,))), jnp.integer
     for path, (shape, kind) in expected.items():
         field, _, name = path.partition("/")

@@ -11,8 +11,9 @@ from tqdm import tqdm  # type: ignore[import-untyped]
 
 from benchmarks.continual_digits.record import picture, summary, write
 from benchmarks.continual_digits.study import Outcome, Study, draw_tasks
-from reference_agents.commandline import parse
+from reference_agents.commandline import parse, tell
 from reference_agents.errors import UsageError
+from reference_agents.running.files import check_target
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,18 +42,17 @@ def run(study: Study) -> Outcome:
 
 def main(args: Sequence[str] | None = None) -> int:
     """Run the command line; return its exit status."""
-    try:
-        command = parse(Command, args, prog="python -m benchmarks.continual_digits")
-        if command.out.suffix != ".json":
-            raise UsageError(f"out: expected a file ending in .json, got {command.out}")
-        outcome = run(command.study)
-        write(command.study, outcome, command.out)
-        picture(command.study, outcome, command.out.with_suffix(".png"))
-    except UsageError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    return tell(lambda: _run(parse(Command, args, prog="python -m benchmarks.continual_digits")))
+
+
+def _run(command: Command) -> None:
+    if command.out.suffix != ".json":
+        raise UsageError(f"out: expected a file ending in .json, got {command.out}")
+    check_target(command.out)
+    outcome = run(command.study)
+    write(command.study, outcome, command.out)
+    picture(command.study, outcome, command.out.with_suffix(".png"))
     print(summary(command.study, outcome))
-    return 0
 
 
 if __name__ == "__main__":

@@ -19,10 +19,10 @@ from benchmarks.continual_digits.record import LAST, read, settings, write
 from benchmarks.continual_digits.study import Study
 from neuroactivity.tables import format_table
 from reference_agents.activity import alive_share
-from reference_agents.commandline import parse
+from reference_agents.commandline import parse, tell
 from reference_agents.compare.statistics import interquartile_mean, stratified_bootstrap
 from reference_agents.errors import UsageError
-from reference_agents.running.files import replacing, write_text
+from reference_agents.running.files import check_target, replacing, write_text
 
 VARIANTS: Final[Mapping[str, Mapping[str, Any]]] = {
     "none": {"reset": "none"},
@@ -126,24 +126,23 @@ def label(study: Study) -> str:
 
 def main(args: Sequence[str] | None = None) -> int:
     """Run the command line; return its exit status."""
-    try:
-        command = parse(Command, args, prog="python -m benchmarks.continual_digits.grid")
-        records: dict[str, dict[str, dict[str, Any]]] = {}
-        for section, name, study in studies(command):
-            if study.reset == "continual":
-                study = tuned(study, name, command.runs)
-            records.setdefault(section, {})[name] = finished(study, command.runs / f"{name}.json")
-    except UsageError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    command.out.mkdir(parents=True, exist_ok=True)
+    return tell(lambda: _run(parse(Command, args, prog="python -m benchmarks.continual_digits.grid")))
+
+
+def _run(command: Command) -> None:
+    planned = list(studies(command))
+    check_target(command.out / "continual_digits.md")
+    records: dict[str, dict[str, dict[str, Any]]] = {}
+    for section, name, study in planned:
+        if study.reset == "continual":
+            study = tuned(study, name, command.runs)
+        records.setdefault(section, {})[name] = finished(study, command.runs / f"{name}.json")
     for number, (section, found) in enumerate(records.items(), start=1):
         with replacing(command.out / f"continual_digits_{number}.png") as file:
             draw(section, list(found.values())).savefig(file, format="png", dpi=120)
     text = page(command, records)
     write_text(command.out / "continual_digits.md", text)
     print(text, end="")
-    return 0
 
 
 def finished(study: Study, path: Path) -> dict[str, Any]:

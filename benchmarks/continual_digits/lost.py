@@ -22,9 +22,9 @@ from numpy.typing import NDArray
 from benchmarks.continual_digits.jax_runs import forward, nested
 from benchmarks.continual_digits.study import Study, draw_tasks, initial_weights
 from neuroactivity.tables import format_table
-from reference_agents.commandline import parse
+from reference_agents.commandline import parse, tell
 from reference_agents.errors import UsageError
-from reference_agents.running.files import replacing
+from reference_agents.running.files import check_target, replacing
 
 TRIALS: Final[Mapping[str, Mapping[str, Any]]] = {
     "nothing": {},
@@ -146,29 +146,27 @@ def draw(found: Mapping[tuple[str, str], NDArray[np.float64]], activations: Sequ
 
 def main(args: Sequence[str] | None = None) -> int:
     """Run the command line; return its exit status."""
-    try:
-        command = parse(Command, args, prog="python -m benchmarks.continual_digits.lost")
-        if unknown := sorted(set(command.trials) - set(TRIALS)):
-            raise UsageError(f"trials: unknown {unknown[0]!r}; choose from {', '.join(TRIALS)}")
-        found, rows = {}, []
-        for activation in command.activations:
-            for name in command.trials:
-                trial = TRIALS[name]
-                options = {key: trial[key] for key in ("network", "learning_rate") if key in trial}
-                size = {"seeds": command.seeds, "tasks": command.tasks}
-                study = Study(activation=activation, reset="none", **size, **options)  # type: ignore[arg-type]
-                values = found[activation, name] = train(study, trial)
-                late = values[:, :, -10:].mean((1, 2))
-                rows.append((activation, name, f"{values[0, :, :10].mean():.3f}", *map("{:.3g}".format, late)))
-    except UsageError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    return tell(lambda: _run(parse(Command, args, prog="python -m benchmarks.continual_digits.lost")))
+
+
+def _run(command: Command) -> None:
+    if unknown := sorted(set(command.trials) - set(TRIALS)):
+        raise UsageError(f"trials: unknown {unknown[0]!r}; choose from {', '.join(TRIALS)}")
+    check_target(command.out)
+    found, rows = {}, []
+    for activation in command.activations:
+        for name in command.trials:
+            trial = TRIALS[name]
+            options = {key: trial[key] for key in ("network", "learning_rate") if key in trial}
+            size = {"seeds": command.seeds, "tasks": command.tasks}
+            study = Study(activation=activation, reset="none", **size, **options)  # type: ignore[arg-type]
+            values = found[activation, name] = train(study, trial)
+            late = values[:, :, -10:].mean((1, 2))
+            rows.append((activation, name, f"{values[0, :, :10].mean():.3f}", *map("{:.3g}".format, late)))
     header = ("network", "with", "accuracy, first ten", "last ten", "norm", "rank", "curvature")
     print("\n".join(format_table(header, rows, words=header[:2])))
-    command.out.parent.mkdir(parents=True, exist_ok=True)
     with replacing(command.out) as file:
         draw(found, command.activations).savefig(file, format="png", dpi=120)
-    return 0
 
 
 if __name__ == "__main__":

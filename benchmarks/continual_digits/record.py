@@ -10,9 +10,10 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
 from benchmarks.continual_digits.study import Outcome, Study
+from neuroactivity.looking import RecordsError
 from reference_agents.activity import alive_share
 from reference_agents.errors import UsageError
-from reference_agents.running.files import replacing, write_text
+from reference_agents.running.files import read_json, replacing, write_text
 
 __all__ = ["LAST", "picture", "read", "settings", "summary", "write"]
 
@@ -60,9 +61,10 @@ def read(path: Path) -> dict[str, Any]:
 
     Raises:
         UsageError: If the file is not a record of a study.
+        RecordsError: If it holds no JSON.
     """
     try:
-        record: dict[str, Any] = json.loads(path.read_text())
+        record: dict[str, Any] = read_json(path, "the record of a study")
         config = record["config"]
         if "clock" not in config:  # of an earlier version, in which there was but one
             config |= {"clock": "own" if config["reset"] == "none" else "run"}
@@ -70,7 +72,9 @@ def read(path: Path) -> dict[str, Any]:
         record["config"] = settings(Study(**config))
         if any(np.shape(record[name]) != np.shape(record["accuracy"]) for name in Outcome._fields):
             raise ValueError("its numbers are not all of one shape")
-    except (ValueError, KeyError, TypeError) as error:
+    except RecordsError:
+        raise
+    except (ValueError, LookupError, TypeError, AttributeError, OverflowError) as error:
         raise UsageError(f"{path}: expected the record of a study, got {error}") from error
     return record
 

@@ -115,6 +115,10 @@ class NeuronGroup:
                 vars(self)[role] = tuple(map(as_view, _several(getattr(self, role), f"{role} parameters")))
             vars(self)["partners"] = _several(self.partners, "partners")
             where += f"activation {self.activation!r}: "
+            if not isinstance(self.activation, str):
+                raise LayoutError("expected a string")
+            if not isinstance(self.activation, str):
+                raise LayoutError("expected a string")
             parse(self.activation)
         except LayoutError as error:
             raise LayoutError(where + str(error)) from None

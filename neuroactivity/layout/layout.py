@@ -15,7 +15,7 @@ from neuroactivity.layout.groups import ROLES, NeuronGroup
 from neuroactivity.layout.views import ParamView
 from neuroactivity.tables import format_table
 
-_WORDS = ("group", "made by", "feeds", "status", "remark")
+HEADER = ("group", "made by", "feeds", "status", "remark")
 
 
 class Layout(Mapping[str, NeuronGroup]):
@@ -95,12 +95,7 @@ class Layout(Mapping[str, NeuronGroup]):
 
     def describe(self) -> str:
         """Return a table of what feeds what, for a person to check at a glance."""
-        rows = []
-        for group in self.values():
-            feeds = ", ".join(_entries(view) for view in group.outgoing) or "-"
-            remark = "; ".join(filter(None, (group.reason, "" if group.resettable else "never reset")))
-            rows.append((group.name, ", ".join(map(_entries, group.incoming)), feeds, group.status or "", remark))
-        return "\n".join(format_table(("group", "made by", "feeds", "status", "remark"), rows, words=_WORDS))
+        return "\n".join(format_table(HEADER, list(table_rows(self)), words=HEADER))
 
     def to_dict(self) -> dict[str, Any]:
         """Return the layout as JSON values, to be kept beside a checkpoint."""
@@ -114,6 +109,8 @@ class Layout(Mapping[str, NeuronGroup]):
             LayoutError: If the record is not of that form.
         """
         try:
+            if record.get("version", 1) != 1:
+                raise LayoutError(f"expected a layout of version 1, got version {record['version']!r}, a newer one")
             return cls([_read_group(item) for item in record["groups"]])
         except LayoutError:
             raise
@@ -137,6 +134,14 @@ def lookup(arrays: Arrays, param: str, group: str) -> Any:
     if array is not None and not hasattr(array, "shape"):
         raise TypeError(f"group {group!r}, parameter {param!r}: expected an array, got {type(array).__name__}")
     return array
+
+
+def table_rows(layout: Layout) -> Iterator[tuple[str, ...]]:
+    """Yield a row for each group, of the table that :meth:`Layout.describe` returns."""
+    for group in layout.values():
+        feeds = ", ".join(map(_entries, group.outgoing)) or "-"
+        remark = "; ".join(filter(None, (group.reason, "" if group.resettable else "never reset")))
+        yield group.name, ", ".join(map(_entries, group.incoming)), feeds, group.status or "", remark
 
 
 def _entries(view: ParamView) -> str:

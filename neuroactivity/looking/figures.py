@@ -5,9 +5,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from neuroactivity.escaping import printable
 from neuroactivity.looking.encoding import ACTIVE, UNKNOWN, base64_of, base64_of_shares, codes, histogram, score_map
 from neuroactivity.looking.series import Column, Moment, Run, Track
-from neuroactivity.looking.text import counted, printable
+from neuroactivity.looking.text import counted
 
 LANES, PANELS = 8, 800
 """Runs on a page, and groups of all runs together."""

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from neuroactivity.looking.text import RecordsError, printable
+from neuroactivity.escaping import printable
+from neuroactivity.looking.text import RecordsError
 from neuroactivity.looking.writing import VERSION
 
 METHODS = {"inactive": "regrama", "dormant": "redo"}
@@ -68,10 +69,7 @@ def read_record(record: Any) -> list[Measurement]:
     """
     if not isinstance(record, dict):
         raise RecordsError(f"expected a JSON object, got {type(record).__name__}")
-    version = record.get("version", VERSION)
-    if version != VERSION:
-        raise RecordsError(f"expected records of version {VERSION}, got {printable(repr(version), longest=20)}; "
-                           "a newer neuroactivity may read them")  # fmt: skip
+    check_version(record)
     if isinstance(record.get("groups"), dict):
         return [_report(record)]
     if isinstance(record.get("scores"), dict) and "kind" in record:
@@ -80,6 +78,14 @@ def read_record(record: Any) -> list[Measurement]:
         return _metrics(record)
     keys = ", ".join(printable(key, longest=30) for key in list(record)[:6])
     raise RecordsError(f"expected the record of a report, as ActivityReport.to_dict makes it, got the keys {keys}")
+
+
+def check_version(record: Mapping[str, Any]) -> None:
+    """Raise unless a record is of a version that is known; one that does not say is of the first."""
+    version = record.get("version", VERSION)
+    if version != VERSION:
+        raise RecordsError(f"expected records of version {VERSION}, got {printable(repr(version), longest=20)}; "
+                           "a newer neuroactivity may read them")  # fmt: skip
 
 
 def _report(record: Mapping[str, Any]) -> Measurement:

@@ -1,23 +1,28 @@
 """The table of a file of records, or of a layout, for a terminal."""
 
 import importlib.util
-import json
 import sys
 from collections.abc import Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from neuroactivity.errors import LayoutError
+from neuroactivity.escaping import printable
 from neuroactivity.layout import Layout
+from neuroactivity.layout.layout import HEADER as LAYOUT_HEADER
+from neuroactivity.layout.layout import table_rows
 from neuroactivity.looking.figures import title
 from neuroactivity.looking.forms import Group
-from neuroactivity.looking.reading import read_run
+from neuroactivity.looking.reading import read_json, read_run
 from neuroactivity.looking.series import Track
-from neuroactivity.looking.text import RecordsError, counted, percent, printable, short, stepped
+from neuroactivity.looking.text import RecordsError, counted, percent, short, stepped
 from neuroactivity.tables import format_table
 
 _HEADER = ("group", "neurons", "inactive", "share", "reset", "again", "lowest", "median", "highest", "status", "remark")
 _WORDS = ("group", "status", "remark")
+_MOST, _WIDEST = 400, 2000
+"""Groups that a table shows, and characters of a cell of a layout's table."""
 
 
 def inspect(path: Path) -> None:
@@ -29,15 +34,15 @@ def inspect(path: Path) -> None:
     """
     layout = _layout(path)
     if layout is not None:
-        for line in layout.describe().splitlines():
-            print(printable(line, longest=2000))
+        _print_layout(layout)
         return
     run = read_run(path)
     for (network, method, index), track in run.tracks.items():
         number = "" if index is None else f"run {index}"
         name = " · ".join(filter(None, (run.name, title((network, method)), number)))
         print(f"{name}: step {stepped(track.moments[-1].step)}, {counted(len(track.moments), 'measurement')}")
-        _print([_cells(name, group) for name, group in track.latest.items()], _notes(track))
+        rows = [_cells(name, group) for name, group in islice(track.latest.items(), _MOST)]
+        _print(rows, _further(len(track.latest)) + _notes(track))
     for note in run.notes:
         print(note)
 
@@ -46,13 +51,23 @@ def _layout(path: Path) -> Layout | None:
     """Return the layout in a JSON file, ``None`` if it holds something else."""
     if path.suffix != ".json" or not path.is_file():
         return None
+    record = read_json(path, "a layout or records in JSON")
+    if not isinstance(record, dict) or not isinstance(record.get("groups"), list):
+        return None
     try:
-        record = json.loads(path.read_bytes())
-        return Layout.from_dict(record) if isinstance(record.get("groups"), list) else None
+        return Layout.from_dict(record)
     except LayoutError as error:
         raise RecordsError(f"{path}: {error}") from None
-    except (AttributeError, ValueError, RecursionError):
-        return None
+
+
+def _print_layout(layout: Layout) -> None:
+    rows = [[printable(cell, longest=_WIDEST) for cell in row] for row in islice(table_rows(layout), _MOST)]
+    print("\n".join([*format_table(LAYOUT_HEADER, rows, words=LAYOUT_HEADER), *_further(len(layout))]))
+
+
+def _further(groups: int) -> list[str]:
+    """Say how many groups are not in a table."""
+    return [f"... and {counted(groups - _MOST, 'further group')}"] if groups > _MOST else []
 
 
 def _cells(name: str, group: Group) -> tuple[str, ...]:

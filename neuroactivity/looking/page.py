@@ -9,10 +9,11 @@ from html import escape
 from importlib import resources
 
 import neuroactivity
+from neuroactivity.escaping import printable
 from neuroactivity.looking.figures import Page, arrange, figures, title
 from neuroactivity.looking.forms import Group
 from neuroactivity.looking.series import Run, Track, sums
-from neuroactivity.looking.text import counted, percent, printable, short, stepped
+from neuroactivity.looking.text import counted, percent, short, stepped
 
 _BAR = (
     '<svg class="bar" viewBox="0 0 60 8" aria-hidden="true"><rect width="60" height="8"/>'

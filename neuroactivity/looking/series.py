@@ -14,6 +14,8 @@ KEPT = 240
 """Measurements whose scores are kept: at least so many where there are as many, and fewer than twice as many."""
 LARGEST = 6_000_000
 """Scores of one network that are kept, so that memory is bounded."""
+TRACKS, GROUPS, VALUES = 48, 10_000, 20_000_000
+"""Networks and runs that are read of a file, groups of each, and counts that are kept of all groups over time."""
 
 Key: TypeAlias = tuple[str, str, int | None]
 """Network, method and number of the run among several trained at once."""
@@ -82,6 +84,8 @@ class Track:
         if found.merges:
             self._complete(found, dropped)
         self.latest |= found.groups
+        if len(self.latest) > GROUPS:
+            raise RecordsError(f"expected at most {GROUPS:,} groups of a network, got more")
         self.tau, self.absent = found.tau, found.absent
         self._keep(step, found)
         self.moments.append(self._moment(step, found))
@@ -157,16 +161,33 @@ class Track:
 
 @dataclass
 class Run:
-    """A run: its tracks by network and method, and what is to be said about its records."""
+    """A run: its tracks by network and method, and what is to be said about its records.
+
+    Attributes:
+        left_out: Measurements of more networks and runs than are read.
+    """
 
     name: str
     tracks: dict[Key, Track] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    left_out: int = 0
+    _values: int = 0
 
     def add(self, found: Measurement) -> None:
-        """Add a measurement to its track."""
+        """Add a measurement to its track.
+
+        Raises:
+            RecordsError: If it contradicts the earlier ones, or there are more than memory may hold.
+        """
         key = (found.network, found.method, found.run)
-        self.tracks.setdefault(key, Track(key)).add(found)
+        if key not in self.tracks and len(self.tracks) == TRACKS:
+            self.left_out += 1
+            return
+        track = self.tracks.setdefault(key, Track(key))
+        track.add(found)
+        self._values += 20 + len(track.latest)
+        if self._values > VALUES:
+            raise RecordsError(f"expected at most {VALUES:,} values over time, got more; record fewer measurements")
 
 
 def thinned(columns: Sequence[Column], stride: int) -> list[Column]:

@@ -1,26 +1,8 @@
-"""Names and numbers that are safe to show, on a page and in a terminal."""
-
-LONGEST = 120
-"""Characters of a name that are shown."""
+"""Numbers as they are shown, on a page and in a terminal."""
 
 
 class RecordsError(ValueError):
     """A file does not hold what was expected. The message is one line, for the person at the command line."""
-
-
-def printable(text: str, *, longest: int = LONGEST) -> str:
-    r"""Return a text without anything that a terminal or a browser would obey, and not too long.
-
-    Example:
-        >>> print(printable("fc\x1b[31m"))
-        fc\x1b[31m
-        >>> printable("abcdefghij", longest=7)
-        'abc…hij'
-    """
-    if len(text) > longest:
-        half = longest // 2
-        text = f"{text[:half]}…{text[len(text) - half :]}"
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def percent(fraction: float | None) -> str:

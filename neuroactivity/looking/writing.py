@@ -1,15 +1,18 @@
-"""Record a run: one JSON object a line for each measurement."""
+"""Record a run: one JSON object a line for each measurement. All files are written here, whole or not at all."""
 
 import json
 import math
 import os
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
 from neuroactivity.report import ActivityReport, GroupActivity
 
+DRAFT = ".{}.draft"
+"""Name of the temporary file that replaces another one once it is complete."""
 VERSION = 1
 """Version of the form of a record; a reader refuses later ones."""
 
@@ -67,9 +70,7 @@ class JsonLines:
         step = self.start + count * self.every if self.step is None else self.step()
         line = record(report, step=step, network=self.network, method=self.method, scores=self.scores)
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        with self.path.open("a+b") as file:
-            _mend(file)
-            file.write(json.dumps(line, allow_nan=False).encode() + b"\n")
+        append(self.path, line)
 
 
 def record(
@@ -100,6 +101,73 @@ def record(
     return values
 
 
+def append(path: Path, line: Mapping[str, Any], *, to_disk: bool = False) -> None:
+    """Append a record to a file: the whole line, or nothing where the disk is full.
+
+    Args:
+        path: The file; the incomplete line of a process that was killed is removed from its end.
+        line: JSON values.
+        to_disk: Whether to wait until it has been written to the disk.
+
+    Raises:
+        OSError: If it cannot be written.
+    """
+    text = json.dumps(line, allow_nan=False).encode() + b"\n"
+    with _named(path), path.open("a+b", buffering=0) as file:
+        end = _mend(file)
+        try:
+            while text:
+                text = text[file.write(text) :]
+            if to_disk:
+                os.fsync(file.fileno())
+        except OSError:
+            file.truncate(end)
+            raise
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[IO[bytes]]:
+    """Open a temporary file that replaces another one at the end of the block: a file is complete, old or new.
+
+    Args:
+        path: File to write; it stays unchanged until the block ends without an exception. A link is replaced, and what
+            it leads to stays unchanged.
+
+    Yields:
+        A binary file in the same folder, named by :data:`DRAFT`.
+
+    Raises:
+        OSError: If it cannot be written, with the name of the file that was to be.
+    """
+    draft = path.with_name(DRAFT.format(path.name))
+    with _named(path):
+        try:
+            draft.unlink(missing_ok=True)
+            with draft.open("xb") as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(draft, path)
+        finally:
+            with suppress(OSError):
+                draft.unlink()
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file, as :func:`replacing` does."""
+    with replacing(path) as file:
+        file.write(text.encode())
+
+
+@contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """Let an error of writing name the file."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(error.errno, error.strerror or str(error), str(path)) from error
+
+
 def _of_each_neuron(group: GroupActivity) -> dict[str, Any]:
     """Return the scores of a group's neurons, and the places of those that were reset, in rows."""
     values: dict[str, Any] = {}
@@ -118,16 +186,17 @@ def _places(mask: Sequence[bool]) -> list[int]:
     return [place for place, reset in enumerate(mask) if reset]
 
 
-def _mend(file: IO[bytes]) -> None:
-    """Begin a line. What a process left that was killed while it wrote a record is removed."""
+def _mend(file: IO[bytes]) -> int:
+    """Begin a line, and return where. What a process left that was killed while it wrote a record is removed."""
     end = file.seek(0, os.SEEK_END)
     file.seek(max(end - 1, 0))
     if file.read(1) in (b"", b"\n"):
-        return
+        return end
     file.seek(0)
     last = deque(file, maxlen=1)[0]
     try:
         json.loads(last)
         file.write(b"\n")
-    except ValueError:
+    except (ValueError, RecursionError):
         file.truncate(end - len(last))
+    return file.seek(0, os.SEEK_END)

@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator, NullLocator
 
 from neuroactivity.analysis import Spell
+from neuroactivity.escaping import picture_text
 from neuroactivity.plotting.style import RESET, Numbers, add_legend, check_times, label_steps, new_axes
 
 GROUPS: Final = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#1f2933", "#8c6d46")
@@ -56,7 +57,9 @@ def inactivity(
         width = max(3.0 - 0.3 * place, 1.2)  # lines that coincide, often at zero, all show
         alone = _alone(heights)
         dots: dict[str, Any] = {"marker": "o", "markersize": 4, "markevery": alone} if alone else {}
-        lines += axes.plot(steps, heights, style, color=colours[place], linewidth=width, label=name, **dots)
+        lines += axes.plot(
+            steps, heights, style, color=colours[place], linewidth=width, label=picture_text(name), **dots
+        )
     above: dict[str, Any] = {"transform": axes.get_xaxis_transform(), "clip_on": False, "color": RESET}
     if marked := list(resets):
         lines += axes.plot(marked, [1.03] * len(marked), "v", markersize=4, label="reset", **above)

@@ -15,6 +15,7 @@ from matplotlib.patches import Patch
 from neuroactivity.analysis import Series
 from neuroactivity.arrays import to_list
 from neuroactivity.errors import LayoutError
+from neuroactivity.escaping import picture_text
 from neuroactivity.plotting.style import FAINT, INK, Numbers, add_legend, check_times, label_steps, new_axes
 
 ACTIVE: Final = ("#dbe7f2", "#a3c6e0", "#5b9bc8", "#1f5f99")
@@ -85,7 +86,7 @@ def score_map(
             size = min(max(1.8, 300 / total), 5)
             axes.plot(np.asarray(steps)[time], heights, "o", color=REBORN, markersize=size, markeredgewidth=0)
         centres.append((top + bottom) / 2)
-    labels = [f"{name} ({len(rows)})" for name, rows in groups.items()]
+    labels = [f"{picture_text(name)} ({len(rows)})" for name, rows in groups.items()]
     axes.set_yticks(centres, labels, fontsize=min(9, 600 / len(groups)))
     axes.set_ylim(bottom, 0)
     _dress_map(axes, mesh, everything, tau, marked=bool(marks))

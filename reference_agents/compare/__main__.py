@@ -7,10 +7,9 @@ from pathlib import Path
 
 import tyro
 
-from reference_agents.commandline import parse
+from reference_agents.commandline import parse, shown, tell
 from reference_agents.compare.comparison import compare, find_runs, read_run
 from reference_agents.compare.report import describe, save
-from reference_agents.errors import UsageError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,17 +28,15 @@ class Command:
 
 def main(args: Sequence[str] | None = None) -> int:
     """Run the command line; return its exit status."""
-    try:
-        command = parse(Command, args, prog="python -m reference_agents.compare")
-        runs = [read_run(path) for path in find_runs(command.runs)]
-        comparison = compare(runs, resamples=command.resamples, seed=command.seed)
-        if command.out is not None:
-            save(comparison, command.out)
-        print("\n".join(describe(comparison)))
-    except UsageError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+    return tell(lambda: _run(parse(Command, args, prog="python -m reference_agents.compare")))
+
+
+def _run(command: Command) -> None:
+    runs = [read_run(path) for path in find_runs(command.runs)]
+    comparison = compare(runs, resamples=command.resamples, seed=command.seed)
+    if command.out is not None:
+        save(comparison, command.out)
+    print("\n".join(map(shown, describe(comparison))))
 
 
 if __name__ == "__main__":

@@ -6,10 +6,9 @@ References:
 """
 
 import itertools
-import json
 import math
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import partial
 from glob import glob
@@ -19,6 +18,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from neuroactivity.looking import RecordsError
 from reference_agents.activity import alive_share
 from reference_agents.compare.statistics import (
     Estimate,
@@ -133,7 +133,7 @@ def read_run(path: Path) -> Run:
     """
     folder = RunFolder(path)
     try:
-        config = Config.from_json(folder.config.read_text())
+        config = folder.settings()
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         raise UsageError(f"runs: expected the settings of a run in {folder.config}: {reason}") from error
@@ -142,14 +142,20 @@ def read_run(path: Path) -> Run:
         return Run(path, config, returns, None, *_read_activity(read_records(folder.metrics)[-1]))
     except UsageError as error:
         return Run(path, config, (), str(error))
-    except (OSError, ValueError, LookupError, TypeError) as error:
+    except RecordsError as error:
+        return Run(path, config, (), f"damaged: {error}")
+    except (OSError, ValueError, LookupError, TypeError, OverflowError) as error:
         return Run(path, config, (), f"damaged: {error!r}")
 
 
 def evaluation_steps(config: Config) -> tuple[int, ...]:
     """Return the environment steps at which a run is evaluated, including the final one."""
+    return tuple(_evaluation_steps(config))
+
+
+def _evaluation_steps(config: Config) -> Iterator[int]:
     every = config.evaluate_every or config.steps
-    return (*range(every, config.steps, every), config.steps)
+    return itertools.chain(range(every, config.steps, every), [config.steps])
 
 
 def _read_returns(folder: RunFolder, config: Config) -> tuple[float, ...]:
@@ -157,11 +163,12 @@ def _read_returns(folder: RunFolder, config: Config) -> tuple[float, ...]:
     if not folder.metrics.exists():
         raise UsageError("no metrics.jsonl")
     records = read_records(folder.metrics)
-    if not folder.is_finished(config):
+    summary = folder.results()
+    if summary is None or summary["step"] != config.steps:
         raise UsageError(f"unfinished: recorded up to step {records[-1]['step'] if records else 0} of {config.steps}")
     returns = {record["step"]: record["evaluation"] for record in records}
-    returns[config.steps] = json.loads(folder.summary.read_text())["evaluation"]["mean"]
-    for step in evaluation_steps(config):
+    returns[config.steps] = summary["evaluation"]["mean"]
+    for step in _evaluation_steps(config):  # one by one: a damaged file may ask for more than memory holds
         if step not in returns:
             raise UsageError(f"no evaluation at step {step}")
         if returns[step] is None or not math.isfinite(returns[step]):

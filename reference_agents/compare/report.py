@@ -14,6 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter
 
+from neuroactivity.escaping import picture_text
 from reference_agents.compare.comparison import (
     FEWEST_SEEDS,
     Cell,
@@ -112,7 +113,7 @@ def plot(comparison: Comparison, picture: Path) -> None:
             "Return of the agent: interquartile mean over seeds, 95% interval", x=0.01, ha="left", fontsize=12
         )
         for index, task in enumerate(tasks):
-            axes = figure.add_subplot(rows, columns, index + 1, title=task, xlabel="environment steps")
+            axes = figure.add_subplot(rows, columns, index + 1, title=picture_text(task), xlabel="environment steps")
             axes.xaxis.set_major_formatter(EngFormatter(sep=""))
             for cell in comparison.cells:
                 if cell.task == task and cell.seeds:
@@ -130,7 +131,15 @@ def _plot_curve(axes: Axes, cell: Cell, index: int) -> None:
     values, low, high = zip(*((point.value, point.low, point.high) for point in cell.curve), strict=True)
     style = ("-", "--", ":")[turn % 3]
     marker = "o" if len(cell.steps) <= 20 else ""
-    axes.plot(cell.steps, values, style, color=LAYERS[colour], marker=marker, markersize=4, label=cell.group)
+    axes.plot(
+        cell.steps,
+        values,
+        style,
+        color=LAYERS[colour],
+        marker=marker,
+        markersize=4,
+        label=picture_text(cell.group, longest=100),
+    )
     axes.fill_between(cell.steps, low, high, color=LAYERS[colour], alpha=0.18, linewidth=0)
 
 

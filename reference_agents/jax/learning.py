@@ -111,6 +111,10 @@ def unpack(saved: bytes, like: T) -> tuple[T, dict[str, Any]]:
 
         def restored(path: Any, old: Array) -> Array:
             array = jnp.array(arrays[_name(path)])
+            expected = jax.random.key_data(old) if _is_key(old) else old
+            if jnp.shape(array) != jnp.shape(expected) or array.dtype != jnp.result_type(expected):
+                form = f"{jnp.shape(expected)} of {jnp.result_type(expected)}"
+                raise ValueError(f"{_name(path)}: expected {form}, got {array.shape} of {array.dtype}")
             return jax.random.wrap_key_data(array) if _is_key(old) else array
 
         return jax.tree.map_with_path(restored, like), json.loads(arrays["values"].item())

@@ -1,40 +1,34 @@
-"""Atomic writes: a file is complete or absent, even if the process is killed."""
+"""Files: what is read is checked and of bounded size; what is written is complete or absent, even on a full disk."""
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from errno import EISDIR
 from pathlib import Path
-from typing import IO, Final
 
-DRAFT: Final = ".{}.draft"
-"""Name of the temporary file that replaces another one once it is complete."""
+from neuroactivity.looking.reading import parse, read_file, read_json, read_lines
+from neuroactivity.looking.writing import DRAFT, append, replacing, write_text
+
+__all__ = [
+    "DRAFT",
+    "append",
+    "check_target",
+    "parse",
+    "read_file",
+    "read_json",
+    "read_lines",
+    "remove_drafts",
+    "replacing",
+    "write_text",
+]
 
 
-@contextmanager
-def replacing(path: Path) -> Iterator[IO[bytes]]:
-    """Open a temporary file that replaces ``path`` atomically at the end of the block.
-
-    Args:
-        path: File to write; it stays unchanged until the block ends without an exception.
-
-    Yields:
-        A binary file in the same folder.
-    """
+def check_target(path: Path) -> None:
+    """Make the folder of a file, and raise an ``OSError`` unless the file can be written: before the work it is for."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.is_dir():
+        raise IsADirectoryError(EISDIR, os.strerror(EISDIR), str(path))
     draft = path.with_name(DRAFT.format(path.name))
-    try:
-        with draft.open("wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(draft, path)
-    finally:
-        draft.unlink(missing_ok=True)
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a text file atomically."""
-    with replacing(path) as file:
-        file.write(text.encode())
+    draft.touch()
+    draft.unlink()
 
 
 def remove_drafts(folder: Path) -> None:

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import zipfile
+import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,11 +13,26 @@ import numpy as np
 from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
+from neuroactivity.looking import RecordsError
+from neuroactivity.looking.forms import check_version
 from reference_agents.config import Config
 from reference_agents.errors import UsageError
-from reference_agents.running.files import remove_drafts, replacing, write_text
+from reference_agents.running.files import parse, read_file, read_json, remove_drafts, replacing, write_text
 
 Arrays = Mapping[str, NDArray[Any]]
+UNREADABLE = (
+    OSError,
+    EOFError,
+    ValueError,
+    LookupError,
+    AttributeError,
+    TypeError,
+    MemoryError,
+    NotImplementedError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
+"""What NumPy and its archives raise at a damaged file."""
 
 
 class RunFolder:
@@ -34,29 +50,59 @@ class RunFolder:
         self.checkpoint = path / "checkpoint.npz"
         self.plot = path / "activity.png"
         self.summary = path / "summary.json"
+        self.lock = path / ".lock"
 
     def check(self, config: Config, *, resume: bool) -> None:
         """Raise a ``UsageError`` unless a run with these settings can start, or resume, in the folder."""
         if self.path.exists() and not self.path.is_dir():
             raise UsageError(f"out: expected a folder, got the file {self.path}")
-        if not any(file.exists() for file in (self.config, self.metrics, self.checkpoint)):
+        if self.lock.is_symlink():
+            raise UsageError(f"out: expected a folder without links to elsewhere, got {self.lock}")
+        if not any(file.exists() for file in (self.config, self.metrics, self.checkpoint, self.scores, self.summary)):
             return
         if not resume:
             raise UsageError(f"out: expected a folder without a run, got {self.path}; --resume goes on with its run")
         if not self.config.exists():
             raise UsageError(f"out: expected the settings of the run to resume, got no {self.config}")
-        _check_same(self._settings(), config)
-
-    def _settings(self) -> Config:
-        """Read the settings of the run in the folder."""
         try:
-            return Config.from_json(self.config.read_text())
-        except (UsageError, UnicodeDecodeError) as error:
+            saved = self.settings()
+        except UsageError as error:
             raise UsageError(f"out: expected a run of this version to resume, got {self.config}: {error}") from error
+        _check_same(saved, config)
+
+    def settings(self) -> Config:
+        """Read the settings of the run.
+
+        Raises:
+            UsageError: If the file does not hold the settings of a run of this version.
+            OSError: If it cannot be read.
+        """
+        return Config.from_json(read_file(self.config))
+
+    def results(self) -> dict[str, Any] | None:
+        """Read the summary of the run, None if there is none.
+
+        Raises:
+            UsageError: If the file holds no summary.
+        """
+        if not self.summary.exists():
+            return None
+        summary = read_json(self.summary, "the summary of a run")
+        if not isinstance(summary, dict):
+            raise UsageError(f"{self.summary}: expected the summary of a run, got {type(summary).__name__}")
+        try:
+            check_version(summary)
+        except RecordsError as error:
+            raise UsageError(f"{self.summary}: {error}") from None
+        step = summary.get("step")
+        if not isinstance(step, int) or step < 1:
+            raise UsageError(f"{self.summary}: expected the summary of a run, got the step {step!r}")
+        return summary
 
     def is_finished(self, config: Config) -> bool:
         """Whether the folder contains a finished run of exactly these steps."""
-        return self.summary.exists() and json.loads(self.summary.read_text())["step"] == config.steps
+        summary = self.results()
+        return summary is not None and summary["step"] == config.steps
 
     @contextmanager
     def claimed(self, config: Config) -> Iterator[None]:
@@ -67,7 +113,7 @@ class RunFolder:
         Raises:
             UsageError: If the folder cannot be written to, or another process has locked it.
         """
-        lock = FileLock(self.path / ".lock", blocking=False)
+        lock = FileLock(self.lock, blocking=False)
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             lock.acquire()
@@ -100,10 +146,18 @@ class RunFolder:
         """Read the checkpoint: the arguments of ``save_checkpoint``."""
         try:
             with self.checkpoint.open("rb") as file, np.load(file, allow_pickle=False) as saved:
+                _check_sizes(saved.zip)
                 replay = {name.removeprefix("replay/"): saved[name] for name in saved if name.startswith("replay/")}
-                return json.loads(saved["progress"].item()), saved["agent"].tobytes(), replay
-        except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
+                progress = parse(saved["progress"].item().encode(), "progress: expected JSON")
+                return progress, saved["agent"].tobytes(), replay
+        except UNREADABLE as error:
             raise UsageError(f"out: expected a checkpoint, got {self.checkpoint}: {error}") from error
+
+
+def _check_sizes(archive: zipfile.ZipFile) -> None:
+    """Raise unless an archive is as large when it is read as on the disk, as those are that are written here."""
+    if any(member.file_size != member.compress_size for member in archive.infolist()):
+        raise ValueError("expected arrays that are not compressed")
 
 
 def _check_same(old: Config, new: Config) -> None:

@@ -3,7 +3,8 @@
 import statistics
 import sys
 import time
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping
+from dataclasses import asdict
 from functools import partial
 from typing import Any, Final
 
@@ -18,31 +19,13 @@ from reference_agents.envs.friction import ChangingFriction
 from reference_agents.errors import UsageError
 from reference_agents.running.evaluation import Policy, describe, evaluate
 from reference_agents.running.folder import RunFolder
+from reference_agents.running.progress import Progress
 from reference_agents.running.recording import Recorder
 from reference_agents.running.replay import ReplayBuffer
 from reference_agents.seeding import derive
 
 LASTING: Final = ("measured_again", "reset_again")
 """What is recorded of neurons that were reset: how many were measured once more, and how many were inactive then."""
-
-
-@dataclass
-class Progress:
-    """Progress of a run, at the end of an episode."""
-
-    step: int = 0
-    episode: int = 0
-    """Episodes started."""
-    returns: list[float] = field(default_factory=list)
-    """Returns of the training episodes since the last record."""
-    records: int = 0
-    """Records in metrics.jsonl at the last checkpoint."""
-    scores: int = 0
-    """Records in scores.jsonl at the last checkpoint."""
-    checkpoint: int = 0
-    """Environment step of the last checkpoint."""
-    seconds: float = 0.0
-    """Elapsed time."""
 
 
 class Training:
@@ -107,14 +90,32 @@ class Training:
             self._record()
 
     def restore(self) -> None:
-        """Load the checkpoint; ``run`` then resumes there and drops later records."""
+        """Load the checkpoint, and check the records; ``run`` then resumes there and drops later records.
+
+        Raises:
+            UsageError: If the checkpoint or a record is damaged, or of another run.
+        """
         progress, agent, replay = self.folder.load_checkpoint()
-        self.rng.bit_generator.state = progress.pop("rng")
-        self.progress = Progress(**progress)
+        try:
+            self._check_settings(progress.pop("settings", {}))
+            self.rng.bit_generator.state = progress.pop("rng")
+            self.progress = Progress.restored(progress)
+            self.agent.load(agent)
+            self.replay.load_state(replay)
+        except Exception as error:  # nobody knows all that a framework raises at a damaged state
+            file, reason = self.folder.checkpoint, str(error).partition("\n")[0] or type(error).__name__
+            raise UsageError(f"out: expected the checkpoint of this run, got {file}: {reason}") from error
+        self.recorder.check(self.progress.records, self.progress.step)
+        if self.config.record_scores:
+            self.scores.check(self.progress.scores, self.progress.step)
         if self.ground_friction:
             self.ground_friction.set(self.progress.step - 1)
-        self.agent.load(agent)
-        self.replay.load_state(replay)
+
+    def _check_settings(self, settings: Mapping[str, Any]) -> None:
+        """Raise unless a checkpoint is of this run, which may be longer now; those of older versions do not say."""
+        for name, now in asdict(self.config).items():
+            if name not in ("steps", "evaluation_episodes") and settings.get(name, now) != now:
+                raise ValueError(f"{name}: expected {now!r}, got {settings[name]!r}")
 
     def summary(self) -> dict[str, Any]:
         """Return the final counts, and evaluations of the agent and of a random policy."""
@@ -227,5 +228,5 @@ class Training:
             return
         progress.checkpoint = progress.step
         progress.records, progress.scores = self.recorder.count, self.scores.count
-        state = asdict(progress) | {"rng": self.rng.bit_generator.state}
+        state = asdict(progress) | {"rng": self.rng.bit_generator.state, "settings": asdict(self.config)}
         self.folder.save_checkpoint(state, self.agent.save(), self.replay.state())

@@ -11,7 +11,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, PercentFormatter
 from numpy.typing import NDArray
 
+from neuroactivity.escaping import picture_text
 from reference_agents.activity import alive_share
+from reference_agents.errors import UsageError
 from reference_agents.running.files import replacing
 from reference_agents.running.recording import read_records
 
@@ -38,6 +40,7 @@ RESETS: Final = "neurons reset"
 AGAIN: Final = "most did not last"
 LAYERS: Final = ("#1b6ca8", "#e07a3f", "#3a9679", "#8e5ea2", "#7f6f5d", "#d4a72c")
 LEGEND_WIDTH: Final = 110  # characters
+MOST: Final = 16  # networks
 TRAINING, EVALUATION, RANDOM, RESET = "#a9bcd0", "#1b6ca8", "#9aa5b1", "#c44e52"
 
 
@@ -54,13 +57,15 @@ def plot_run(metrics: Path, picture: Path, *, title: str, random_policy: float |
     """
     records = read_records(metrics)
     networks = _names(records, "neurons_reset/", part=1)
+    if not 0 < len(networks) <= MOST:
+        raise UsageError(f"{metrics}: expected records of 1 to {MOST} networks, got {len(networks)}")
     colours = _colours(_groups(records, "inactive/"))
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(10, 6.2), layout="constrained")
-        figure.suptitle(title, x=0.01, ha="left", fontsize=13, fontweight="bold")
-        mosaic: list[Any] = [["return"] * len(networks), networks]
-        panels = figure.subplot_mosaic(mosaic)
-        _plot_returns(panels["return"], records, random_policy)
+        figure.suptitle(picture_text(title, longest=200), x=0.01, ha="left", fontsize=13, fontweight="bold")
+        mosaic: list[Any] = [["/"] * len(networks), networks]  # no network's name has a slash
+        panels = figure.subplot_mosaic(mosaic, empty_sentinel="//")
+        _plot_returns(panels["/"], records, random_policy)
         for network in networks:
             _plot_activity(panels[network], records, network, colours)
         _align([panels[network] for network in networks])
@@ -94,9 +99,9 @@ def _plot_activity(axes: Axes, records: Records, network: str, colours: Mapping[
             axes.plot(
                 *_series(records, prefix + group),
                 style,
-                color=colours[name],
+                color=colours.get(name, LAYERS[-1]),
                 linewidth=max(3.2 - 0.8 * index, 1),  # keeps coinciding lines visible
-                label=name if kind == "inactive" else f"{name}, ReDo",
+                label=picture_text(name if kind == "inactive" else f"{name}, ReDo"),
             )
     new, measured, again = (
         _increases(records, f"{name}/{network}") for name in ("neurons_reset", "measured_again", "reset_again")
@@ -109,7 +114,7 @@ def _plot_activity(axes: Axes, records: Records, network: str, colours: Mapping[
         axes.plot(lost, [0.97] * len(lost), "o", color=RESET, label=AGAIN, **hollow)
     share = alive_share(measured.sum(), again.sum())
     alive = "" if share is None else f", {share:.0%} lasted"
-    axes.set_title(f"{network}: {new.sum()} neurons reset{alive}")
+    axes.set_title(f"{picture_text(network, longest=30)}: {new.sum()} neurons reset{alive}")
 
 
 def _increases(records: Records, key: str) -> NDArray[np.int64]:
@@ -149,4 +154,5 @@ def _colours(groups: Collection[str]) -> dict[str, Colour]:
 
 def _names(records: Records, prefix: str, *, part: int) -> list[str]:
     """Return the distinct values of one part, between slashes, of the keys with a prefix."""
-    return list(dict.fromkeys(key.split("/", 2)[part] for key in records[-1] if key.startswith(prefix)))
+    keys = [key.split("/", 2) for key in (records or [{}])[-1] if key.startswith(prefix)]
+    return list(dict.fromkeys(key[part] for key in keys if len(key) > part))

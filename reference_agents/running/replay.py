@@ -111,8 +111,21 @@ class ReplayBuffer:
         return {"added": np.asarray(self.added)} | {name: column[: len(self)] for name, column in columns.items()}
 
     def load_state(self, state: Mapping[str, NDArray[np.generic]]) -> None:
-        """Restore what ``state`` returned; capacity and sizes must be equal."""
-        self.added = int(state["added"])
+        """Restore what ``state`` returned; capacity and sizes must be equal.
+
+        Raises:
+            ValueError: If they are not, or the state is damaged; the buffer is unchanged then.
+        """
+        added, columns = state["added"], self._columns._asdict()
+        if added.shape != () or added.dtype.kind not in "iu" or int(added) < 0:
+            raise ValueError(f"replay: added: expected a whole number, got {added!r}")
+        filled = min(int(added), self.capacity)
+        for name, column in columns.items():
+            expected, found = (filled, *column.shape[1:]), state[name]
+            if found.shape != expected or found.dtype != column.dtype:
+                expectation = f"{expected} of {column.dtype}"
+                raise ValueError(f"replay: {name}: expected {expectation}, got {found.shape} of {found.dtype}")
+        self.added = int(added)
         self._recent.clear()
-        for name, column in self._columns._asdict().items():
-            column[: len(self)] = state[name]
+        for name, column in columns.items():
+            column[:filled] = state[name]

@@ -89,6 +89,9 @@ def unpack(state: bytes, parts: Mapping[str, Variables]) -> dict[str, Any]:
     with np.load(io.BytesIO(state), allow_pickle=False) as arrays:
         for name, part in parts.items():
             for i, variable in enumerate(part):
-                variable.assign(arrays[f"{name}/{i}"])
+                array, shape = arrays[f"{name}/{i}"], tuple(variable.shape)
+                if array.shape != shape:
+                    raise ValueError(f"{name}/{i}: expected {shape}, got {array.shape}")
+                variable.assign(array)
         values: dict[str, Any] = json.loads(arrays["values"].item())
     return values

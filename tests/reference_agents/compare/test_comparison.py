@@ -129,8 +129,8 @@ PROBLEMS = [
     (null_return, "no finite return at step 200"),
     (null_final, "no finite return at step 400"),
     (summary_without_evaluation, "damaged: KeyError('evaluation')"),
-    (spoil_summary, "damaged: JSONDecodeError("),
-    (spoil_metrics, "damaged: JSONDecodeError("),
+    (spoil_summary, "damaged: "),
+    (spoil_metrics, "damaged: "),
 ]
 
 

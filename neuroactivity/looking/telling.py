@@ -1,0 +1,46 @@
+"""How a command ends: with its result, or with one line that says what is wrong."""
+
+import os
+import sys
+from collections.abc import Callable
+
+from neuroactivity.escaping import printable
+from neuroactivity.looking.text import RecordsError
+
+
+def tell(command: Callable[[], int | None], *errors: type[Exception]) -> int:
+    """Run a command; say in one line what the user can put right: damaged files, a full disk, a folder of someone else.
+
+    Args:
+        command: The command; returns its exit status, or ``None`` for success.
+        errors: Further exceptions whose message is for the user.
+
+    Returns:
+        The exit status: 2 with a line ``error: ...`` on the standard error, in which no name from a file is obeyed.
+
+    Example:
+        >>> tell(lambda: None)
+        0
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+    try:
+        status = command() or 0
+        sys.stdout.flush()
+    except BrokenPipeError:  # whoever read the output has read enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except Exception as error:
+        if not isinstance(error, (RecordsError, OSError, *errors)):
+            raise
+        print(f"error: {printable(_message(error), longest=600)}", file=sys.stderr)
+        return 2
+    return status
+
+
+def _message(error: Exception) -> str:
+    """Return what to tell of an error."""
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    return str(error)
