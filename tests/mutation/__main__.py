@@ -1,4 +1,4 @@
-"""Test the tests: ``python -m tests.mutation core wrapping`` puts small faults into the code and runs the tests on each.
+"""Test the tests: ``python -m tests.mutation core`` puts small faults into the code and runs the tests on each.
 
 What is found lies in ``build/mutants``; ``--resume`` tries again only what lived.
 """
@@ -11,7 +11,6 @@ import random
 import sys
 from collections.abc import Iterable, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from benchmarks.code_size import PARTS as CODE
@@ -115,7 +114,7 @@ def judge(name: str, mutants: Sequence[Mutant], *, resume: bool) -> None:
     known = results.killed()
     for mutant in left:
         if (mutant.file, mutant.change(), mutant.line) not in known:
-            tests = plan.of(mutant)
+            tests = plan.of(mutant, own=True)
             results.add(mutant, fork(partial(try_from_import, mutant, tests), 90) if tests else "lived")
 
 

@@ -17,7 +17,7 @@ import traceback
 import types
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
-from functools import partial
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ import pytest
 from tests.mutation.mutants import OUT, ROOT, Mutant
 
 PASSED, FAILED = 0, 1
-MOST_SECONDS = 25.0
+MOST_SECONDS = 5.0
 """What the tests of one mutant may take together when nothing fails; the quickest come first."""
 
 
@@ -36,7 +36,7 @@ def fork(run: Callable[[], int], seconds: float) -> str:
     pid = os.fork()
     if pid == 0:
         try:
-            signal.alarm(int(20 * seconds))  # ends a deadlock, which says nothing
+            signal.alarm(int(8 * seconds))  # ends a deadlock, which says nothing
             resource.setrlimit(resource.RLIMIT_CPU, (int(time.process_time() + seconds),) * 2)
             os._exit(run())
         except BaseException:
@@ -88,19 +88,21 @@ class TestMap:
         self._tests: dict[str, dict[str, list[int]]] = content["lines"]
         self._names: list[str] = content["names"]
 
-    def of(self, mutant: Mutant) -> list[str]:
-        """The tests that run the mutant's statement, or of one at import those of the file, the quickest first."""
-        lines = self._tests.get(mutant.file, {})
-        chosen = range(mutant.first, mutant.last + 1)
-        numbers = {n for line, found in lines.items() if mutant.at_import or int(line) in chosen for n in found}
-        tests = sorted((self._names[n] for n in numbers), key=lambda name: self.seconds.get(name, 1e9))
-        total, kept = 0.0, []
-        for test in tests:
-            total += self.seconds.get(test, 1e9)
-            if total > MOST_SECONDS:
-                break
-            kept.append(test)
-        return kept
+    def of(self, mutant: Mutant, *, own: bool = False) -> list[str]:
+        """The tests that run the mutant's statement, the quickest first.
+
+        Args:
+            mutant: The mutant.
+            own: Take those of the whole file instead that stand in its own test files, if there are any.
+        """
+        lines, chosen = self._tests.get(mutant.file, {}), range(mutant.first, mutant.last + 1)
+        numbers = {n for line, found in lines.items() if own or int(line) in chosen for n in found}
+        tests = sorted((self._names[n] for n in numbers), key=lambda name: self.seconds[name])
+        stem = Path(mutant.file).stem
+        mirrored = [name for name in tests if name.startswith(mutant.file) or f"/test_{stem}" in name]
+        ends = accumulate(self.seconds[name] for name in tests)
+        quick = [name for name, end in zip(tests, ends, strict=True) if end <= MOST_SECONDS]
+        return mirrored or quick if own else quick
 
 
 def draw_map(chosen: Chosen, files: Iterable[str], to: Path) -> int:
@@ -135,7 +137,7 @@ class Functions:
         self._functions = defaultdict(list)
         self._caches = []
         for thing in gc.get_objects():
-            if isinstance(thing, types.FunctionType) and thing.__code__.co_filename in wanted:
+            if type(thing) is types.FunctionType and thing.__code__.co_filename in wanted:
                 self._functions[thing.__code__.co_filename].append(thing)
             elif type(thing).__name__ == "_lru_cache_wrapper" and hasattr(thing, "cache_clear"):
                 self._caches.append(thing)
@@ -177,9 +179,7 @@ class Mutated(importlib.abc.SourceLoader, importlib.abc.MetaPathFinder):
         if name != self._name:
             return None
         folders = [str(Path(self._path).parent)] if self._path.endswith("__init__.py") else None
-        return importlib.util.spec_from_file_location(
-            name, self._path, loader=self, submodule_search_locations=folders
-        )
+        return importlib.util.spec_from_file_location(name, self._path, loader=self, submodule_search_locations=folders)
 
     def get_filename(self, fullname: str) -> str:
         return self._path
@@ -188,10 +188,20 @@ class Mutated(importlib.abc.SourceLoader, importlib.abc.MetaPathFinder):
         return self._source.encode()
 
 
-def session(loop: Callable[[Chosen], None], tests: Sequence[str], *options: str) -> int:
-    """Collect tests and give them to a function; 0 if that went well."""
+def session(loop: Callable[[Chosen], None], options: Sequence[str]) -> int:
+    """Collect tests and give them to a function; 0 if that went well. What pytest writes goes to a file."""
     os.dup2(os.open(OUT / "pytest.log", os.O_WRONLY | os.O_CREAT | os.O_TRUNC), 1)
-    arguments = ["-q", "-W", "ignore::pytest.PytestAssertRewriteWarning", "-p", "no:cacheprovider", "-m", "not slow and not gpu", *options, *tests]
+    arguments = [
+        "-q",
+        "-W",
+        "ignore::pytest.PytestAssertRewriteWarning",
+        "-p",
+        "no:cacheprovider",
+        "-m",
+        "not slow and not gpu",
+        *options,
+        *tests,
+    ]
     return int(pytest.main(arguments, plugins=[Chosen(loop)]))
 
 
