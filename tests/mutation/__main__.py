@@ -11,12 +11,24 @@ import random
 import sys
 from collections.abc import Iterable, Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from pathlib import Path
+from typing import NamedTuple
 
 from benchmarks.code_size import PARTS as CODE
 from neuroactivity.tables import format_table
 from tests.mutation.mutants import OUT, ROOT, Mutant, equivalents, mutants_of
-from tests.mutation.running import Chosen, Functions, TestMap, draw_map, fork, session, try_from_import, try_in_place
+from tests.mutation.running import (
+    PASSED,
+    Chosen,
+    Functions,
+    TestMap,
+    draw_map,
+    fork,
+    fork_all,
+    session,
+    try_from_import,
+    try_in_place,
+)
 
 NUMPY_ONLY = ("-k", "not torch and not jax and not tensorflow and not strict")
 
@@ -54,7 +66,8 @@ PARTS = {
     ),
     "arrays": Part(ARRAYS, [*_paths(UNITS, "arrays", "test_metrics.py", "test_masks.py", "test_resets.py"), *ARRAYS]),
     "wrapping": Part(
-        _code("neuroactivity/wrapping"), [f"{UNITS}/wrapping", "tests/adapters/contract", "neuroactivity/wrapping"]
+        _code("neuroactivity/wrapping"),
+        ["-k", "not jax and not tensorflow", f"{UNITS}/wrapping", "tests/adapters/contract", "neuroactivity/wrapping"],
     ),
     "torch": Part(
         _paths("adapters/neuroactivity_torch", "resetter.py", "rows.py", "initializers.py", "schemes.py"),
@@ -76,70 +89,77 @@ PARTS = {
 
 
 class Results:
-    """What became of each mutant, also in a file."""
+    """How each mutant of a part ended, kept in a file."""
 
     def __init__(self, part: str) -> None:
         self._file = OUT / f"{part}.jsonl"
 
     def add(self, mutant: Mutant, ended: str) -> None:
         with self._file.open("a", encoding="utf-8") as file:
-            file.write(json.dumps({**mutant.record(), "ended": ended}) + "\n")
+            file.write(json.dumps([mutant.key, ended]) + "\n")
 
     def clear(self) -> None:
         self._file.unlink(missing_ok=True)
 
-    def read(self) -> dict[tuple[str, str, int], dict[str, Any]]:
-        """The last result of each mutant by file, change and line."""
+    def read(self) -> dict[str, str]:
+        """How mutants ended at last, by their keys."""
         lines = self._file.read_text(encoding="utf-8").splitlines() if self._file.exists() else []
-        return {(entry["file"], entry["change"], entry["line"]): entry for entry in map(json.loads, lines)}
-
-    def killed(self) -> set[tuple[str, str, int]]:
-        return {key for key, entry in self.read().items() if entry["ended"] == "killed"}
+        return dict(map(json.loads, lines))
 
 
-def judge(name: str, mutants: Sequence[Mutant], *, resume: bool) -> None:
+def judge(name: str, mutants: Sequence[Mutant], *, resume: bool, jobs: int) -> None:
     """Try every mutant of a part: in place, and from the import on if it shows only there or has lived."""
     part, results, plan_file = PARTS[name], Results(name), OUT / f"{name}_map.json"
     for library in ("numpy", "hypothesis", "sybil", "array_api_strict", *part.libraries):
         importlib.import_module(library)
     if not resume:
         results.clear()
-        plan_file.unlink(missing_ok=True)
-    if not plan_file.exists():
+    if not plan_file.exists() or plan_file.stat().st_mtime < max(file.stat().st_mtime for file in _python_files()):
         fork(partial(session, partial(draw_map, files=part.files, to=plan_file), part.tests), 1e5)
     plan = TestMap(plan_file)
-    known = results.killed()
-    left = [mutant for mutant in mutants if (mutant.file, mutant.change(), mutant.line) not in known]
-    fork(partial(session, partial(_in_place, left, plan, results), part.tests), 1e5)
-    known = results.killed()
-    for mutant in left:
-        if (mutant.file, mutant.change(), mutant.line) not in known:
-            tests = plan.of(mutant, own=True)
-            results.add(mutant, fork(partial(try_from_import, mutant, tests), 90) if tests else "lived")
+    left = _left(mutants, results)
+    fork(partial(session, partial(_in_place, left, plan, results, jobs), part.tests), 1e5)
+    chosen = {mutant: plan.of(mutant, own=True) for mutant in _left(left, results)}
+    runs = ((mutant, partial(try_from_import, mutant, tests)) for mutant, tests in chosen.items())
+    for mutant, ended in fork_all(runs, 60, jobs):
+        results.add(mutant, ended)
 
 
-def _in_place(mutants: Sequence[Mutant], plan: TestMap, results: Results, chosen: Chosen) -> None:
+def _left(mutants: Iterable[Mutant], results: Results) -> list[Mutant]:
+    known = results.read()
+    return [mutant for mutant in mutants if known.get(mutant.key) != "killed"]
+
+
+def _python_files() -> Iterable[Path]:
+    return (file for folder in ("neuroactivity", "adapters", "tests") for file in (ROOT / folder).rglob("*.py"))
+
+
+def _in_place(mutants: Sequence[Mutant], plan: TestMap, results: Results, jobs: int, chosen: Chosen) -> None:
     functions = Functions({mutant.file for mutant in mutants})
     gc.freeze()
-    for mutant in mutants:
-        if not mutant.at_import:
-            tests = plan.of(mutant)
-            results.add(mutant, fork(partial(try_in_place, chosen, functions, mutant, tests), 60))
+    runs = (
+        (mutant, partial(try_in_place, chosen, functions, mutant, plan.of(mutant)))
+        for mutant in mutants
+        if not mutant.at_import
+    )
+    for mutant, ended in fork_all(runs, 30, jobs):
+        results.add(mutant, ended)
 
 
 def summary(names: Iterable[str]) -> str:
     """A table of the parts, and what lives in them."""
-    reasons, rows, alive = equivalents(), [], []
+    reasons, rows, shown = equivalents(), [], []
     for name in names:
-        entries = list(Results(name).read().values())
-        lived = [entry for entry in entries if entry["ended"] != "killed"]
-        same = [entry for entry in lived if (entry["file"], entry["change"]) in reasons]
-        killed = len(entries) - len(lived)
-        share = f"{100 * killed / max(1, len(entries) - len(same)):.1f} %"
-        rows.append((name, *map(str, (len(entries), killed, len(same), len(lived) - len(same))), share))
-        alive += [f"{e['file']}:{e['line']}: {e['ended']}\n{e['change']}" for e in lived if e not in same]
+        known = Results(name).read()
+        mutants = [mutant for file in PARTS[name].files for mutant in mutants_of(file) if mutant.key in known]
+        lived = [mutant for mutant in mutants if known[mutant.key] != "killed"]
+        alive = [mutant for mutant in lived if (mutant.file, mutant.change()) not in reasons]
+        same, killed = len(lived) - len(alive), len(mutants) - len(lived)
+        share = f"{100 * killed / max(1, len(mutants) - same):.1f} %"
+        rows.append((name, *map(str, (len(mutants), killed, same, len(alive))), share))
+        shown += [f"{mutant.file}:{mutant.line}: {known[mutant.key]}\n{mutant.change()}" for mutant in alive]
     titles = ("part", "mutants", "killed", "equivalent", "alive", "killed of what differs")
-    return "\n".join([*alive, "", *format_table(titles, rows, words=("part",))])
+    return "\n".join([*shown, "", *format_table(titles, rows, words=("part",))])
 
 
 def main() -> None:
@@ -148,6 +168,7 @@ def main() -> None:
     parser.add_argument("parts", nargs="*", default=list(PARTS), help=", ".join(PARTS))
     parser.add_argument("--resume", action="store_true", help="keep what was killed before")
     parser.add_argument("--sample", type=int, help="so many mutants of each part, drawn with a fixed seed")
+    parser.add_argument("--jobs", type=int, default=2, help="so many processes at once")
     parser.add_argument("--files", default="", help="only files whose path holds this")
     options = parser.parse_args()
     OUT.mkdir(parents=True, exist_ok=True)
@@ -155,13 +176,14 @@ def main() -> None:
         mutants = [mutant for file in PARTS[name].files if options.files in file for mutant in mutants_of(file)]
         if options.sample and options.sample < len(mutants):
             mutants = random.Random(0).sample(mutants, options.sample)
-        fork(partial(_judge, name, mutants, options.resume), 1e6)  # which imports what the next part need not have
+        # in a process of its own, since it imports what the next part need not have
+        fork(partial(_judge, name, mutants, resume=options.resume, jobs=options.jobs), 1e6)
     print(summary(options.parts))
 
 
-def _judge(name: str, mutants: Sequence[Mutant], resume: bool) -> int:
-    judge(name, mutants, resume=resume)
-    return 0
+def _judge(name: str, mutants: Sequence[Mutant], *, resume: bool, jobs: int) -> int:
+    judge(name, mutants, resume=resume, jobs=jobs)
+    return PASSED
 
 
 if __name__ == "__main__":

@@ -2,9 +2,10 @@
 
 import ast
 import difflib
+import hashlib
 import tomllib
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -58,9 +59,15 @@ class Mutant:
         lines = difflib.unified_diff(before, self.source().splitlines(), n=0, lineterm="")
         return "\n".join(f"{line[0]} {line[1:].strip()}" for line in list(lines)[2:] if line[0] in "+-")
 
-    def record(self) -> dict[str, Any]:
-        """All of it for a file of results."""
-        return {**asdict(self), "change": self.change()}
+    @property
+    def key(self) -> str:
+        """What no other mutant has, nor this one once the file is another."""
+        return f"{self.file} {_digest(self.file)} {self.operator} {self.occurrence}"
+
+
+@cache
+def _digest(file: str) -> str:
+    return hashlib.sha256((ROOT / file).read_bytes()).hexdigest()[:8]
 
 
 @cache

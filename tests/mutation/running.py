@@ -16,34 +16,55 @@ import time
 import traceback
 import types
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import accumulate
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn, TypeVar
 
 import coverage
 import pytest
 
 from tests.mutation.mutants import OUT, ROOT, Mutant
 
+T = TypeVar("T")
+
 PASSED, FAILED = 0, 1
-MOST_SECONDS = 5.0
+MOST_SECONDS = 3.0
 """What the tests of one mutant may take together when nothing fails; the quickest come first."""
 
 
 def fork(run: Callable[[], int], seconds: float) -> str:
     """Run a function in a process of its own and return how that ended: ``lived``, ``killed`` or ``stuck``."""
-    pid = os.fork()
-    if pid == 0:
-        try:
-            signal.alarm(int(8 * seconds))  # ends a deadlock, which says nothing
-            resource.setrlimit(resource.RLIMIT_CPU, (int(time.process_time() + seconds),) * 2)
-            os._exit(run())
-        except BaseException:
-            traceback.print_exc()
-            os._exit(FAILED)
-    _, status = os.waitpid(pid, 0)
-    return {PASSED: "lived", -signal.SIGALRM: "stuck"}.get(os.waitstatus_to_exitcode(status), "killed")
+    return next(ended for _, ended in fork_all([(None, run)], seconds))
+
+
+def fork_all(runs: Iterable[tuple[T, Callable[[], int]]], seconds: float, jobs: int = 1) -> Iterator[tuple[T, str]]:
+    """Run functions, each in a process of its own and so many at once; yield what each is for and how it ended."""
+    begun: dict[int, T] = {}
+    for what, run in runs:
+        if len(begun) == jobs:
+            yield _wait(begun)
+        if (pid := os.fork()) == 0:
+            _limit_and_exit(run, seconds)
+        begun[pid] = what
+    while begun:
+        yield _wait(begun)
+
+
+def _wait(begun: dict[int, T]) -> tuple[T, str]:
+    pid, status = os.wait()
+    ended = {PASSED: "lived", -signal.SIGALRM: "stuck"}.get(os.waitstatus_to_exitcode(status), "killed")
+    return begun.pop(pid), ended
+
+
+def _limit_and_exit(run: Callable[[], int], seconds: float) -> NoReturn:
+    try:
+        signal.alarm(int(8 * seconds))  # ends a deadlock, which says nothing
+        resource.setrlimit(resource.RLIMIT_CPU, (int(time.process_time() + seconds),) * 2)
+        os._exit(run())
+    except BaseException:
+        traceback.print_exc()
+        os._exit(FAILED)
 
 
 class Chosen:
@@ -190,23 +211,15 @@ class Mutated(importlib.abc.SourceLoader, importlib.abc.MetaPathFinder):
 
 def session(loop: Callable[[Chosen], None], options: Sequence[str]) -> int:
     """Collect tests and give them to a function; 0 if that went well. What pytest writes goes to a file."""
-    os.dup2(os.open(OUT / "pytest.log", os.O_WRONLY | os.O_CREAT | os.O_TRUNC), 1)
-    arguments = [
-        "-q",
-        "-W",
-        "ignore::pytest.PytestAssertRewriteWarning",
-        "-p",
-        "no:cacheprovider",
-        "-m",
-        "not slow and not gpu",
-        *options,
-        *tests,
-    ]
-    return int(pytest.main(arguments, plugins=[Chosen(loop)]))
+    os.dup2(os.open(OUT / f"pytest.{os.getpid()}.log", os.O_WRONLY | os.O_CREAT | os.O_TRUNC), 1)
+    quiet = ["-q", "-W", "ignore::pytest.PytestAssertRewriteWarning", "-p", "no:cacheprovider"]
+    return int(pytest.main([*quiet, "-m", "not slow and not gpu", *options], plugins=[Chosen(loop)]))
 
 
 def try_from_import(mutant: Mutant, tests: Sequence[str]) -> int:
     """Import everything with the mutant in it, and run tests."""
+    if not tests:
+        return PASSED
     for name in [name for name in sys.modules if name.startswith(("neuroactivity", "benchmarks"))]:
         del sys.modules[name]
     sys.meta_path.insert(0, Mutated(mutant))

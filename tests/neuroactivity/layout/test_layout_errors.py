@@ -1,5 +1,6 @@
 """What a layout says when it is written wrong: the group, the parameter, the pattern, what was expected, what came."""
 
+import numpy as np
 import pytest
 
 import neuroactivity as na
@@ -99,6 +100,27 @@ def test_group_with_an_activation_that_makes_no_sense():
 def test_group_with_something_that_is_no_view(view):
     text = error_of(NeuronGroup, "g", [view])
     assert text == f"group 'g': expected a ParamView, (param, pattern) or (param, pattern, sizes), got {view!r}"
+
+
+def test_group_with_as_many_neurons_as_there_may_be():
+    assert NeuronGroup("g", [W], neurons=2**20).neurons == 2**20
+    assert "expected a positive number" in error_of(NeuronGroup, "g", [W], neurons=2**20 + 1)
+
+
+def test_a_default_number_of_neurons_hides_no_error():
+    group = NeuronGroup("g", [W])
+    assert group.count({}, default=4) == 4
+    assert error_of(group.count, {"w": (3,)}, default=4).startswith("group 'g', parameter 'w', pattern 'neuron in': ")
+    assert error_of(group.count, {}) == "group 'g': no parameter tells its number of neurons; give neurons="
+
+
+def test_an_error_lists_eight_parameters():
+    def listed(number):
+        params = {f"p{place}": np.ones((2, 2)) for place in range(number)}
+        return error_of(na.Layout([NeuronGroup("g", [W])]).validate, params).partition("there are ")[2]
+
+    assert listed(8) == "p0, p1, p2, p3, p4, p5, p6, p7"
+    assert listed(9) == "p0, p1, p2, p3, p4, p5, p6, p7, ..."
 
 
 def test_group_with_a_stack_in_some_views_only():
