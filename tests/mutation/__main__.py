@@ -50,9 +50,15 @@ def _paths(folder: str, *names: str) -> list[str]:
     return [f"{folder}/{name}" for name in names]
 
 
+def _tests(framework: str, *names: str) -> list[str]:
+    return [f"tests/adapters/{framework}/test_{name}.py" for name in names]
+
+
 CORE = _code("core", "neuroactivity/arrays/")
 ARRAYS = [file for file in _code("core") if file not in CORE]
 UNITS = "tests/neuroactivity"
+
+CONTRACT = _paths("tests/adapters/contract", *(f"test_{name}.py" for name in ("resets", "draws", "history", "clock")))
 
 PARTS = {
     "core": Part(
@@ -67,21 +73,33 @@ PARTS = {
     "arrays": Part(ARRAYS, [*_paths(UNITS, "arrays", "test_metrics.py", "test_masks.py", "test_resets.py"), *ARRAYS]),
     "wrapping": Part(
         _code("neuroactivity/wrapping"),
-        ["-k", "not jax and not tensorflow", f"{UNITS}/wrapping", "tests/adapters/contract", "neuroactivity/wrapping"],
+        ["-k", "not jax and not tensorflow", f"{UNITS}/wrapping", f"{UNITS}/test_resets.py", "neuroactivity/wrapping"],
     ),
     "torch": Part(
         _paths("adapters/neuroactivity_torch", "resetter.py", "rows.py", "initializers.py", "schemes.py"),
-        ["tests/adapters/torch", "tests/adapters/contract", "-k", "not jax and not tensorflow and not gpu"],
+        [
+            *("-k", "not jax and not tensorflow"),
+            *_tests("torch", "resetter", "reset_rows", "rows", "initializers", "schemes", "states", "failures"),
+            *CONTRACT,
+        ],
         ("torch",),
     ),
     "jax": Part(
         _paths("adapters/neuroactivity_jax", "resetter.py", "drawing.py", "initializers.py", "optimizers.py"),
-        ["tests/adapters/jax", "tests/adapters/contract", "-k", "not torch and not tensorflow"],
+        [
+            *("-k", "not torch and not tensorflow"),
+            *_tests("jax", "resetter", "initializers", "optimizers", "state", "wrappers", "frozen"),
+            *CONTRACT,
+        ],
         ("jax", "flax.linen", "flax.nnx", "optax", "haiku", "equinox"),
     ),
     "tensorflow": Part(
         _paths("adapters/neuroactivity_tensorflow", "resetter.py", "rows.py", "initializers.py", "slots.py"),
-        ["tests/adapters/tensorflow", "tests/adapters/contract", "-k", "not torch and not jax"],
+        [
+            *("-k", "not torch and not jax"),
+            *_tests("tensorflow", "resetter", "rows", "initializers", "optimizers", "state", "atomic"),
+            *CONTRACT,
+        ],
         ("tensorflow", "keras"),
     ),
 }
