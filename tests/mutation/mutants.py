@@ -76,14 +76,18 @@ def _made(operator: str) -> Any:
 
 
 def mutants_of(file: str) -> Iterator[Mutant]:
-    """Every mutant of a file, but for type hints and for stars among parameters and arguments."""
+    """Every mutant of a file, but for those of type hints, of stars among parameters and arguments, and of the check
+    ``zip(..., strict=True)``, which nothing that could be tested sets off.
+    """
     text = (ROOT / file).read_text(encoding="utf-8")
-    places = _Places(ast.parse(text))
+    lines, places = text.splitlines(), _Places(ast.parse(text))
     nodes = list(ast_nodes(get_ast(text)))
     for operator in OPERATORS:
         positions = (position for node in nodes for position in _made(operator).mutation_positions(node))
         for occurrence, ((line, column), _) in enumerate(positions):
-            if not places.in_a_hint(line, column) and ("Binary" not in operator or places.in_a_term(line, column)):
+            strict = lines[line - 1][:column].endswith("strict=")
+            term = "Binary" not in operator or places.in_a_term(line, column)
+            if term and not strict and not places.in_a_hint(line, column):
                 yield Mutant(file, operator, occurrence, line, column, *places.statement(line, column))
 
 

@@ -112,7 +112,7 @@ def test_fresh_values_that_are_missing_or_do_not_fit_are_an_error(fresh, message
 
 def test_a_missing_fresh_value_is_told_with_eight_that_are_there():
     fresh = {f"p{place}": np.zeros(2) for place in range(9)}
-    with pytest.raises(ValueError, match="parameter 'w', got p0, p1, p2, p3, p4, p5, p6, p7$"):
+    with pytest.raises(ValueError, match=r"parameter 'w', got p0, p1, p2, p3, p4, p5, p6, p7$"):
         check_fresh(fresh, {"w": np.zeros(2)}, ["w"])
 
 
