@@ -24,6 +24,7 @@ def error_of(function, *args, **options):
         ("neuron in", ({"in": 0},), "expected a positive size for 'in', got 0"),
         ("neuron in", ({"in": 2.0},), "expected a positive size for 'in', got 2.0"),
         ("neuron", ({}, (0, -2)), "expected owners of -1 or more in index, got -2"),
+        ("neuron", ({}, (0, 2**20)), "expected owners below 1048576 in index, got a larger one"),
         ("neuron", ({}, (0, 10**8)), "expected owners below 1048576 in index, got a larger one"),
         ("neuron", ({}, (0, 10**400)), "expected owners below 1048576 in index, got a larger one"),
         ("neuron", ({}, (0,) * 99 + (2**19,)), "index gives one of 524289 neurons 99 positions, too many to be meant"),

@@ -20,6 +20,7 @@ from tests.neuroactivity.backends import to_numpy
         ((5, 7, 3), "neuron batch", (3, 35)),
         ((5, 7, 3), "batch time neuron", (5, 7, 3)),
         ((35, 3), "batch time neuron", (35, 1, 3)),
+        ((5, 3), "a b c neuron", (5, 1, 1, 3)),
         ((5, 7, 3), "batch neuron ...", (5, 3, 7)),
         ((5, 3), "batch neuron ...", (5, 3)),
         ((5, 4, 6, 3), "batch neuron ...", (5, 3, 4, 6)),
