@@ -35,6 +35,10 @@ def test_view(pattern, rest, message):
     assert error_of(ParamView, "w", pattern, *rest) == f"parameter 'w', pattern {pattern!r}: {message}"
 
 
+def test_an_index_of_no_position_is_one():
+    assert ParamView("w", "neuron", index=()).index == ()
+
+
 def test_view_of_no_parameter():
     assert error_of(ParamView, 3, "neuron") == "parameter 3, pattern 'neuron': expected two strings"
 

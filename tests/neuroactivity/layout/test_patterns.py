@@ -183,3 +183,8 @@ def test_neurons_that_own_nothing_in_a_parameter_are_judged_by_the_others():
     grads = {"w": np.array([1.0, 2.0, 3.0]), "v": np.array([3.0]), "u": np.array([9.0, 9.0])}
     magnitudes = na.grama(grads, na.Layout([na.NeuronGroup("g", views)]))["g"]
     np.testing.assert_allclose(magnitudes / magnitudes[0], [1.0, 1.0, 1.5])
+
+
+def test_a_group_that_owns_no_entry_is_silent_and_no_error():
+    group = na.NeuronGroup("g", [na.ParamView("u", "neuron", index=(-1, -1))], neurons=2)
+    assert na.grama({"u": np.array([9.0, 9.0])}, na.Layout([group]))["g"].tolist() == [0.0, 0.0]
