@@ -105,6 +105,9 @@ PARTS = {
 }
 """Judged in this order."""
 
+LEAST = {"core": 95, "arrays": 95}
+"""How many of a hundred mutants must be killed, where that is not 90."""
+
 
 class Results:
     """How each mutant of a part ended, kept in a file."""
@@ -164,24 +167,25 @@ def _in_place(mutants: Sequence[Mutant], plan: TestMap, results: Results, jobs: 
         results.add(mutant, ended)
 
 
-def summary(names: Iterable[str]) -> str:
-    """A table of the parts, and what lives in them."""
-    reasons, rows, shown = equivalents(), [], []
+def summary(names: Iterable[str]) -> tuple[str, bool]:
+    """A table of the parts and what lives in them, and whether enough was killed."""
+    reasons, rows, shown, enough = equivalents(), [], [], True
     for name in names:
         known = Results(name).read()
         mutants = [mutant for file in PARTS[name].files for mutant in mutants_of(file) if mutant.key in known]
         lived = [mutant for mutant in mutants if known[mutant.key] != "killed"]
         alive = [mutant for mutant in lived if (mutant.file, mutant.change()) not in reasons]
         same, killed = len(lived) - len(alive), len(mutants) - len(lived)
-        share = f"{100 * killed / max(1, len(mutants) - same):.1f} %"
-        rows.append((name, *map(str, (len(mutants), killed, same, len(alive))), share))
+        share = 100 * killed / max(1, len(mutants) - same)
+        enough &= share >= LEAST.get(name, 90)
+        rows.append((name, *map(str, (len(mutants), killed, same, len(alive))), f"{share:.1f} %"))
         shown += [f"{mutant.file}:{mutant.line}: {known[mutant.key]}\n{mutant.change()}" for mutant in alive]
     titles = ("part", "mutants", "killed", "equivalent", "alive", "killed of what differs")
-    return "\n".join([*shown, "", *format_table(titles, rows, words=("part",))])
+    return "\n".join([*shown, "", *format_table(titles, rows, words=("part",))]), enough
 
 
-def main() -> None:
-    """The command."""
+def main() -> int:
+    """The command; 1 if too many live."""
     parser = argparse.ArgumentParser(prog="python -m tests.mutation", description=__doc__)
     parser.add_argument("parts", nargs="*", default=list(PARTS), help=", ".join(PARTS))
     parser.add_argument("--resume", action="store_true", help="keep what was killed before")
@@ -196,7 +200,9 @@ def main() -> None:
             mutants = random.Random(0).sample(mutants, options.sample)
         # in a process of its own, since it imports what the next part need not have
         fork(partial(_judge, name, mutants, resume=options.resume, jobs=options.jobs), 1e6)
-    print(summary(options.parts))
+    text, enough = summary(options.parts)
+    print(text)
+    return int(not enough)
 
 
 def _judge(name: str, mutants: Sequence[Mutant], *, resume: bool, jobs: int) -> int:
