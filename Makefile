@@ -4,7 +4,7 @@ BIN := .venv/bin
 JOBS ?= 2
 export MUJOCO_GL ?= disable
 
-.PHONY: demo study bench test test-long test-gpu test-hosts check docs format package clean
+.PHONY: demo study bench test test-long test-gpu test-hosts mutants coverage check docs format package clean
 
 demo: .venv/installed
 	rm -rf runs/demo
@@ -32,6 +32,12 @@ test-gpu: .venv/installed
 test-hosts: .venv-hosts/installed
 	.venv-hosts/bin/pytest tests/hosts
 
+mutants: .venv/tests-test
+	$(BIN)/python -m tests.mutation
+
+coverage: .venv/tests-test
+	$(BIN)/pytest -m "not slow and not gpu" --numprocesses $(JOBS) --dist loadfile --cov
+
 check: .venv/installed
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -58,6 +64,10 @@ package:
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev]"
+	touch $@
+
+.venv/tests-test: .venv/installed
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[tests-test]"
 	touch $@
 
 .venv-hosts/installed: pyproject.toml constraints.txt

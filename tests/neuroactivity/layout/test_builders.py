@@ -108,6 +108,12 @@ def test_outputs_of_heads_are_laid_out_as_their_projection_reads_them(output, ac
     assert group.outgoing == (() if output is None else (ParamView(*output),))
 
 
+def test_outputs_of_heads_follow_their_projection_and_no_other_reader():
+    fused, other = ("qkv", "(qkv neuron dim) in", {"qkv": 3}), ("gate", "neuron dim out")
+    group = na.attention("attn", heads=2, qkv=fused, output=("o", "(dim neuron) out"), outgoing=[other])
+    assert group.activation == "... (dim neuron)"
+
+
 def test_norm():
     assert na.norm("ln", scale="g") == NeuronGroup("ln", [("g", "neuron")])
     group = na.norm("ln", scale="g", shift="b", outgoing=[("next", "out neuron")], resettable=False)

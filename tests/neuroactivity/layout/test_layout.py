@@ -203,6 +203,15 @@ def test_a_layout_describes_what_feeds_what():
     ]
 
 
+@pytest.mark.parametrize(
+    ("index", "where"),
+    [((0, 1, 2, -1), "0-2"), ((-1, 0, 1, 2), "1-3"), ((0, -1, 1, 2), "3 places"), ((-1, -1, 0, -1), "2-2")],
+)
+def test_a_run_of_positions_is_described_by_its_ends(index, where):
+    group = NeuronGroup("g", [W], outgoing=[ParamView("v", "out neuron", index=index)])
+    assert f"v[out neuron@{where}]" in na.Layout([group]).describe()
+
+
 def test_a_group_has_its_defaults():
     group = NeuronGroup("g", [W])
     assert (group.unscored, group.outgoing, group.partners) == ((), (), ())

@@ -1,5 +1,6 @@
 """What a layout says when it is written wrong: the group, the parameter, the pattern, what was expected, what came."""
 
+import numpy as np
 import pytest
 
 import neuroactivity as na
@@ -23,6 +24,7 @@ def error_of(function, *args, **options):
         ("neuron in", ({"in": 0},), "expected a positive size for 'in', got 0"),
         ("neuron in", ({"in": 2.0},), "expected a positive size for 'in', got 2.0"),
         ("neuron", ({}, (0, -2)), "expected owners of -1 or more in index, got -2"),
+        ("neuron", ({}, (0, 2**20)), "expected owners below 1048576 in index, got a larger one"),
         ("neuron", ({}, (0, 10**8)), "expected owners below 1048576 in index, got a larger one"),
         ("neuron", ({}, (0, 10**400)), "expected owners below 1048576 in index, got a larger one"),
         ("neuron", ({}, (0,) * 99 + (2**19,)), "index gives one of 524289 neurons 99 positions, too many to be meant"),
@@ -31,6 +33,10 @@ def error_of(function, *args, **options):
 )
 def test_view(pattern, rest, message):
     assert error_of(ParamView, "w", pattern, *rest) == f"parameter 'w', pattern {pattern!r}: {message}"
+
+
+def test_an_index_of_no_position_is_one():
+    assert ParamView("w", "neuron", index=()).index == ()
 
 
 def test_view_of_no_parameter():
@@ -99,6 +105,27 @@ def test_group_with_an_activation_that_makes_no_sense():
 def test_group_with_something_that_is_no_view(view):
     text = error_of(NeuronGroup, "g", [view])
     assert text == f"group 'g': expected a ParamView, (param, pattern) or (param, pattern, sizes), got {view!r}"
+
+
+def test_group_with_as_many_neurons_as_there_may_be():
+    assert NeuronGroup("g", [W], neurons=2**20).neurons == 2**20
+    assert "expected a positive number" in error_of(NeuronGroup, "g", [W], neurons=2**20 + 1)
+
+
+def test_a_default_number_of_neurons_hides_no_error():
+    group = NeuronGroup("g", [W])
+    assert group.count({}, default=4) == 4
+    assert error_of(group.count, {"w": (3,)}, default=4).startswith("group 'g', parameter 'w', pattern 'neuron in': ")
+    assert error_of(group.count, {}) == "group 'g': no parameter tells its number of neurons; give neurons="
+
+
+def test_an_error_lists_eight_parameters():
+    def listed(number):
+        params = {f"p{place}": np.ones((2, 2)) for place in range(number)}
+        return error_of(na.Layout([NeuronGroup("g", [W])]).validate, params).partition("there are ")[2]
+
+    assert listed(8) == "p0, p1, p2, p3, p4, p5, p6, p7"
+    assert listed(9) == "p0, p1, p2, p3, p4, p5, p6, p7, ..."
 
 
 def test_group_with_a_stack_in_some_views_only():

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 
 import neuroactivity as na
-from neuroactivity.layout.patterns import bind, parse
+from neuroactivity.layout.patterns import NeuronIndex, bind, parse
 from tests import reference
 from tests.neuroactivity.strategies import arrays, groups, seeds
 
@@ -169,3 +169,22 @@ def test_the_reference_by_hand():
     assert owners("... neuron", (1, 1, 2)) == {(0, 0, 0): (0,), (0, 0, 1): (1,)}
     assert owners("neuron", (3,), index=(1, -1, 0)) == {(0,): (1,), (2,): (0,)}
     assert owners("(gate neuron)", (4,), sizes={"gate": 2}) == {(0,): (0,), (1,): (1,), (2,): (0,), (3,): (1,)}
+
+
+def test_an_index_lists_the_positions_of_each_neuron():
+    index = NeuronIndex.of((0, -1, 2, 0))
+    assert index.positions == ((0, 3), (), (2,))
+    assert index.counts(5) == (2, 0, 1, 0, 0)
+    assert NeuronIndex.of(()).positions == NeuronIndex.of((-1, -1)).positions == ()
+
+
+def test_neurons_that_own_nothing_in_a_parameter_are_judged_by_the_others():
+    views = [("w", "neuron"), na.ParamView("v", "neuron", index=(0,)), na.ParamView("u", "neuron", index=(-1, -1))]
+    grads = {"w": np.array([1.0, 2.0, 3.0]), "v": np.array([3.0]), "u": np.array([9.0, 9.0])}
+    magnitudes = na.grama(grads, na.Layout([na.NeuronGroup("g", views)]))["g"]
+    np.testing.assert_allclose(magnitudes / magnitudes[0], [1.0, 1.0, 1.5])
+
+
+def test_a_group_that_owns_no_entry_is_silent_and_no_error():
+    group = na.NeuronGroup("g", [na.ParamView("u", "neuron", index=(-1, -1))], neurons=2)
+    assert na.grama({"u": np.array([9.0, 9.0])}, na.Layout([group]))["g"].tolist() == [0.0, 0.0]

@@ -68,11 +68,12 @@ W, B = ("w", "neuron in"), ("b", "neuron")
 def test_the_old_name_of_unscored_is_accepted_with_a_warning(build):
     with pytest.warns(DeprecationWarning, match=r"^restored= is now called unscored=$") as caught:
         group = build(restored=[B])
-    assert [warning.filename for warning in caught] == [__file__]
+    assert [(warning.filename, warning.lineno) for warning in caught] == [(__file__, build.__code__.co_firstlineno)]
     assert group == build(unscored=[B])
     assert group.unscored == (na.ParamView("b", "neuron"),)
-    with pytest.warns(DeprecationWarning, match=r"^restored is now called unscored$"):
+    with pytest.warns(DeprecationWarning, match=r"^restored is now called unscored$") as caught:
         assert group.restored == group.unscored
+    assert [warning.filename for warning in caught] == [__file__]
     with pytest.raises(TypeError, match="restored"):
         build(unscored=[B], restored=[B])
 

@@ -14,6 +14,10 @@ def test_an_average_is_the_same_under_both_counts(decay, count):
     assert handing_over_factor(decay, count, YOUNG) == pytest.approx(seen[count] / seen[YOUNG], rel=1e-6)
 
 
+def test_entries_are_young_for_as_many_steps_as_the_documentation_says():
+    assert YOUNG == 200
+
+
 def test_an_average_that_forgets_at_once_has_no_bias():
     assert handing_over_factor(0.0, 10_000, 1) == 1.0
 

@@ -2,6 +2,7 @@
 
 import itertools
 import re
+import warnings
 
 import numpy as np
 import pytest
@@ -109,6 +110,24 @@ def test_fresh_values_that_are_missing_or_do_not_fit_are_an_error(fresh, message
     check_fresh({"w": np.ones(2)}, {"w": np.zeros(2)}, ["w"])
 
 
+def test_a_missing_fresh_value_is_told_with_eight_that_are_there():
+    fresh = {f"p{place}": np.zeros(2) for place in range(9)}
+    with pytest.raises(ValueError, match=r"parameter 'w', got p0, p1, p2, p3, p4, p5, p6, p7$"):
+        check_fresh(fresh, {"w": np.zeros(2)}, ["w"])
+
+
+def test_a_neuron_that_owns_nothing_gives_the_first_entry():
+    view = na.ParamView("w", "neuron", index=(-1, 0, 2))
+    resampled = resample(np.array([5, 6, 7]), [(view, view.bind((3,)))], lambda neurons, number: np.array([1, 1, 1]))
+    assert resampled.tolist() == [5, 5, 5]
+
+
+def test_entries_that_no_neuron_owns_stay():
+    view = na.ParamView("w", "neuron", index=(-1, 0, -1))
+    resampled = resample(np.array([5, 6, 7]), [(view, view.bind((3,)))], lambda neurons, number: np.array([0]))
+    assert resampled.tolist() == [5, 6, 7]
+
+
 WEIGHTS = np.random.default_rng(0).normal(0.0, 0.1, (20, 10)).astype("float32")
 
 
@@ -134,6 +153,34 @@ def test_fresh_values_of_another_spread_are_warned_of(backend, factor):
 def test_spreads_that_agree_or_cannot_be_compared_are_not(fresh, present, recwarn):
     warn_of_spread({"w": fresh}, {"w": present})
     assert not recwarn.list
+
+
+SIGNS = np.where(np.arange(100) % 2, 1.0, -1.0).reshape(10, 10)
+
+
+def spreads(fresh, present):
+    """What is warned of, as lines of this file."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        warn_of_spread(fresh, present)
+    assert all(warning.filename == __file__ for warning in caught)
+    return [str(warning.message) for warning in caught]
+
+
+def test_spreads_are_compared_from_a_hundred_entries_on_and_above_half_as_much_again():
+    assert spreads({"w": 1.51 * SIGNS}, {"w": SIGNS})
+    assert not spreads({"w": 1.5 * SIGNS}, {"w": SIGNS})
+    assert not spreads({"w": 9 * SIGNS.ravel()[:98].reshape(7, 14)}, {"w": SIGNS.ravel()[:98].reshape(7, 14)})
+
+
+def test_all_parameters_are_compared_and_eight_are_named():
+    def named(number):
+        present = {"b": np.zeros(3)} | {f"p{place}": SIGNS for place in range(number)}
+        (text,) = spreads({name: 2 * value for name, value in present.items()}, present)
+        return re.findall(r"(p\d) \(", text), ", ...;" in text
+
+    assert named(8) == ([f"p{place}" for place in range(8)], False)
+    assert named(9) == ([f"p{place}" for place in range(8)], True)
 
 
 def test_outgoing_parameters_are_drawn_where_they_become_fresh_or_small():

@@ -50,6 +50,10 @@ def test_an_option_out_of_range_is_an_error(options, message):
         ResetOptions(**options)
 
 
+def test_a_score_may_take_every_step_from_one_measurement_to_the_next():
+    assert ResetOptions(every=4, batches=4).batches == 4
+
+
 def test_an_option_that_there_is_not_is_an_error():
     with pytest.raises(TypeError, match="taw"):
         ResetOptions(taw=0.1)

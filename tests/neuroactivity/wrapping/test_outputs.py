@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 import neuroactivity as na
 from neuroactivity.layout.patterns import parse
-from neuroactivity.wrapping import arrange_outputs, join_neurons, take_neurons
+from neuroactivity.wrapping import arrange_outputs, join_neurons, read_by_norms, take_neurons
 from tests.neuroactivity.backends import to_numpy
 
 
@@ -20,6 +20,7 @@ from tests.neuroactivity.backends import to_numpy
         ((5, 7, 3), "neuron batch", (3, 35)),
         ((5, 7, 3), "batch time neuron", (5, 7, 3)),
         ((35, 3), "batch time neuron", (35, 1, 3)),
+        ((5, 3), "a b c neuron", (5, 1, 1, 3)),
         ((5, 7, 3), "batch neuron ...", (5, 3, 7)),
         ((5, 3), "batch neuron ...", (5, 3)),
         ((5, 4, 6, 3), "batch neuron ...", (5, 3, 4, 6)),
@@ -126,6 +127,54 @@ def test_a_reader_that_was_given_something_else_is_an_error(reader, message):
     assert str(caught.value) == message
 
 
+def test_axes_behind_the_neurons_stay():
+    values = np.arange(5 * 6 * 2 * 7).reshape(5, 6, 2, 7)
+    taken = take_neurons(values, na.ParamView("w", "out (neuron hw)"), 3, 1)
+    np.testing.assert_array_equal(taken, values.reshape(5, 3, 2, 2, 7).transpose(0, 2, 3, 4, 1))
+
+
+@pytest.mark.parametrize(("index", "taken"), [((-1, 0, -1), [[1], [4]]), ((0, -1, 0), [[[0], [2]], [[3], [5]]])])
+def test_one_neuron_is_taken_by_an_index(index, taken):
+    reader = na.ParamView("w", "out neuron", index=index)
+    assert take_neurons(np.arange(6).reshape(2, 3), reader, 1, 1).tolist() == taken
+
+
+def test_an_axis_of_two_unknown_sizes_is_an_error():
+    with pytest.raises(na.LayoutError, match=r"^an axis of 12 features cannot be read as neuron x a x b, 3 neurons$"):
+        take_neurons(np.zeros((5, 12)), na.ParamView("w", "out (neuron a b)"), 3, 1)
+    known = na.ParamView("w", "out (neuron a b)", {"a": 2})
+    assert take_neurons(np.zeros((5, 12)), known, 3, 1).shape == (5, 2, 2, 3)
+
+
+def test_groups_that_norms_read():
+    """A norm has vectors alone, and reads a group if the group feeds all that the norm feeds."""
+    out, other = ("out", "o neuron"), ("other", "o neuron")
+
+    def read(scale, *feeds):
+        norm = na.NeuronGroup("norm", [("g", scale)], outgoing=[out])
+        group = na.NeuronGroup("fc", [("w", "neuron in")], outgoing=feeds)
+        return read_by_norms(na.Layout([group, norm]))
+
+    assert read("neuron", out) == read("neuron", out, other) == {"fc"}
+    assert read("neuron", other) == read("neuron in", out) == set()
+    stacked = na.NeuronGroup("norm", [("g", "stack neuron")], outgoing=[("out", "stack o neuron")])
+    group = na.NeuronGroup("fc", [("w", "stack neuron in")], outgoing=[("out", "stack o neuron")])
+    assert read_by_norms(na.Layout([group, stacked])) == {"fc"}
+    matrix = na.NeuronGroup("matrix", [("v", "neuron in"), ("g", "neuron")], outgoing=[out])
+    assert read_by_norms(na.Layout([na.NeuronGroup("fc", [("w", "neuron in")], outgoing=[out]), matrix])) == set()
+
+
+def test_parts_of_other_shapes_with_as_many_samples_are_put_together():
+    assert join_neurons([(np.zeros((2, 2, 1)), [0]), (np.ones((4, 1)), [1])], 2).tolist() == [[0.0, 1.0]] * 4
+    assert join_neurons([(np.zeros((2, 3, 2, 1)), [0]), (np.zeros((2, 6, 1)), [1])], 2).shape == (12, 2)
+    assert join_neurons([(np.zeros((2, 3, 1)), [0]), (np.zeros((2, 4, 1)), [1])], 2, samples_axis=1) is None
+
+
+def test_calls_of_one_shape_keep_it_and_those_without_samples_are_one_each():
+    assert join_neurons([(np.zeros((2, 5, 3)), range(3))] * 2, 3).shape == (4, 5, 3)
+    assert join_neurons([(np.arange(3.0), range(3))] * 2, 3).tolist() == [[0.0, 1.0, 2.0]] * 2
+
+
 def test_neurons_read_in_parts_are_put_together():
     left, right = np.arange(6.0).reshape(3, 2), np.arange(10.0, 16.0).reshape(3, 2)
     joined = join_neurons([(left, [2, 0]), (right, [-1, 1])], 3)
@@ -148,6 +197,7 @@ def test_several_calls_are_more_samples_of_any_size():
 
 def test_several_positions_of_a_neuron_are_samples_and_uneven_ones_are_not_joined():
     assert join_neurons([(np.zeros((2, 6)), [0, 0, 1, 1, 2, 2])], 3).shape == (2, 2, 3)
+    assert join_neurons([(np.zeros((2, 5, 6)), [0, 0, 1, 1, 2, 2])], 3).shape == (2, 5, 2, 3)
     assert join_neurons([(np.zeros((2, 3)), [0, 0, 1])], 2) is None
     assert join_neurons([(np.zeros((2, 2)), [0, 1])], 3) is None
     assert join_neurons([(np.zeros((2, 1)), [0]), (np.zeros((3, 1)), [1])], 2) is None

@@ -82,3 +82,12 @@ def test_a_missing_parameter_is_an_error():
     with pytest.raises(na.LayoutError, match="group 'a': parameter 'v' is missing"):
         written_rows({"a": [0]}, layout, {"w": (2, 1)})
     assert [rows.view.param for rows in written_rows({"a": [0]}, layout, {"w": (2, 1)}, outgoing="keep")] == ["w"]
+
+
+def test_a_neuron_behind_the_last_of_an_index_owns_nothing_there():
+    group = na.NeuronGroup("a", [("w", "neuron"), na.ParamView("v", "neuron", index=(0, 1))])
+    rows = written_rows({"a": [1, 2]}, na.Layout([group]), {"w": (3,), "v": (2,)})
+    assert {each.view.param: (each.places, each.owners) for each in rows} == {
+        "w": (((1, 2),), (1, 2)),
+        "v": (((1,),), (1,)),
+    }

@@ -16,6 +16,7 @@ def test_counts_come_back_as_whole_numbers_without_the_rest_of_the_state():
     counts = read_counts(GOOD | {"steps": np.int64(10), "snapshot": None})
     assert counts == GOOD
     assert all(type(count) is int for count in counts.values())
+    assert set(read_counts(dict.fromkeys(GOOD, 3)).values()) == {3}
 
 
 @pytest.mark.parametrize(

@@ -36,6 +36,11 @@ def test_a_group_is_refused_when_a_reset_would_write_what_is_not_trained(missing
         trained_groups(LAYOUT, trained, writes=True, by="step")
 
 
+def test_the_first_parameter_that_is_not_trained_is_named():
+    with pytest.raises(ValueError, match=r"would write parameter 'a\.b', which"):
+        trained_groups(LAYOUT, {"a.w"}, writes=True)
+
+
 def test_it_may_be_measured_all_the_same():
     assert list(trained_groups(LAYOUT, {"a.w"}, writes=False)) == ["a"]
     unscored = na.dense("b", weight=("b.w", "neuron in"), bias="b.b", resettable=False)
