@@ -55,19 +55,22 @@ def make(kind):
     return env, algorithms.PPO(policy=policy, critic=critic, optim=factory())
 
 
-def train(kind, env, algorithm, buffer, steps=60):
+def parameters_of(kind, env, algorithm, buffer, steps=60):
+    """Return what a training goes by."""
     collector = data.Collector(algorithm, envs.DummyVectorEnv([lambda: env]), buffer)
     collector.reset()
     usual = {"training_collector": collector, "max_epochs": 1, "epoch_num_steps": steps, "batch_size": 16}
     usual |= {"test_collector": None, "show_progress": False, "verbose": False}
     if kind in ("PPO", "shared"):
-        params = trainer.OnPolicyTrainerParams(**usual, collection_step_num_env_steps=20, update_step_num_repetitions=2)
-    else:
-        collector.collect(n_step=20, random=True)
-        params = trainer.OffPolicyTrainerParams(
-            **usual, collection_step_num_env_steps=10, update_step_num_gradient_steps_per_sample=0.5
-        )
-    algorithm.run_training(params)
+        return trainer.OnPolicyTrainerParams(**usual, collection_step_num_env_steps=20, update_step_num_repetitions=2)
+    collector.collect(n_step=20, random=True)
+    return trainer.OffPolicyTrainerParams(
+        **usual, collection_step_num_env_steps=10, update_step_num_gradient_steps_per_sample=0.5
+    )
+
+
+def train(kind, env, algorithm, buffer, steps=60):
+    algorithm.run_training(parameters_of(kind, env, algorithm, buffer, steps))
 
 
 def attach(env, algorithm, **options):
