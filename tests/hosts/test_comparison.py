@@ -1,6 +1,7 @@
 """One network and one batch, given to ReGraMa, to AgileRL and to ccbp-pytorch: what each resets, and what it writes."""
 
 import copy
+import inspect
 import math
 
 import numpy as np
@@ -144,7 +145,8 @@ def capture(core, utils, net, scale=1.0):
         layer.register_full_backward_hook(core.EvolvableAlgorithm._grama_hook(found, 0, number))
         for number, layer in enumerate(layers)
     ]
-    backward(net, scale)
+    for factor in (100, 1):  # the latest counts
+        backward(net, factor * scale)
     for handle in handles:
         handle.remove()
     return found[0]
@@ -157,6 +159,9 @@ def test_agilerl(agilerl):
     assert all(
         torch.equal(new.grad, was.grad) for new, was in zip(net.parameters(), make()[0].parameters(), strict=True)
     )
+    inputs = net.encoder[0](batch()[0]).detach().requires_grad_()
+    (net.head_net(inputs.relu()) * batch()[1]).mean().backward()
+    torch.testing.assert_close(scores[0], inputs.grad.abs().mean(0))
     assert scores[0][CANCELS] / scores[0].mean() > 0.5  # what cancels over the batch counts
     assert 0.001 < scores[0][RARE] / scores[0].mean() < 0.01  # how large the inputs are does not
     count = agilerl[1].reset_dormant_neurons(net, scores, 0.01, np.random.default_rng(0))
@@ -194,9 +199,13 @@ def test_agilerl_resets_where_it_mutates(agilerl):
     agent.optimizer.step()
     agent.finalize_training_step(1)
     assert len(agent.optimizer.optimizer.state) == 8
-    mutations = pytest.importorskip("agilerl.hpo.mutation").Mutations(0, 0, 0, 1, 0, 0, rand_seed=0)
-    [mutated] = mutations.mutation([agent])
+    before = {name: value.clone() for name, value in agent.actor.state_dict().items()}
+    mutations = pytest.importorskip("agilerl.hpo.mutation").Mutations
+    assert inspect.signature(mutations).parameters["dormant_threshold"].default == 0.01
+    agent.grama_scores = None  # nothing to reset
+    [mutated] = mutations(0, 0, 0, 1, 0, 0, rand_seed=0).mutation([agent])
     assert mutated.mut == "param"
+    assert any(not torch.equal(value, before[name]) for name, value in mutated.actor.state_dict().items())
     assert not mutated.optimizer.optimizer.state
 
 
@@ -205,25 +214,33 @@ def ccbp():
     return pytest.importorskip("ccbp_pytorch").CCBP
 
 
-def continual(ccbp, **options):
+def continual(ccbp, scale=1.0, **options):
     """Return the network after a step that resets, and what ccbp-pytorch made that step with."""
     options = {"reset_interval": 2, "utility_ema_decay": 0.0, **options}
     net, optimizer = make(
-        lambda net, optimizer: ccbp(optimizer, model=nn.Sequential(*net.encoder, *net.head_net), **options)
+        lambda net, optimizer: ccbp(optimizer, model=nn.Sequential(*net.encoder, *net.head_net), **options), scale
     )
     optimizer.step()
     return net, optimizer
 
 
+def first_gradients(net):
+    weight, bias = net.encoder[0].parameters()
+    return weight.grad.abs().mean(1) + bias.grad.abs()
+
+
 def test_ccbp_replaces_a_fixed_part_whatever_the_scores(ccbp):
     old, base = stepped()
     net, optimizer = continual(ccbp, continuous=False, maturity_steps=0, replacement_rate=8 / 64)
+    score = first_gradients(net)
+    torch.testing.assert_close(optimizer.compute_neuron_utility(optimizer.neuron_configs[0]), score / score.mean())
     reset, columns, second_rows = written(net, old)
     assert len(reset) == len(second_rows) == 8
     assert reset == columns > {*DEAD, CUT_OFF, CANCELS}  # and three that learn
     assert 0 in second_rows
     first, second, those = net.encoder[0], net.head_net[0], sorted(reset)
-    assert first.weight[those].abs().max() > 2 * BOUND  # Kaiming's normal values, for any layer
+    assert first.weight[those].abs().max() > 2 * BOUND
+    assert inspect.signature(ccbp).parameters["init_fn"].default is nn.init.kaiming_normal_  # for any layer
     torch.manual_seed(0)
     assert torch.equal(first.bias[those], Net().encoder[0].bias[those])  # as when it was made
     fresh = second.weight[:, those].any(1).nonzero().flatten()
@@ -234,7 +251,22 @@ def test_ccbp_replaces_a_fixed_part_whatever_the_scores(ccbp):
     torch.testing.assert_close(squares[those], moments(base, old.encoder[0].weight)[1][kept].mean().expand(8, 8))
 
 
+def test_ccbp_without_gradients(ccbp):
+    (old, _), options = stepped(scale=0.0), {"continuous": False, "maturity_steps": 0, "replacement_rate": 8 / 64}
+    reset, _, second_rows = written(continual(ccbp, 0.0, **options)[0], old)
+    assert len(reset) == len(second_rows) == 8
+
+
 def test_ccbp_moves_every_neuron_a_little_by_default(ccbp):
+    usual = inspect.signature(ccbp).parameters
+    assert [
+        usual[name].default for name in ("reset_interval", "replacement_rate", "utility_ema_decay", "continuous")
+    ] == [
+        1000,
+        0.015,
+        0.99,
+        True,
+    ]
     old, base = stepped()
     net, optimizer = continual(ccbp)
     assert len(written(net, old)[0]) > 50
