@@ -4,6 +4,8 @@ import re
 from pathlib import Path
 
 import pytest
+import torch
+from torch import nn
 
 pytestmark = pytest.mark.filterwarnings("default", "ignore:.*resets do not last")
 HERE = Path(__file__).parent
@@ -38,17 +40,33 @@ def tianshou(folder):
     return {"algorithm": algorithm, "envs": envs.DummyVectorEnv([lambda: env]), "buffer": buffer, "params": params}
 
 
+def leanrl(folder):
+    from tests.hosts.test_leanrl import Agent, Critic, tensordict
+
+    agent, actor = Agent(), nn.Sequential(nn.Linear(3, 8), nn.ReLU(), nn.Linear(8, 1))
+    optimizers = {"q_optimizer": agent.optimizer, "actor_optimizer": torch.optim.Adam(actor.parameters())}
+    names = {"make_critic": Critic, "from_modules": tensordict.from_modules, "n_obs": 3, "n_act": 1}
+    return {"qnet_params": agent.params, "actor": actor, **optimizers, **names}
+
+
 @pytest.mark.parametrize("host", BLOCKS)
 def test_the_code_of_the_page(host, tmp_path, monkeypatch):
     """What a reader has already, the page does not show: it is made here."""
-    package = re.search(r"neuroactivity_torch\.hosts\.(\w+)", BLOCKS[host])[1]
-    pytest.importorskip(package)
+    package = re.search(r"neuroactivity_torch\.hosts\.(\w+)", BLOCKS[host])
+    pytest.importorskip(package[1] if package else "tensordict")
     monkeypatch.chdir(tmp_path)
-    given = {each.__name__: each for each in (skrl, rsl_rl, tianshou)}.get(package)
-    namespace = {"__name__": "page", **(given(tmp_path) if given else {})}
+    given = {"skrl": skrl, "rsl-rl": rsl_rl, "Tianshou": tianshou, "LeanRL": leanrl}.get(host, lambda folder: {})
+    namespace = {"__name__": "page", **given(tmp_path)}
     exec(compile(BLOCKS[host], host, "exec"), namespace)
     for wrapper in namespace.get("attached", {}).values():
         assert wrapper.steps > 0 or host == "TorchRL"
+    if host == "LeanRL":
+        assert [
+            namespace[name].layout["fc2" if name == "critics" else "0"].status for name in ("critics", "policy")
+        ] == [
+            "exclusive",
+            "exclusive",
+        ]
 
 
 def test_the_tests_that_the_table_names_exist():
