@@ -240,7 +240,7 @@ def test_a_step_that_a_cuda_graph_captures_is_refused(monkeypatch):
     model = mlp()
     optimizer = optim.SGD(model.parameters(), lr=0.1)
     regrama = ReGraMa(model, optimizer, example_inputs=X, every=1)
-    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: True)
     with pytest.raises(RuntimeError, match=r"^the optimizer cannot be followed: a CUDA graph captures its step"):
         step(model, optimizer, X)
