@@ -272,5 +272,7 @@ def test_ccbp_moves_every_neuron_a_little_by_default(ccbp):
     assert len(written(net, old)[0]) > 50
     torch.testing.assert_close(net.encoder[0].bias[list(DEAD)], torch.full((3,), -100 * (1 - 0.015)), rtol=1e-4, atol=0)
     assert (net.head_net[2].weight != old.head_net[2].weight).any()  # the output layer too
+    found = pytest.importorskip("ccbp_pytorch").find_neuron_configs(Net())
+    assert [config.param.shape for config in found] == [(64, 8)]  # unless its name says "head", as all of "head_net"
     pairs = zip(optimizer.state.values(), base.state.values(), strict=True)
     assert all(torch.equal(one["exp_avg"], other["exp_avg"]) for one, other in pairs)
