@@ -48,6 +48,9 @@ class Resetter(Attached):
 
     def _after_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
         """Count a step, once every optimizer has taken it; measure and reset when one is due."""
+        if torch.cuda.is_available() and torch.cuda.is_current_stream_capturing():
+            why = "a CUDA graph captures its step, and no wrapper sees when it is replayed; step outside of the graph"
+            raise RuntimeError(f"the optimizer cannot be followed: {why}, or detach() first")
         skipped = getattr(optimizer, "found_inf", None)  # a fused step that gradient scaling has called off
         if skipped is not None and float(skipped) > 0:
             return

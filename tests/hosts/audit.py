@@ -1,6 +1,8 @@
 """Looks over a wrapper's shoulder: what each report claims is compared with what happened at that very step."""
 
 import torch
+from torch.optim.optimizer import register_optimizer_step_post_hook
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import neuroactivity as na
 from neuroactivity_torch import gradients, parameters
@@ -59,3 +61,48 @@ class Audit:
         for _, optimizer in self.networks.values():
             assert dict(optimizer._optimizer_step_post_hooks) == self.hooks[id(optimizer)]
             assert not optimizer._optimizer_step_pre_hooks
+
+
+class Operations(TorchDispatchMode):
+    """Counts what PyTorch computes from the end of each step of an optimizer to the end of the next one's."""
+
+    def __init__(self):
+        super().__init__()
+        self.counts, self.allowed = [0], {}
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        self.counts[-1] += 1
+        return function(*args, **(kwargs or {}))
+
+    def __enter__(self):
+        self._handle = register_optimizer_step_post_hook(lambda *args: self.counts.append(0))
+        return super().__enter__()
+
+    def __exit__(self, *args):
+        self._handle.remove()
+        return super().__exit__(*args)
+
+    def on_report(self, name, report):
+        """Allow a measured network so much at this step: 40 operations, and 10 for each of its groups."""
+        step = len(self.counts) - 1
+        self.allowed[step] = self.allowed.get(step, 0) + 40 + 10 * len(report.groups)
+
+
+def check_operations(train):
+    """Steps without a measurement compute what they do without a wrapper; a measurement does as much for any batch.
+
+    Args:
+        train: A function of a batch size that trains, with a wrapper if it gets options.
+    """
+    found = []
+    for size in (8, 16):
+        with Operations() as plain:
+            train(size)
+        with Operations() as measured:
+            train(size, every=3, on_report=measured.on_report)
+        extra = [new - old for new, old in zip(measured.counts, plain.counts, strict=True)]
+        found.append(extra[1:-1])  # without what attaches before, and detaches
+        allowed = [measured.allowed.get(step, 0) for step in range(1, len(extra) - 1)]
+        assert sum(each > 0 for each in allowed) > 1
+        assert all((most > 0) == (more > 0) and more <= most for more, most in zip(found[-1], allowed, strict=True))
+    assert found[0] == found[1]

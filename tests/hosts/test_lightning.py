@@ -8,7 +8,7 @@ from torch import nn
 
 import neuroactivity as na
 from neuroactivity_torch import ReDo
-from tests.hosts.audit import Audit
+from tests.hosts.audit import Audit, check_operations
 
 pytestmark = pytest.mark.filterwarnings("default", "ignore:.*resets do not last")
 lightning = pytest.importorskip("lightning.pytorch")
@@ -65,12 +65,12 @@ class Listening(lightning.Callback):
         self.audit = Audit(module, {n: (module if n == "model" else getattr(module, n), own) for n, own in networks})
 
 
-def fit(module, callback, *, epochs=2, before=(), ckpt_path=None, **kwargs):
+def fit(module, callback, *, epochs=2, before=(), ckpt_path=None, size=16, **kwargs):
     quiet = {"enable_progress_bar": False, "enable_model_summary": False, "logger": False, "accelerator": "cpu"}
     trainer = lightning.Trainer(
         max_epochs=epochs, callbacks=[*before, callback], **{"enable_checkpointing": False, **quiet, **kwargs}
     )
-    trainer.fit(module, torch.utils.data.DataLoader(DATA, 16), ckpt_path=ckpt_path)
+    trainer.fit(module, torch.utils.data.DataLoader(DATA, size), ckpt_path=ckpt_path)
     return trainer
 
 
@@ -168,3 +168,10 @@ def test_errors_are_early():
         fit(Pair(), host.ActivityCallback("regrama", inputs={"generator": lambda batch: batch[0]}))
     with pytest.raises(na.LayoutError, match=r"^example_inputs: the model fails"):
         fit(Module(), host.ActivityCallback("regrama", inputs=lambda batch: batch[1]))
+
+
+def test_between_measurements_nothing_is_computed():
+    def train(size, **options):
+        fit(Module(), host.ActivityCallback(**options) if options else lightning.Callback(), size=size, max_steps=8)
+
+    check_operations(train)

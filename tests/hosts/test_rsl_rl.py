@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from neuroactivity_torch import ReDo
-from tests.hosts.audit import Audit
+from tests.hosts.audit import Audit, check_operations
 
 pytestmark = pytest.mark.filterwarnings("default", "ignore:.*resets do not last")
 pytest.importorskip("rsl_rl")
@@ -30,13 +30,13 @@ class Env:
         return self.get_observations(), -actions.square().sum(-1), self.episode_length_buf == 0, {}
 
 
-def make(folder=None, kind="MLPModel"):
+def make(folder=None, kind="MLPModel", steps=8):
     torch.manual_seed(0)
     size = {"class_name": kind, "hidden_dims": [12], "activation": "relu"}
     if kind == "RNNModel":
         size |= {"rnn_type": "lstm", "rnn_hidden_dim": 6, "rnn_num_layers": 1}
     config = {
-        "num_steps_per_env": 8,
+        "num_steps_per_env": steps,
         "save_interval": 100,
         "obs_groups": {"actor": ["policy"], "critic": ["policy"]},
         "algorithm": {"class_name": "PPO", "num_learning_epochs": 2, "num_mini_batches": 2},
@@ -118,3 +118,13 @@ def test_a_recurrent_network_is_measured_and_not_reset():
     attached = host.attach(runner, "measure", every=2)
     runner.learn(1)
     assert attached["actor"].measurements > 0
+
+
+def test_between_measurements_nothing_is_computed():
+    def learn(size, **options):
+        runner = make(steps=size)
+        if options:
+            host.attach(runner, "measure", **options)
+        runner.learn(2)
+
+    check_operations(learn)

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from neuroactivity_torch import ReDo
-from tests.hosts.audit import Audit
+from tests.hosts.audit import Audit, check_operations
 
 pytestmark = pytest.mark.filterwarnings("default", "ignore:.*resets do not last")
 skrl = pytest.importorskip("skrl")
@@ -152,3 +152,13 @@ def test_one_model_in_two_roles_is_refused_unless_it_is_measured(tmp_path):
     with pytest.raises(ValueError, match=r"^agent: policy and value are one model"):
         host.attach(agent)
     host.attach(agent, "measure")
+
+
+def test_between_measurements_nothing_is_computed(tmp_path):
+    def learn(size, **options):
+        env, agent = make("TD3", tmp_path, batch_size=size)
+        if options:
+            host.attach(agent, "measure", **options)
+        train(env, agent, 24)
+
+    check_operations(learn)

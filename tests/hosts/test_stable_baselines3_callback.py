@@ -11,7 +11,7 @@ import torch
 from gymnasium import spaces
 
 from neuroactivity_torch import ReDo, parameters
-from tests.hosts.audit import Audit
+from tests.hosts.audit import Audit, check_operations
 
 pytestmark = pytest.mark.filterwarnings("default", "ignore:.*resets do not last")
 sb3 = pytest.importorskip("stable_baselines3")
@@ -305,3 +305,11 @@ def test_reports_as_json_lines(tmp_path):
     model.learn(20, callback=host.ActivityCallback("measure", every=4, on_report=write))
     records = [json.loads(line) for line in file.read_text().splitlines()]
     assert {record["network"] for record in records} == {"actor", "critic"}
+
+
+def test_between_measurements_nothing_is_computed():
+    def train(size, **options):
+        callback = host.ActivityCallback("measure", **options) if options else None
+        make("SAC", batch_size=size).learn(20, callback=callback)
+
+    check_operations(train)

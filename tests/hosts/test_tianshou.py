@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from neuroactivity_torch import ReDo
-from tests.hosts.audit import Audit
+from tests.hosts.audit import Audit, check_operations
 
 pytestmark = pytest.mark.filterwarnings("default", "ignore:.*resets do not last")
 pytest.importorskip("tianshou")
@@ -55,19 +55,22 @@ def make(kind):
     return env, algorithms.PPO(policy=policy, critic=critic, optim=factory())
 
 
-def train(kind, env, algorithm, buffer, steps=60):
+def parameters_of(kind, env, algorithm, buffer, steps=60, batch_size=16):
+    """Return what a training goes by."""
     collector = data.Collector(algorithm, envs.DummyVectorEnv([lambda: env]), buffer)
     collector.reset()
-    usual = {"training_collector": collector, "max_epochs": 1, "epoch_num_steps": steps, "batch_size": 16}
+    usual = {"training_collector": collector, "max_epochs": 1, "epoch_num_steps": steps, "batch_size": batch_size}
     usual |= {"test_collector": None, "show_progress": False, "verbose": False}
     if kind in ("PPO", "shared"):
-        params = trainer.OnPolicyTrainerParams(**usual, collection_step_num_env_steps=20, update_step_num_repetitions=2)
-    else:
-        collector.collect(n_step=20, random=True)
-        params = trainer.OffPolicyTrainerParams(
-            **usual, collection_step_num_env_steps=10, update_step_num_gradient_steps_per_sample=0.5
-        )
-    algorithm.run_training(params)
+        return trainer.OnPolicyTrainerParams(**usual, collection_step_num_env_steps=20, update_step_num_repetitions=2)
+    collector.collect(n_step=20, random=True)
+    return trainer.OffPolicyTrainerParams(
+        **usual, collection_step_num_env_steps=10, update_step_num_gradient_steps_per_sample=0.5
+    )
+
+
+def train(kind, env, algorithm, buffer, **options):
+    algorithm.run_training(parameters_of(kind, env, algorithm, buffer, **options))
 
 
 def attach(env, algorithm, **options):
@@ -129,3 +132,13 @@ def test_measuring_writes_nothing_and_the_logger_gets_every_report():
     again = host.attach(algorithm, np.zeros((4, 4), np.float32), "measure")
     again.load_state_dict(attached.state_dict())
     assert again["model"].measurements == attached["model"].measurements > 0
+
+
+def test_between_measurements_nothing_is_computed():
+    def learn(size, **options):
+        env, algorithm = make("DQN")
+        if options:
+            host.attach(algorithm, np.zeros((4, 4), np.float32), "measure", **options)
+        train("DQN", env, algorithm, data.VectorReplayBuffer(200, 1), batch_size=size)
+
+    check_operations(learn)

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from neuroactivity_torch import ReDo
-from tests.hosts.audit import Audit
+from tests.hosts.audit import Audit, check_operations
 
 pytestmark = pytest.mark.filterwarnings("default", "ignore:.*resets do not last")
 tensordict = pytest.importorskip("tensordict")
@@ -164,3 +164,14 @@ def test_the_state_goes_on():
     assert again["qvalue_network"].neurons_reset == attached["qvalue_network"].neurons_reset > 0
     with pytest.raises(ValueError, match=r"^state: expected the networks actor_network, qvalue_network, got nothing$"):
         again.load_state_dict({})
+
+
+def test_between_measurements_nothing_is_computed():
+    def learn(size, **options):
+        loss, batch = make("SAC")
+        optimizers = optimizers_of(loss)
+        if options:
+            host.attach(loss, optimizers, batch, "measure", **options)
+        train(loss, optimizers, batch[:size])
+
+    check_operations(learn)

@@ -5,7 +5,7 @@ import torch
 
 import neuroactivity as na
 from neuroactivity_torch import ReDo
-from tests.hosts.audit import Audit
+from tests.hosts.audit import Audit, check_operations
 
 pytestmark = pytest.mark.filterwarnings("default", "ignore:.*resets do not last")
 transformers = pytest.importorskip("transformers")
@@ -122,3 +122,11 @@ def test_a_run_that_is_resumed_from_a_checkpoint_goes_on(tmp_path):
     (tmp_path / "parts" / "checkpoint-4" / "neuroactivity.pt").unlink()
     with pytest.warns(na.ActivityWarning, match="^model starts anew: there is no neuroactivity.pt in "):
         make(tmp_path / "parts", [rest]).train(resume_from_checkpoint=str(tmp_path / "parts" / "checkpoint-4"))
+
+
+def test_between_measurements_nothing_is_computed(tmp_path):
+    def train(size, **options):
+        callbacks = [host.ActivityCallback(**options)] if options else []
+        make(tmp_path, callbacks, per_device_train_batch_size=size, max_steps=8).train()
+
+    check_operations(train)

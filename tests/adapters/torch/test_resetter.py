@@ -236,6 +236,18 @@ def test_a_compiled_step_is_measured():
     assert regrama.neurons_reset > 0
 
 
+def test_a_step_that_a_cuda_graph_captures_is_refused(monkeypatch):
+    model = mlp()
+    optimizer = optim.SGD(model.parameters(), lr=0.1)
+    regrama = ReGraMa(model, optimizer, example_inputs=X, every=1)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: True)
+    with pytest.raises(RuntimeError, match=r"^the optimizer cannot be followed: a CUDA graph captures its step"):
+        step(model, optimizer, X)
+    regrama.detach()
+    step(model, optimizer, X)
+
+
 def test_a_failing_initializer_leaves_everything_as_the_step_left_it():
     model, calls = mlp(), []
 
