@@ -30,7 +30,8 @@ def _compile_quickly():
 class Network(nn.Module):
     @nn.compact
     def __call__(self, x):
-        return nn.Dense(1)(nn.relu(nn.Dense(8)(x)))
+        hidden = nn.relu(nn.Dense(8)(x))
+        return nn.Dense(1)(hidden)
 
 
 NETWORK = Network()
