@@ -22,7 +22,8 @@ class ActivityCallback(keras.callbacks.Callback):  # type: ignore[misc]
     When training begins, the model's optimizer is wrapped by :class:`neuroactivity_tensorflow.ReGraMa` or ``ReDo``; its
     slots and its count of iterations go on. At the end of each epoch the latest report is in the logs, under the same
     keys from the first epoch on, so that ``CSVLogger``, ``TensorBoard``, ``History``, ``EarlyStopping`` and others have
-    it. They are called in the order of the list: **put this callback before them**.
+    it. They are called in the order of the list: **put this callback before them**. Since the progress bar prints all
+    that is in the logs, there are two figures by default, the inactive fraction and how many neurons were reset.
 
     The wrapper stays when training ends, so that ``model.save`` keeps its counts, and the next ``fit`` goes on from
     there, also with a model that was loaded. :func:`detach` gives the model its own optimizer back.
@@ -35,6 +36,7 @@ class ActivityCallback(keras.callbacks.Callback):  # type: ignore[misc]
         probe: For ``"redo"``: returns the model's inputs to judge activations on. Needs ``jit_compile=False``.
         moments: For an optimizer that is not known, as for :class:`neuroactivity_tensorflow.ReGraMa`.
         prefix: What every key in the logs begins with.
+        details: Whether the other totals and the figures of each group are in the logs, too.
         options: Those of :class:`neuroactivity_tensorflow.ReGraMa`, with the same defaults; ``every`` counts steps of
             the optimizer.
 
@@ -52,8 +54,8 @@ class ActivityCallback(keras.callbacks.Callback):  # type: ignore[misc]
         >>> model.compile("adam", "mse")
         >>> callback = ActivityCallback(every=2)
         >>> history = model.fit(np.ones((64, 3)), np.ones((64, 1)), callbacks=[callback], verbose=0)
-        >>> callback.wrapper.steps, history.history["neuroactivity/neurons"]
-        (2, [9.0])
+        >>> callback.wrapper.steps, sorted(history.history)
+        (2, ['loss', 'neuroactivity/inactive_fraction', 'neuroactivity/reset'])
     """
 
     def __init__(
@@ -65,11 +67,12 @@ class ActivityCallback(keras.callbacks.Callback):  # type: ignore[misc]
         probe: Callable[[], Any] | None = None,
         moments: Mapping[str, Moment] | None = None,
         prefix: str = "neuroactivity",
+        details: bool = False,
         **options: Unpack[HostOptions],
     ) -> None:
         super().__init__()
         self.wrapper: ReGraMa | ReDo | None = None
-        self._method, self._given, self._prefix = method, options, prefix
+        self._method, self._given, self._prefix, self._details = method, options, prefix, details
         self._example_inputs, self._layout, self._probe, self._moments = example_inputs, layout, probe, moments
         self._checked = check_host_options(method, options)
 
@@ -81,7 +84,9 @@ class ActivityCallback(keras.callbacks.Callback):  # type: ignore[misc]
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Write the latest report into the logs."""
         if logs is not None and self.wrapper is not None:
-            logs.update(self.wrapper.scalars(self._prefix))
+            figures = self.wrapper.scalars(self._prefix)
+            brief = [f"{self._prefix}/{name}" for name in ("inactive_fraction", "reset")]
+            logs.update({name: figures[name] for name in (figures if self._details else brief)})
 
     def _continue(self, wrapper: Any) -> Any:
         """Go on with a wrapper of an earlier ``fit``, or of a loaded model."""

@@ -1,6 +1,10 @@
 """In Keras's fit: the callback wraps the optimizer, and its figures are in every logger, file and later training."""
 
 import csv
+import re
+import subprocess
+import sys
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -14,6 +18,7 @@ from neuroactivity_tensorflow.hosts.keras import ActivityCallback, detach
 X = np.random.default_rng(0).standard_normal((64, 5)).astype("float32")
 Y = X[:, :1] * X[:, 1:2]
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # in Keras
+ROOT = Path(__file__).parents[3]
 KEY = "neuroactivity/hidden/inactive_fraction"
 
 
@@ -77,7 +82,8 @@ def test_scores_are_those_of_the_steps_own_gradients_and_its_neurons_alone_are_r
 
 
 def test_a_logger_behind_it_has_the_same_columns_from_the_first_epoch(tmp_path):
-    callback, logger = ActivityCallback(**{**OPTIONS, "every": 6}), keras.callbacks.CSVLogger(tmp_path / "log.csv")
+    callback = ActivityCallback(**{**OPTIONS, "every": 6}, details=True)
+    logger = keras.callbacks.CSVLogger(tmp_path / "log.csv")
     history = fit(make(), callback, logger, epochs=3, validation_data=(X, Y)).history
     with open(tmp_path / "log.csv") as file:
         rows = list(csv.DictReader(file))
@@ -88,9 +94,65 @@ def test_a_logger_behind_it_has_the_same_columns_from_the_first_epoch(tmp_path):
 
 def test_tensorboard_behind_it_has_its_figures(tmp_path):
     pytest.importorskip("tensorboard")
-    fit(make(), ActivityCallback(**OPTIONS), keras.callbacks.TensorBoard(tmp_path))
+    fit(make(), ActivityCallback(**OPTIONS, details=True), keras.callbacks.TensorBoard(tmp_path))
     written = b"".join(path.read_bytes() for path in tmp_path.rglob("events*"))
     assert f"epoch_{KEY}".encode() in written
+
+
+def test_the_progress_bar_shows_two_figures(capsys):
+    callback = ActivityCallback(**OPTIONS)
+    make().fit(X, Y, batch_size=16, callbacks=[callback], verbose=2)
+    shown = re.findall(r"(neuroactivity\S+): (\S+)", capsys.readouterr().out)
+    total = callback.wrapper.last_report.total
+    expected = {"neuroactivity/inactive_fraction": total.inactive_fraction, "neuroactivity/reset": total.reset}
+    assert {name: float(value) for name, value in shown} == pytest.approx(expected, abs=1e-3)
+
+
+MODES = [{"run_eagerly": True}, {"jit_compile": True}, {"jit_compile": False, "steps_per_execution": 2}]
+
+
+@pytest.mark.parametrize("mode", MODES[1:], ids=["XLA", "several steps at once"])
+def test_it_finds_the_same_however_keras_compiles_the_step(mode, tmp_path):
+    reports = []
+    for options in (MODES[0], mode):
+        callback = ActivityCallback(**OPTIONS | {"every": 4})  # what is drawn at a reset depends on the compiler
+        logger = keras.callbacks.CSVLogger(tmp_path / "log.csv")
+        history = fit(make(**{"run_eagerly": False} | options), callback, logger).history
+        assert callback.wrapper.steps == 4
+        assert callback.wrapper.neurons_reset > 0
+        reports.append((callback.wrapper.last_report, history["neuroactivity/reset"]))
+    (eager, logged), (compiled, logged_compiled) = reports
+    np.testing.assert_allclose(compiled["hidden"].scores, eager["hidden"].scores, rtol=1e-4)
+    assert logged == logged_compiled == [eager.total.reset]
+
+
+SCRIPT = """
+import tensorflow as tf
+
+tf.config.set_logical_device_configuration(
+    tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
+)
+from tests.adapters.tensorflow.test_hosts_keras import OPTIONS, ActivityCallback, detach, fit, make
+
+found = []
+for strategy in (tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]), tf.distribute.get_strategy()):
+    with strategy.scope():
+        model = make(run_eagerly=False, jit_compile=False)
+    callback = ActivityCallback(**OPTIONS)
+    history = fit(model, callback).history
+    assert callback.wrapper.steps == 4
+    found.append((callback.wrapper.neurons_reset, history["neuroactivity/reset"]))
+    detach(model)
+    fit(model)
+assert found[0] == found[1], found
+assert found[0][0] > 0
+"""
+
+
+@pytest.mark.slow
+def test_a_mirrored_strategy_finds_what_one_device_does():
+    done = subprocess.run([sys.executable, "-c", SCRIPT], cwd=ROOT, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr[-3000:]
 
 
 @pytest.mark.parametrize("method", ["regrama", "redo", "measure"])
