@@ -2,6 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 JOBS ?= 2
+VERSIONED ?= tests/neuroactivity tests/adapters tests/frameworks
 export MUJOCO_GL ?= disable
 
 .PHONY: demo study bench test test-long test-gpu test-hosts test-oldest test-newest check docs format package package-dist clean
@@ -33,8 +34,8 @@ test-hosts: .venv-hosts/installed
 	.venv-hosts/bin/pytest tests/hosts
 
 test-oldest test-newest: test-%: .venv-%/installed
-	.venv-$*/bin/python -m tests.packaging.versions
-	.venv-$*/bin/pytest -m "not slow and not gpu" -W default $(VERSIONED)
+	.venv-$*/bin/python -m pip list
+	.venv-$*/bin/pytest -m "not slow and not gpu" -W default --numprocesses $(JOBS) --dist loadfile $(VERSIONED)
 
 check: .venv/installed
 	$(BIN)/ruff format --check .

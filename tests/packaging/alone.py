@@ -1,6 +1,6 @@
 """Measure with the installed package and one framework, or none: `make package` runs it away from the sources.
 
-    python alone.py torch
+python alone.py torch
 """
 
 import importlib.metadata
@@ -23,6 +23,7 @@ def in_none():
 
 def in_torch():
     import torch
+
     from neuroactivity_torch import ReGraMa
 
     model = torch.nn.Sequential(torch.nn.Linear(3, 16), torch.nn.ReLU(), torch.nn.Linear(16, 1))
@@ -37,10 +38,14 @@ def in_jax():
     import jax
     import jax.numpy as jnp
     import optax
+
     from neuroactivity_jax import layout_of, regrama, report
 
     params = {"fc": {"kernel": jnp.ones((3, 16)), "bias": jnp.ones(16)}, "out": {"kernel": jnp.ones((16, 1))}}
-    apply = lambda p: jax.nn.relu(jnp.ones((2, 3)) @ p["fc"]["kernel"] + p["fc"]["bias"]) @ p["out"]["kernel"]
+
+    def apply(params):
+        return jax.nn.relu(jnp.ones((2, 3)) @ params["fc"]["kernel"] + params["fc"]["bias"]) @ params["out"]["kernel"]
+
     layout = layout_of(params, apply)
     tx = regrama(optax.adam(1e-3), layout, initializer=lambda key: params, every=1, seed=0)
     grads = jax.grad(lambda p: jnp.square(apply(p)).mean())(params)
@@ -51,6 +56,7 @@ def in_jax():
 def in_tensorflow():
     import keras
     import tensorflow as tf
+
     from neuroactivity_tensorflow import ReGraMa
 
     model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(16, "relu"), keras.layers.Dense(1)])
@@ -58,6 +64,15 @@ def in_tensorflow():
     model.compile(regrama, loss="mse")
     model.fit(tf.random.normal((32, 3)), tf.ones((32, 1)), verbose=0)
     return regrama.last_report
+
+
+def missing(module):
+    """Return which module keeps this one from being imported."""
+    try:
+        importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        return error.name
+    return None
 
 
 def check(framework):
@@ -68,12 +83,7 @@ def check(framework):
     report = {"none": in_none, "torch": in_torch, "jax": in_jax, "tensorflow": in_tensorflow}[framework]()
     assert report.total.neurons, report
     for name in others:
-        try:
-            importlib.import_module(f"neuroactivity_{name}")
-        except ModuleNotFoundError as error:
-            assert error.name in (name, "keras", "optax", "numpy"), error
-        else:
-            raise AssertionError(f"neuroactivity_{name} was imported without {name}")
+        assert missing(f"neuroactivity_{name}") in (name, "keras", "optax", "numpy"), name
     command = [Path(sys.executable).with_name("neuroactivity"), "--version"]
     said = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     assert importlib.metadata.version("neuroactivity") == na.__version__ == said.split()[-1], said
