@@ -19,8 +19,7 @@ def numbers(version):
 def test_ranges_begin_with_what_is_tested():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
-    lines = [extras[name] for name in ("torch", "jax", "tensorflow", "test")]
-    given = [*project["dependencies"], *sum(lines, [])]
+    given = [*project["dependencies"], *extras["torch"], *extras["jax"], *extras["tensorflow"], *extras["test"]]
     oldest = pinned("constraints-oldest.txt")
     oldest["tensorflow"] = oldest["tensorflow-cpu"]
     begins = dict(re.findall(r"([\w-]+)>=([\d.]+)", " ".join(given)))
