@@ -2,9 +2,10 @@
 PYTHON ?= python3
 BIN := .venv/bin
 JOBS ?= 2
+VERSIONED ?= tests/neuroactivity tests/adapters tests/frameworks
 export MUJOCO_GL ?= disable
 
-.PHONY: demo study bench test test-long test-gpu test-hosts mutants coverage check docs format package clean
+.PHONY: demo study bench test test-long test-gpu test-hosts test-oldest test-newest mutants coverage check docs format package package-dist clean
 
 demo: .venv/installed
 	rm -rf runs/demo
@@ -38,6 +39,10 @@ mutants: .venv/tests-test
 coverage: .venv/tests-test
 	$(BIN)/pytest -m "not slow and not gpu" --numprocesses $(JOBS) --dist loadfile --cov
 
+test-oldest test-newest: test-%: .venv-%/installed
+	.venv-$*/bin/python -m pip list
+	.venv-$*/bin/pytest -m "not slow and not gpu" -W default --numprocesses $(JOBS) --dist loadfile $(VERSIONED)
+
 check: .venv/installed
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -51,15 +56,28 @@ format: .venv/installed
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-package:
+ALONE := none torch jax tensorflow
+
+package: package-dist $(ALONE:%=package-%)
+
+package-dist:
 	rm -rf dist build/package
 	$(PYTHON) -m venv build/package/tools
-	build/package/tools/bin/python -m pip install --quiet build twine
+	build/package/tools/bin/python -m pip install --quiet --constraint constraints.txt build mypy twine
 	build/package/tools/bin/python -m build --outdir dist
 	build/package/tools/bin/twine check --strict dist/*
-	$(PYTHON) -m venv build/package/empty
-	build/package/empty/bin/python -m pip install --quiet dist/*.whl
-	cd build/package && empty/bin/neuroactivity --version && empty/bin/python -c "import neuroactivity"
+
+# The wheel, types included, then the sdist, in an environment that has this framework alone.
+$(ALONE:%=package-%): package-%: package-dist
+	$(PYTHON) -m venv build/package/$*
+	build/package/$*/bin/python -m pip install --quiet --constraint constraints.txt \
+		"$$(echo dist/*.whl)$(if $(filter-out none,$*),[$*])"
+	cd build/package && $*/bin/python -P ../../tests/packaging/alone.py $*
+	cp tests/typing/users.ini tests/typing/users_*.py build/package
+	cd build/package && $(if $(filter none,$*),true,tools/bin/mypy --config-file users.ini \
+		--python-executable $*/bin/python users_core.py users_$*.py)
+	build/package/$*/bin/python -m pip install --quiet --force-reinstall --no-deps dist/*.tar.gz
+	cd build/package && $*/bin/python -P ../../tests/packaging/alone.py $*
 
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -76,5 +94,15 @@ package:
 	.venv-hosts/bin/python -m pip install --quiet --constraint .venv-hosts/constraints.txt --editable ".[hosts-test]"
 	touch $@
 
+.venv-oldest/installed: pyproject.toml constraints-oldest.txt
+	$(PYTHON) -m venv .venv-oldest
+	.venv-oldest/bin/python -m pip install --quiet --constraint constraints-oldest.txt --editable ".[test]"
+	touch $@
+
+.venv-newest/installed: pyproject.toml
+	$(PYTHON) -m venv .venv-newest
+	.venv-newest/bin/python -m pip install --quiet --upgrade --editable ".[test]"
+	touch $@
+
 clean:
-	rm -rf .venv .venv-hosts build dist runs .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf .venv .venv-hosts .venv-oldest .venv-newest build dist runs .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

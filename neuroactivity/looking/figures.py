@@ -152,10 +152,10 @@ def _group(bins: Sequence[Sequence[Moment]], place: int) -> dict[str, Any]:
 def _curve(bins: Sequence[Sequence[float]]) -> dict[str, Any]:
     """Return the mean of each bin, and where a bin has several values the lowest and the highest."""
     known = [[value for value in values if value == value] for values in bins]
-    curve = {"y": [round(math.fsum(values) / len(values), 4) if values else None for values in known]}
+    curve = {"y": [round(math.fsum(values) / len(values), 6) if values else None for values in known]}
     if any(len(values) > 1 for values in bins):
-        curve["low"] = [round(min(values), 4) if values else None for values in known]
-        curve["high"] = [round(max(values), 4) if values else None for values in known]
+        curve["low"] = [round(min(values), 6) if values else None for values in known]
+        curve["high"] = [round(max(values), 6) if values else None for values in known]
     return curve
 
 

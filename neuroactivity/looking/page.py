@@ -123,14 +123,14 @@ def _card(name: str, track: Track) -> str:
     groups = list(track.latest.values())
     neurons = sum(group.neurons or 0 for group in groups)
     reset, again = [sums([_known(getattr(m, key)) for m in track.moments]) for key in ("total_reset", "total_again")]
-    sizes = f"of {counted(neurons, 'neuron')}" if neurons else "sizes not recorded"
+    sizes = f"of {counted(neurons, 'neuron')} in {counted(len(groups), 'group')}" if neurons else "sizes not recorded"
     facts = [("inactive", percent(_known(last.total)), sizes)]
     facts.append(("reset", f"{reset:,.0f}" if reset > 0 else "none", "neurons in all"))
     if reset > 0 and again == again:
         facts.append(("reset again", f"{again:,.0f}", "inactive soon after"))
     span = f"{stepped(track.moments[0].step)} to {stepped(last.step)}"
     facts.append(("measured", f"{len(track.moments):,}", f"times, steps {span}"))
-    facts.append(("tau", "n/a" if track.tau is None else f"{track.tau:g}", counted(len(groups), "group")))
+    facts.append(("tau", "n/a" if track.tau is None else f"{track.tau:g}", "inactive at or below"))
     items = "".join(f"<div><dt>{what}</dt><dd>{value}</dd><dd>{more}</dd></div>" for what, value, more in facts)
     absent = escape(printable(", ".join(track.absent), longest=400))
     note = f'<p class="caption">Not measured: {absent}</p>' if absent else ""
@@ -167,8 +167,9 @@ def _cells(run: str, name: str, group: Group) -> list[str]:
     bar = "" if group.fraction is None else _BAR.format(60 * group.fraction)
     share = f'{bar}<span class="share">{percent(group.fraction)}</span>'
     counts, resets = [_whole(group.neurons), _whole(group.inactive)], [_whole(group.reset), _whole(group.again)]
-    words = [escape(printable(word)) for word in (run, name, "; ".join(filter(None, (group.status, group.remark))))]
-    return [*words[:2], *counts, share, *resets, *map(short, (group.lowest, group.median, group.highest)), words[2]]
+    run, name = escape(printable(run)), escape(printable(name))
+    remark = escape(printable("; ".join(filter(None, (group.status, group.remark))), longest=400))
+    return [run, name, *counts, share, *resets, *map(short, (group.lowest, group.median, group.highest)), remark]
 
 
 def _cell(place: int, text: str) -> str:

@@ -15,7 +15,12 @@ let watchers = [];
 const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue("--" + name).trim();
 const hue = (run) => colour("run" + (run % 8));
 const integer = (value) => Number(value.toPrecision(12)).toLocaleString("en-US");
-const percent = (value, digits = 1) => (value === null ? "n/a" : (100 * value).toFixed(digits) + "%");
+/** A share as the tables show it: 6.25 is 6.2 there, rounded to even, and would be 6.3 here. */
+function percent(value, digits = 1) {
+  if (value === null) return "n/a";
+  const tie = digits === 1 && (400 * value) % 4 === 1;
+  return (100 * value - (tie ? 0.01 : 0)).toFixed(digits) + "%";
+}
 const bytes = (text) => Uint8Array.from(atob(text), (c) => c.charCodeAt(0));
 
 function brief(value, digits = 3) {
@@ -412,6 +417,7 @@ function scorePanel(parent, name, number, lanes, id) {
   lanes.forEach((lane, row) => {
     const map = lane.maps[number], raw = bytes(map.bins), base = rowHeight * (row + 1);
     const share = (column, bin) => { const i = 2 * (column * BINS + bin); return (raw[i] + 256 * raw[i + 1]) / 65535; };
+    const count = (column, bin) => Math.round(share(column, bin) * map.neurons);
     let most = 0.02;
     for (let i = 0; i < raw.length; i += 2) most = Math.max(most, (raw[i] + 256 * raw[i + 1]) / 65535);
     hatch(drawing, lane.run, `hatch-${id}-${lane.run}`);
@@ -432,9 +438,10 @@ function scorePanel(parent, name, number, lanes, id) {
       low.setAttribute("d", bins.slice(0, 7).map(bar).join(""));
       high.setAttribute("d", bins.slice(7, 25).map(bar).join(""));
       odd.setAttribute("d", bar(25));
-      const inactive = bins.slice(0, 7).reduce((all, bin) => all + share(column, bin), 0);
-      text.textContent = `${several ? shortened(DATA.runs[lane.run]) + ": " : ""}${percent(inactive)} at most tau`;
-      words[row] = `${DATA.runs[lane.run]}, step ${integer(map.steps[column])}: ${percent(inactive)} at most tau, ${percent(share(column, 0))} exactly zero`;
+      const judged = map.neurons - count(column, 25), part = (n) => percent(judged ? n / judged : null);
+      const inactive = part(bins.slice(0, 7).reduce((all, bin) => all + count(column, bin), 0));
+      text.textContent = `${several ? shortened(DATA.runs[lane.run]) + ": " : ""}${inactive} at most tau`;
+      words[row] = `${DATA.runs[lane.run]}, step ${integer(map.steps[column])}: ${inactive} at most tau, ${part(count(column, 0))} exactly zero`;
       if (row === lanes.length - 1) drawing.setAttribute("aria-label", `${name}, distribution of scores. ${words.join("; ")}`);
     });
   });

@@ -12,19 +12,22 @@ from tests.adapters.jax.optimizers import LAYOUT, PARAMS, at
 
 MIXES, COUNTS = "mixes all entries of a parameter", "keeps a step count, and what that corrects is not known"
 UNCLEAR = {
-    "lamb": (optax.lamb(0.1), "0/mu", MIXES),
-    "muon": (optax.contrib.muon(0.1), "inner_states/muon/inner_state/0/mu", MIXES),
-    "clipped after": (optax.chain(optax.scale_by_adam(), optax.clip_by_global_norm(1.0)), "0/mu", MIXES),
-    "madgrad": (optax.contrib.madgrad(0.1), "1/count", COUNTS),
-    "prodigy": (optax.contrib.prodigy(0.1), "count", COUNTS),
-    "ademamix": (optax.contrib.ademamix(0.1, alpha=optax.linear_schedule(0, 5, 9)), "0/count_m2", COUNTS),
-    "yogi": (optax.yogi(0.1), "0/nu", COUNTS),
+    "lamb": (lambda: optax.lamb(0.1), "0/mu", MIXES),
+    "muon": (lambda: optax.contrib.muon(0.1), "inner_states/muon/inner_state/0/mu", MIXES),
+    "clipped after": (lambda: optax.chain(optax.scale_by_adam(), optax.clip_by_global_norm(1.0)), "0/mu", MIXES),
+    "madgrad": (lambda: optax.contrib.madgrad(0.1), "1/count", COUNTS),
+    "prodigy": (lambda: optax.contrib.prodigy(0.1), "count", COUNTS),
+    "ademamix": (lambda: optax.contrib.ademamix(0.1, alpha=optax.linear_schedule(0, 5, 9)), "0/count_m2", COUNTS),
+    "yogi": (lambda: optax.yogi(0.1), "0/nu", COUNTS),
 }
 
 
 @pytest.mark.parametrize("name", UNCLEAR)
 def test_an_optimizer_whose_entries_cannot_have_their_own_count_goes_by_that_of_the_run(name):
-    inner, part, why = UNCLEAR[name]
+    if name in ("muon", "madgrad") and not hasattr(optax.contrib, name):
+        pytest.skip("came to optax later")
+    make, part, why = UNCLEAR[name]
+    inner = make()
     tx = regrama(inner, LAYOUT)
     text = f"^optimizer with state '{part}' {why}.*: reset neurons go by the clock of the run, as with clock=\"run\"$"
     with pytest.warns(na.ActivityWarning, match=text):

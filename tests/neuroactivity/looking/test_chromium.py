@@ -4,7 +4,7 @@ import pytest
 
 from neuroactivity.looking import build_page, read_run
 from tests.neuroactivity.looking.chromium import CHROMIUM, browser
-from tests.neuroactivity.looking.records import EVIL, recorded
+from tests.neuroactivity.looking.records import EVIL, recorded, written
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")]
 
@@ -58,3 +58,27 @@ def test_nothing_is_wider_than_the_window(page, tmp_path, width, dark):
         background = chromium.value("getComputedStyle(document.body).backgroundColor")
         assert background == ("rgb(20, 23, 27)" if dark else "rgb(251, 250, 248)")
         assert chromium.complaints == []
+
+
+def test_one_share_reads_alike_in_the_table_the_curve_and_the_distribution(tmp_path):
+    path = recorded(tmp_path / "run.jsonl", 4, neurons=64, groups=("fc",))  # 4 of 64 are 6.25 percent
+    (tmp_path / "page.html").write_text(build_page([read_run(path)]), encoding="utf-8")
+    with browser(tmp_path) as chromium:
+        chromium.open((tmp_path / "page.html").as_uri())
+        shown = ("td .share", "#curves figcaption small", "#scores svg > text")
+        for selector in shown:
+            assert "6.2%" in chromium.value(f"document.querySelector('{selector}').textContent"), selector
+        assert "6.3%" not in chromium.value("document.documentElement.outerHTML")
+
+
+def test_a_long_remark_is_read_without_scrolling_aside(tmp_path):
+    remark = "not proved: " + "it feeds a parameter of another network, " * 6
+    groups = {"fc": {"neurons": 64, "inactive": 4, "status": "unproved", "reason": remark}}
+    path = written(tmp_path / "run.jsonl", {"step": 1, "tau": 0.01, "groups": groups})
+    (tmp_path / "page.html").write_text(build_page([read_run(path)]), encoding="utf-8")
+    with browser(tmp_path) as chromium:
+        chromium.open((tmp_path / "page.html").as_uri(), width=1100)
+        assert remark.strip() in chromium.value("document.querySelector('td:last-child').textContent")
+        assert (
+            chromium.value("(table => table.scrollWidth - table.clientWidth)(document.querySelector('.scroll'))") == 0
+        )

@@ -40,13 +40,13 @@ def test_a_page_has_its_runs_groups_figures_and_numbers(tmp_path):
     page = page_of(*runs)
     words = " ".join(Elements(page).texts)
     assert "none · regrama" in words
-    for name in ("fc1", "fc2", "critic · GraMa score", "66.7%", "of 12 neurons", "Quadrants are left out"):
+    for name in ("fc1", "fc2", "critic · GraMa score", "66.7%", "of 12 neurons in 2 groups", "Quadrants are left out"):
         assert name in words
     data = data_of(page)
     (section,) = data["sections"]
     assert data["runs"] == ["none", "regrama"]
     assert section["lanes"][0]["steps"] == [100, 200, 300, 400]
-    assert section["lanes"][0]["groups"]["0"] == {"y": [0.1667, 0.3333, 0.5, 0.6667], "reset": [0, 1, 1, 1]}
+    assert section["lanes"][0]["groups"]["0"] == {"y": [0.166667, 0.333333, 0.5, 0.666667], "reset": [0, 1, 1, 1]}
     assert section["lanes"][1]["reset"] == [0, 2, 2, 2]
 
 
