@@ -23,6 +23,7 @@ from neuroactivity.wrapping import (
 )
 from neuroactivity_torch.changes import fitting_groups, trained_parameters, warn_of_changes
 from neuroactivity_torch.clock import Clock
+from neuroactivity_torch.devices import check_wrapping, reshard, unwrapped
 from neuroactivity_torch.initializers import FreshValues
 from neuroactivity_torch.layouts import layout_of
 from neuroactivity_torch.measurements import Measurement
@@ -56,6 +57,9 @@ class Attached(ABC):
         initializer, seed = given.pop("initializer", "layer"), given.pop("seed", 0)
         self._options = ResetOptions(tau=tau, **given)
         writes = self._writes = self.options.writes
+        model = unwrapped(model)
+        check_wrapping(model)
+        reshard(model)
         self.model, self.optimizer = model, optimizer
         self._steppers = steppers(optimizer, moments, writes=writes)
         self.layout = self._find_layout(as_inputs(example_inputs), layout)
@@ -150,6 +154,7 @@ class Attached(ABC):
 
     def _look(self) -> None:
         """See which parameters are trained now: some may have been frozen, replaced or added."""
+        reshard(self.model)
         self._params = dict(self.model.named_parameters())
         before, now = self._trained, trained_parameters(self._params, self._steppers)
         if before.keys() == now.keys() and all(before[name] is parameter for name, parameter in now.items()):

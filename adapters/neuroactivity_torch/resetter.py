@@ -22,6 +22,7 @@ from neuroactivity.wrapping import (
 )
 from neuroactivity_torch.attaching import Attached
 from neuroactivity_torch.clock import Clock, corrects_bias, read_clock, warn_of_counts
+from neuroactivity_torch.devices import whole
 from neuroactivity_torch.measurements import Joined, Measurement, to_host
 from neuroactivity_torch.memory import Memory, read_arrays
 from neuroactivity_torch.optimizers import Stepper, cleared_moments
@@ -178,7 +179,7 @@ class Resetter(Attached):
         Give a resumed run's wrapper ``layout=na.Layout.from_dict(state["layout"])``, and it does not search again.
         """
         snapshot = self._fresh.snapshot
-        copied = None if snapshot is None else {name: value.clone() for name, value in snapshot.items()}
+        copied = None if snapshot is None else {name: whole(value).clone() for name, value in snapshot.items()}
         counts, arrays = {name: getattr(self, name) for name in COUNTS}, self._memory.state(self.layout)
         params = dict(self.model.named_parameters())
         clock = self._clock.state({n: params[n] for n in written_params(self.layout, self.layout) if n in params})

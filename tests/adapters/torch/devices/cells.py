@@ -1,0 +1,171 @@
+"""One training run, on one device or sharded in some way; what the wrapper did and what came of it."""
+
+import os, traceback
+from contextlib import nullcontext
+from functools import cache, partial
+from typing import Any, NamedTuple
+
+import torch
+import torch.distributed as dist
+from torch import nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
+from torch.distributed.tensor import DTensor, Replicate
+from torch.distributed.tensor.parallel import ColwiseParallel, RowwiseParallel, parallelize_module
+from torch.nn.parallel import DistributedDataParallel
+
+import neuroactivity as na
+from neuroactivity_torch import ReDo, ReGraMa, layout_of
+from tests.adapters.torch.models import IMAGES, X, convnet, kill, mlp
+
+OPTIMIZERS = {
+    "sgd": partial(torch.optim.SGD, lr=0.05, momentum=0.9),
+    "adam": partial(torch.optim.Adam, lr=0.01),
+    "adamw": partial(torch.optim.AdamW, lr=0.01),
+}
+
+
+class Recurrent(nn.Module):
+    """A recurrent layer, whose weights hold four neurons for each of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.rnn, self.out = nn.LSTM(5, 6, batch_first=True), nn.Linear(6, 2)
+
+    def forward(self, x):
+        return self.out(self.rnn(x[:, None])[0][:, -1])
+
+
+MODELS = {"even": partial(mlp, width=8), "uneven": partial(mlp, width=7), "conv": convnet, "recurrent": Recurrent}
+
+
+class Outcome(NamedTuple):
+    """What is compared between runs."""
+
+    scores: list[dict[str, torch.Tensor]]
+    masks: list[dict[str, torch.Tensor]]
+    written: list[dict[str, torch.Tensor]]
+    params: dict[str, torch.Tensor]
+    moments: dict[str, torch.Tensor]
+    counts: tuple[int, ...]
+    state: dict[str, Any]
+
+
+@cache
+def layout_for(model: str) -> na.Layout:
+    """Find the layout of a model, before it is sharded."""
+    return layout_of(MODELS[model](), (IMAGES if model == "conv" else X)[:4])
+
+
+def whole(tensor: torch.Tensor) -> torch.Tensor:
+    """Copy all of a tensor."""
+    return (tensor.full_tensor() if isinstance(tensor, DTensor) else tensor).detach().clone()
+
+
+def shard(model: nn.Module, how: str) -> tuple[nn.Module, int, int]:
+    """Spread a model over the ranks; return it with the number of ranks that share the data out, and which this is."""
+    ranks, rank = (dist.get_world_size(), dist.get_rank()) if dist.is_initialized() else (1, 0)
+    plan: dict[str, Any] = {"0": ColwiseParallel(), "2": RowwiseParallel()}
+    if isinstance(model, nn.Sequential) and getattr(model[0], "out_features", 0) % 2:  # which the next layer cannot take in parts
+        plan = {"0": ColwiseParallel(output_layouts=Replicate()), "2": RowwiseParallel(input_layouts=Replicate())}
+    if how in ("ddp", "bare", "no_sync", "static"):
+        return DistributedDataParallel(model, static_graph=how == "static"), ranks, rank
+    if how == "fsdp":
+        for layer in model.children() if isinstance(model, nn.Sequential) else ():
+            if any(True for _ in layer.parameters()):
+                fully_shard(layer)
+        return fully_shard(model), ranks, rank
+    if how == "tensor":
+        return parallelize_module(model, init_device_mesh("cpu", (ranks,)), plan), 1, 0
+    if how.startswith("mesh"):
+        data = int(how.removeprefix("mesh"))
+        mesh = init_device_mesh("cpu", (data, ranks // data), mesh_dim_names=("data", "tensor"))
+        parallelize_module(model, mesh["tensor"], plan)
+        return fully_shard(model, mesh=mesh["data"]), data, mesh.get_local_rank("data")
+    return model, 1, 0
+
+
+def train(
+    how: str = "alone",
+    *,
+    model: str = "even",
+    method: str = "regrama",
+    optimizer: str = "adam",
+    steps: int = 6,
+    state: Any = None,
+    **options: Any,
+) -> Outcome:
+    """Train a small model."""
+    net, data = MODELS[model](), IMAGES if model == "conv" else X
+    if isinstance(net, nn.Sequential) and model != "conv":
+        kill(net[2], [1, 4])
+    layout = layout_for(model)
+    if state:
+        net.load_state_dict(state["model"])
+    given, parts, part = shard(net, how)
+    size = len(data) // parts
+    own = data[part * size : (part + 1) * size]
+    trainer = OPTIMIZERS[optimizer](given.parameters())
+    if state:
+        trainer.load_state_dict(state["optimizer"])
+    options = {"every": 2, "lowest": 0.25, "layout": layout, "seed": 3, **options}
+    if method == "redo":
+        options["probe"] = lambda: own
+    kind = {"regrama": ReGraMa, "redo": ReDo}[method]
+    wrapper = kind(net if how in ("bare", "no_sync") else given, trainer, **options)
+    if state:
+        wrapper.load_state_dict(state["wrapper"])
+    seen: tuple[list[Any], list[Any], list[Any]] = ([], [], [])
+
+    def note(report: Any) -> None:
+        found = wrapper._latest
+        masks = found.masks.parts()
+        seen[0].append({name: score.clone() for name, score in found.scores.items()})
+        seen[1].append(masks)
+        seen[2].append(written(net, masks, layout))
+
+    wrapper.on_report = note
+    for _ in range(steps):
+        trainer.zero_grad()
+        halves = own.chunk(2) if how == "no_sync" else (own,)
+        for number, x in enumerate(halves):
+            quiet = given.no_sync() if how == "no_sync" and number == 0 else nullcontext()
+            with quiet:
+                (given(x).square().mean() / len(halves)).backward()
+        trainer.step()
+    params = {name: whole(value) for name, value in net.named_parameters()}
+    moments = {
+        f"{name}/{key}": whole(value)
+        for name, parameter in net.named_parameters()
+        for key, value in trainer.state[parameter].items()
+    }
+    counts = tuple([getattr(wrapper, name) for name in ("steps", "measurements", "resets", "neurons_reset")])
+    state = {"wrapper": wrapper.state_dict()}
+    if how in ("alone", "ddp", "bare"):
+        state |= {"model": net.state_dict(), "optimizer": trainer.state_dict()}
+    wrapper.detach()
+    return Outcome(*seen, params, moments, counts, state)
+
+
+def written(net, masks, layout):
+    """Copy the incoming rows of the neurons that were reset."""
+    params = {name: whole(value) for name, value in net.named_parameters()}
+    return {
+        f"{name}/{view.param}": params[view.param][mask]
+        for name, mask in masks.items()
+        for view in layout[name].incoming
+        if params[view.param].shape[0] == len(mask)
+    }
+
+
+def train_all(cells: list[dict[str, Any]]) -> list[Any]:
+    """Train several times; an error is returned as its text."""
+    outcomes = []
+    for cell in cells:
+        try:
+            outcomes.append(train(**cell))
+        except Exception as error:  # noqa: BLE001: the test is to see it
+            outcomes.append(f"{type(error).__name__}: {error}")
+            if os.environ.get("TRACE"): traceback.print_exc()
+    return outcomes
