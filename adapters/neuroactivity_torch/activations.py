@@ -14,7 +14,7 @@ from neuroactivity import Layout, NeuronGroup, ParamView
 from neuroactivity.layout.patterns import parse
 from neuroactivity.wrapping import join_neurons, read_by_norms
 from neuroactivity_torch.arranging import in_form, part_read, put_together
-from neuroactivity_torch.devices import unwrapped
+from neuroactivity_torch.devices import reshard, unwrapped
 from neuroactivity_torch.following import Follower
 from neuroactivity_torch.layouts import layout_of
 from neuroactivity_torch.operations import tensors_in
@@ -127,6 +127,7 @@ def plainly(model: nn.Module) -> Iterator[None]:
     """Let a model run without compiled code or fused layers, which show nothing to hooks, and leave it as it was."""
     fast = torch.backends.mha.get_fastpath_enabled()
     with ExitStack() as stack:
+        stack.callback(reshard, model)
         stack.callback(torch.backends.mha.set_fastpath_enabled, fast)
         torch.backends.mha.set_fastpath_enabled(False)
         if "torch._dynamo" in sys.modules and hasattr(torch.compiler, "set_stance"):

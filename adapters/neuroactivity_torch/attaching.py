@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Unpack
+from typing import Any, Literal, Unpack
 from weakref import WeakSet
 
 import torch
@@ -11,11 +11,13 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 import neuroactivity as na
+from neuroactivity.errors import check_choice
 from neuroactivity.wrapping import (
     Options,
     ResetOptions,
     as_inputs,
     check_searched,
+    derive_key,
     note_outside,
     option,
     trained_groups,
@@ -30,6 +32,7 @@ from neuroactivity_torch.measurements import Measurement
 from neuroactivity_torch.memory import Memory
 from neuroactivity_torch.optimizers import Moment, steppers
 from neuroactivity_torch.parameters import check_memory, parameters
+from neuroactivity_torch.ranks import ProcessGroup, Ranks
 
 
 class Attached(ABC):
@@ -51,12 +54,17 @@ class Attached(ABC):
         layout: na.Layout | None = None,
         tau: float = 0.01,
         moments: Mapping[str, Moment] | None = None,
+        process_group: ProcessGroup | Literal[False] | None = None,
+        check_ranks: bool = False,
         **options: Unpack[Options],
     ) -> None:
         given: dict[str, Any] = {**options}
         initializer, seed = given.pop("initializer", "layer"), given.pop("seed", 0)
         self._options = ResetOptions(tau=tau, **given)
         writes = self._writes = self.options.writes
+        check_choice("check_ranks", check_ranks, (True, False))
+        talks = self._reads_outputs or check_ranks or process_group is not None
+        self._ranks, self._check_ranks = Ranks.of(model, process_group) if talks else Ranks(), check_ranks
         model = unwrapped(model)
         check_wrapping(model)
         reshard(model)
@@ -78,12 +86,21 @@ class Attached(ABC):
         outgoing = self.options.outgoing
         self._fresh = FreshValues(model, drawn, initializer, seed=seed, outgoing=outgoing, compare=untrained)
         self._memory, self._clock = Memory(), Clock()
+        self._compare_wrappers(seed)
         _ATTACHED.add(self)
         hooks = (self._before_step, self._after_step)
         before, after = [torch.compiler.disable(hook) for hook in hooks]  # type: ignore[no-untyped-call]
         inner = [stepper.optimizer for stepper in self._steppers]
         self._handles = [optimizer.register_step_post_hook(after) for optimizer in inner]
         self._handles += [optimizer.register_step_pre_hook(before) for optimizer in inner if writes]
+
+    def _compare_wrappers(self, seed: Any) -> None:
+        """Raise if the ranks have not made the same wrapper."""
+        if self._ranks:
+            parts = {"layout": self.layout.to_dict(), "options": replace(self.options, on_report=None), "seed": seed}
+            differing = self._ranks.differing({name: derive_key(0, 0, repr(part)) for name, part in parts.items()})
+            if differing:
+                raise ValueError(f"{', '.join(differing)}: expected the same on every rank")
 
     @abstractmethod
     def _before_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
@@ -179,7 +196,12 @@ class Attached(ABC):
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave out the hooks, and with them the functions that only they call: few of these can be pickled."""
-        return vars(self) | {"_handles": [], "_steppers": [], "_options": replace(self.options, on_report=None)}
+        return vars(self) | {
+            "_handles": [],
+            "_steppers": [],
+            "_ranks": Ranks(),
+            "_options": replace(self.options, on_report=None),
+        }
 
 
 _ATTACHED: WeakSet[Attached] = WeakSet()

@@ -1,7 +1,7 @@
 """ReGraMa and ReDo: attached to an optimizer, they measure and reset a model while it trains."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Unpack
+from typing import Any, Literal, Unpack
 
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -11,6 +11,7 @@ from neuroactivity.wrapping import Options
 from neuroactivity_torch.optimizers import Moment
 from neuroactivity_torch.parameters import dense_gradient
 from neuroactivity_torch.probes import Probe
+from neuroactivity_torch.ranks import ProcessGroup
 from neuroactivity_torch.resetter import Resetter
 
 
@@ -135,20 +136,31 @@ class ReDo(Resetter):
         layout: na.Layout | None = None,
         tau: float = 0.02,
         moments: Mapping[str, Moment] | None = None,
+        process_group: ProcessGroup | Literal[False] | None = None,
+        check_ranks: bool = False,
         **options: Unpack[Options],
     ) -> None:
+        ranks: dict[str, Any] = {"process_group": process_group, "check_ranks": check_ranks}
         super().__init__(
-            model, optimizer, example_inputs=example_inputs, layout=layout, tau=tau, moments=moments, **options
+            model, optimizer, example_inputs=example_inputs, layout=layout, tau=tau, moments=moments, **ranks, **options
         )
-        self._probe = Probe(probe)
+        self._probe = Probe(probe, self._ranks)
         try:
-            self._probe.try_out(model, self._trained_layout, example_inputs)
+            self._probe.try_out(self.model, self._trained_layout, example_inputs)
         except BaseException:
             self.detach()
             raise
 
     def _signals(self) -> dict[str, Tensor | None]:
         return self._probe.outputs(self.model, self._trained_layout)
+
+    def _magnitudes(self, signals: Mapping[str, Tensor | None], layout: na.Layout) -> dict[str, Tensor]:
+        means = super()._magnitudes(signals, layout)
+        if not self._ranks:
+            return means
+        counts = {name: value.numel() // means[name].numel() for name, value in signals.items() if value is not None}
+        shapes = {name: tuple(parameter.shape) for name, parameter in self._params.items()}
+        return self._ranks.add_means(means, counts, {name: group.bind(shapes).shape for name, group in layout.items()})
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in super().__getstate__().items() if name != "_probe"}
