@@ -63,8 +63,8 @@ class Attached(ABC):
         self._options = ResetOptions(tau=tau, **given)
         writes = self._writes = self.options.writes
         check_choice("check_ranks", check_ranks, (True, False))
-        talks = self._reads_outputs or check_ranks or process_group is not None
-        self._ranks, self._check_ranks = Ranks.of(model, process_group) if talks else Ranks(), check_ranks
+        alone = not (writes or self._reads_outputs)
+        self._ranks, self._check_ranks = Ranks() if alone else Ranks.of(model, process_group), check_ranks
         model = unwrapped(model)
         check_wrapping(model)
         reshard(model)
@@ -96,11 +96,14 @@ class Attached(ABC):
 
     def _compare_wrappers(self, seed: Any) -> None:
         """Raise if the ranks have not made the same wrapper."""
-        if self._ranks:
-            parts = {"layout": self.layout.to_dict(), "options": replace(self.options, on_report=None), "seed": seed}
-            differing = self._ranks.differing({name: derive_key(0, 0, repr(part)) for name, part in parts.items()})
-            if differing:
-                raise ValueError(f"{', '.join(differing)}: expected the same on every rank")
+        parts = {"layout": self.layout.to_dict(), "options": replace(self.options, on_report=None), "seed": seed}
+        parts = {"wrapper": type(self).__name__, **parts}
+        differing = self._ranks.differing({name: derive_key(0, 0, repr(part)) for name, part in parts.items()})
+        if differing:
+            raise ValueError(
+                f"{', '.join(differing)}: expected the same on every rank; if each process trains a model of its own, "
+                "give process_group=False"
+            )
 
     @abstractmethod
     def _before_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:

@@ -108,6 +108,8 @@ class Ranks:
 
     def differing(self, numbers: Mapping[str, int]) -> list[str]:
         """Name those numbers that are not the same on all ranks; every rank gives as many, by the same names."""
+        if not self._groups:
+            return []
         given = torch.tensor(list(numbers.values()), dtype=torch.int64, device=self._device)
         both = torch.cat([given, ~given])
         for group in self._groups:

@@ -10,13 +10,14 @@ import torch.distributed as dist
 from torch import nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
-from torch.distributed.tensor import DTensor, Replicate
+from torch.distributed.tensor import DTensor, Replicate, Shard
 from torch.distributed.tensor.parallel import ColwiseParallel, RowwiseParallel, parallelize_module
 from torch.nn.parallel import DistributedDataParallel
 
 import neuroactivity as na
 from neuroactivity_torch import ReDo, ReGraMa, layout_of
 from tests.adapters.torch.models import IMAGES, X, convnet, kill, mlp
+from tests.adapters.torch.transformers import GPT2, ViT
 
 OPTIMIZERS = {
     "sgd": partial(torch.optim.SGD, lr=0.05, momentum=0.9),
@@ -37,7 +38,8 @@ class Recurrent(nn.Module):
         return self.out(self.rnn(x[:, None])[0][:, -1])
 
 
-MODELS = {"even": partial(mlp, width=8), "uneven": partial(mlp, width=7), "conv": convnet, "recurrent": Recurrent}
+MODELS = {"even": partial(mlp, width=8), "uneven": partial(mlp, width=7), "conv": convnet, "recurrent": Recurrent, "vit": ViT, "gpt": GPT2}
+DATA = {"conv": IMAGES, "vit": IMAGES, "gpt": torch.arange(96).reshape(16, 6) % 7}
 
 
 class Outcome(NamedTuple):
@@ -55,7 +57,7 @@ class Outcome(NamedTuple):
 @cache
 def layout_for(model: str) -> na.Layout:
     """Find the layout of a model, before it is sharded."""
-    return layout_of(MODELS[model](), (IMAGES if model == "conv" else X)[:4])
+    return layout_of(MODELS[model](), DATA.get(model, X)[:4])
 
 
 def whole(tensor: torch.Tensor) -> torch.Tensor:
@@ -71,13 +73,18 @@ def shard(model: nn.Module, how: str) -> tuple[nn.Module, int, int]:
         plan = {"0": ColwiseParallel(output_layouts=Replicate()), "2": RowwiseParallel(input_layouts=Replicate())}
     if how in ("ddp", "bare", "no_sync", "static"):
         return DistributedDataParallel(model, static_graph=how == "static"), ranks, rank
-    if how == "fsdp":
+    if how in ("fsdp", "looked_at"):
         for layer in model.children() if isinstance(model, nn.Sequential) else ():
             if any(True for _ in layer.parameters()):
                 fully_shard(layer)
         return fully_shard(model), ranks, rank
     if how == "tensor":
         return parallelize_module(model, init_device_mesh("cpu", (ranks,)), plan), 1, 0
+    if how == "hybrid":
+        mesh = init_device_mesh("cpu", (2, ranks // 2), mesh_dim_names=("copies", "parts"))
+        return fully_shard(model, mesh=mesh), ranks, rank
+    if how == "columns":
+        return fully_shard(model, shard_placement_fn=lambda p: Shard(int(p.ndim > 1 and p.shape[1] % ranks == 0))), ranks, rank
     if how.startswith("mesh"):
         data = int(how.removeprefix("mesh"))
         mesh = init_device_mesh("cpu", (data, ranks // data), mesh_dim_names=("data", "tensor"))
@@ -97,7 +104,8 @@ def train(
     **options: Any,
 ) -> Outcome:
     """Train a small model."""
-    net, data = MODELS[model](), IMAGES if model == "conv" else X
+    torch.manual_seed(0)
+    net, data = MODELS[model](), DATA.get(model, X)
     if isinstance(net, nn.Sequential) and model != "conv":
         kill(net[2], [1, 4])
     layout = layout_for(model)
@@ -133,6 +141,9 @@ def train(
             quiet = given.no_sync() if how == "no_sync" and number == 0 else nullcontext()
             with quiet:
                 (given(x).square().mean() / len(halves)).backward()
+        if how == "looked_at":
+            with torch.no_grad():
+                given(own)
         trainer.step()
     params = {name: whole(value) for name, value in net.named_parameters()}
     moments = {
