@@ -29,11 +29,12 @@ def part_of(x: Array) -> tuple[Array, tuple[int, ...]]:
 
 def put_together(part: Array, start: tuple[int, ...], shape: tuple[int, ...], like: Array) -> Array:
     """Return the whole on every process, from parts that lie like those of a DTensor; zero where there is no part."""
-    module = sys.modules["torch.distributed.tensor"]
     whole = part.new_zeros(shape)
     whole[tuple([slice(first, first + size) for first, size in zip(start, part.shape, strict=True)])] = part
-    kinds = [module.Replicate() if placement.is_replicate() else module.Partial() for placement in like.placements]
-    return module.DTensor.from_local(whole, like.device_mesh, kinds, run_check=False).full_tensor()
+    for axis, placement in enumerate(like.placements):
+        if not placement.is_replicate():
+            sys.modules["torch.distributed"].all_reduce(whole, group=like.device_mesh.get_group(axis))
+    return whole
 
 
 def sum_shards(x: Array, sizes: tuple[int, ...], reduced: Axes) -> tuple[Array, tuple[int, ...]]:
@@ -54,10 +55,12 @@ def sum_shards(x: Array, sizes: tuple[int, ...], reduced: Axes) -> tuple[Array, 
         x = x.redistribute(placements=[replicate if each.is_partial() else each for each in x.placements])
     axes, opened = _summed_axes(tuple(x.shape), sizes, reduced)
     local, start = part_of(x)
-    sums = magnitude_sum(local, axes).reshape([1 if axis in axes else size for axis, size in enumerate(local.shape)])
+    sums = magnitude_sum(local.detach(), axes)
+    exact = sums.double().reshape([1 if axis in axes else size for axis, size in enumerate(local.shape)])
     start = tuple([0 if axis in axes else first for axis, first in enumerate(start)])
     shape = tuple([1 if axis in axes else size for axis, size in enumerate(x.shape)])
-    return put_together(sums, start, shape, x), tuple([1 if i in opened else size for i, size in enumerate(sizes)])
+    whole = put_together(exact, start, shape, x).to(sums.dtype)  # whatever the order in which parts are added
+    return whole, tuple([1 if i in opened else size for i, size in enumerate(sizes)])
 
 
 def _summed_axes(shape: tuple[int, ...], sizes: tuple[int, ...], reduced: Axes) -> tuple[Axes, Axes]:

@@ -1,5 +1,6 @@
 """Several processes that train together, each a rank of one world."""
 
+import logging
 import multiprocessing
 import os
 import traceback
@@ -41,8 +42,11 @@ def _enter(run: Callable[..., Any], folder: str, rank: int, ranks: int, args: tu
     """Join the world, and leave what the function returns in a file."""
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
+    logging.getLogger("torch.distributed.tensor").setLevel(logging.ERROR)
     os.environ["RANK"], os.environ["WORLD_SIZE"] = str(rank), str(ranks)
-    dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=ranks, timeout=timedelta(seconds=_PATIENCE))
+    dist.init_process_group(
+        "gloo", init_method=f"file://{folder}/store", rank=rank, world_size=ranks, timeout=timedelta(seconds=_PATIENCE)
+    )
     try:
         result = run(*args)
     except BaseException:  # noqa: BLE001: the test is to see it
