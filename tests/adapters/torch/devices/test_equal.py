@@ -23,7 +23,7 @@ QUICK = [
 OPTIONS = [{"initializer": "snapshot"}, {"outgoing": "small"}, {"outgoing": "fresh"}, {"batches": 2}, {"clock": "run"}]
 OPTIONS += [{"max_fraction": 0, "lowest": None, "layout": None}, {"check_ranks": True}]
 MODELS = {
-    **dict.fromkeys(("ddp", "bare", "no_sync", "static", "looked_at", "columns", "mesh1", "hybrid"), ["even"]),
+    **{how: ["even"] for how in ("ddp", "bare", "no_sync", "static", "looked_at", "columns", "mesh1", "hybrid")},
     "fsdp": ["even", "uneven", "conv", "recurrent"],
     "tensor": ["even", "uneven"],
     "mesh2": ["even", "uneven"],

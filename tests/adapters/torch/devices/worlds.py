@@ -44,9 +44,8 @@ def _enter(run: Callable[..., Any], folder: str, rank: int, ranks: int, args: tu
     warnings.simplefilter("ignore")
     logging.getLogger("torch.distributed.tensor").setLevel(logging.ERROR)
     os.environ["RANK"], os.environ["WORLD_SIZE"] = str(rank), str(ranks)
-    dist.init_process_group(
-        "gloo", init_method=f"file://{folder}/store", rank=rank, world_size=ranks, timeout=timedelta(seconds=_PATIENCE)
-    )
+    store, patience = f"file://{folder}/store", timedelta(seconds=_PATIENCE)
+    dist.init_process_group("gloo", init_method=store, rank=rank, world_size=ranks, timeout=patience)
     try:
         result = run(*args)
     except BaseException:  # noqa: BLE001: the test is to see it
