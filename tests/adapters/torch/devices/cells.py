@@ -2,12 +2,18 @@
 
 import traceback
 from contextlib import nullcontext
+from copy import deepcopy
 from functools import cache, partial
 from typing import Any, NamedTuple
 
 import torch
 import torch.distributed as dist
 from torch import nn
+from torch.distributed.checkpoint.state_dict import (
+    StateDictOptions,
+    get_optimizer_state_dict,
+    set_optimizer_state_dict,
+)
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor, Replicate, Shard
@@ -24,6 +30,9 @@ OPTIMIZERS = {
     "adam": partial(torch.optim.Adam, lr=0.01),
     "adamw": partial(torch.optim.AdamW, lr=0.01),
 }
+
+
+_FULL = StateDictOptions(full_state_dict=True)
 
 
 class Recurrent(nn.Module):
@@ -112,6 +121,7 @@ def train(
     optimizer: str = "adam",
     steps: int = 6,
     state: Any = None,
+    saved: bool = False,
     **options: Any,
 ) -> Outcome:
     """Train a small model."""
@@ -127,7 +137,7 @@ def train(
     own = data[part * size : (part + 1) * size]
     trainer = OPTIMIZERS[optimizer](given.parameters())
     if state:
-        trainer.load_state_dict(state["optimizer"])
+        set_optimizer_state_dict(given, trainer, deepcopy(state["optimizer"]), options=_FULL)
     options = {"every": 2, "lowest": 0.25, "layout": layout, "seed": 3, **options}
     if method == "redo":
         options["probe"] = lambda: own
@@ -164,8 +174,8 @@ def train(
     }
     counts = tuple([getattr(wrapper, name) for name in ("steps", "measurements", "resets", "neurons_reset")])
     state = {"wrapper": wrapper.state_dict()}
-    if how in ("alone", "ddp", "bare"):
-        state |= {"model": net.state_dict(), "optimizer": trainer.state_dict()}
+    if saved:
+        state |= {"model": params, "optimizer": deepcopy(get_optimizer_state_dict(given, trainer, options=_FULL))}
     wrapper.detach()
     return Outcome(*seen, params, moments, counts, state)
 

@@ -90,3 +90,24 @@ def test_all_methods_optimizers_and_options(how, number, tmp_path):
     ranks = in_world(train_all, tmp_path, cells, ranks=number)
     for cell, expected, *found in zip(cells, alone(cells), *ranks, strict=True):
         check(cell, expected, found)
+
+
+KINDS = [{"method": "redo"}, {"method": "regrama", "initializer": "snapshot"}]
+
+
+@pytest.mark.counts(cells=8, ranks=2)
+def test_a_run_that_is_moved_to_more_or_fewer_ranks_goes_on_with_the_same_draws(tmp_path_factory):
+    """Each half has four steps and two resets, and reset entries go by their own clock when it is moved."""
+    cells, spread = [{"steps": 4, "model": "uneven", **kind} for kind in KINDS], ("ddp", "fsdp", "mesh2")
+    whole = [
+        outcome._replace(**{n: getattr(outcome, n)[2:] for n in ("scores", "masks", "written")})
+        for outcome in alone([{**cell, "steps": 8} for cell in cells])
+    ]
+    first = alone([{**cell, "saved": True} for cell in cells])
+    saved = [{**cell, "how": "fsdp", "saved": True} for cell in cells]
+    moved = [{**cell, "how": how, "state": first[k].state} for how in spread for k, cell in enumerate(cells)]
+    ranks = list(zip(*in_world(train_all, tmp_path_factory.mktemp("world"), saved + moved), strict=True))
+    back = [{**cell, "state": rank.state} for cell, (rank, _) in zip(cells, ranks, strict=False)]
+    for number, outcomes in enumerate([*ranks[2:], *[(outcome,) for outcome in alone(back)]]):
+        check(cells[number % 2], whole[number % 2], outcomes)
+        assert outcomes[0].counts[2] == 4

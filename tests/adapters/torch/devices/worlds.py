@@ -27,7 +27,8 @@ def in_world(run: Callable[..., Any], folder: Path, *args: Any, ranks: int = 2) 
         args: Arguments of ``run``.
         ranks: How many processes.
     """
-    processes = [CONTEXT.Process(target=_enter, args=(run, str(folder), rank, ranks, args)) for rank in range(ranks)]
+    torch.save(args, folder / "args")
+    processes = [CONTEXT.Process(target=_enter, args=(run, str(folder), rank, ranks)) for rank in range(ranks)]
     for process in processes:
         process.start()
     for process in processes:
@@ -38,7 +39,7 @@ def in_world(run: Callable[..., Any], folder: Path, *args: Any, ranks: int = 2) 
     return [torch.load(path, weights_only=False) if path.exists() else "no result" for path in results]
 
 
-def _enter(run: Callable[..., Any], folder: str, rank: int, ranks: int, args: tuple[Any, ...]) -> None:
+def _enter(run: Callable[..., Any], folder: str, rank: int, ranks: int) -> None:
     """Join the world, and leave what the function returns in a file."""
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
@@ -47,7 +48,7 @@ def _enter(run: Callable[..., Any], folder: str, rank: int, ranks: int, args: tu
     store, patience = f"file://{folder}/store", timedelta(seconds=_PATIENCE)
     dist.init_process_group("gloo", init_method=store, rank=rank, world_size=ranks, timeout=patience)
     try:
-        result = run(*args)
+        result = run(*torch.load(f"{folder}/args", weights_only=False))
     except BaseException:  # noqa: BLE001: the test is to see it
         result = traceback.format_exc()
     torch.save(result, f"{folder}/part{rank}")
