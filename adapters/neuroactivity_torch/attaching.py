@@ -96,14 +96,11 @@ class Attached(ABC):
 
     def _compare_wrappers(self, seed: Any) -> None:
         """Raise if the ranks have not made the same wrapper."""
-        parts = {"layout": self.layout.to_dict(), "options": replace(self.options, on_report=None), "seed": seed}
-        parts = {"wrapper": type(self).__name__, **parts}
+        parts = {"layout": self.layout.to_dict(), "seed": seed, "options": replace(self.options, on_report=None)}
         differing = self._ranks.differing({name: derive_key(0, 0, repr(part)) for name, part in parts.items()})
         if differing:
-            raise ValueError(
-                f"{', '.join(differing)}: expected the same on every rank; if each process trains a model of its own, "
-                "give process_group=False"
-            )
+            what = "expected the same on every rank; if each trains a model of its own, give process_group=False"
+            raise ValueError(f"{differing}: {what}")
 
     @abstractmethod
     def _before_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
@@ -199,12 +196,8 @@ class Attached(ABC):
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave out the hooks, and with them the functions that only they call: few of these can be pickled."""
-        return vars(self) | {
-            "_handles": [],
-            "_steppers": [],
-            "_ranks": Ranks(),
-            "_options": replace(self.options, on_report=None),
-        }
+        options = replace(self.options, on_report=None)
+        return vars(self) | {"_handles": [], "_steppers": [], "_ranks": Ranks(), "_options": options}
 
 
 _ATTACHED: WeakSet[Attached] = WeakSet()

@@ -76,14 +76,12 @@ def whole(tensor: Tensor) -> Tensor:
 
 def shared_out(value: Tensor, like: Tensor) -> Tensor:
     """Share a whole tensor out as another one is; each process takes its own part."""
-    if not is_sharded(like):
-        return value
-    from torch.distributed.tensor import DTensor
-
-    part, start = part_of(like)
-    own = value[tuple([slice(first, first + size) for first, size in zip(start, part.shape, strict=True)])].clone()
-    shape, stride = value.shape, value.contiguous().stride()
-    return DTensor.from_local(own, like.device_mesh, like.placements, run_check=False, shape=shape, stride=stride)  # type: ignore[attr-defined]
+    if is_sharded(like):
+        part, start = part_of(like)
+        own = value[tuple([slice(first, first + size) for first, size in zip(start, part.shape, strict=True)])]
+        value = torch.empty_like(like)
+        own_part(value).copy_(own)
+    return value
 
 
 def own_positions(tensor: Tensor, index: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -37,12 +37,12 @@ def gradients(model: nn.Module) -> dict[str, Tensor | None]:
 
 
 def dense_gradient(parameter: Tensor) -> Tensor | None:
-    """Return a parameter's gradient, detached and dense."""
+    """Return a parameter's gradient, detached, dense, and sharded as it is."""
     if parameter.grad is None:
         return None
-    gradient = parameter.grad.detach()
-    if is_sharded(parameter) and gradient.placements != parameter.placements:  # of a sum that is not yet made
-        gradient = gradient.redistribute(placements=parameter.placements)
+    gradient: Any = parameter.grad.detach()
+    if is_sharded(gradient):  # and perhaps still to be added up
+        gradient = gradient.redistribute(placements=parameter.placements)  # type: ignore[attr-defined]
     return gradient.to_dense() if gradient.is_sparse else gradient
 
 

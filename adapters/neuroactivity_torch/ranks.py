@@ -7,7 +7,6 @@ from typing import Any, Literal, TypeAlias, TypeVar
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
 
 from neuroactivity.arrays import is_sharded
 from neuroactivity_torch.devices import own_part
@@ -36,23 +35,18 @@ class Ranks:
         Raises:
             ValueError: If a group is given that is none, or this process is not in it.
         """
-        if group is False or not (dist.is_available() and dist.is_initialized()):
-            if group:
-                raise ValueError("process_group: torch.distributed is not initialised, so there are no processes")
+        there = dist.is_available() and dist.is_initialized()
+        if group and not (there and isinstance(group, dist.ProcessGroup) and dist.get_rank(group) >= 0):
+            raise ValueError(f"process_group: expected a group that this process is in, or False, got {group!r}")
+        if group is False or not there:
             return cls()
-        params = list(model.parameters())
-        device = next((parameter.device for parameter in params), None)
-        if group is not None:
-            if not isinstance(group, dist.ProcessGroup) or dist.get_rank(group) < 0:
-                raise ValueError(f"process_group: expected a group that this process is in, or False, got {group!r}")
-            return cls([group], device)
-        if isinstance(model, DistributedDataParallel):
-            return cls([model.process_group], device)
-        meshes: list[Any] = [parameter.device_mesh for parameter in params if is_sharded(parameter)]
-        if meshes:
+        params: list[Any] = list(model.parameters())
+        meshes = [parameter.device_mesh for parameter in params if is_sharded(parameter)]
+        groups = [group or getattr(model, "process_group", dist.group.WORLD)]
+        if meshes and not group:
             widest = max(meshes, key=lambda mesh: mesh.ndim)
-            return cls([widest.get_group(axis) for axis in range(widest.ndim)], device)
-        return cls([dist.group.WORLD], device)
+            groups = [widest.get_group(axis) for axis in range(widest.ndim)]
+        return cls(groups, params[0].device if params else None)
 
     def __bool__(self) -> bool:
         return bool(self._groups)
@@ -75,17 +69,14 @@ class Ranks:
         Raises:
             RuntimeError: If it has raised on another rank.
         """
-        error: BaseException | None = None
+        results, fine = list[T](), False
         try:
-            result = function()
-        except Exception as raised:  # noqa: BLE001: it is raised once the others know
-            error = raised
-        fine = self.all(error is None)
-        if error is not None:
-            raise error
+            results.append(function())
+        finally:
+            fine = self.all(bool(results))
         if not fine:
             raise RuntimeError("probe: it has failed on another rank")
-        return result
+        return results[0]
 
     def add_means(
         self, means: Mapping[str, Tensor], counts: Mapping[str, int], sizes: Mapping[str, Any]
@@ -100,22 +91,23 @@ class Ranks:
         lengths = [math.prod(size) + 1 for size in sizes.values()]
         numbers = torch.zeros(sum(lengths), dtype=torch.float64, device=self._device)
         dtype = next((value.dtype for value in means.values()), torch.float32)
-        for own, name in zip(numbers.split(lengths), sizes, strict=True):
+        for own, name in zip(torch.split(numbers, lengths), sizes, strict=True):
             if name in means:
                 own[:-1], own[-1] = means[name].reshape(-1).to(own) * counts[name], counts[name]
-        added = dict(zip(sizes, self.add(numbers).split(lengths), strict=True))
+        added = dict(zip(sizes, torch.split(self.add(numbers), lengths), strict=True))
         return {n: (own[:-1] / own[-1]).view(sizes[n]).to(dtype) for n, own in added.items() if own[-1] > 0}
 
-    def differing(self, numbers: Mapping[str, int]) -> list[str]:
+    def differing(self, numbers: Mapping[str, int]) -> str:
         """Name those numbers that are not the same on all ranks; every rank gives as many, by the same names."""
         if not self._groups:
-            return []
+            return ""
         given = torch.tensor(list(numbers.values()), dtype=torch.int64, device=self._device)
         both = torch.cat([given, ~given])
         for group in self._groups:
             dist.all_reduce(both, op=dist.ReduceOp.MAX, group=group)
         highest, lowest = both[: len(given)], ~both[len(given) :]
-        return [name for name, differs in zip(numbers, (highest != lowest).tolist(), strict=True) if differs]
+        names = [name for name, differs in zip(numbers, (highest != lowest).tolist(), strict=True) if differs]
+        return ", ".join(names[:8]) + (", ..." if len(names) > 8 else "")
 
 
 def fingerprint(tensor: Tensor) -> int:

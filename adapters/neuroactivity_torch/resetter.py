@@ -157,8 +157,7 @@ class Resetter(Attached):
                 numbers[each.view.param] ^= fingerprint(part)
         differing = self._ranks.differing({**numbers, "the number of resets": self.resets})
         if differing:
-            shown = ", ".join(differing[:8]) + (", ..." if len(differing) > 8 else "")
-            raise RuntimeError(f"check_ranks: the ranks have parted, step {self.steps}: they differ in {shown}")
+            raise RuntimeError(f"check_ranks: the ranks have parted, step {self.steps}: they differ in {differing}")
 
     def _start_clock(self, new: Sequence[tuple[Rows, Entries, Tensor | float]]) -> None:
         """Let the clock of what a reset has written start, where the optimizer corrects a bias."""

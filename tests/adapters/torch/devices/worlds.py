@@ -13,7 +13,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-_PATIENCE = 30  # seconds that a rank waits for the others
+_PATIENCE = 120  # seconds that a rank waits for the others
 CONTEXT = multiprocessing.get_context("forkserver")  # which loads PyTorch once, for all worlds
 CONTEXT.set_forkserver_preload(["neuroactivity_torch", "torch.distributed.fsdp", "torch.distributed.tensor.parallel"])
 
@@ -32,7 +32,7 @@ def in_world(run: Callable[..., Any], folder: Path, *args: Any, ranks: int = 2) 
     for process in processes:
         process.start()
     for process in processes:
-        process.join(120)
+        process.join(900)
         if process.is_alive():
             process.kill()
     results = [folder / f"result{rank}" for rank in range(ranks)]
