@@ -5,6 +5,7 @@ whole finds it in the part by :func:`own_positions`; nothing else here or elsewh
 """
 
 import sys
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -82,6 +83,12 @@ def shared_out(value: Tensor, like: Tensor) -> Tensor:
         value = torch.empty_like(like)
         own_part(value).copy_(own)
     return value
+
+
+def shared_alike(value: Any, like: Any) -> Tensor:
+    """Share a DTensor out as another one is; what is still to be added up over processes is."""
+    alike: Tensor = value.redistribute(placements=like.placements)
+    return alike
 
 
 def own_positions(tensor: Tensor, index: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -59,7 +59,8 @@ def layout_of(
         The layout. A group is named by its module's path, a parameter as ``named_parameters`` names it.
 
     Raises:
-        LayoutError: If there are no neuron groups, or the model fails or its output has no gradient.
+        LayoutError: If there are no neuron groups, the model fails or its output has no gradient, or its parameters
+            are sharded already.
         ValueError: If ``shared`` or ``attention`` is none of their choices.
 
     Example:

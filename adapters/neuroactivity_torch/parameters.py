@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from neuroactivity import LayoutError
 from neuroactivity.arrays import check_like, is_sharded
-from neuroactivity_torch.devices import own_part, unwrapped
+from neuroactivity_torch.devices import own_part, shared_alike, unwrapped
 
 
 def parameters(model: nn.Module) -> dict[str, Tensor]:
@@ -40,9 +40,9 @@ def dense_gradient(parameter: Tensor) -> Tensor | None:
     """Return a parameter's gradient, detached, dense, and sharded as it is."""
     if parameter.grad is None:
         return None
-    gradient: Any = parameter.grad.detach()
-    if is_sharded(gradient):  # and perhaps still to be added up
-        gradient = gradient.redistribute(placements=parameter.placements)  # type: ignore[attr-defined]
+    gradient = parameter.grad.detach()
+    if is_sharded(gradient):
+        gradient = shared_alike(gradient, parameter)
     return gradient.to_dense() if gradient.is_sparse else gradient
 
 

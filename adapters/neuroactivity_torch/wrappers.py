@@ -54,6 +54,10 @@ class ReGraMa(Resetter):
             a parameter (the first axis counts them) and its parameter group's options to what the optimizer starts with
             there, of the same shape.
         seed: Seed of all draws, a whole number. Give wrappers of networks with equal parameter names different seeds.
+        process_group: With ``torch.distributed``: the processes that train the model together. By default those of
+            ``DistributedDataParallel`` where ``model`` is wrapped in it, those over which parameters are sharded, or
+            else all; ``False`` where this process trains a model of its own.
+        check_ranks: Whether to compare the processes after each reset, and to stop where they have parted.
         on_report: Called with each report.
 
     Attributes:
@@ -64,10 +68,13 @@ class ReGraMa(Resetter):
         neurons_reset: Neurons reset so far.
 
     Raises:
-        LayoutError: If the layout cannot be discovered, or does not fit the model.
-        ValueError: If an option is out of range, the optimizer is not known, a parameter has no initialiser, a reset
-            would write a parameter that is frozen, that the optimizer does not train or whose entries share their
-            memory, or another wrapper resets the same parameters after steps of the same optimizer.
+        LayoutError: If the layout cannot be discovered, as of a model that is sharded already, or does not fit the
+            model.
+        RuntimeError: At a measurement, with ``check_ranks``, if the processes do not have the same parameters any more.
+        ValueError: If an option is out of range or differs between processes, the optimizer is not known, a parameter
+            has no initialiser, a reset would write a parameter that is frozen, that the optimizer does not train or
+            whose entries share their memory, or another wrapper resets the same parameters after steps of the same
+            optimizer.
 
     Example:
         >>> import torch
@@ -116,6 +123,9 @@ class ReDo(Resetter):
         layout: The neuron groups.
         tau: Threshold on the score.
         moments: What an optimizer outside ``torch.optim`` starts with.
+        process_group: As for :class:`ReGraMa`. Sums of activations are added over these processes, so each may have a
+            probe of its own.
+        check_ranks: As for :class:`ReGraMa`.
         options: The other options of :class:`ReGraMa`, with the same defaults. With ``batches`` the probe is called at
             each of these steps.
 

@@ -92,6 +92,18 @@ def test_all_methods_optimizers_and_options(how, number, tmp_path):
         check(cell, expected, found)
 
 
+@pytest.mark.slow
+@pytest.mark.counts(cells=6, ranks=2)
+def test_a_transformer_with_a_residual_stream_and_normalisations(tmp_path):
+    cells = [
+        {"how": how, "model": "vit", "method": method, "optimizer": "sgd", "steps": 4}
+        for how in ("fsdp", "tensor", "mesh2")
+        for method in ("regrama", "redo")
+    ]
+    for cell, expected, *found in zip(cells, alone(cells), *in_world(train_all, tmp_path, cells), strict=True):
+        check(cell, expected, found)
+
+
 KINDS = [{"method": "redo"}, {"method": "regrama", "initializer": "snapshot"}]
 
 
