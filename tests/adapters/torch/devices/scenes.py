@@ -8,7 +8,7 @@ import torch
 import torch.distributed as dist
 from torch import nn
 from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import fully_shard
+from torch.distributed.fsdp import FullyShardedDataParallel, fully_shard
 from torch.distributed.tensor import DTensor, Replicate, Shard, distribute_tensor
 from torch.distributed.tensor.parallel import ColwiseParallel, SequenceParallel, parallelize_module
 from torch.nn.parallel import DistributedDataParallel
@@ -124,6 +124,8 @@ def unsummed_gradients() -> float:
 
 def refusals() -> dict[str, str]:
     """Return the errors of what cannot be right."""
+    from torch.distributed.optim import ZeroRedundancyOptimizer  # which warns when it is imported
+
     rank, found = dist.get_rank(), {}
     sharded = fully_shard(mlp(width=8))
     adam = torch.optim.Adam(sharded.parameters())
@@ -133,6 +135,12 @@ def refusals() -> dict[str, str]:
     before = torch.optim.Adam(late.parameters())
     fully_shard(late)
     found["optimizer made before"] = error_of(lambda: ReGraMa(late, before, layout=layout_for("even")))
+    flat = FullyShardedDataParallel(mlp(width=8), device_id=torch.device("cpu"))
+    adam = torch.optim.Adam(flat.parameters())
+    found["flat"] = error_of(lambda: ReGraMa(flat, adam, layout=layout_for("even")))
+    found["part of an optimizer"] = error_of(
+        lambda: ReGraMa(mlp(), ZeroRedundancyOptimizer(mlp().parameters(), torch.optim.Adam), example_inputs=X)
+    )
     found["seed"] = error_of(lambda: trained("ddp", seed=rank))
     found["tau"] = error_of(lambda: trained("fsdp", tau=0.1 * (1 + rank)))
     found["group"] = error_of(lambda: trained("ddp", process_group="all"))

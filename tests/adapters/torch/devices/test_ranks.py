@@ -78,13 +78,15 @@ def test_a_sharded_snapshot_communicates_the_rows_that_are_drawn(ranks):
     assert sum(seen[2]) <= 8 + 8 + 2 + 2 * (5 + 1) + 2 * (8 + 1)
 
 
-@pytest.mark.counts(faults=8, ranks=2)
+@pytest.mark.counts(faults=10, ranks=2)
 def test_what_cannot_be_right_is_refused_when_the_wrapper_is_made(ranks):
     for rank in ranks:
         found = rank["refusals"]
         assert "call layout_of before fully_shard" in found["search"]
         assert "call layout_of before fully_shard" in found["search of parts"]
         assert "is it the model's own optimizer" in found["optimizer made before"]
+        assert "use torch.distributed.fsdp.fully_shard" in found["flat"]
+        assert "optimizer ZeroRedundancyOptimizer is not known" in found["part of an optimizer"]
         assert found["seed"].startswith("ValueError: seed: expected the same on every rank")
         assert found["tau"].startswith("ValueError: options: expected the same on every rank")
         assert found["group"].startswith("ValueError: process_group: expected a group")
