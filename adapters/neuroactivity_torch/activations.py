@@ -14,6 +14,7 @@ from neuroactivity import Layout, NeuronGroup, ParamView
 from neuroactivity.layout.patterns import parse
 from neuroactivity.wrapping import join_neurons, read_by_norms
 from neuroactivity_torch.arranging import in_form, part_read, put_together
+from neuroactivity_torch.devices import reshard, unwrapped
 from neuroactivity_torch.following import Follower
 from neuroactivity_torch.layouts import layout_of
 from neuroactivity_torch.operations import tensors_in
@@ -51,6 +52,7 @@ def activations(model: nn.Module, *inputs: Any, layout: na.Layout | None = None)
         >>> {name: tuple(value.shape) for name, value in activations(model, torch.ones(5, 3)).items()}
         {'0': (5, 4), '2': (5, 2)}
     """
+    model = unwrapped(model)
     layout = layout_of(model, *inputs) if layout is None else layout
     outputs, errors = read_activations(model, inputs, layout)
     for error in errors.values():
@@ -125,6 +127,7 @@ def plainly(model: nn.Module) -> Iterator[None]:
     """Let a model run without compiled code or fused layers, which show nothing to hooks, and leave it as it was."""
     fast = torch.backends.mha.get_fastpath_enabled()
     with ExitStack() as stack:
+        stack.callback(reshard, model)
         stack.callback(torch.backends.mha.set_fastpath_enabled, fast)
         torch.backends.mha.set_fastpath_enabled(False)
         if "torch._dynamo" in sys.modules and hasattr(torch.compiler, "set_stance"):

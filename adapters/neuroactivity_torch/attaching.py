@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Unpack
+from typing import Any, Literal, Unpack
 from weakref import WeakSet
 
 import torch
@@ -11,11 +11,13 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 import neuroactivity as na
+from neuroactivity.errors import check_choice
 from neuroactivity.wrapping import (
     Options,
     ResetOptions,
     as_inputs,
     check_searched,
+    derive_key,
     note_outside,
     option,
     trained_groups,
@@ -23,12 +25,14 @@ from neuroactivity.wrapping import (
 )
 from neuroactivity_torch.changes import fitting_groups, trained_parameters, warn_of_changes
 from neuroactivity_torch.clock import Clock
+from neuroactivity_torch.devices import check_wrapping, reshard, unwrapped
 from neuroactivity_torch.initializers import FreshValues
 from neuroactivity_torch.layouts import layout_of
 from neuroactivity_torch.measurements import Measurement
 from neuroactivity_torch.memory import Memory
 from neuroactivity_torch.optimizers import Moment, steppers
 from neuroactivity_torch.parameters import check_memory, parameters
+from neuroactivity_torch.ranks import ProcessGroup, Ranks
 
 
 class Attached(ABC):
@@ -50,12 +54,20 @@ class Attached(ABC):
         layout: na.Layout | None = None,
         tau: float = 0.01,
         moments: Mapping[str, Moment] | None = None,
+        process_group: ProcessGroup | Literal[False] | None = None,
+        check_ranks: bool = False,
         **options: Unpack[Options],
     ) -> None:
         given: dict[str, Any] = {**options}
         initializer, seed = given.pop("initializer", "layer"), given.pop("seed", 0)
         self._options = ResetOptions(tau=tau, **given)
         writes = self._writes = self.options.writes
+        check_choice("check_ranks", check_ranks, (True, False))
+        alone = not (writes or self._reads_outputs)
+        self._ranks, self._check_ranks = Ranks() if alone else Ranks.of(model, process_group), check_ranks
+        model = unwrapped(model)
+        check_wrapping(model)
+        reshard(model)
         self.model, self.optimizer = model, optimizer
         self._steppers = steppers(optimizer, moments, writes=writes)
         self.layout = self._find_layout(as_inputs(example_inputs), layout)
@@ -74,12 +86,21 @@ class Attached(ABC):
         outgoing = self.options.outgoing
         self._fresh = FreshValues(model, drawn, initializer, seed=seed, outgoing=outgoing, compare=untrained)
         self._memory, self._clock = Memory(), Clock()
+        self._compare_wrappers(seed)
         _ATTACHED.add(self)
         hooks = (self._before_step, self._after_step)
         before, after = [torch.compiler.disable(hook) for hook in hooks]  # type: ignore[no-untyped-call]
         inner = [stepper.optimizer for stepper in self._steppers]
         self._handles = [optimizer.register_step_post_hook(after) for optimizer in inner]
         self._handles += [optimizer.register_step_pre_hook(before) for optimizer in inner if writes]
+
+    def _compare_wrappers(self, seed: Any) -> None:
+        """Raise if the ranks have not made the same wrapper."""
+        parts = {"layout": self.layout.to_dict(), "seed": seed, "options": replace(self.options, on_report=None)}
+        differing = self._ranks.differing({name: derive_key(0, 0, repr(part)) for name, part in parts.items()})
+        if differing:
+            what = "expected the same on every rank; if each trains a model of its own, give process_group=False"
+            raise ValueError(f"{differing}: {what}")
 
     @abstractmethod
     def _before_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
@@ -150,6 +171,7 @@ class Attached(ABC):
 
     def _look(self) -> None:
         """See which parameters are trained now: some may have been frozen, replaced or added."""
+        reshard(self.model)
         self._params = dict(self.model.named_parameters())
         before, now = self._trained, trained_parameters(self._params, self._steppers)
         if before.keys() == now.keys() and all(before[name] is parameter for name, parameter in now.items()):
@@ -174,7 +196,8 @@ class Attached(ABC):
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave out the hooks, and with them the functions that only they call: few of these can be pickled."""
-        return vars(self) | {"_handles": [], "_steppers": [], "_options": replace(self.options, on_report=None)}
+        options = replace(self.options, on_report=None)
+        return vars(self) | {"_handles": [], "_steppers": [], "_ranks": Ranks(), "_options": options}
 
 
 _ATTACHED: WeakSet[Attached] = WeakSet()

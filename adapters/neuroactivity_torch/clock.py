@@ -17,6 +17,7 @@ from torch.optim import Optimizer
 
 import neuroactivity as na
 from neuroactivity.wrapping.clock import YOUNG, handing_over_factor
+from neuroactivity_torch.devices import put_own, take_own
 from neuroactivity_torch.optimizers import Stepper, known_class, twin_of
 from neuroactivity_torch.parameters import dense_gradient
 
@@ -88,8 +89,8 @@ class Clock:
             moments = _moments(stepper.optimizer, young.parameter)
             if not moments:
                 young.age = 0  # there is no state yet, or not any more: all entries are new
-            taken = {key: _take(value, young.index) for key, value in moments.items()}
-            kept.append(_Before(young, _take(young.parameter.detach(), young.index), taken))
+            taken = {key: take_own(value, young.index) for key, value in moments.items()}
+            kept.append(_Before(young, take_own(young.parameter.detach(), young.index), taken))
         self._before[id(stepper.optimizer)] = kept
 
     @torch.no_grad()
@@ -105,7 +106,7 @@ class Clock:
             young, group = before.young, held[id(before.young.parameter)]
             gradient = dense_gradient(young.parameter)
             assert gradient is not None
-            before.values.grad = _take(gradient, young.index)
+            before.values.grad = take_own(gradient, young.index)
             own = groups.setdefault(id(group), {**group, "params": [], "differentiable": False})
             own["params"].append(before.values)
             if young.age:
@@ -120,12 +121,12 @@ class Clock:
     def _take_over(self, before: _Before, own: Mapping[str, Any], stepper: Stepper, group: Mapping[str, Any]) -> None:
         """Write what the twin has made of young entries where the optimizer keeps it."""
         young, state = before.young, stepper.optimizer.state[before.young.parameter]
-        _put(young.parameter.detach(), young.index, before.values)
+        put_own(young.parameter.detach(), young.index, before.values)
         young.age += 1
         moments = _moments(stepper.optimizer, young.parameter)
         young.numbers = {key: own[key] for key in state if key in own and key not in moments}
         for key in moments.keys() & own.keys():
-            _put(moments[key], young.index, own[key])
+            put_own(moments[key], young.index, own[key])
         if young.age >= YOUNG:
             _hand_over(young, stepper.optimizer, group)
 
@@ -224,7 +225,7 @@ def _hand_over(young: Young, optimizer: Optimizer, group: Mapping[str, Any]) -> 
     for key, place in _CORRECTED[kind].items() if kind is not None else ():
         if key in moments:
             factor = handing_over_factor(float(group["betas"][place]), count, float(young.age))
-            _put(moments[key], young.index, _take(moments[key], young.index) * factor)
+            put_own(moments[key], young.index, take_own(moments[key], young.index) * factor)
 
 
 def _moments(optimizer: Optimizer, parameter: nn.Parameter) -> dict[str, Tensor]:
@@ -244,16 +245,3 @@ def _numbers(numbers: Mapping[str, Any], like: Mapping[str, Any]) -> dict[str, A
     """Bring numbers that were saved into the form that the optimizer has them in."""
     tensors = {key for key, value in numbers.items() if type(value) is float and isinstance(like.get(key), Tensor)}
     return {key: torch.full_like(like[key], value) if key in tensors else value for key, value in numbers.items()}
-
-
-def _take(tensor: Tensor, index: Tensor) -> Tensor:
-    """Copy entries of a tensor, given by where they would be if it were flat."""
-    return tensor.view(-1).index_select(0, index) if tensor.is_contiguous() else tensor.take(index)
-
-
-def _put(tensor: Tensor, index: Tensor, values: Tensor) -> None:
-    """Write such entries."""
-    if tensor.is_contiguous():
-        tensor.view(-1).scatter_(0, index, values)
-    else:
-        tensor[torch.unravel_index(index, tensor.shape)] = values

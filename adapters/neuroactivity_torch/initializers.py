@@ -24,6 +24,7 @@ from neuroactivity.wrapping import (
     warn_of_spread,
     written_rows,
 )
+from neuroactivity_torch.devices import own_part, shared_out, whole
 from neuroactivity_torch.parameters import owner_of, parameters
 from neuroactivity_torch.rows import Entries, locate
 from neuroactivity_torch.schemes import Draw, Scheme, draw_rows, random_bits, schemes
@@ -75,7 +76,7 @@ class FreshValues:
         self.snapshot: dict[str, Tensor] | None = {} if initializer == "snapshot" else None
         fresh = self.cover(layout, outgoing)
         if compare and initializer == "layer":
-            warn_of_spread(fresh, parameters(model), stacklevel=3)
+            warn_of_spread(fresh, {name: own_part(value) for name, value in parameters(model).items()}, stacklevel=3)
 
     def cover(self, layout: na.Layout, outgoing: Outgoing) -> dict[str, Tensor]:
         """Draw for the groups of this layout from now on; return a draw that shows that it can be done."""
@@ -110,7 +111,10 @@ class FreshValues:
             if name not in params:
                 raise ValueError(f"state: its snapshot holds {name!r}, which is no parameter of the model")
             check_like(value, params[name], f"state: snapshot of parameter {name!r}")
-        return None if snapshot is None else {n: v.detach().clone().to(params[n].device) for n, v in snapshot.items()}
+        if snapshot is None:
+            return None
+        copies = {name: whole(value).detach().clone().to(params[name].device) for name, value in snapshot.items()}
+        return {name: shared_out(value, params[name]) for name, value in copies.items()}
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave out the user's function: few can be pickled, and a copy has lost its hook anyway."""
@@ -165,7 +169,7 @@ class FreshValues:
     def _draw(self, name: str, entries: Entries, event: int, params: Mapping[str, Tensor]) -> Draw:
         """Say how some rows are drawn."""
         key = derive_key(self._seed, event, name)
-        return Draw(self._schemes[name], key, entries.starts(), entries.steps(), entries.row, params[name])
+        return Draw(self._schemes[name], key, entries.starts(), entries.steps(), entries.row, own_part(params[name]))
 
     def _draw_whole(self, event: int, names: Sequence[str]) -> dict[str, Tensor]:
         """Draw whole parameters, which a function does, or an initialiser that does not draw entry by entry."""

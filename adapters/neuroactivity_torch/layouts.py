@@ -15,6 +15,7 @@ from neuroactivity.discovery import Rule, SharedNeurons, discover_layout, list_l
 from neuroactivity.discovery.gradients import GradientFunction, GradientStream, OutputFunction, Take
 from neuroactivity.errors import check_choice
 from neuroactivity.wrapping import derive_key
+from neuroactivity_torch.devices import check_unsharded, check_wrapping, unwrapped
 from neuroactivity_torch.layers import BATCH_NORMS, AttentionNeurons, list_groups, list_tied_groups, resting_statistics
 from neuroactivity_torch.parameters import Parts, parameters, swapped, undisturbed
 from neuroactivity_torch.tied import tie, tied_parameters, turned
@@ -58,7 +59,8 @@ def layout_of(
         The layout. A group is named by its module's path, a parameter as ``named_parameters`` names it.
 
     Raises:
-        LayoutError: If there are no neuron groups, or the model fails or its output has no gradient.
+        LayoutError: If there are no neuron groups, the model fails or its output has no gradient, or its parameters
+            are sharded already.
         ValueError: If ``shared`` or ``attention`` is none of their choices.
 
     Example:
@@ -69,6 +71,8 @@ def layout_of(
     """
     check_choice("attention", attention, ("channels", "heads"))
     check_choice("shared", shared, ("incoming", "skip"))
+    model = unwrapped(model)
+    check_wrapping(model)
     groups = list_groups(model, attention=attention, rule=rule)
     if not groups:
         raise LayoutError(f"{type(model).__name__}: found no layer with neurons; give rule= or layout=")
@@ -76,6 +80,7 @@ def layout_of(
         return list_layout(groups)
     if getattr(type(model), "forward", None) is nn.Module.forward and "forward" not in vars(model):
         raise LayoutError(f"{type(model).__name__} has no forward(); give layout=, or wrap the method in a module")
+    check_unsharded(model)
     if any(parameter.is_meta for parameter in model.parameters()):
         raise LayoutError(
             f"{type(model).__name__} is on the meta device, where parameters have no values to probe; give them values "
@@ -117,7 +122,7 @@ def gradient_function(model: nn.Module, *example_inputs: Any, seed: int = 0) -> 
     Returns:
         A function from parameters by name to gradients by name.
     """
-    return probe_functions(model, *example_inputs, seed=seed)[0]
+    return probe_functions(unwrapped(model), *example_inputs, seed=seed)[0]
 
 
 class _Probed(nn.Module):

@@ -20,6 +20,7 @@ import neuroactivity as na
 from neuroactivity.arrays import check_like
 from neuroactivity.resets import Outgoing
 from neuroactivity.wrapping import Rows, written_rows
+from neuroactivity_torch.devices import unwrapped
 from neuroactivity_torch.rows import Entries, locate, overwrite_entries
 
 Moment: TypeAlias = Callable[[Tensor, Mapping[str, Any]], Tensor]
@@ -242,7 +243,7 @@ def clear_moments(
     Raises:
         ValueError: If the optimizer, or an entry of its state, is not known; nothing is written.
     """
-    params = dict(model.named_parameters())
+    params = dict(unwrapped(model).named_parameters())
     shapes = {name: tuple(parameter.shape) for name, parameter in params.items()}
     neurons = {name: mask.flatten().nonzero().flatten().tolist() for name, mask in masks.items()}
     located = locate(written_rows(neurons, layout, shapes, outgoing=outgoing), params)

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from neuroactivity import LayoutError
-from neuroactivity.arrays import check_like
+from neuroactivity.arrays import check_like, is_sharded
+from neuroactivity_torch.devices import own_part, shared_alike, unwrapped
 
 
 def parameters(model: nn.Module) -> dict[str, Tensor]:
@@ -19,7 +20,7 @@ def parameters(model: nn.Module) -> dict[str, Tensor]:
         >>> {name: tuple(value.shape) for name, value in parameters(nn.Linear(3, 2)).items()}
         {'weight': (2, 3), 'bias': (2,)}
     """
-    return {name: parameter.detach() for name, parameter in model.named_parameters()}
+    return {name: parameter.detach() for name, parameter in unwrapped(model).named_parameters()}
 
 
 def gradients(model: nn.Module) -> dict[str, Tensor | None]:
@@ -32,14 +33,16 @@ def gradients(model: nn.Module) -> dict[str, Tensor | None]:
         >>> gradients(nn.Linear(3, 2))
         {'weight': None, 'bias': None}
     """
-    return {name: dense_gradient(parameter) for name, parameter in model.named_parameters()}
+    return {name: dense_gradient(parameter) for name, parameter in unwrapped(model).named_parameters()}
 
 
 def dense_gradient(parameter: Tensor) -> Tensor | None:
-    """Return a parameter's gradient, detached and dense."""
+    """Return a parameter's gradient, detached, dense, and sharded as it is."""
     if parameter.grad is None:
         return None
     gradient = parameter.grad.detach()
+    if is_sharded(gradient):
+        gradient = shared_alike(gradient, parameter)
     return gradient.to_dense() if gradient.is_sparse else gradient
 
 
@@ -60,7 +63,7 @@ def write(model: nn.Module, params: Mapping[str, Tensor]) -> None:
         >>> layer.bias.item()
         3.0
     """
-    named = dict(model.named_parameters())
+    named = dict(unwrapped(model).named_parameters())
     for name, value in params.items():
         if name not in named:
             raise LayoutError(f"parameter {name!r} is not in the model; there are {', '.join(list(named)[:8])}")
@@ -101,8 +104,8 @@ def check_memory(params: Mapping[str, nn.Parameter], written: Collection[str]) -
     for name, parameter in params.items():
         starts.setdefault(_start(parameter), []).append(name)
     for name in written:
-        reach = 0
-        for stride, size in sorted(zip(params[name].stride(), params[name].shape, strict=True)):
+        reach, part = 0, own_part(params[name])
+        for stride, size in sorted(zip(part.stride(), part.shape, strict=True)):
             if size > 1 and stride <= reach:
                 what = "its entries share memory, as in an expanded tensor; clone it first"
                 raise ValueError(f"parameter {name!r}: {what}")
@@ -128,7 +131,7 @@ def owner_of(model: nn.Module, param: str) -> nn.Module:
 def _start(tensor: Tensor) -> int:
     """Where a tensor's memory starts; 0 if it has none, as on the meta device, or none of its own."""
     try:
-        return tensor.data_ptr()
+        return own_part(tensor).data_ptr()
     except RuntimeError:
         return 0
 

@@ -10,13 +10,14 @@ import neuroactivity as na
 from neuroactivity.wrapping import as_inputs
 from neuroactivity_torch.activations import read_activations
 from neuroactivity_torch.parameters import undisturbed
+from neuroactivity_torch.ranks import Ranks
 
 
 class Probe:
     """Runs a model on what a function returns, and names each group once that cannot be measured."""
 
-    def __init__(self, inputs: Callable[[], tuple[Any, ...] | Tensor]) -> None:
-        self._inputs = inputs
+    def __init__(self, inputs: Callable[[], tuple[Any, ...] | Tensor], ranks: Ranks) -> None:
+        self._inputs, self._ranks = inputs, ranks
         self._named: set[str] = set()
 
     def try_out(self, model: nn.Module, layout: na.Layout, example_inputs: tuple[Any, ...] | Tensor) -> None:
@@ -30,7 +31,7 @@ class Probe:
                 inputs = as_inputs(self._inputs())
             except Exception:  # a replay buffer may still be empty
                 inputs = as_inputs(example_inputs)
-        if inputs:
+        if self._ranks.all(bool(inputs)):  # to run a sharded model takes all of them
             outputs, errors = read_activations(model, inputs, layout)
             for error in errors.values():
                 raise error
@@ -38,7 +39,7 @@ class Probe:
 
     def outputs(self, model: nn.Module, layout: na.Layout) -> dict[str, Tensor | None]:
         """Return the outputs of neurons; None for groups that cannot be measured."""
-        outputs, _ = read_activations(model, as_inputs(self._inputs()), layout)
+        outputs, _ = read_activations(model, as_inputs(self._ranks.together(self._inputs)), layout)
         self._name(outputs)
         return outputs
 

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 import neuroactivity as na
+from neuroactivity.arrays import is_sharded
 from neuroactivity.report import latest_scalars, warn_of_alerts
 from neuroactivity.wrapping import (
     COUNTS,
@@ -22,9 +23,11 @@ from neuroactivity.wrapping import (
 )
 from neuroactivity_torch.attaching import Attached
 from neuroactivity_torch.clock import Clock, corrects_bias, read_clock, warn_of_counts
+from neuroactivity_torch.devices import whole
 from neuroactivity_torch.measurements import Joined, Measurement, to_host
 from neuroactivity_torch.memory import Memory, read_arrays
 from neuroactivity_torch.optimizers import Stepper, cleared_moments
+from neuroactivity_torch.ranks import fingerprint
 from neuroactivity_torch.rows import Entries, locate, overwrite_entries, shrink
 
 
@@ -37,6 +40,10 @@ class Resetter(Attached):
     @abstractmethod
     def _signals(self) -> Mapping[str, Tensor | None]:
         """What the neurons that the optimizer trains are scored by, at this step."""
+
+    def _magnitudes(self, signals: Mapping[str, Tensor | None], layout: na.Layout) -> dict[str, Tensor]:
+        """Neurons' mean magnitudes at this step."""
+        return na.magnitudes(signals, layout, signal=self._signal)
 
     def _stepper(self, optimizer: Optimizer) -> Stepper:
         return next(stepper for stepper in self._steppers if stepper.optimizer is optimizer)
@@ -83,9 +90,9 @@ class Resetter(Attached):
         """Take what neurons are scored by; where a measurement is due, score those that are trained, and reset."""
         self._look()
         layout, signals, due = self._trained_layout, self._signals(), is_due(self.steps, every=self.options.every)
-        if self.options.batches == 1:
+        if self.options.batches == 1 and not (self._reads_outputs and self._ranks):
             return self._choose_and_reset(na.grama(signals, layout, signal=self._signal))
-        sums = self._memory.added(na.magnitudes(signals, layout, signal=self._signal))
+        sums = self._memory.added(self._magnitudes(signals, layout))
         if due:
             return self._choose_and_reset(na.scores({name: sums[name] for name in layout if name in sums}))
         self._memory.sums = sums
@@ -103,8 +110,9 @@ class Resetter(Attached):
         if self._writes:
             chosen, before, since = self._memory.chosen(scores, masks, int(options.protect))
         found = Measurement(self._reported, options.tau, scores, chosen, before)
-        if found.reset:
-            self._reset(found)
+        new = self._reset(found) if found.reset else ()
+        if self._check_ranks and options.resets_at(self.steps):
+            self._compare_ranks(new)
         self._memory.since, self._memory.sums = since, {}
         return found
 
@@ -124,7 +132,7 @@ class Resetter(Attached):
         """What the latest measurement found; ``None`` before the first."""
         return None if self._latest is None else self._latest.report
 
-    def _reset(self, found: Measurement) -> None:
+    def _reset(self, found: Measurement) -> Sequence[tuple[Rows, Entries, Tensor | float]]:
         """Reset the masked neurons: everything is built before a value is written, and all is written or none."""
         layout, params, outgoing = self._trained_layout, self._trained, self.options.outgoing
         shapes = {name: tuple(parameter.shape) for name, parameter in params.items()}
@@ -142,6 +150,17 @@ class Resetter(Attached):
         overwrite_entries([*written, *cleared_moments(self._steppers, params, new)])
         if self.options.clock == "own":
             self._start_clock(new)
+        return new
+
+    def _compare_ranks(self, new: Sequence[tuple[Rows, Entries, Tensor | float]]) -> None:
+        """Raise if the ranks do not have the same parameters, or have not written the same into sharded ones."""
+        numbers = {n: 0 if is_sharded(p) else fingerprint(p) for n, p in self._written().items()}
+        for each, entries, values in new:
+            for part in (entries.flat(), torch.as_tensor(values)):
+                numbers[each.view.param] ^= fingerprint(part)
+        differing = self._ranks.differing({**numbers, "the number of resets": self.resets})
+        if differing:
+            raise RuntimeError(f"check_ranks: the ranks have parted, step {self.steps}: they differ in {differing}")
 
     def _start_clock(self, new: Sequence[tuple[Rows, Entries, Tensor | float]]) -> None:
         """Let the clock of what a reset has written start, where the optimizer corrects a bias."""
@@ -181,7 +200,7 @@ class Resetter(Attached):
         Give a resumed run's wrapper ``layout=na.Layout.from_dict(state["layout"])``, and it does not search again.
         """
         snapshot = self._fresh.snapshot
-        copied = None if snapshot is None else {name: value.clone() for name, value in snapshot.items()}
+        copied = None if snapshot is None else {name: whole(value).clone() for name, value in snapshot.items()}
         counts, arrays = {name: getattr(self, name) for name in COUNTS}, self._memory.state(self.layout)
         params = dict(self.model.named_parameters())
         clock = self._clock.state({n: params[n] for n in written_params(self.layout, self.layout) if n in params})

@@ -10,8 +10,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from neuroactivity.arrays import is_sharded
 from neuroactivity.resets import small_outgoing
 from neuroactivity.wrapping import Rows
+from neuroactivity_torch.devices import own_part, put_own, put_whole, take_own, take_whole
 
 
 class Entries(NamedTuple):
@@ -62,15 +64,20 @@ class Entries(NamedTuple):
 
     def zeros(self, tensor: Tensor) -> Tensor:
         """Return zeros for all entries."""
-        return tensor.new_zeros((len(self.places[0]), *self.row))
+        return own_part(tensor).new_zeros((len(self.places[0]), *self.row))
 
     def read(self, tensor: Tensor) -> Tensor:
         """Return a copy of the entries, the first axis of which counts rows."""
+        if is_sharded(tensor):
+            return take_whole(tensor, self.flat()).view(-1, *self.row)
         return self.take(tensor).movedim(self._rows, 0)
 
     def write(self, tensor: Tensor, values: Tensor | float) -> None:
         """Write the entries: a number, or values whose first axis counts rows."""
-        self.put(tensor, values.movedim(0, self._rows) if isinstance(values, Tensor) else values)
+        if is_sharded(tensor):
+            put_whole(tensor, self.flat(), values)
+        else:
+            self.put(tensor, values.movedim(0, self._rows) if isinstance(values, Tensor) else values)
 
     @property
     def _rows(self) -> int:
@@ -78,7 +85,12 @@ class Entries(NamedTuple):
         return self.axes[0] if len(self.axes) == 1 else 0
 
     def take(self, tensor: Tensor) -> Tensor:
-        """Return a copy of the entries, with their axes in the tensor's order if it is one that counts rows."""
+        """Return a copy of the entries, with their axes in the tensor's order if it is one that counts rows.
+
+        Of a sharded tensor, those that this process holds.
+        """
+        if is_sharded(tensor):
+            return take_own(tensor, self.flat())
         opened = self._open(tensor)
         if len(self.axes) == 1:
             return opened.index_select(self.axes[0], self.places[0])
@@ -86,6 +98,10 @@ class Entries(NamedTuple):
 
     def put(self, tensor: Tensor, values: Tensor | float) -> None:
         """Write the entries: a number, or what :meth:`take` returned."""
+        if is_sharded(tensor):
+            assert isinstance(values, Tensor)
+            put_own(tensor, self.flat(), values)
+            return
         opened = self._open(tensor)
         if len(self.axes) > 1:
             opened.movedim(self.axes, tuple(range(len(self.axes))))[self.places] = values
@@ -110,7 +126,7 @@ def locate(rows: Sequence[Rows], params: Mapping[str, Tensor]) -> list[tuple[Row
 
 def shrink(values: Tensor, entries: Entries, parameter: Tensor, mask: Tensor, rows: Rows) -> Tensor:
     """Scale fresh outgoing rows of a parameter to a part of the size that those of living neurons have."""
-    fresh = torch.zeros_like(parameter)
+    fresh = own_part(parameter).new_zeros(parameter.shape)
     entries.write(fresh, values)
     return entries.read(small_outgoing(fresh, parameter.detach(), mask, rows.view, rows.bound))
 

@@ -19,7 +19,7 @@ def skeleton(
 
     ``stacks`` names axes of its own parameters that the copy is to do without.
     """
-    copy = type(module).__new__(type(module))
+    copy: nn.Module = object.__new__(type(module))  # of fully_shard's classes __new__ makes something else
     copy.__dict__ = dict(module.__dict__)
     copy.__dict__["_parameters"] = {
         name: None if value is None else _empty(value, (stacks or {}).get(name, ()), device)

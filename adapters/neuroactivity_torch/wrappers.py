@@ -1,7 +1,7 @@
 """ReGraMa and ReDo: attached to an optimizer, they measure and reset a model while it trains."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Unpack
+from typing import Any, Literal, Unpack
 
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -11,6 +11,7 @@ from neuroactivity.wrapping import Options
 from neuroactivity_torch.optimizers import Moment
 from neuroactivity_torch.parameters import dense_gradient
 from neuroactivity_torch.probes import Probe
+from neuroactivity_torch.ranks import ProcessGroup
 from neuroactivity_torch.resetter import Resetter
 
 
@@ -53,6 +54,10 @@ class ReGraMa(Resetter):
             a parameter (the first axis counts them) and its parameter group's options to what the optimizer starts with
             there, of the same shape.
         seed: Seed of all draws, a whole number. Give wrappers of networks with equal parameter names different seeds.
+        process_group: With ``torch.distributed``: the processes that train the model together. By default those of
+            ``DistributedDataParallel`` where ``model`` is wrapped in it, those over which parameters are sharded, or
+            else all; ``False`` where this process trains a model of its own.
+        check_ranks: Whether to compare the processes after each reset, and to stop where they have parted.
         on_report: Called with each report.
 
     Attributes:
@@ -63,10 +68,13 @@ class ReGraMa(Resetter):
         neurons_reset: Neurons reset so far.
 
     Raises:
-        LayoutError: If the layout cannot be discovered, or does not fit the model.
-        ValueError: If an option is out of range, the optimizer is not known, a parameter has no initialiser, a reset
-            would write a parameter that is frozen, that the optimizer does not train or whose entries share their
-            memory, or another wrapper resets the same parameters after steps of the same optimizer.
+        LayoutError: If the layout cannot be discovered, as of a model that is sharded already, or does not fit the
+            model.
+        RuntimeError: At a measurement, with ``check_ranks``, if the processes do not have the same parameters any more.
+        ValueError: If an option is out of range or differs between processes, the optimizer is not known, a parameter
+            has no initialiser, a reset would write a parameter that is frozen, that the optimizer does not train or
+            whose entries share their memory, or another wrapper resets the same parameters after steps of the same
+            optimizer.
 
     Example:
         >>> import torch
@@ -115,6 +123,9 @@ class ReDo(Resetter):
         layout: The neuron groups.
         tau: Threshold on the score.
         moments: What an optimizer outside ``torch.optim`` starts with.
+        process_group: As for :class:`ReGraMa`. Sums of activations are added over these processes, so each may have a
+            probe of its own.
+        check_ranks: As for :class:`ReGraMa`.
         options: The other options of :class:`ReGraMa`, with the same defaults. With ``batches`` the probe is called at
             each of these steps.
 
@@ -135,20 +146,31 @@ class ReDo(Resetter):
         layout: na.Layout | None = None,
         tau: float = 0.02,
         moments: Mapping[str, Moment] | None = None,
+        process_group: ProcessGroup | Literal[False] | None = None,
+        check_ranks: bool = False,
         **options: Unpack[Options],
     ) -> None:
+        ranks: dict[str, Any] = {"process_group": process_group, "check_ranks": check_ranks}
         super().__init__(
-            model, optimizer, example_inputs=example_inputs, layout=layout, tau=tau, moments=moments, **options
+            model, optimizer, example_inputs=example_inputs, layout=layout, tau=tau, moments=moments, **ranks, **options
         )
-        self._probe = Probe(probe)
+        self._probe = Probe(probe, self._ranks)
         try:
-            self._probe.try_out(model, self._trained_layout, example_inputs)
+            self._probe.try_out(self.model, self._trained_layout, example_inputs)
         except BaseException:
             self.detach()
             raise
 
     def _signals(self) -> dict[str, Tensor | None]:
         return self._probe.outputs(self.model, self._trained_layout)
+
+    def _magnitudes(self, signals: Mapping[str, Tensor | None], layout: na.Layout) -> dict[str, Tensor]:
+        means = super()._magnitudes(signals, layout)
+        if not self._ranks:
+            return means
+        counts = {name: value.numel() // means[name].numel() for name, value in signals.items() if value is not None}
+        shapes = {name: tuple(parameter.shape) for name, parameter in self._params.items()}
+        return self._ranks.add_means(means, counts, {name: group.bind(shapes).shape for name, group in layout.items()})
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in super().__getstate__().items() if name != "_probe"}

@@ -28,6 +28,7 @@ from neuroactivity.arrays.libraries import (
     writable,
 )
 from neuroactivity.arrays.magnitudes import magnitude_sum
+from neuroactivity.arrays.shards import is_sharded, part_of, put_together, sum_shards
 
 __all__ = [
     "Array",
@@ -38,13 +39,17 @@ __all__ = [
     "check_array",
     "check_like",
     "dtype_name",
+    "is_sharded",
     "lowest_entries",
     "magnitude_sum",
     "map_batched",
     "namespace",
     "no_autograph",
+    "part_of",
     "private_copy",
+    "put_together",
     "shape_of",
+    "sum_shards",
     "to_dense",
     "to_list",
     "writable",

@@ -20,7 +20,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from neuroactivity.arrays import Array, asarray_like, cache_outside_compile, magnitude_sum, namespace
+from neuroactivity.arrays import Array, asarray_like, cache_outside_compile, magnitude_sum, namespace, sum_shards
 from neuroactivity.errors import LayoutError
 
 NEURON, STACK, ANY = "neuron", "stack", "..."
@@ -233,9 +233,8 @@ def neuron_sums(
         The sums, shape ``(neurons,)`` or ``(stack, neurons)`` with all copies in one axis, and the number of entries
         behind each neuron's sum, one for all neurons or one each.
     """
-    if x.shape != bound.sizes:
-        x = namespace(x).reshape(x, bound.sizes)
-    sums = magnitude_sum(x, bound.reduced_axes)
+    x, sizes = sum_shards(x, bound.sizes, bound.reduced_axes)
+    sums = magnitude_sum(x if x.shape == sizes else namespace(x).reshape(x, sizes), bound.reduced_axes)
     if bound.stack_sizes:
         sums = _neurons_last(sums, bound)
     if owners is None:
