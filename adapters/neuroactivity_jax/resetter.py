@@ -18,9 +18,11 @@ from neuroactivity_jax.clock import Ages, OwnClock, any_young, start_ages
 from neuroactivity_jax.conditions import if_any
 from neuroactivity_jax.frozen import frozen_params
 from neuroactivity_jax.initializers import FreshValues
+from neuroactivity_jax.manual import check_same, check_undivided, varying_as
 from neuroactivity_jax.measuring import NOT_ADDED, Measuring, Records
 from neuroactivity_jax.optimizers import reinit_state, state_owners, written_mask
 from neuroactivity_jax.parameters import PyTree, as_jax, gradients, parameters, replace, shapes_of
+from neuroactivity_jax.sharding import automatic
 from neuroactivity_jax.state import COUNTS, NOT_MEASURED, ActivityState, check_form, has_clock, states_in
 
 Activations: TypeAlias = Mapping[str, Array | None] | Callable[[], Mapping[str, Array | None]]
@@ -79,7 +81,7 @@ class Resetter:
         if has_clock(self.options):
             ages = start_ages(self._bias_correction(params, {}), int(self.options.every), groups)
         collected = groups if self.options.batches != 1 else {}
-        return ActivityState(
+        state = ActivityState(
             inner_state=inner_state,
             **{name: jnp.zeros((), jnp.int32) for name in COUNTS},  # one array each, so that the state can be donated
             **ages._asdict(),
@@ -92,6 +94,7 @@ class Resetter:
             key=self.fresh.key_data(),
             snapshot=snapshot,
         )
+        return varying_as(state, params)
 
     def _placeholder_state(self, params: PyTree) -> ActivityState:
         """Return a state of the right structure, without values."""
@@ -137,7 +140,7 @@ class Resetter:
         updates, inner_state = self.inner.update(grads, before, params, **extra)
         updates = _widened(updates, params) if self.options.writes else updates
         state = state._replace(inner_state=inner_state, steps=state.steps + 1)
-        clock = None if correction is None or not correction.effective else self._clock(correction, layout, extra)
+        clock = None if correction is None or not correction.effective else correction
         records = Records(**{name: getattr(state, name) for name in Records._fields})
         carry = _CondCarry((), (), Ages(state.born, state.young), records)
         carry = carry._replace(updates=updates, inner_state=inner_state) if self.options.writes else carry
@@ -146,16 +149,36 @@ class Resetter:
         collects = due if self.options.batches == 1 else self.options.collects_at(state.steps)
         signal: Any = activations if self.by_activations else self._arrays(grads)
 
-        def measure(carry: _CondCarry) -> _CondCarry:
-            records, masks = measuring.measure(carry.records, signal, due, state.steps)
+        def signals() -> Any:
+            arrays = signal() if callable(signal) else signal
+            if self.options.writes:
+                check_same(params, arrays, layout, by_activations=self.by_activations)
+            return arrays
+
+        def judged(carry: _CondCarry, arrays: Any, due: Array, state: ActivityState, params: PyTree) -> _CondCarry:
+            records, masks = measuring.measure(carry.records, arrays, due, state.steps)
             carry = carry._replace(records=records)
             if not self.options.writes:
                 return carry
             marked = sum([jnp.any(mask) for mask in masks.values()], jnp.asarray(False))
             return if_any(marked, lambda: self._reset(masks, carry, state, params, layout, clock), carry)
 
+        def measure(carry: _CondCarry) -> _CondCarry:
+            return automatic(judged, carry, carry, signals(), due, state._replace(inner_state=()), params)
+
+        def grown(
+            carry: _CondCarry, grads: PyTree, before: PyTree, params: PyTree, due: Array, extra: Any
+        ) -> _CondCarry:
+            """Give young neurons the step of their own age."""
+            moved, own = (carry.updates, carry.inner_state), self._clock(clock, layout, extra)
+            updates, inner_state, ages = own.correct(carry.ages, moved, grads, before, params, due)
+            return carry._replace(updates=updates, inner_state=inner_state, ages=ages)
+
+        def grow(carry: _CondCarry) -> _CondCarry:
+            return automatic(grown, carry, carry, grads, before, params, due, extra)
+
         def work() -> _CondCarry:
-            moved = if_any(young, lambda: _grown(clock, carry, grads, before, params, due), carry) if clock else carry
+            moved = if_any(young, lambda: grow(carry), carry) if clock else carry
             return if_any(collects, lambda: measure(moved), moved) if clock else measure(moved)
 
         young = any_young(state.born) if clock else jnp.asarray(False)
@@ -163,6 +186,7 @@ class Resetter:
         if self.options.writes:
             updates, state = after.updates, state._replace(inner_state=after.inner_state, **after.ages._asdict())
         tau = jnp.asarray(self.options.tau, jnp.float32)  # of this wrapper, which may not have made the state
+        tau = varying_as(tau, state.tau)
         return updates, state._replace(tau=tau, **after.records._asdict())
 
     def _clock(self, correction: BiasCorrection, layout: na.Layout, extra: dict[str, Any]) -> OwnClock:
@@ -188,7 +212,7 @@ class Resetter:
         state: ActivityState,
         params: PyTree,
         layout: na.Layout,
-        clock: OwnClock | None,
+        clock: BiasCorrection | None,
     ) -> _CondCarry:
         """Make the updates lead to fresh values and zeros, and the optimizer's state match them."""
         old, moves, outgoing = as_jax(parameters(params)), parameters(before.updates), self.options.outgoing
@@ -208,7 +232,7 @@ class Resetter:
         updates = {name: jnp.where(where, leaps[name], moves[name]) for name, where in written.items()}
         after = replace(params, {name: new[name] for name in written})
         inner_state = reinit_state(self.inner, before.inner_state, after, written)
-        ages = before.ages if clock is None else clock.reset(before.ages, inner_state, masks)
+        ages = before.ages if clock is None else self._clock(clock, layout, {}).reset(before.ages, inner_state, masks)
         return before._replace(updates=replace(before.updates, updates), inner_state=inner_state, ages=ages)
 
     def _arrays(self, tree: PyTree) -> dict[str, Array | None]:
@@ -230,8 +254,7 @@ class Resetter:
         writes = self.options.writes
         trained = shapes.keys() - self._frozen_params(params) if writes else shapes
         layout = trained_groups(self.layout, trained, writes=writes)
-        for group in layout.values():
-            group.bind(shapes)
+        check_undivided(self.layout, layout, shapes)
         return layout
 
     def _frozen_params(self, params: PyTree) -> frozenset[str]:
@@ -251,13 +274,6 @@ class Resetter:
                 text = f'{found.unclear}: reset neurons go by the clock of the run, as with clock="run"'
                 warnings.warn(text, na.ActivityWarning, stacklevel=3)
         return self._corrections[form]
-
-
-def _grown(clock: OwnClock, carry: _CondCarry, grads: PyTree, before: PyTree, params: PyTree, due: Array) -> _CondCarry:
-    """Give young neurons the step of their own age."""
-    moved = carry.updates, carry.inner_state
-    updates, inner_state, ages = clock.correct(carry.ages, moved, grads, before, params, due)
-    return carry._replace(updates=updates, inner_state=inner_state, ages=ages)
 
 
 def _needed(masks: Mapping[str, Array], layout: na.Layout, outgoing: Outgoing) -> dict[str, Array]:

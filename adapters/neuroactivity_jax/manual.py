@@ -1,0 +1,94 @@
+"""What ``shard_map`` gives to one device: whether it is enough to score neurons, and to reset the same ones on all."""
+
+import weakref
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+
+import neuroactivity as na
+from neuroactivity.layout.patterns import STACK
+from neuroactivity.wrapping import written_params
+from neuroactivity_jax.parameters import PyTree, parameters
+
+_SEEN: dict[int, dict[str, set[Any]]] = {}
+
+
+def check_undivided(layout: na.Layout, trained: na.Layout, shapes: Mapping[str, tuple[int, ...]]) -> None:
+    """Raise if the axes of a parameter, other than those of copies, are shorter inside ``shard_map`` than outside.
+
+    A mean over a group would be one over a part of it. What the axes are outside is remembered for each layout object,
+    whenever this is called there.
+
+    Args:
+        layout: The neuron groups.
+        trained: Those that are looked at.
+        shapes: The shapes of the parameters, those of one device inside ``shard_map``.
+
+    Raises:
+        LayoutError: If they are.
+    """
+    if id(layout) not in _SEEN:
+        _SEEN[id(layout)] = {}
+        weakref.finalize(layout, _SEEN.pop, id(layout))
+    seen, mesh = _SEEN[id(layout)], getattr(jax.sharding, "get_abstract_mesh", lambda: None)()
+    inside = bool(getattr(mesh, "manual_axes", ()))
+    for group in trained.values():
+        for _, view, bound in group.bind(shapes).views:
+            axes = zip(bound.names, bound.sizes, strict=True)
+            sizes = tuple([size for name, size in axes if name != STACK])
+            known = seen.setdefault(view.param, set())
+            if not inside:
+                known.add(sizes)
+            elif known and sizes not in known:
+                whole = " or ".join(map(str, sorted(known)))
+                raise na.LayoutError(
+                    f"group {group.name!r}, parameter {view.param!r}: expected its axes {whole} inside shard_map too, got "
+                    f"{sizes}, a part of them, on each device, of which no mean over the group can be taken; call update "
+                    "outside of shard_map, under jit with sharded arrays, or gather the parameters first"
+                )
+
+
+def check_same(params: PyTree, signal: Mapping[str, Any], layout: na.Layout, *, by_activations: bool) -> None:
+    """Raise if neurons are scored by what differs between devices, and a parameter that a reset writes does not.
+
+    ``shard_map`` tells it with ``check_vma=True``; the devices would part.
+
+    Args:
+        params: The parameters.
+        signal: Gradients, or activations.
+        layout: The neuron groups that are reset.
+        by_activations: Which of the two.
+
+    Raises:
+        ValueError: If they are.
+    """
+    arrays = parameters(params)
+    for group in [group for group in layout.values() if group.resettable]:
+        sources = [group.name] if by_activations else [view.param for view in group.incoming]
+        differs = frozenset().union(*[varying_axes(signal.get(name)) for name in sources])
+        for name in written_params([group.name], layout):
+            if axes := sorted(differs - varying_axes(arrays[name])):
+                what = "activations" if by_activations else "gradients"
+                raise ValueError(
+                    f"group {group.name!r}: its {what} differ between the devices of mesh axis {axes[0]!r}, and parameter "
+                    f"{name!r} does not; give update the same on all of them, as lax.pmean or lax.all_gather make it"
+                )
+
+
+def varying_as(tree: PyTree, like: PyTree) -> PyTree:
+    """Mark arrays as those of independent runs where ``shard_map`` gives each device its own parameters."""
+    axes = frozenset().union(*map(varying_axes, jax.tree.leaves(like)))
+
+    def mark(leaf: Any) -> Any:
+        missing = tuple(sorted(axes - varying_axes(leaf)))
+        return jax.lax.pcast(leaf, missing, to="varying") if missing and hasattr(leaf, "shape") else leaf
+
+    return jax.tree.map(mark, tree) if axes else tree
+
+
+def varying_axes(leaf: Any) -> frozenset[str]:
+    """Return the mesh axes along which an array inside ``shard_map`` is known to differ."""
+    aval = getattr(leaf, "aval", None)
+    kind = getattr(aval, "manual_axis_type", None) or aval
+    return frozenset(getattr(kind, "varying", getattr(kind, "vma", ())))

@@ -1,0 +1,50 @@
+"""Explicitly sharded arrays: the wrappers leave it to the compiler how what they compute lies on the devices."""
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import jax
+from jax.sharding import NamedSharding, PartitionSpec
+
+T = TypeVar("T")
+
+
+def automatic(function: Callable[..., T], like: T, *args: Any) -> T:
+    """Call a function whose operations do not say how their results are sharded.
+
+    Under explicit sharding (``AxisType.Explicit``) most of them would have to. Nothing else is changed.
+
+    Args:
+        function: A function of the arguments that uses no other arrays.
+        like: What it returns lies on the devices as these arrays do.
+        args: Its arguments, trees of arrays and other values.
+    """
+    leaves, structure = jax.tree.flatten((args, like))
+    mesh = next((mesh for mesh in map(_mesh, leaves) if getattr(mesh, "explicit_axes", ())), None)
+    if mesh is None:
+        return function(*args)
+    everywhere = NamedSharding(mesh, PartitionSpec())
+    on_mesh = [jax.sharding.reshard(x, everywhere) if _is_off(x) else x for x in leaves]
+    args, like = jax.tree.unflatten(structure, on_mesh)
+    leaves, form = jax.tree.flatten(args)
+    places = [at for at, leaf in enumerate(leaves) if hasattr(leaf, "shape")]
+
+    def call(*arrays: Any) -> T:
+        given = dict(zip(places, arrays, strict=True))
+        return function(*jax.tree.unflatten(form, [given.get(at, leaf) for at, leaf in enumerate(leaves)]))
+
+    shardings = jax.tree.map(lambda leaf: jax.typeof(leaf).sharding, like)
+    inside = jax.sharding.auto_axes(call, axes=mesh.explicit_axes, out_sharding=shardings)
+    result: T = inside(*[leaves[at] for at in places])
+    return result
+
+
+def _mesh(leaf: Any) -> Any:
+    """Return the mesh of devices that an array lies on, ``None`` where there is none."""
+    sharding = getattr(leaf, "sharding", None) if not isinstance(leaf, jax.core.Tracer) else leaf.aval.sharding
+    return getattr(sharding, "mesh", None)
+
+
+def _is_off(leaf: Any) -> bool:
+    """Whether something is an array that lies on no mesh."""
+    return hasattr(leaf, "shape") and not getattr(_mesh(leaf), "axis_names", ())
