@@ -43,9 +43,9 @@ def check_undivided(layout: na.Layout, trained: na.Layout, shapes: Mapping[str, 
             elif known and sizes not in known:
                 whole = " or ".join(map(str, sorted(known)))
                 raise na.LayoutError(
-                    f"group {group.name!r}, parameter {view.param!r}: expected its axes {whole} inside shard_map too, got "
-                    f"{sizes}, a part of them, on each device, of which no mean over the group can be taken; call update "
-                    "outside of shard_map, under jit with sharded arrays, or gather the parameters first"
+                    f"group {group.name!r}, parameter {view.param!r}: expected its axes {whole} inside shard_map too, "
+                    f"got {sizes}, a part of them, of which no mean over the group can be taken; call update outside "
+                    "of shard_map, under jit with sharded arrays, or gather the parameters first"
                 )
 
 
@@ -71,8 +71,8 @@ def check_same(params: PyTree, signal: Mapping[str, Any], layout: na.Layout, *, 
             if axes := sorted(differs - varying_axes(arrays[name])):
                 what = "activations" if by_activations else "gradients"
                 raise ValueError(
-                    f"group {group.name!r}: its {what} differ between the devices of mesh axis {axes[0]!r}, and parameter "
-                    f"{name!r} does not; give update the same on all of them, as lax.pmean or lax.all_gather make it"
+                    f"group {group.name!r}: its {what} differ between the devices of mesh axis {axes[0]!r}, and "
+                    f"parameter {name!r} does not; reduce them (lax.pmean, lax.all_gather) before update"
                 )
 
 

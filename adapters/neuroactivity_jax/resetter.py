@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, NamedTuple, TypeAlias
 
 import jax.numpy as jnp
@@ -11,17 +12,17 @@ from jax import Array
 
 import neuroactivity as na
 from neuroactivity.layout import lookup
-from neuroactivity.resets import Outgoing
 from neuroactivity.wrapping import NEVER, ResetOptions, check_searched, drawn_views, is_due, trained_groups
 from neuroactivity_jax.bias import BiasCorrection, bias_correction
 from neuroactivity_jax.clock import Ages, OwnClock, any_young, start_ages
 from neuroactivity_jax.conditions import if_any
+from neuroactivity_jax.drawing import needed_params
 from neuroactivity_jax.frozen import frozen_params
 from neuroactivity_jax.initializers import FreshValues
 from neuroactivity_jax.manual import check_same, check_undivided, varying_as
 from neuroactivity_jax.measuring import NOT_ADDED, Measuring, Records
 from neuroactivity_jax.optimizers import reinit_state, state_owners, written_mask
-from neuroactivity_jax.parameters import PyTree, as_jax, gradients, parameters, replace, shapes_of
+from neuroactivity_jax.parameters import PyTree, as_jax, gradients, parameters, replace, shapes_of, widened
 from neuroactivity_jax.sharding import automatic
 from neuroactivity_jax.state import COUNTS, NOT_MEASURED, ActivityState, check_form, has_clock, states_in
 
@@ -138,44 +139,25 @@ class Resetter:
         check_form(state, layout, shapes_of(parameters(known)), self.options, clocks)
         before = state.inner_state
         updates, inner_state = self.inner.update(grads, before, params, **extra)
-        updates = _widened(updates, params) if self.options.writes else updates
+        updates = widened(updates, params) if self.options.writes else updates
         state = state._replace(inner_state=inner_state, steps=state.steps + 1)
         clock = None if correction is None or not correction.effective else correction
         records = Records(**{name: getattr(state, name) for name in Records._fields})
         carry = _CondCarry((), (), Ages(state.born, state.young), records)
         carry = carry._replace(updates=updates, inner_state=inner_state) if self.options.writes else carry
-        measuring = Measuring(layout, self.options, self.by_activations)
         due = is_due(state.steps, every=self.options.every)
         collects = due if self.options.batches == 1 else self.options.collects_at(state.steps)
         signal: Any = activations if self.by_activations else self._arrays(grads)
 
-        def signals() -> Any:
+        def grow(carry: _CondCarry) -> _CondCarry:
+            grown = partial(self._grown, layout, clock)
+            return automatic(grown, carry, carry, grads, before, params, due, extra)
+
+        def measure(carry: _CondCarry) -> _CondCarry:
             arrays = signal() if callable(signal) else signal
             if self.options.writes:
                 check_same(params, arrays, layout, by_activations=self.by_activations)
-            return arrays
-
-        def judged(carry: _CondCarry, arrays: Any, due: Array, state: ActivityState, params: PyTree) -> _CondCarry:
-            records, masks = measuring.measure(carry.records, arrays, due, state.steps)
-            carry = carry._replace(records=records)
-            if not self.options.writes:
-                return carry
-            marked = sum([jnp.any(mask) for mask in masks.values()], jnp.asarray(False))
-            return if_any(marked, lambda: self._reset(masks, carry, state, params, layout, clock), carry)
-
-        def measure(carry: _CondCarry) -> _CondCarry:
-            return automatic(judged, carry, carry, signals(), due, state._replace(inner_state=()), params)
-
-        def grown(
-            carry: _CondCarry, grads: PyTree, before: PyTree, params: PyTree, due: Array, extra: Any
-        ) -> _CondCarry:
-            """Give young neurons the step of their own age."""
-            moved, own = (carry.updates, carry.inner_state), self._clock(clock, layout, extra)
-            updates, inner_state, ages = own.correct(carry.ages, moved, grads, before, params, due)
-            return carry._replace(updates=updates, inner_state=inner_state, ages=ages)
-
-        def grow(carry: _CondCarry) -> _CondCarry:
-            return automatic(grown, carry, carry, grads, before, params, due, extra)
+            return automatic(partial(self._measured, layout, clock), carry, carry, arrays, due, state, params)
 
         def work() -> _CondCarry:
             moved = if_any(young, lambda: grow(carry), carry) if clock else carry
@@ -186,8 +168,42 @@ class Resetter:
         if self.options.writes:
             updates, state = after.updates, state._replace(inner_state=after.inner_state, **after.ages._asdict())
         tau = jnp.asarray(self.options.tau, jnp.float32)  # of this wrapper, which may not have made the state
-        tau = varying_as(tau, state.tau)
-        return updates, state._replace(tau=tau, **after.records._asdict())
+        return updates, state._replace(tau=varying_as(tau, state.tau), **after.records._asdict())
+
+    def _measured(
+        self,
+        layout: na.Layout,
+        clock: BiasCorrection | None,
+        carry: _CondCarry,
+        signal: Mapping[str, Any],
+        due: Array,
+        state: ActivityState,
+        params: PyTree,
+    ) -> _CondCarry:
+        """Measure, and reset what is to be reset."""
+        measuring = Measuring(layout, self.options, self.by_activations)
+        records, masks = measuring.measure(carry.records, signal, due, state.steps)
+        carry = carry._replace(records=records)
+        if not self.options.writes:
+            return carry
+        marked = sum([jnp.any(mask) for mask in masks.values()], jnp.asarray(False))
+        return if_any(marked, lambda: self._reset(masks, carry, state, params, layout, clock), carry)
+
+    def _grown(
+        self,
+        layout: na.Layout,
+        clock: BiasCorrection,
+        carry: _CondCarry,
+        grads: PyTree,
+        before: PyTree,
+        params: PyTree,
+        due: Array,
+        extra: dict[str, Any],
+    ) -> _CondCarry:
+        """Give young neurons the step of their own age."""
+        moved, own = (carry.updates, carry.inner_state), self._clock(clock, layout, extra)
+        updates, inner_state, ages = own.correct(carry.ages, moved, grads, before, params, due)
+        return carry._replace(updates=updates, inner_state=inner_state, ages=ages)
 
     def _clock(self, correction: BiasCorrection, layout: na.Layout, extra: dict[str, Any]) -> OwnClock:
         """Return the clock of the neurons that are reset."""
@@ -203,7 +219,7 @@ class Resetter:
         """Update with the wrapped optimizer once more, without what wrappers inside of it do."""
         nested = {"only_inner": True} if states_in(state) else {}  # another wrapper inside of this one
         updates, state = self.inner.update(grads, state, params, **extra | nested)
-        return _widened(updates, params) if self.options.writes else updates, state
+        return widened(updates, params) if self.options.writes else updates, state
 
     def _reset(
         self,
@@ -223,7 +239,7 @@ class Resetter:
                 "mark its groups resettable=False"
             )
         moved = {name: (old[name] + moves[name]).astype(old[name].dtype) for name in written}
-        needed = _needed(masks, layout, outgoing)
+        needed = needed_params(masks, layout, outgoing)
         views = drawn_views(layout, shapes_of(old), outgoing=outgoing)
         views = {name: views[name] for name in views if name in needed}
         fresh = self.fresh.draw(state.key, state.resets + 1, state.snapshot, views, needed)
@@ -276,25 +292,8 @@ class Resetter:
         return self._corrections[form]
 
 
-def _needed(masks: Mapping[str, Array], layout: na.Layout, outgoing: Outgoing) -> dict[str, Array]:
-    """Return for each parameter that a reset takes fresh values of whether it has neurons to reset."""
-    needed: dict[str, Array] = {}
-    for name, mask in masks.items():
-        for role, view in layout[name].views if layout[name].resettable else ():
-            if role != "outgoing" or outgoing in ("small", "fresh"):
-                needed[view.param] = needed.get(view.param, False) | jnp.any(mask)
-    return needed
-
-
 def _form(params: PyTree) -> Any:
     return tuple([(name, value.shape, str(value.dtype)) for name, value in parameters(params).items()])
-
-
-def _widened(updates: PyTree, params: PyTree) -> PyTree:
-    """Make the updates of parameters of low precision float32, so that a reset is rounded once."""
-    old, moves = parameters(params), parameters(updates)
-    wide = {name: jnp.result_type(jnp.float32, old[name].dtype, move.dtype) for name, move in moves.items()}
-    return replace(updates, {name: jnp.asarray(move, wide[name]) for name, move in moves.items()})
 
 
 def _score_dtype(group: na.NeuronGroup, arrays: Mapping[str, Array]) -> Any:

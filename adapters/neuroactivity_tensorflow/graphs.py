@@ -1,7 +1,7 @@
 """What a training step needs besides TensorFlow's operations: Python on the host, replicas, random generators."""
 
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -66,6 +66,26 @@ def merge_replicas(function: Callable[[Any, Callable[[Any], Any]], None], values
             function(values, summed)
 
         context.merge_call(merged, args=(values,))
+
+
+def check_one_strategy(optimizers: Iterable[Any], variables: Iterable[Any]) -> None:
+    """Raise unless optimizers and variables were made in the scope of the same distribution strategy.
+
+    A strategy of one replica is as good as none.
+
+    Raises:
+        ValueError: If they were not; TensorFlow would say so in the first step, in other words.
+    """
+    held = [("model", getattr(variable, "distribute_strategy", None)) for variable in variables]
+    held += [("optimizer", getattr(optimizer, "_distribution_strategy", None)) for optimizer in optimizers]
+    several = [(what, None if of is None or of.num_replicas_in_sync == 1 else of) for what, of in held]
+    for what, strategy in several:
+        if strategy is not several[0][1]:
+            names = [type(of).__name__ if of else "no strategy" for of in (several[0][1], strategy)]
+            raise ValueError(
+                f"{what}: expected all of it to be made under {names[0]}, like the model's first variable, got "
+                f"{names[1]}; make the model, the optimizer and this wrapper in one strategy.scope()"
+            )
 
 
 @contextmanager

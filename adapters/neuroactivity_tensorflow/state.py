@@ -95,6 +95,10 @@ class ModelRecord:
         record._seen = named
         return record
 
+    def variables(self) -> list[Any]:
+        """Return the model's ``tf.Variable``; none if it is only remembered."""
+        return list(map(tf_variable, self._seen.values()))
+
     def written(self, layout: na.Layout) -> list[Any]:
         """Return the ``tf.Variable`` that resets may write; none if the model is only remembered."""
         return [tf_variable(self._seen[name]) for name in written_params(layout, layout) if name in self._seen]
