@@ -15,6 +15,7 @@ from tests.adapters.jax.devices.cells import (
     LAYOUT,
     ROWS,
     WRAPPERS,
+    initial,
     loss,
     make_params,
     outputs,
@@ -36,7 +37,7 @@ def refusal(step, *arguments, specs, checked):
 
 def divided(layout, *, outside, checked):
     """Train with neurons that are divided among devices, with a state that is made there or outside."""
-    tx = regrama(optax.sgd(0.1), layout, clock="run", initializer=lambda key: make_params())
+    tx = regrama(optax.sgd(0.1), layout, clock="run", initializer=initial)
     if outside:
         tx.init(make_params())
 
