@@ -70,9 +70,10 @@ def check_same(params: PyTree, signal: Mapping[str, Any], layout: na.Layout, *, 
         for name in written_params([group.name], layout):
             if axes := sorted(differs - varying_axes(arrays[name])):
                 what = "activations" if by_activations else "gradients"
+                averaged = "their absolute values" if by_activations else "gradients"
                 raise ValueError(
                     f"group {group.name!r}: its {what} differ between the devices of mesh axis {axes[0]!r}, and "
-                    f"parameter {name!r} does not; reduce them (lax.pmean, lax.all_gather) before update"
+                    f"parameter {name!r} does not; average {averaged} over them (lax.pmean) before update"
                 )
 
 

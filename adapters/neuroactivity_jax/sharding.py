@@ -33,7 +33,7 @@ def automatic(function: Callable[..., T], like: T, *args: Any) -> T:
         given = dict(zip(places, arrays, strict=True))
         return function(*jax.tree.unflatten(form, [given.get(at, leaf) for at, leaf in enumerate(leaves)]))
 
-    shardings = jax.tree.map(lambda leaf: jax.typeof(leaf).sharding, like)
+    shardings = jax.tree.map(lambda leaf: jax.typeof(leaf).sharding if hasattr(leaf, "shape") else everywhere, like)
     inside = jax.sharding.auto_axes(call, axes=mesh.explicit_axes, out_sharding=shardings)
     result: T = inside(*[leaves[at] for at in places])
     return result
@@ -41,8 +41,8 @@ def automatic(function: Callable[..., T], like: T, *args: Any) -> T:
 
 def _mesh(leaf: Any) -> Any:
     """Return the mesh of devices that an array lies on, ``None`` where there is none."""
-    sharding = getattr(leaf, "sharding", None) if not isinstance(leaf, jax.core.Tracer) else leaf.aval.sharding
-    return getattr(sharding, "mesh", None)
+    typed = leaf.aval if isinstance(leaf, jax.core.Tracer) else leaf
+    return getattr(getattr(typed, "sharding", None), "mesh", None)
 
 
 def _is_off(leaf: Any) -> bool:

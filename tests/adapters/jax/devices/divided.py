@@ -77,10 +77,13 @@ if __name__ == "__main__":
                 "jit with sharded arrays, or gather the parameters first"
             )
             assert (came := divided(layout, outside=outside, checked=checked)) == expected, came
-    for kind, what in (("regrama", "gradients"), ("redo", "activations")):
+    for kind, what, averaged in (
+        ("regrama", "gradients", "gradients"),
+        ("redo", "activations", "their absolute values"),
+    ):
         expected = (
-            f"ValueError: group 'a': its {what} differ between the devices of mesh axis 'model', and parameter 'a/b' "
-            "does not; reduce them (lax.pmean, lax.all_gather) before update"
+            f"ValueError: group 'a': its {what} differ between the devices of mesh axis 'model', and parameter 'a/w' "
+            f"does not; average {averaged} over them (lax.pmean) before update"
         )
         assert (came := not_reduced(kind)) == expected, came
     print("8 refusals")
