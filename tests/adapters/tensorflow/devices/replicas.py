@@ -126,12 +126,23 @@ def scopes():
             message = ""
         except ValueError as error:
             message = str(error)
-        under = ["no strategy", "MirroredStrategy"] if not places[0] else ["MirroredStrategy", "no strategy"]
+        under = ("none", "MirroredStrategy") if not places[0] else ("MirroredStrategy", "none")
         expected = (
-            f"optimizer: expected all of it to be made under {under[0]}, like the model's first variable, got "
-            f"{under[1]}; make the model, the optimizer and this wrapper in one strategy.scope()"
+            "strategy: expected the model, the optimizer and this wrapper to be made under the same, got "
+            f"{under[0]} and {under[1]}; make all of them in one strategy.scope()"
         )
         assert message == (expected if len(set(places)) > 1 else ""), (places, message)
+    model = make_model()
+    optimizer = WRAPPERS["layer"](model)
+    try:
+        WAYS["eager"](strategy, model, optimizer)
+        message = ""
+    except ValueError as error:
+        message = str(error)
+    assert message.startswith(
+        "strategy: this wrapper was made under none and makes a step under MirroredStrategy; make the model, the "
+        "optimizer and the wrapper in its strategy.scope()"
+    ), message
 
 
 CELLS = {f"{way} {kind}": partial(cell, kind, way) for way in WAYS for kind in WRAPPERS} | {"scopes": scopes}

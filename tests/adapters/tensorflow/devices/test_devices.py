@@ -20,7 +20,7 @@ def test_redo_in_a_loop_of_ones_own_does_on_two_replicas_what_it_does_on_one():
     assert run("loop redo") == "1 cells are right"
 
 
-@pytest.mark.counts(ranks=2, faults=6)
+@pytest.mark.counts(ranks=2, faults=7)
 def test_model_optimizer_and_wrapper_of_different_scopes_are_refused():
     assert run("scopes") == "1 cells are right"
 
