@@ -4,9 +4,10 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 import jax
-from jax.sharding import NamedSharding, PartitionSpec
 
 T = TypeVar("T")
+
+_SHARDING: Any = jax.sharding  # parts of it have no types
 
 
 def automatic(function: Callable[..., T], like: T, *args: Any) -> T:
@@ -23,8 +24,8 @@ def automatic(function: Callable[..., T], like: T, *args: Any) -> T:
     mesh = next((mesh for mesh in map(_mesh, leaves) if getattr(mesh, "explicit_axes", ())), None)
     if mesh is None:
         return function(*args)
-    everywhere = NamedSharding(mesh, PartitionSpec())
-    on_mesh = [jax.sharding.reshard(x, everywhere) if _is_off(x) else x for x in leaves]
+    everywhere = _SHARDING.NamedSharding(mesh, _SHARDING.PartitionSpec())
+    on_mesh = [_SHARDING.reshard(x, everywhere) if _is_off(x) else x for x in leaves]
     args, like = jax.tree.unflatten(structure, on_mesh)
     leaves, form = jax.tree.flatten(args)
     places = [at for at, leaf in enumerate(leaves) if hasattr(leaf, "shape")]
@@ -34,7 +35,7 @@ def automatic(function: Callable[..., T], like: T, *args: Any) -> T:
         return function(*jax.tree.unflatten(form, [given.get(at, leaf) for at, leaf in enumerate(leaves)]))
 
     shardings = jax.tree.map(lambda leaf: jax.typeof(leaf).sharding if hasattr(leaf, "shape") else everywhere, like)
-    inside = jax.sharding.auto_axes(call, axes=mesh.explicit_axes, out_sharding=shardings)
+    inside = _SHARDING.auto_axes(call, axes=mesh.explicit_axes, out_sharding=shardings)
     result: T = inside(*[leaves[at] for at in places])
     return result
 
