@@ -1,8 +1,8 @@
 """What ``shard_map`` gives to one device: whether it is enough to score neurons, and to reset the same ones on all."""
 
-import weakref
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeVar
+from weakref import WeakKeyDictionary
 
 import jax
 
@@ -11,13 +11,15 @@ from neuroactivity.layout.patterns import STACK
 from neuroactivity.wrapping import written_params
 from neuroactivity_jax.parameters import PyTree, parameters
 
-_SEEN: dict[int, dict[str, set[Any]]] = {}
+T = TypeVar("T")
+
+_SEEN: WeakKeyDictionary[na.Layout, dict[str, set[Any]]] = WeakKeyDictionary()
 
 
 def check_undivided(layout: na.Layout, trained: na.Layout, shapes: Mapping[str, tuple[int, ...]]) -> None:
     """Raise if the axes of a parameter, other than those of copies, are shorter inside ``shard_map`` than outside.
 
-    A mean over a group would be one over a part of it. What the axes are outside is remembered for each layout object,
+    A mean over a group would be one over a part of it. What the axes are outside is remembered for each layout,
     whenever this is called there.
 
     Args:
@@ -28,10 +30,7 @@ def check_undivided(layout: na.Layout, trained: na.Layout, shapes: Mapping[str, 
     Raises:
         LayoutError: If they are.
     """
-    if id(layout) not in _SEEN:
-        _SEEN[id(layout)] = {}
-        weakref.finalize(layout, _SEEN.pop, id(layout))
-    seen, mesh = _SEEN[id(layout)], getattr(jax.sharding, "get_abstract_mesh", lambda: None)()
+    seen, mesh = _SEEN.setdefault(layout, {}), getattr(jax.sharding, "get_abstract_mesh", lambda: None)()
     inside = bool(getattr(mesh, "manual_axes", ()))
     for group in trained.values():
         for _, view, bound in group.bind(shapes).views:
@@ -77,7 +76,7 @@ def check_same(params: PyTree, signal: Mapping[str, Any], layout: na.Layout, *, 
                 )
 
 
-def varying_as(tree: PyTree, like: PyTree) -> PyTree:
+def varying_as(tree: T, like: PyTree) -> T:
     """Mark arrays as those of independent runs where ``shard_map`` gives each device its own parameters."""
     axes = frozenset().union(*map(varying_axes, jax.tree.leaves(like)))
 
@@ -85,7 +84,8 @@ def varying_as(tree: PyTree, like: PyTree) -> PyTree:
         missing = tuple(sorted(axes - varying_axes(leaf)))
         return jax.lax.pcast(leaf, missing, to="varying") if missing and hasattr(leaf, "shape") else leaf
 
-    return jax.tree.map(mark, tree) if axes else tree
+    marked: T = jax.tree.map(mark, tree) if axes else tree
+    return marked
 
 
 def varying_axes(leaf: Any) -> frozenset[str]:

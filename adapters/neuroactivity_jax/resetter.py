@@ -141,7 +141,7 @@ class Resetter:
         updates, inner_state = self.inner.update(grads, before, params, **extra)
         updates = widened(updates, params) if self.options.writes else updates
         state = state._replace(inner_state=inner_state, steps=state.steps + 1)
-        clock = None if correction is None or not correction.effective else correction
+        clock: Any = None if correction is None or not correction.effective else correction
         records = Records(**{name: getattr(state, name) for name in Records._fields})
         carry = _CondCarry((), (), Ages(state.born, state.young), records)
         carry = carry._replace(updates=updates, inner_state=inner_state) if self.options.writes else carry
@@ -150,8 +150,8 @@ class Resetter:
         signal: Any = activations if self.by_activations else self._arrays(grads)
 
         def grow(carry: _CondCarry) -> _CondCarry:
-            grown = partial(self._grown, layout, clock)
-            return automatic(grown, carry, carry, grads, before, params, due, extra)
+            grown = partial(self._grown, partial(self._clock, clock, layout))
+            return automatic(grown, carry, carry, extra, grads, before, params, due)
 
         def measure(carry: _CondCarry) -> _CondCarry:
             arrays = signal() if callable(signal) else signal
@@ -189,20 +189,9 @@ class Resetter:
         marked = sum([jnp.any(mask) for mask in masks.values()], jnp.asarray(False))
         return if_any(marked, lambda: self._reset(masks, carry, state, params, layout, clock), carry)
 
-    def _grown(
-        self,
-        layout: na.Layout,
-        clock: BiasCorrection,
-        carry: _CondCarry,
-        grads: PyTree,
-        before: PyTree,
-        params: PyTree,
-        due: Array,
-        extra: dict[str, Any],
-    ) -> _CondCarry:
+    def _grown(self, clock_of: Callable[[Any], OwnClock], carry: _CondCarry, extra: Any, *step: Any) -> _CondCarry:
         """Give young neurons the step of their own age."""
-        moved, own = (carry.updates, carry.inner_state), self._clock(clock, layout, extra)
-        updates, inner_state, ages = own.correct(carry.ages, moved, grads, before, params, due)
+        updates, inner_state, ages = clock_of(extra).correct(carry.ages, (carry.updates, carry.inner_state), *step)
         return carry._replace(updates=updates, inner_state=inner_state, ages=ages)
 
     def _clock(self, correction: BiasCorrection, layout: na.Layout, extra: dict[str, Any]) -> OwnClock:
