@@ -21,13 +21,13 @@ from tests.adapters.jax.devices.cells import (
     outputs,
 )
 
-MESH = jax.make_mesh((8,), ("model",), axis_types=(jax.sharding.AxisType.Auto,))
 X, Y = BATCHES[0]
 SPECS = {"a": COLUMNS, "c": ROWS, "o": EVERYWHERE}
 
 
 def refusal(step, *arguments, specs, checked):
-    step = jax.shard_map(step, mesh=MESH, in_specs=specs, out_specs=specs[0], check_vma=checked)
+    mesh = jax.make_mesh((8,), ("model",), axis_types=(jax.sharding.AxisType.Auto,))
+    step = jax.shard_map(step, mesh=mesh, in_specs=specs, out_specs=specs[0], check_vma=checked)
     try:
         jax.eval_shape(step, *arguments)
     except (na.LayoutError, ValueError) as error:
