@@ -13,7 +13,8 @@ from neuroactivity.discovery.merging import split_views
 from neuroactivity.discovery.unproved import NO_GRADIENT
 from neuroactivity.wrapping import derive_key, note_outside
 from neuroactivity_jax.layers import AttentionNeurons, Convention, Rule, Stacked, list_groups
-from neuroactivity_jax.parameters import PyTree, concrete, is_float, parameters, replace
+from neuroactivity_jax.manual import check_undivided
+from neuroactivity_jax.parameters import PyTree, concrete, is_float, parameters, replace, shapes_of
 
 Apply: TypeAlias = Callable[[PyTree], Any]
 """From parameters to what the model returns for some inputs."""
@@ -101,7 +102,9 @@ def layout_of(
     )
     unread = [group for group in layout.values() if group.reason == NO_GRADIENT]
     number = len({view.param for group in unread for view in group.incoming + group.unscored})
-    return note_outside(layout, number, "what apply returns", holder="the tree also holds")
+    layout = note_outside(layout, number, "what apply returns", holder="the tree also holds")
+    check_undivided(layout, layout, shapes_of(arrays))  # which remembers them
+    return layout
 
 
 def gradient_function(params: PyTree, apply: Apply, *, seed: int = 0) -> GradientFunction:

@@ -17,6 +17,7 @@ import neuroactivity as na
 from neuroactivity.resets import Outgoing
 from neuroactivity.wrapping import written_params
 from neuroactivity_jax.parameters import Path, PyTree, is_float, parameters, path_leaves
+from neuroactivity_jax.sharding import automatic
 from neuroactivity_jax.state import COUNTS, ActivityState
 
 _Shapes: TypeAlias = Mapping[Path, tuple[int, ...]]
@@ -62,7 +63,12 @@ def clear_moments(
         [0.1, 0.0, 0.1]
     """
     state_owners(state, params)
-    return reinit_state(inner, state, params, written_mask(parameters(params), masks, layout, outgoing=outgoing))
+
+    def cleared(state: PyTree, params: PyTree, masks: Mapping[str, Array]) -> PyTree:
+        written = written_mask(parameters(params), masks, layout, outgoing=outgoing)
+        return reinit_state(inner, state, params, written)
+
+    return automatic(cleared, state, state, params, dict(masks))
 
 
 def written_mask(

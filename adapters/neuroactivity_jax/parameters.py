@@ -140,6 +140,13 @@ def concrete(tree: PyTree) -> PyTree:
         return jax.tree.map(value, tree)
 
 
+def widened(updates: PyTree, params: PyTree) -> PyTree:
+    """Make the updates of parameters of low precision float32, so that a reset is rounded once."""
+    old, moves = parameters(params), parameters(updates)
+    wide = {name: jnp.result_type(jnp.float32, old[name].dtype, move.dtype) for name, move in moves.items()}
+    return replace(updates, {name: jnp.asarray(move, wide[name]) for name, move in moves.items()})
+
+
 def is_float(leaf: Any) -> bool:
     """Whether a leaf is an array, or the shape and dtype of one, of real floating-point numbers."""
     return hasattr(leaf, "shape") and hasattr(leaf, "dtype") and bool(jnp.issubdtype(leaf.dtype, jnp.floating))

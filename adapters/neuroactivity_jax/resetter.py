@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, NamedTuple, TypeAlias
 
 import jax.numpy as jnp
@@ -11,16 +12,18 @@ from jax import Array
 
 import neuroactivity as na
 from neuroactivity.layout import lookup
-from neuroactivity.resets import Outgoing
 from neuroactivity.wrapping import NEVER, ResetOptions, check_searched, drawn_views, is_due, trained_groups
 from neuroactivity_jax.bias import BiasCorrection, bias_correction
 from neuroactivity_jax.clock import Ages, OwnClock, any_young, start_ages
 from neuroactivity_jax.conditions import if_any
+from neuroactivity_jax.drawing import needed_params
 from neuroactivity_jax.frozen import frozen_params
 from neuroactivity_jax.initializers import FreshValues
+from neuroactivity_jax.manual import check_same, check_undivided, varying_as
 from neuroactivity_jax.measuring import NOT_ADDED, Measuring, Records
 from neuroactivity_jax.optimizers import reinit_state, state_owners, written_mask
-from neuroactivity_jax.parameters import PyTree, as_jax, gradients, parameters, replace, shapes_of
+from neuroactivity_jax.parameters import PyTree, as_jax, gradients, parameters, replace, shapes_of, widened
+from neuroactivity_jax.sharding import automatic
 from neuroactivity_jax.state import COUNTS, NOT_MEASURED, ActivityState, check_form, has_clock, states_in
 
 Activations: TypeAlias = Mapping[str, Array | None] | Callable[[], Mapping[str, Array | None]]
@@ -79,7 +82,7 @@ class Resetter:
         if has_clock(self.options):
             ages = start_ages(self._bias_correction(params, {}), int(self.options.every), groups)
         collected = groups if self.options.batches != 1 else {}
-        return ActivityState(
+        state = ActivityState(
             inner_state=inner_state,
             **{name: jnp.zeros((), jnp.int32) for name in COUNTS},  # one array each, so that the state can be donated
             **ages._asdict(),
@@ -92,6 +95,7 @@ class Resetter:
             key=self.fresh.key_data(),
             snapshot=snapshot,
         )
+        return varying_as(state, params)
 
     def _placeholder_state(self, params: PyTree) -> ActivityState:
         """Return a state of the right structure, without values."""
@@ -135,27 +139,28 @@ class Resetter:
         check_form(state, layout, shapes_of(parameters(known)), self.options, clocks)
         before = state.inner_state
         updates, inner_state = self.inner.update(grads, before, params, **extra)
-        updates = _widened(updates, params) if self.options.writes else updates
+        updates = widened(updates, params) if self.options.writes else updates
         state = state._replace(inner_state=inner_state, steps=state.steps + 1)
-        clock = None if correction is None or not correction.effective else self._clock(correction, layout, extra)
+        clock: Any = None if correction is None or not correction.effective else correction
         records = Records(**{name: getattr(state, name) for name in Records._fields})
         carry = _CondCarry((), (), Ages(state.born, state.young), records)
         carry = carry._replace(updates=updates, inner_state=inner_state) if self.options.writes else carry
-        measuring = Measuring(layout, self.options, self.by_activations)
         due = is_due(state.steps, every=self.options.every)
         collects = due if self.options.batches == 1 else self.options.collects_at(state.steps)
         signal: Any = activations if self.by_activations else self._arrays(grads)
 
+        def grow(carry: _CondCarry) -> _CondCarry:
+            grown = partial(self._grown, partial(self._clock, clock, layout))
+            return automatic(grown, carry, carry, extra, grads, before, params, due)
+
         def measure(carry: _CondCarry) -> _CondCarry:
-            records, masks = measuring.measure(carry.records, signal, due, state.steps)
-            carry = carry._replace(records=records)
-            if not self.options.writes:
-                return carry
-            marked = sum([jnp.any(mask) for mask in masks.values()], jnp.asarray(False))
-            return if_any(marked, lambda: self._reset(masks, carry, state, params, layout, clock), carry)
+            arrays = signal() if callable(signal) else signal
+            if self.options.writes:
+                check_same(params, arrays, layout, by_activations=self.by_activations)
+            return automatic(partial(self._measured, layout, clock), carry, carry, arrays, due, state, params)
 
         def work() -> _CondCarry:
-            moved = if_any(young, lambda: _grown(clock, carry, grads, before, params, due), carry) if clock else carry
+            moved = if_any(young, lambda: grow(carry), carry) if clock else carry
             return if_any(collects, lambda: measure(moved), moved) if clock else measure(moved)
 
         young = any_young(state.born) if clock else jnp.asarray(False)
@@ -163,7 +168,31 @@ class Resetter:
         if self.options.writes:
             updates, state = after.updates, state._replace(inner_state=after.inner_state, **after.ages._asdict())
         tau = jnp.asarray(self.options.tau, jnp.float32)  # of this wrapper, which may not have made the state
-        return updates, state._replace(tau=tau, **after.records._asdict())
+        return updates, state._replace(tau=varying_as(tau, state.tau), **after.records._asdict())
+
+    def _measured(
+        self,
+        layout: na.Layout,
+        clock: BiasCorrection | None,
+        carry: _CondCarry,
+        signal: Mapping[str, Any],
+        due: Array,
+        state: ActivityState,
+        params: PyTree,
+    ) -> _CondCarry:
+        """Measure, and reset what is to be reset."""
+        measuring = Measuring(layout, self.options, self.by_activations)
+        records, masks = measuring.measure(carry.records, signal, due, state.steps)
+        carry = carry._replace(records=records)
+        if not self.options.writes:
+            return carry
+        marked = sum([jnp.any(mask) for mask in masks.values()], jnp.asarray(False))
+        return if_any(marked, lambda: self._reset(masks, carry, state, params, layout, clock), carry)
+
+    def _grown(self, clock_of: Callable[[Any], OwnClock], carry: _CondCarry, extra: Any, *step: Any) -> _CondCarry:
+        """Give young neurons the step of their own age."""
+        updates, inner_state, ages = clock_of(extra).correct(carry.ages, (carry.updates, carry.inner_state), *step)
+        return carry._replace(updates=updates, inner_state=inner_state, ages=ages)
 
     def _clock(self, correction: BiasCorrection, layout: na.Layout, extra: dict[str, Any]) -> OwnClock:
         """Return the clock of the neurons that are reset."""
@@ -179,7 +208,7 @@ class Resetter:
         """Update with the wrapped optimizer once more, without what wrappers inside of it do."""
         nested = {"only_inner": True} if states_in(state) else {}  # another wrapper inside of this one
         updates, state = self.inner.update(grads, state, params, **extra | nested)
-        return _widened(updates, params) if self.options.writes else updates, state
+        return widened(updates, params) if self.options.writes else updates, state
 
     def _reset(
         self,
@@ -188,7 +217,7 @@ class Resetter:
         state: ActivityState,
         params: PyTree,
         layout: na.Layout,
-        clock: OwnClock | None,
+        clock: BiasCorrection | None,
     ) -> _CondCarry:
         """Make the updates lead to fresh values and zeros, and the optimizer's state match them."""
         old, moves, outgoing = as_jax(parameters(params)), parameters(before.updates), self.options.outgoing
@@ -199,7 +228,7 @@ class Resetter:
                 "mark its groups resettable=False"
             )
         moved = {name: (old[name] + moves[name]).astype(old[name].dtype) for name in written}
-        needed = _needed(masks, layout, outgoing)
+        needed = needed_params(masks, layout, outgoing)
         views = drawn_views(layout, shapes_of(old), outgoing=outgoing)
         views = {name: views[name] for name in views if name in needed}
         fresh = self.fresh.draw(state.key, state.resets + 1, state.snapshot, views, needed)
@@ -208,7 +237,7 @@ class Resetter:
         updates = {name: jnp.where(where, leaps[name], moves[name]) for name, where in written.items()}
         after = replace(params, {name: new[name] for name in written})
         inner_state = reinit_state(self.inner, before.inner_state, after, written)
-        ages = before.ages if clock is None else clock.reset(before.ages, inner_state, masks)
+        ages = before.ages if clock is None else self._clock(clock, layout, {}).reset(before.ages, inner_state, masks)
         return before._replace(updates=replace(before.updates, updates), inner_state=inner_state, ages=ages)
 
     def _arrays(self, tree: PyTree) -> dict[str, Array | None]:
@@ -230,8 +259,7 @@ class Resetter:
         writes = self.options.writes
         trained = shapes.keys() - self._frozen_params(params) if writes else shapes
         layout = trained_groups(self.layout, trained, writes=writes)
-        for group in layout.values():
-            group.bind(shapes)
+        check_undivided(self.layout, layout, shapes)
         return layout
 
     def _frozen_params(self, params: PyTree) -> frozenset[str]:
@@ -253,32 +281,8 @@ class Resetter:
         return self._corrections[form]
 
 
-def _grown(clock: OwnClock, carry: _CondCarry, grads: PyTree, before: PyTree, params: PyTree, due: Array) -> _CondCarry:
-    """Give young neurons the step of their own age."""
-    moved = carry.updates, carry.inner_state
-    updates, inner_state, ages = clock.correct(carry.ages, moved, grads, before, params, due)
-    return carry._replace(updates=updates, inner_state=inner_state, ages=ages)
-
-
-def _needed(masks: Mapping[str, Array], layout: na.Layout, outgoing: Outgoing) -> dict[str, Array]:
-    """Return for each parameter that a reset takes fresh values of whether it has neurons to reset."""
-    needed: dict[str, Array] = {}
-    for name, mask in masks.items():
-        for role, view in layout[name].views if layout[name].resettable else ():
-            if role != "outgoing" or outgoing in ("small", "fresh"):
-                needed[view.param] = needed.get(view.param, False) | jnp.any(mask)
-    return needed
-
-
 def _form(params: PyTree) -> Any:
     return tuple([(name, value.shape, str(value.dtype)) for name, value in parameters(params).items()])
-
-
-def _widened(updates: PyTree, params: PyTree) -> PyTree:
-    """Make the updates of parameters of low precision float32, so that a reset is rounded once."""
-    old, moves = parameters(params), parameters(updates)
-    wide = {name: jnp.result_type(jnp.float32, old[name].dtype, move.dtype) for name, move in moves.items()}
-    return replace(updates, {name: jnp.asarray(move, wide[name]) for name, move in moves.items()})
 
 
 def _score_dtype(group: na.NeuronGroup, arrays: Mapping[str, Array]) -> Any:

@@ -1,7 +1,7 @@
 """What a training step needs besides TensorFlow's operations: Python on the host, replicas, random generators."""
 
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -66,6 +66,41 @@ def merge_replicas(function: Callable[[Any, Callable[[Any], Any]], None], values
             function(values, summed)
 
         context.merge_call(merged, args=(values,))
+
+
+def check_one_strategy(optimizers: Iterable[Any], variables: Iterable[Any]) -> None:
+    """Raise unless optimizers and variables were made in the scope of the same distribution strategy.
+
+    Raises:
+        ValueError: If they were not; TensorFlow would say so in the first step, in other words.
+    """
+    held = [_strategy(variable, "distribute_strategy") for variable in variables]
+    held += [_strategy(optimizer, "_distribution_strategy") for optimizer in optimizers]
+    if others := [strategy for strategy in held if strategy is not held[0]]:
+        raise ValueError(
+            f"strategy: expected the model, the optimizer and this wrapper to be made under the same, got "
+            f"{_name(held[0])} and {_name(others[0])}; make all of them in one strategy.scope()"
+        )
+
+
+def check_scope(optimizer: Any) -> None:
+    """Raise if an optimizer makes a step on replicas of another strategy than that in whose scope it was made."""
+    made, current = _strategy(optimizer, "_distribution_strategy"), tf.distribute.get_strategy()
+    if current.num_replicas_in_sync > 1 and current is not made:
+        raise ValueError(
+            f"strategy: this wrapper was made under {_name(made)} and makes a step under {_name(current)}; make the "
+            "model, the optimizer and the wrapper in its strategy.scope()"
+        )
+
+
+def _strategy(holder: Any, name: str) -> Any:
+    """Return a distribution strategy; ``None`` for one of a single replica, which is as good as none."""
+    strategy = getattr(holder, name, None)
+    return None if strategy is None or strategy.num_replicas_in_sync == 1 else strategy
+
+
+def _name(strategy: Any) -> str:
+    return type(strategy).__name__ if strategy else "none"
 
 
 @contextmanager

@@ -25,7 +25,7 @@ from neuroactivity.wrapping import (
 )
 from neuroactivity_tensorflow.clock import warn_of_counts
 from neuroactivity_tensorflow.constraints import constrain, constraints_of, mark_constrained
-from neuroactivity_tensorflow.graphs import merge_replicas, on_host
+from neuroactivity_tensorflow.graphs import check_one_strategy, check_scope, merge_replicas, on_host
 from neuroactivity_tensorflow.initializers import FreshValues
 from neuroactivity_tensorflow.layouts import layout_to_use
 from neuroactivity_tensorflow.memory import Remembering
@@ -68,6 +68,7 @@ class Resetter(Remembering):
         super().__init__(optimizer, name=name)
         self.layout, self.options, self.initializer, self.seed = layout, checked, initializer, seed
         self._state = BuildState(model, moments)
+        check_one_strategy([self, *members_of(optimizer)], model.trained())
         self._warn_of_counts(stacklevel=3)
         refuse_second_wrapper(self, members_of(optimizer), model.written(layout) if checked.writes else ())
 
@@ -87,6 +88,7 @@ class Resetter(Remembering):
             state = self._state
             named = state.record.bind(variables)
             state.variables = {name: tf_variable(variable) for name, variable in named.items()}
+            check_one_strategy([self, *members_of(self.inner_optimizer)], state.variables.values())
             state.constraints = constraints_of(named)
             self.layout = remark_outsiders(self.layout, state.record) if self.options.writes else self.layout
             state.trained = trained_groups(self.layout, state.variables, writes=self.options.writes)
@@ -116,6 +118,7 @@ class Resetter(Remembering):
 
     def apply(self, grads: Sequence[Any], trainable_variables: Sequence[Any] | None = None) -> None:
         """Let the inner optimizer make the step, count it, and measure and reset when that is due."""
+        check_scope(self)
         grads = list(grads)
         if trainable_variables is not None:
             trainable_variables = list(trainable_variables)

@@ -24,7 +24,7 @@ from neuroactivity.wrapping import drawn_views, note_outside, written_params
 from neuroactivity_tensorflow.clock import OwnClock
 from neuroactivity_tensorflow.initializers import FreshValues, Initializer, RebuiltLayer
 from neuroactivity_tensorflow.optimizers import Moment
-from neuroactivity_tensorflow.parameters import Model, owner_of, tf_variable, variables_of
+from neuroactivity_tensorflow.parameters import Model, is_frozen, owner_of, tf_variable, variables_of
 from neuroactivity_tensorflow.slots import Member
 
 
@@ -94,6 +94,10 @@ class ModelRecord:
         record = cls(model, [_VariableRecord.of(names[id(variable)], variable) for variable in trained], layers)
         record._seen = named
         return record
+
+    def trained(self) -> list[Any]:
+        """Return the ``tf.Variable`` that are trained; none if the model is only remembered."""
+        return [tf_variable(variable) for variable in self._seen.values() if not is_frozen(variable)]
 
     def written(self, layout: na.Layout) -> list[Any]:
         """Return the ``tf.Variable`` that resets may write; none if the model is only remembered."""

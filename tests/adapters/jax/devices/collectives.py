@@ -1,0 +1,53 @@
+"""Count what compiled training steps send between eight devices.
+
+A program that test_devices.py runs; its arguments choose the sharding, the mesh and the wrapper.
+"""
+
+import math
+import re
+import sys
+
+import jax
+import optax
+
+from neuroactivity_jax import regrama
+from tests.adapters.jax.devices.cells import BATCHES, LAYOUT, initial, sharded_setup, stepper
+
+OPERATIONS = "all-reduce|all-gather|reduce-scatter|collective-permute|all-to-all"
+NEURONS = 24 + 16
+YOUNG = 100
+"""Resets that may be young at once, of which each device says which it has none of."""
+
+
+def collectives(program):
+    """Return the numbers of entries that are sent, those of the step itself and those behind conditions."""
+    always, sometimes = [], []
+    for part in re.split(r"\n(?=(?:ENTRY )?%?[\w.\-]+ \([^\n]*\{\n)", program):
+        for shapes in re.findall(rf"= ([^=\n]*?) (?:{OPERATIONS})(?:-start)?\(", part):
+            sizes = [
+                math.prod(map(int, filter(None, sizes.split(",")))) for sizes in re.findall(r"\[([\d,]*)\]", shapes)
+            ]
+            (always if part.startswith("ENTRY") else sometimes).append(sum(sizes))
+    return always, sometimes
+
+
+def compiled(name, tx, *, explicit):
+    mesh, params, put, options = sharded_setup(name, explicit)
+    with jax.set_mesh(mesh):
+        state, (x, y) = tx.init(params), map(put, BATCHES[0])
+        return jax.jit(stepper(tx, "regrama", **options)).lower(params, state, x, y).compile().as_text()
+
+
+if __name__ == "__main__":
+    for argument in sys.argv[1:]:
+        kind, name, wrapper = argument.split()
+        inner = optax.adam(1e-2)
+        options = {"max_fraction": 0} if wrapper == "measuring" else {"initializer": initial}
+        plain, _ = collectives(compiled(name, inner, explicit=kind == "explicit"))
+        tx = regrama(inner, LAYOUT, **options)
+        always, sometimes = collectives(compiled(name, tx, explicit=kind == "explicit"))
+        assert plain
+        assert always == plain, (argument, always, plain)
+        assert sometimes or name == "data", argument
+        assert max(sometimes, default=0) <= NEURONS + 2 * YOUNG, (argument, sometimes)
+    print(len(sys.argv) - 1, "programs send little")

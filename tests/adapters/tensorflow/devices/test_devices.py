@@ -1,0 +1,32 @@
+"""On two replicas the outcome is that of one; each setting runs in a process of its own."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+
+def run(*cells):
+    command = [sys.executable, "-m", "tests.adapters.tensorflow.devices.replicas", *cells]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    result = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert result.returncode == 0, result.stderr[-3000:]
+    return result.stdout.strip()
+
+
+@pytest.mark.counts(ranks=2, cells=1)
+def test_redo_in_a_loop_of_ones_own_does_on_two_replicas_what_it_does_on_one():
+    assert run("loop redo") == "1 cells are right"
+
+
+@pytest.mark.counts(ranks=2, faults=7)
+def test_model_optimizer_and_wrapper_of_different_scopes_are_refused():
+    assert run("scopes") == "1 cells are right"
+
+
+@pytest.mark.slow
+@pytest.mark.counts(ranks=2, cells=5)
+@pytest.mark.parametrize("way", ["fit", "loop", "eager"])
+def test_replicas_stay_the_same_and_are_what_one_device_is(way):
+    assert run(f"{way} *") == "5 cells are right"
