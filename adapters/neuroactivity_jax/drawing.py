@@ -10,6 +10,8 @@ from jax import Array
 from jax.extend.core import ClosedJaxpr, Jaxpr, jaxpr_as_fun
 from jax.interpreters import partial_eval
 
+import neuroactivity as na
+from neuroactivity.resets import Outgoing
 from neuroactivity_jax.conditions import if_any
 from neuroactivity_jax.parameters import PyTree, parameters
 
@@ -55,3 +57,13 @@ def _length(program: Jaxpr) -> int:
     inner: list[Any] = [part for equation in program.eqns for part in equation.params.values()]
     programs = [part.jaxpr if isinstance(part, ClosedJaxpr) else part for part in inner]
     return len(program.eqns) + sum(_length(part) for part in programs if isinstance(part, Jaxpr))
+
+
+def needed_params(masks: Mapping[str, Array], layout: na.Layout, outgoing: Outgoing) -> dict[str, Array]:
+    """Return for each parameter that a reset takes fresh values of whether it has neurons to reset."""
+    needed: dict[str, Array] = {}
+    for name, mask in masks.items():
+        for role, view in layout[name].views if layout[name].resettable else ():
+            if role != "outgoing" or outgoing in ("small", "fresh"):
+                needed[view.param] = needed.get(view.param, False) | jnp.any(mask)
+    return needed

@@ -11,11 +11,11 @@ from jax import Array
 
 import neuroactivity as na
 from neuroactivity.layout import lookup
-from neuroactivity.resets import Outgoing
-from neuroactivity.wrapping import NEVER, ResetOptions, check_searched, drawn_views, is_due, trained_groups
+from neuroactivity.wrapping import NEVER, ResetOptions, check_searched, drawn_views, is_due, trained_groups, written_params
 from neuroactivity_jax.bias import BiasCorrection, bias_correction
 from neuroactivity_jax.clock import Ages, OwnClock, any_young, start_ages
 from neuroactivity_jax.conditions import if_any
+from neuroactivity_jax.drawing import needed_params
 from neuroactivity_jax.frozen import frozen_params
 from neuroactivity_jax.initializers import FreshValues
 from neuroactivity_jax.measuring import NOT_ADDED, Measuring, Records
@@ -56,11 +56,16 @@ class Resetter:
     _frozen: dict[Any, frozenset[str]] = field(default_factory=dict, compare=False, repr=False)
     _corrections: dict[Any, BiasCorrection] = field(default_factory=dict, compare=False, repr=False)
     _warned: set[str] = field(default_factory=set, compare=False, repr=False)
+    _drawn: set[Any] = field(default_factory=set, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         if not isinstance(self.layout, na.Layout):
             raise TypeError(f"layout: expected a neuroactivity.Layout, got {self.layout!r}")
         check_searched(self.layout, writes=self.options.writes)
+
+    def written(self) -> list[str]:
+        """Name the parameters that resets may write."""
+        return written_params(self.layout, self.layout) if self.options.writes else []
 
     def init(self, params: PyTree) -> ActivityState:
         """Start, and check what can be checked before the first update."""
@@ -70,8 +75,7 @@ class Resetter:
         inner_state, shapes = self.inner.init(params), shapes_of(arrays)
         snapshot: dict[str, Array] = {}
         if self.options.writes:
-            views = drawn_views(layout, shapes, outgoing=self.options.outgoing)
-            snapshot = self.fresh.snapshot(arrays, views)
+            snapshot = self._snapshot(params, layout)
             state_owners(inner_state, params)
         groups = {name: group.bind(shapes).shape for name, group in layout.items()}
         dtypes = {name: _score_dtype(group, arrays) for name, group in layout.items()}
@@ -132,10 +136,12 @@ class Resetter:
         layout, grads = self._trained_groups(known), updates
         correction = self._bias_correction(known, extra) if has_clock(self.options) else None
         clocks = 0 if correction is None else len(correction.counts)
-        check_form(state, layout, shapes_of(parameters(known)), self.options, clocks)
+        check_form(state, layout, parameters(known), self.options, clocks)
         before = state.inner_state
         updates, inner_state = self.inner.update(grads, before, params, **extra)
-        updates = _widened(updates, params) if self.options.writes else updates
+        if self.options.writes:
+            updates = _widened(updates, params)
+            self._check_writes(updates, params, layout)
         state = state._replace(inner_state=inner_state, steps=state.steps + 1)
         clock = None if correction is None or not correction.effective else self._clock(correction, layout, extra)
         records = Records(**{name: getattr(state, name) for name in Records._fields})
@@ -193,13 +199,8 @@ class Resetter:
         """Make the updates lead to fresh values and zeros, and the optimizer's state match them."""
         old, moves, outgoing = as_jax(parameters(params)), parameters(before.updates), self.options.outgoing
         written = written_mask(old, masks, layout, outgoing=outgoing)
-        if missing := [name for name in written if name not in moves]:
-            raise ValueError(
-                f"updates: expected one for parameter {missing[0]!r}, which a reset may write, got None; train it, or "
-                "mark its groups resettable=False"
-            )
         moved = {name: (old[name] + moves[name]).astype(old[name].dtype) for name in written}
-        needed = _needed(masks, layout, outgoing)
+        needed = needed_params(masks, layout, outgoing)
         views = drawn_views(layout, shapes_of(old), outgoing=outgoing)
         views = {name: views[name] for name in views if name in needed}
         fresh = self.fresh.draw(state.key, state.resets + 1, state.snapshot, views, needed)
@@ -210,6 +211,24 @@ class Resetter:
         inner_state = reinit_state(self.inner, before.inner_state, after, written)
         ages = before.ages if clock is None else clock.reset(before.ages, inner_state, masks)
         return before._replace(updates=replace(before.updates, updates), inner_state=inner_state, ages=ages)
+
+    def _check_writes(self, updates: PyTree, params: PyTree, layout: na.Layout) -> None:
+        """Raise at any update, due or not, if a reset could not write what it is to write."""
+        moves, names = parameters(updates), written_params(layout, layout, outgoing=self.options.outgoing)
+        if missing := [name for name in names if name not in moves]:
+            raise ValueError(
+                f"updates: expected one for parameter {missing[0]!r}, which a reset may write, got None; train it, or "
+                "mark its groups resettable=False"
+            )
+        if callable(self.fresh.initializer) and _form(params) not in self._drawn:
+            self._snapshot(params, layout)
+
+    def _snapshot(self, params: PyTree, layout: na.Layout) -> dict[str, Array]:
+        """Return the values that fresh ones are drawn from, none for a function, which is seen to fit."""
+        arrays = parameters(params)
+        views = drawn_views(layout, shapes_of(arrays), outgoing=self.options.outgoing)
+        self._drawn.add(_form(params))
+        return self.fresh.snapshot(arrays, views)
 
     def _arrays(self, tree: PyTree) -> dict[str, Array | None]:
         """Return a tree's arrays by name, with ``None`` for parameters of which a whole branch is ``None``."""
@@ -258,16 +277,6 @@ def _grown(clock: OwnClock, carry: _CondCarry, grads: PyTree, before: PyTree, pa
     moved = carry.updates, carry.inner_state
     updates, inner_state, ages = clock.correct(carry.ages, moved, grads, before, params, due)
     return carry._replace(updates=updates, inner_state=inner_state, ages=ages)
-
-
-def _needed(masks: Mapping[str, Array], layout: na.Layout, outgoing: Outgoing) -> dict[str, Array]:
-    """Return for each parameter that a reset takes fresh values of whether it has neurons to reset."""
-    needed: dict[str, Array] = {}
-    for name, mask in masks.items():
-        for role, view in layout[name].views if layout[name].resettable else ():
-            if role != "outgoing" or outgoing in ("small", "fresh"):
-                needed[view.param] = needed.get(view.param, False) | jnp.any(mask)
-    return needed
 
 
 def _form(params: PyTree) -> Any:

@@ -155,5 +155,11 @@ def _wrap(
     **options: Any,
 ) -> optax.GradientTransformationExtraArgs:
     inner, fresh = optax.with_extra_args_support(inner), FreshValues(initializer, seed)
+    inside = getattr(inner.update, "__self__", None)
     resetter = Resetter(inner, layout, ResetOptions(**options), fresh, by_activations=by_activations)
+    if isinstance(inside, Resetter) and set(inside.written()) & set(resetter.written()):
+        raise ValueError(
+            "optimizer: a wrapper is around it already and resets the same parameters; use that one, or make one of "
+            "the two with max_fraction=0, to measure only"
+        )
     return optax.GradientTransformationExtraArgs(resetter.init, resetter.update)

@@ -95,8 +95,8 @@ class ReGraMa(Resetter):
     _signal = "weights"
 
     def _signals(self) -> dict[str, Tensor | None]:
-        trained = self._trained
-        return {name: dense_gradient(param) if name in trained else None for name, param in self._params.items()}
+        kept, trained = self._gradients, self._trained
+        return {n: kept.get(id(p), dense_gradient(p)) if n in trained else None for n, p in self._params.items()}
 
 
 class ReDo(Resetter):
