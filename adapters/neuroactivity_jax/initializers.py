@@ -57,8 +57,6 @@ class FreshValues:
         """
         initializer = self.initializer
         if not callable(initializer):
-            if any(isinstance(params[name], jax.ShapeDtypeStruct) for name in views):
-                raise ValueError("params: a snapshot needs their values, got shapes alone; use jax.eval_shape(tx.init)")
             return {name: jnp.array(params[name]) for name in views}
         fresh = jax.eval_shape(lambda: parameters(initializer(self._key(self.key_data(), 0))))
         check_fresh(fresh, params, views)

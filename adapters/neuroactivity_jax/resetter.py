@@ -5,13 +5,22 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeAlias
 
+import jax
 import jax.numpy as jnp
 import optax
 from jax import Array
 
 import neuroactivity as na
 from neuroactivity.layout import lookup
-from neuroactivity.wrapping import NEVER, ResetOptions, check_searched, drawn_views, is_due, trained_groups, written_params
+from neuroactivity.wrapping import (
+    NEVER,
+    ResetOptions,
+    check_searched,
+    drawn_views,
+    is_due,
+    trained_groups,
+    written_params,
+)
 from neuroactivity_jax.bias import BiasCorrection, bias_correction
 from neuroactivity_jax.clock import Ages, OwnClock, any_young, start_ages
 from neuroactivity_jax.conditions import if_any
@@ -71,6 +80,8 @@ class Resetter:
         """Start, and check what can be checked before the first update."""
         if type(params).__module__.startswith("optax."):  # what stands in for parameters in tree_map_params
             return self._placeholder_state(params)
+        if any(isinstance(leaf, jax.ShapeDtypeStruct) for leaf in jax.tree.leaves(params)):
+            raise ValueError("params: expected arrays, got shapes alone; use jax.eval_shape(tx.init, params)")
         layout, arrays = self._trained_groups(params), parameters(params)
         inner_state, shapes = self.inner.init(params), shapes_of(arrays)
         snapshot: dict[str, Array] = {}

@@ -109,9 +109,7 @@ def _is_injected(node: Any) -> bool:
     return hasattr(node, "hyperparams")
 
 
-def check_form(
-    state: Any, layout: na.Layout, params: Mapping[str, Array], options: ResetOptions, clocks: int
-) -> None:
+def check_form(state: Any, layout: na.Layout, params: Mapping[str, Array], options: ResetOptions, clocks: int) -> None:
     """Raise unless a state has the form that ``init`` gives it for a layout and parameters.
 
     A host may have restored it by position or by name, or taken it from another network.

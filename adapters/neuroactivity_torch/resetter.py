@@ -53,8 +53,8 @@ class Resetter(Attached):
         skipped = getattr(optimizer, "found_inf", None)  # a fused step that gradient scaling has called off
         if skipped is not None and float(skipped) > 0:
             return
-        with undivided():
-            if self._clock:
+        if self._clock:
+            with undivided():
                 self._clock.after_step(self._stepper(optimizer))
         self._stepped.add(id(optimizer))
         if len(self._stepped) < len(self._steppers):
@@ -210,6 +210,8 @@ class Resetter(Attached):
         check_same_layout(state.get("layout"), self.layout)
         arrays = read_arrays(state, self.layout, {name: tuple(value.shape) for name, value in params.items()})
         young = read_clock(state.get("clock", {}), params)
-        self._fresh.snapshot = self._fresh.check_snapshot(state["snapshot"])
-        vars(self).update(counts)
-        self._memory, self._clock = Memory(arrays["sums"], Joined.of(arrays["since"])), Clock(young)
+        snapshot = self._fresh.check_snapshot(state["snapshot"])
+        with undivided():
+            vars(self).update(counts)
+            self._fresh.snapshot, self._clock = snapshot, Clock(young)
+            self._memory = Memory(arrays["sums"], Joined.of(arrays["since"]))

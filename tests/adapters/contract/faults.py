@@ -1,26 +1,21 @@
 """What may go wrong in a run, and what then happens in each framework: the table that tests and documentation share."""
 
-import warnings
-from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
-
-import numpy as np
-
-import neuroactivity as na
-from tests.adapters.contract.network import DEAD, Values, reset
+from typing import NamedTuple
 
 FRAMEWORKS = {"torch": "PyTorch", "jax": "JAX", "tensorflow": "Keras"}
 
 OUTCOMES = {
-    "right": "Exactly the inactive neurons are reset; all else is bit for bit what the plain optimizer makes of it.",
-    "left alone": "What is concerned is not reset, and named in the report or a warning; all else is right.",
-    "refused": "One error when the wrapper is made (in JAX by `init`); nothing is changed.",
-    "refused at the step": "One error at the first step at which it can be told; nothing of a reset is written.",
-    "refused at loading": "One error when the state is given to the wrapper; nothing is changed.",
-    "rolled back": "The error is raised, and all is as the optimizer's step left it; the next reset is a whole one.",
-    "reset, then raised": "The reset is whole and counted, then the error is raised; training can go on.",
+    "right": "exactly the inactive neurons are reset; everything else is, bit for bit, what the plain optimizer makes "
+    "of it",
+    "left alone": "the groups concerned are not reset, and named in the report or in a warning; all others are right",
+    "refused": "one error when the wrapper is made (in JAX when `init` is called); nothing is changed",
+    "refused at the step": "one error at the first step, or the first measurement, at which it can be told; nothing of "
+    "a reset is written",
+    "refused at loading": "one error when the state is given to the wrapper; nothing is changed",
+    "rolled back": "the error is raised, and everything is as if no reset had been tried; the next one is whole",
+    "reset, then raised": "the reset is whole and counted, then the error is raised; training can go on",
 }
-"""What may happen. Never a reset that is wrong and says nothing, nor half of one."""
+"""What may happen. Never a reset that is wrong and says nothing, never half of one."""
 
 
 class Fault(NamedTuple):
@@ -29,7 +24,9 @@ class Fault(NamedTuple):
     Attributes:
         name: Its name among the scenarios.
         what: What it is, for the documentation.
-        outcomes: By framework one of :data:`OUTCOMES`; or ``-`` and why there is no such thing.
+        torch: One of :data:`OUTCOMES`, or ``none:`` and why there is no such thing in this framework.
+        jax: Likewise.
+        tensorflow: Likewise.
     """
 
     name: str
@@ -39,64 +36,194 @@ class Fault(NamedTuple):
     tensorflow: str
 
 
-class Judged(NamedTuple):
-    """What was seen: an outcome, and what the wrapper said."""
+_NO_STRIDES = "none: arrays have no strides"
+_NO_VIEWS = "none: variables have no strides"
+_NOTHING_WRITTEN = "none: an update is returned, nothing is written"
+_NO_NONE = "none: optax itself needs a gradient for every array"
 
-    outcome: str
-    said: str
+FAULTS = (
+    # Gradients
+    Fault("no gradient", "a layer has no gradient at a step", "left alone", _NO_NONE, "left alone"),
+    Fault(
+        "no gradient of a reader",
+        "what reads a dead neuron has none",
+        "left alone",
+        "refused at the step",
+        "left alone",
+    ),
+    Fault("no gradient at all", "a step without any gradient", "left alone", _NO_NONE, "none: Keras itself raises"),
+    Fault("NaN", "one NaN in a gradient", "left alone", "left alone", "left alone"),
+    Fault("Inf", "one Inf in a gradient", "left alone", "left alone", "left alone"),
+    Fault("overflow", "gradients whose sum overflows", "left alone", "left alone", "left alone"),
+    Fault("large gradients", "gradients of 1e30", "right", "right", "right"),
+    Fault("small gradients", "gradients of 1e-30", "right", "right", "right"),
+    Fault(
+        "underflow",
+        "gradients below the normal numbers, which XLA and TensorFlow take for zero",
+        "right",
+        "left alone",
+        "left alone",
+    ),
+    Fault("underflow of one neuron", "such gradients of one neuron", "right", "right", "right"),
+    Fault("silent layer", "a layer without any gradient but zero", "left alone", "left alone", "left alone"),
+    Fault("sparse gradients", "an embedding with sparse gradients", "right", "none: gradients are dense", "right"),
+    Fault(
+        "sparse moments",
+        "momentum of sparse gradients",
+        "refused at the step",
+        "none: gradients are dense",
+        "right",
+    ),
+    # Precision
+    Fault("float16", "parameters of float16", "right", "right", "right"),
+    Fault("bfloat16", "parameters of bfloat16", "right", "right", "right"),
+    Fault("float64", "parameters of float64", "right", "right", "right"),
+    # Layers and parameters
+    Fault("one neuron", "a layer with one neuron", "left alone", "left alone", "left alone"),
+    Fault("no neurons", "a layer without neurons", "refused", "refused", "none: Keras builds no such layer"),
+    Fault("unused parameter", "a parameter that no gradient reaches", "right", "right", "right"),
+    Fault("tied parameter", "one parameter under two names", "refused", "none: each name has its array", "refused"),
+    Fault("strided", "parameters that are not contiguous", "right", _NO_STRIDES, _NO_VIEWS),
+    Fault("expanded", "an expanded parameter", "refused", _NO_STRIDES, _NO_VIEWS),
+    Fault("shared memory", "two parameters in one memory", "refused", _NO_STRIDES, _NO_VIEWS),
+    Fault("without values", "meta tensors, shapes alone, a model that is not built", "refused", "refused", "refused"),
+    Fault("quantised", "weights of int8", "refused", "refused", "refused"),
+    Fault("complex", "complex weights", "refused", "refused", "none: Keras has none"),
+    # Frozen, replaced, added, moved
+    Fault("frozen", "a layer that is frozen", "left alone", "left alone", "left alone"),
+    Fault("frozen reader", "a frozen layer that reads neurons which are reset", "refused", "refused", "refused"),
+    Fault(
+        "frozen later",
+        "a reader that is frozen after some steps",
+        "left alone",
+        "refused at the step",
+        "refused at the step",
+    ),
+    Fault(
+        "replaced",
+        "a layer's weights are replaced by others",
+        "left alone",
+        "none: arrays have no identity",
+        "refused at the step",
+    ),
+    Fault(
+        "replaced and held",
+        "replaced in the model and in the optimizer",
+        "right",
+        "none: arrays have no identity",
+        "none: Keras's optimizers refuse new variables",
+    ),
+    Fault(
+        "resized",
+        "a layer is replaced by one of another size",
+        "left alone",
+        "refused at the step",
+        "refused at the step",
+    ),
+    Fault("added", "a layer is added to the model", "right", "none: optax itself refuses a new tree", "right"),
+    Fault(
+        "cast",
+        "the model is cast to another precision after some steps",
+        "right",
+        "refused at the step",
+        "none: variables keep their dtype",
+    ),
+    Fault("weights loaded", "weights are loaded after some steps", "right", "right", "right"),
+    Fault(
+        "weights assigned",
+        "`load_state_dict(assign=True)`, which the optimizer does not see",
+        "left alone",
+        "none: arrays have no identity",
+        "none: weights are copied",
+    ),
+    Fault("optimizer state loaded", "the optimizer's state is loaded after some steps", "right", "right", "right"),
+    # Optimizers
+    Fault("unknown optimizer", "an optimizer whose state nobody has described", "refused", "refused", "refused"),
+    Fault("factored moments", "Adafactor, whose moments mix neurons", "refused", "refused", "refused"),
+    Fault("two wrappers", "two wrappers that reset the same parameters", "refused", "refused", "refused"),
+    Fault("loss scale", "gradients that are scaled by a scaler", "right", "right", "right"),
+    Fault(
+        "skipped outside",
+        "a step that a scaler, or `apply_if_finite` around the wrapper, skips",
+        "right",
+        "right",
+        "right",
+    ),
+    Fault(
+        "skipped inside",
+        "a fused step that a scaler skips; `apply_if_finite` or `LossScaleOptimizer` inside",
+        "right",
+        "right",
+        "refused",
+    ),
+    Fault("fused", "`fused=True`, with and without a scaler", "right", "none: one kind", "none: one kind"),
+    Fault("accumulation outside", "gradients are accumulated before the step", "right", "right", "right"),
+    Fault(
+        "accumulation inside",
+        "`MultiSteps` or `gradient_accumulation_steps` inside",
+        "none: there is none",
+        "right",
+        "refused",
+    ),
+    Fault(
+        "step in the backward pass",
+        "an optimizer for each parameter, stepped by its hook",
+        "right",
+        "none: there are no hooks",
+        "none: there are no hooks",
+    ),
+    # States
+    Fault(
+        "state of another layout",
+        "a state of another layout",
+        "refused at loading",
+        "refused at the step",
+        "refused at loading",
+    ),
+    Fault(
+        "state of another version",
+        "a state that lacks what an older version did not keep",
+        "right",
+        "refused at loading",
+        "right",
+    ),
+    Fault(
+        "damaged state",
+        "a state with a count that cannot be",
+        "refused at loading",
+        "refused at the step",
+        "refused at loading",
+    ),
+    # Errors in the middle
+    Fault("write fails", "any one write of a reset fails", "rolled back", _NOTHING_WRITTEN, "rolled back"),
+    Fault(
+        "Ctrl-C",
+        "an interrupt at any one write of a reset",
+        "reset, then raised",
+        _NOTHING_WRITTEN,
+        "reset, then raised",
+    ),
+    Fault(
+        "initializer fails", "the function that draws fresh values raises", "rolled back", "rolled back", "rolled back"
+    ),
+    Fault("probe fails", "the function that gives ReDo its batch raises", "rolled back", "rolled back", "rolled back"),
+    Fault(
+        "on_report fails",
+        "the function that is called with each report raises",
+        "reset, then raised",
+        "rolled back",
+        "reset, then raised",
+    ),
+)
 
 
-def judge(
-    make: Callable[[str | None], Any],
-    act: Callable[[Any], None],
-    *,
-    dead: Mapping[str, list[int]] = DEAD,
-    moments: bool = False,
-    rounding: float | None = None,
-) -> Judged:
-    """Do the same with a plain and with a wrapped optimizer, and say what became of the dead neurons.
-
-    Args:
-        make: Makes the network, with the plain optimizer if it is given ``None``.
-        act: Trains it; only the last step finds dead neurons.
-        dead: The neurons that a reset resets.
-        moments: Whether moments are compared too.
-        rounding: How far what a reset writes may be from that, in a framework that rounds it.
-    """
-    plain = make(None)
-    act(plain)
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always", na.ActivityWarning)
-        try:
-            side = make("regrama")
-        except ValueError as error:
-            return Judged("refused", str(error))
-        try:
-            act(side)
-        except ValueError as error:
-            compare(side.params(), plain.params())
-            assert side.counts().resets == 0
-            return Judged("refused at the step", str(error))
-        report = side.report()
-    said = [str(each.message) for each in caught if issubclass(each.category, na.ActivityWarning)]
-    counted = {group.name: group.reset for group in report.groups}
-    done = {name: neurons for name, neurons in dead.items() if counted.get(name)}
-    assert counted == {name: len(done.get(name, [])) for name in counted}
-    assert side.counts().neurons_reset == sum(map(len, done.values()))
-    compare(side.params(), plain.params(), side.expected(plain.params(), done), rounding or side.rounding)
-    for one, other in zip(side.moments(), plain.moments(), strict=True) if moments else ():
-        compare(one, reset(other, done, None))
-    named = {group.name for group in report.groups if group.silent or group.nonfinite} | set(report.absent)
-    silently = [name for name in dead if name not in {*done, *named} and not any(name in text for text in said)]
-    assert not silently, f"left alone in silence: {silently}"
-    return Judged("right" if done == dead else "left alone", "; ".join([*said, *sorted(named)]))
-
-
-def compare(found: Values, plain: Values, expected: Values | None = None, rounding: float = 0.0) -> None:
-    """Check what was made of values: what a reset wrote is as expected, and the rest are the plain optimizer's bits."""
-    expected = plain if expected is None else expected
-    assert found.keys() == plain.keys()
-    for name, value in found.items():
-        kept = (plain[name] == expected[name]) | np.isnan(plain[name])
-        np.testing.assert_array_equal(value[kept], plain[name][kept], err_msg=name)
-        np.testing.assert_allclose(value[~kept], expected[name][~kept], rtol=rounding, atol=rounding, err_msg=name)
+def page() -> str:
+    """Return the tables of ``docs/faults.md``."""
+    rows = ["| outcome | what that means |", "|---|---|"]
+    rows += [f"| {outcome} | {meaning} |" for outcome, meaning in OUTCOMES.items()]
+    rows += ["", f"| name | fault | {' | '.join(FRAMEWORKS.values())} |", "|---|---|---|---|---|"]
+    rows += [
+        f"| `{fault.name}` | {fault.what} | {' | '.join(getattr(fault, name) for name in FRAMEWORKS)} |"
+        for fault in FAULTS
+    ]
+    return "\n".join(rows)

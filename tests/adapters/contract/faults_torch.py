@@ -1,172 +1,345 @@
-"""What may go wrong in PyTorch."""
+"""Faults in PyTorch."""
 
 import copy
-from collections.abc import Callable, Mapping
+import signal
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
-import numpy as np
+import pytest
 import torch
-from torch import nn, optim
+from torch import Tensor, nn, optim
 
-import neuroactivity as na
-from neuroactivity_torch import ReGraMa, layout_of
-from tests.adapters.contract.faults import Judged, judge
-from tests.adapters.contract.faults_shared import Scenario, made, steps
-from tests.adapters.contract.network import DEAD, Counts, Values, gradients
+from neuroactivity_torch import ReGraMa, layout_of, write
+from neuroactivity_torch.rows import Entries
+from tests.adapters.contract.faults_judged import compare, judge, loaded, rolled_back
+from tests.adapters.contract.faults_shared import HEALTHY, INFINITE, Scenario, made, shared, steps, then
+from tests.adapters.contract.network import DEAD, Values, gradients, weights
 from tests.adapters.contract.torch_driver import TorchDriver
 
-HEALTHY = gradients({}, 3)
-trained = partial(made, TorchDriver)
-
-
-def cast(dtype: torch.dtype) -> Callable[[nn.Module], None]:
-    return lambda model: model.to(dtype)
+SCALE = 1024.0
+make = partial(made, TorchDriver)
 
 
 def adam(**options: Any) -> Callable[[Any], optim.Optimizer]:
     return lambda params: optim.Adam(params, lr=0.01, **options)
 
 
-def then(change: Callable[[Any], None]) -> Callable[[Any], None]:
-    """Take a step, change something, and take the step that finds dead neurons."""
-
-    def act(side: Any) -> None:
-        side.step(HEALTHY)
-        change(side)
-        side.step(gradients(DEAD))
-
-    return act
+def prepared(change: Callable[[nn.Module], Any]) -> str:
+    """Change the model before anything is attached to its optimizer."""
+    return judge(make(prepare=change), steps(gradients()))
 
 
-def on_model(change: Callable[[nn.Module], Any]) -> Callable[[Any], None]:
-    return then(lambda side: change(side.model))
+def in_dtype(dtype: torch.dtype, rounding: float = 0.0) -> str:
+    return judge(make(prepare=lambda model: model.to(dtype)), steps(gradients()), rounding=rounding)
 
 
-def renewed(layer: str) -> Callable[[Any], None]:
-    """Replace a layer's weight by an equal one."""
-
-    def change(side: Any) -> None:
-        module = side.model.get_submodule(layer)
-        module.weight = nn.Parameter(module.weight.detach().clone())
-
-    return change
-
-
-def renewed_and_held(side: Any) -> None:
-    old = side.model.first.weight
-    renewed("first")(side)
-    held = side.optimizer.param_groups[0]["params"]
-    held[[parameter is old for parameter in held].index(True)] = side.model.first.weight
-
-
-def reassigned(side: Any) -> None:
-    state = {name: value.clone() for name, value in side.model.state_dict().items()}
-    side.model.load_state_dict(state, assign=True)
-
-
-def resumed_optimizer(side: Any) -> None:
-    side.optimizer.load_state_dict(copy.deepcopy(side.optimizer.state_dict()))
-
-
-def scaled_step(side: Any, grads: Values) -> None:
-    """Take a step as gradient scaling does."""
-    if not hasattr(side, "scaler"):
-        side.scaler = torch.amp.GradScaler("cpu", init_scale=1024.0)
-        side.scaler.scale(torch.ones(()))
-    side.give({name: 1024 * value for name, value in grads.items()})
-    side.scaler.step(side.optimizer)
-    side.scaler.update(1024.0)
-
-
-def scaled(*grads: Values) -> Callable[[Any], None]:
-    def act(side: Any) -> None:
-        for each in grads:
-            scaled_step(side, each)
-
-    return act
-
-
-def accumulated(side: Any) -> None:
-    side.give(gradients(DEAD, 1))
-    one = {name: parameter.grad for name, parameter in side.model.named_parameters()}
-    side.give(gradients(DEAD, 2))
-    for name, parameter in side.model.named_parameters():
-        parameter.grad += one[name]
-    side.optimizer.step()
-
-
-def strided(model: nn.Module) -> None:
-    """Keep weights in memory in other orders than the first axis first, and with gaps."""
-    model.first.weight = nn.Parameter(model.first.weight.detach().t().contiguous().t())
-    gaps = torch.zeros(12, 14)[::2, ::2]
-    model.value.weight = nn.Parameter(gaps.copy_(model.value.weight.detach()))
-
-
-def expanded(model: nn.Module) -> None:
-    model.value.bias = nn.Parameter(torch.zeros(1).expand(6))
-
-
-def shared_memory(model: nn.Module) -> None:
-    model.gate.weight = nn.Parameter(model.value.weight.data)
-
-
-def tied(model: nn.Module) -> None:
-    model.gate.weight = model.value.weight
-
-
-def spare(model: nn.Module) -> None:
+def add_layer(model: nn.Module) -> None:
+    torch.manual_seed(0)
     model.spare = nn.Linear(3, 3)
 
 
-def two_wrappers() -> Judged:
-    def make(method):
-        side = trained()(method)
-        if method:
-            ReGraMa(side.model, side.optimizer, layout=side.wrapper.layout)
-        return side
-
-    return judge(make, steps(gradients()))
+def add_and_train(side: Any) -> None:
+    add_layer(side.model)
+    side.optimizer.add_param_group({"params": side.model.spare.parameters()})
 
 
-NAN = {name: np.full_like(value, np.nan) for name, value in gradients().items()}
-INF_IN_ONE = gradients() | {"out/bias": np.full(2, np.inf, "float32")}
+def stride(model: nn.Module) -> None:
+    """Keep weights in memory with their axes in another order, and with gaps."""
+    model.first.weight = nn.Parameter(model.first.weight.detach().t().contiguous().t())
+    model.value.weight = nn.Parameter(torch.zeros(12, 14)[::2, ::2].copy_(model.value.weight.detach()))
 
-SCENARIOS: dict[str, Scenario] = {
-    "float16": lambda: judge(trained(prepare=cast(torch.float16)), steps(gradients()), rounding=2**-11),
-    "bfloat16": lambda: judge(trained(prepare=cast(torch.bfloat16)), steps(gradients()), rounding=2**-8),
-    "float64": lambda: judge(trained(prepare=cast(torch.float64)), steps(gradients())),
-    "cast to double later": lambda: judge(trained(), on_model(lambda model: model.double())),
-    "cast to bfloat16 later": lambda: judge(trained(), on_model(lambda model: model.bfloat16()), rounding=2**-8),
-    "cast later, adam": lambda: judge(trained(optimizer="adam"), on_model(lambda model: model.bfloat16()), rounding=2**-8),
-    "cast later, snapshot": lambda: judge(trained(initializer="snapshot"), on_model(lambda model: model.double()), rounding=9),
-    "to meta later": lambda: judge(trained(), on_model(lambda model: model.to("meta"))),
-    "meta": lambda: judge(trained(prepare=cast("meta")), steps(gradients())),
-    "frozen group": lambda: judge(trained(prepare=lambda m: m.first.requires_grad_(False)), steps(gradients())),
-    "frozen reader": lambda: judge(trained(prepare=lambda m: m.value.requires_grad_(False)), steps(gradients())),
-    "frozen later": lambda: judge(trained(), on_model(lambda model: model.value.requires_grad_(False))),
-    "unused": lambda: judge(trained(prepare=spare), steps(gradients())),
-    "replaced": lambda: judge(trained(), then(renewed("first"))),
-    "replaced reader": lambda: judge(trained(), then(renewed("value"))),
-    "replaced and held": lambda: judge(trained(), then(renewed_and_held)),
-    "load_state_dict(assign=True)": lambda: judge(trained(), then(reassigned)),
-    "optimizer state loaded": lambda: judge(trained(optimizer="adam"), then(resumed_optimizer), moments=True),
-    "added": lambda: judge(trained(), on_model(spare)),
-    "scaler": lambda: judge(trained(), scaled(HEALTHY, gradients())),
-    "scaler skips": lambda: judge(trained(every=2), scaled(HEALTHY, INF_IN_ONE, gradients())),
-    "scaler skips the due step": lambda: judge(trained(every=2), scaled(HEALTHY, INF_IN_ONE, gradients())),
-    "fused": lambda: judge(trained(optimizer=adam(fused=True)), steps(HEALTHY, gradients()), moments=True),
-    "fused scaler": lambda: judge(trained(optimizer=adam(fused=True)), scaled(HEALTHY, gradients()), moments=True),
-    "fused scaler skips": lambda: judge(
-        trained(optimizer=adam(fused=True), every=2), scaled(HEALTHY, INF_IN_ONE, gradients()), moments=True
+
+def expand(model: nn.Module) -> None:
+    model.value.bias = nn.Parameter(torch.zeros(1).expand(6))
+
+
+def share_memory(model: nn.Module) -> None:
+    model.gate.weight = nn.Parameter(model.value.weight.data)
+
+
+def tie(model: nn.Module) -> None:
+    model.gate.weight = model.value.weight
+
+
+def quantise(model: nn.Module) -> None:
+    model.value.weight = nn.Parameter(model.value.weight.to(torch.int8), requires_grad=False)
+
+
+def replace(side: Any) -> None:
+    side.model.first.weight = nn.Parameter(side.model.first.weight.detach().clone())
+
+
+def replace_and_hold(side: Any) -> None:
+    held, old = side.optimizer.param_groups[0]["params"], side.model.first.weight
+    replace(side)
+    held[[parameter is old for parameter in held].index(True)] = side.model.first.weight
+
+
+def resize(side: Any) -> None:
+    torch.manual_seed(0)
+    side.model.first = nn.Linear(5, 9)
+
+
+def load_weights(side: Any, **how: Any) -> None:
+    side.model.load_state_dict({name: value.clone() for name, value in side.model.state_dict().items()}, **how)
+
+
+def load_optimizer(side: Any) -> None:
+    side.optimizer.load_state_dict(copy.deepcopy(side.optimizer.state_dict()))
+
+
+def by_scaler(*grads: Values) -> Callable[[Any], None]:
+    """Take steps with these gradients, scaled, as a scaler takes them."""
+
+    def act(side: Any) -> None:
+        scaler = torch.amp.GradScaler("cpu", init_scale=SCALE)
+        scaler.scale(torch.ones(()))
+        for each in grads:
+            side.give({name: SCALE * value for name, value in each.items()})
+            scaler.step(side.optimizer)
+            scaler.update(SCALE)
+
+    return act
+
+
+def accumulate(side: Any) -> None:
+    side.give({name: one + gradients()[name] for name, one in gradients(seed=1).items()})
+    side.optimizer.step()
+
+
+def in_backward(side: Any) -> None:
+    """Each parameter's own optimizer steps as soon as there is its gradient, and clears it."""
+    of, native = {each.param_groups[0]["params"][0]: each for each in side.optimizer}, side.native(gradients())
+
+    def step(parameter: Tensor) -> None:
+        of[parameter].step()
+        of[parameter].zero_grad()
+
+    for parameter in of:
+        parameter.register_post_accumulate_grad_hook(step)
+    sum((parameter * native[name]).sum() for name, parameter in side.model.named_parameters()).backward()
+
+
+def attach(model: nn.Module, *inputs: Tensor, **options: Any) -> ReGraMa:
+    """Measure a model at every step of SGD."""
+    options = {"example_inputs": inputs, "every": 1, "tau": 0.0, **options}
+    return ReGraMa(model, optim.SGD(model.parameters(), lr=0.1), **options)
+
+
+def small(first: nn.Module, width: int, outputs: int = 2) -> nn.Sequential:
+    """A network with a layer in front of a hidden one whose neuron 1 is dead."""
+    torch.manual_seed(0)
+    model = nn.Sequential(first, nn.ReLU(), nn.Linear(width, 6), nn.ReLU(), nn.Linear(6, outputs))
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.abs_()
+        model[2].weight[1], model[2].bias[1] = 0.0, -1.0
+    return model
+
+
+def trained(model: nn.Module, x: Tensor) -> str:
+    """Take a step: the dead neuron is reset, and of the first layer nothing."""
+    regrama = attach(model, x)
+    before = model[0].weight.detach().clone()
+    model(x).square().sum().backward()
+    regrama.optimizer.step()
+    assert [group.reset for group in regrama.last_report.groups] == [0, 1, 0]
+    assert (model[4].weight[:, 1] == 0).all()
+    torch.testing.assert_close(model[0].weight.detach(), before - 0.1 * model[0].weight.grad.to_dense())
+    return "right"
+
+
+def sparse_moments() -> str:
+    """The first step tells, though no measurement is due for long."""
+    model = small(nn.Embedding(9, 4, sparse=True), 4)
+    x, optimizer = torch.arange(32).remainder(9), optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+    regrama = ReGraMa(model, optimizer, example_inputs=x, every=1000)
+    model(x).square().sum().backward()
+    with pytest.raises(ValueError, match=r"momentum_buffer.* of parameter '0\.weight': it is sparse"):
+        optimizer.step()
+    assert regrama.resets == 0
+    return "refused at the step"
+
+
+def of_one_neuron() -> str:
+    """What lies behind a single neuron cannot be told from it: it is never reset, and said to be so."""
+    model, x = small(nn.Linear(5, 1), 1), torch.rand(8, 5)
+    assert "a single neuron" in layout_of(model, x)["0"].reason
+    return trained(model, x).replace("right", "left alone")
+
+
+def of_no_neurons() -> str:
+    with pytest.warns(UserWarning, match="zero-element"):
+        model = nn.Sequential(nn.Linear(5, 0), nn.ReLU(), nn.Linear(0, 2))
+    return refused(lambda: attach(model, torch.randn(8, 5)))
+
+
+def refused(action: Callable[[], Any]) -> str:
+    try:
+        action()
+    except ValueError:
+        return "refused"
+    return "accepted"
+
+
+def complex_weights() -> str:
+    model = nn.Sequential(nn.Linear(5, 4, dtype=torch.complex64), nn.Linear(4, 2, dtype=torch.complex64))
+    return refused(lambda: attach(model, torch.randn(8, 5, dtype=torch.complex64)))
+
+
+def resized() -> str:
+    """A layer of another size that the optimizer does not hold."""
+    side = make()("regrama")
+    side.model.first = nn.Linear(5, 9)
+    for layer in ("value", "gate"):
+        side.model.get_submodule(layer).weight = nn.Parameter(torch.zeros(6, 9))
+    before = side.params()
+    native = side.native(gradients())
+    for name, parameter in side.model.named_parameters():
+        parameter.grad = native[name] if native[name].shape == parameter.shape else torch.ones_like(parameter)
+    with pytest.warns(UserWarning, match="replaced, and not in the optimizer: first.weight"):
+        side.optimizer.step()
+    compare(side.params(), before)
+    assert side.report().absent == ("first", "value", "gate")
+    return "left alone"
+
+
+@contextmanager
+def at_write(number: int, act: Callable[[], None]) -> Iterator[list[int]]:
+    """Let something happen in the middle of one of the writes of rows, counted from 1; yield what was written."""
+    written: list[int] = []
+    put = Entries.put
+
+    def counted(entries: Entries, tensor: Tensor, values: Any) -> None:
+        written.append(number)
+        if len(written) == number:
+            put(entries, tensor, 7.0)
+            act()
+        put(entries, tensor, values)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Entries, "put", counted)
+        yield written
+
+
+def fail() -> None:
+    raise OSError("no space")
+
+
+def each_write_fails() -> str:
+    """Of all writes of a reset, those of moments too."""
+    plain, side = make(optimizer="adam")(None), make(optimizer="adam")("regrama")
+    for number in range(1, 99):
+        with at_write(number, fail) as written:
+            try:
+                side.step(gradients())
+            except OSError:
+                plain.step(gradients())
+                compare(side.params(), plain.params())
+                for one, other in zip(side.moments(), plain.moments(), strict=True):
+                    compare(one, other)
+                assert (side.counts().measurements, side.report()) == (0, None)
+                continue
+        plain.step(gradients())
+        compare(side.params(), plain.params(), side.expected(plain.params(), DEAD))
+        assert len(written) == number - 1 > 20
+        return "rolled back"
+    return "never whole"
+
+
+def interrupted_at_each_write() -> str:
+    side = make()("regrama")
+    for number in range(1, 99):
+        write(side.model, side.native(weights()))
+        with at_write(number, lambda: signal.raise_signal(signal.SIGINT)) as written:
+            try:
+                side.step(gradients())
+            except KeyboardInterrupt:
+                compare(side.params(), weights(), side.expected(weights(), DEAD))
+                assert side.counts().resets == side.counts().steps == number
+                continue
+        assert len(written) == number - 1 > 6
+        return "reset, then raised"
+    return "never interrupted"
+
+
+def failing_probe() -> str:
+    plain, side = make()(None), make()("redo")
+    probe = side.probe
+
+    def set_probe(fails: bool) -> None:
+        side.probe = None if fails else probe
+
+    return rolled_back(plain, side, set_probe, error=TypeError)
+
+
+def older_state() -> str:
+    saved = make()("regrama").state()
+    for key in ("since", "sums", "clock", "layout"):
+        del saved[2][key]
+    return loaded(saved, make()("regrama"))
+
+
+def damaged_state() -> str:
+    saved = make()("regrama").state()
+    saved[2]["steps"] = -5
+    return loaded(saved, make()("regrama"))
+
+
+def fused() -> str:
+    for act in (steps(HEALTHY, gradients()), by_scaler(HEALTHY, gradients())):
+        outcome = judge(make(optimizer=adam(fused=True)), act, moments=True)
+    return outcome
+
+
+def changed(change: Callable[[Any], None], **options: Any) -> str:
+    return judge(make(**options), then(change))
+
+
+SCENARIOS: Mapping[str, Scenario] = {
+    **shared(TorchDriver),
+    "sparse gradients": lambda: trained(small(nn.Embedding(9, 4, sparse=True), 4), torch.arange(32).remainder(9)),
+    "sparse moments": sparse_moments,
+    "float16": lambda: in_dtype(torch.float16, 2**-11),
+    "bfloat16": lambda: in_dtype(torch.bfloat16, 2**-8),
+    "float64": lambda: in_dtype(torch.float64),
+    "one neuron": of_one_neuron,
+    "no neurons": of_no_neurons,
+    "unused parameter": lambda: prepared(add_layer),
+    "tied parameter": lambda: prepared(tie),
+    "strided": lambda: judge(make(prepare=stride, optimizer="adam"), steps(HEALTHY, gradients()), moments=True),
+    "expanded": lambda: prepared(expand),
+    "shared memory": lambda: prepared(share_memory),
+    "without values": lambda: prepared(lambda model: model.to("meta")),
+    "quantised": lambda: prepared(quantise),
+    "complex": complex_weights,
+    "frozen": lambda: prepared(lambda model: model.first.requires_grad_(False)),
+    "frozen reader": lambda: prepared(lambda model: model.value.requires_grad_(False)),
+    "frozen later": lambda: changed(lambda side: side.model.value.requires_grad_(False)),
+    "replaced": lambda: changed(replace),
+    "replaced and held": lambda: changed(replace_and_hold),
+    "resized": resized,
+    "added": lambda: changed(add_and_train),
+    "cast": lambda: judge(make(), then(lambda side: side.model.bfloat16()), rounding=2**-8),
+    "weights loaded": lambda: changed(load_weights),
+    "weights assigned": lambda: changed(partial(load_weights, assign=True)),
+    "optimizer state loaded": lambda: judge(make(optimizer="adam"), then(load_optimizer), moments=True),
+    "factored moments": lambda: judge(make(optimizer=optim.Adafactor), steps(gradients())),
+    "loss scale": lambda: judge(make(), by_scaler(HEALTHY, gradients())),
+    "skipped outside": lambda: judge(make(every=2), by_scaler(HEALTHY, INFINITE, gradients())),
+    "skipped inside": lambda: judge(
+        make(optimizer=adam(fused=True), every=2), by_scaler(HEALTHY, INFINITE, gradients()), moments=True
     ),
-    "capturable": lambda: judge(trained(optimizer=adam(capturable=True)), steps(HEALTHY, gradients()), moments=True),
-    "foreach": lambda: judge(trained(optimizer=adam(foreach=True)), steps(HEALTHY, gradients()), moments=True),
-    "accumulation": lambda: judge(trained(), accumulated),
-    "strided": lambda: judge(trained(prepare=strided), steps(gradients())),
-    "strided adam": lambda: judge(trained(prepare=strided, optimizer="adam"), steps(HEALTHY, gradients()), moments=True),
-    "expanded": lambda: judge(trained(prepare=expanded, initial=None), lambda side: None),
-    "shared memory": lambda: judge(trained(prepare=shared_memory), lambda side: None),
-    "tied": lambda: judge(trained(prepare=tied), lambda side: None),
-    "two wrappers": two_wrappers,
+    "fused": fused,
+    "accumulation outside": lambda: judge(make(), accumulate),
+    "step in the backward pass": lambda: judge(
+        make(optimizer=lambda params: [optim.SGD([parameter], lr=0.0) for parameter in params]), in_backward
+    ),
+    "state of another version": older_state,
+    "damaged state": damaged_state,
+    "write fails": each_write_fails,
+    "Ctrl-C": interrupted_at_each_write,
+    "probe fails": failing_probe,
 }

@@ -69,7 +69,10 @@ class JaxDriver:
     def _initializer(self, initializer: str | Mapping[str, np.ndarray]) -> Any:
         if isinstance(initializer, str):
             return drawn if initializer == "drawn" else initializer
-        return lambda key: jax.tree.map(lambda leaf, like: leaf.astype(like.dtype), self.native(initializer), self.tree)
+        return lambda key: {
+            layer: {kind: leaf.astype(self.tree[layer][kind].dtype) for kind, leaf in arrays.items()}
+            for layer, arrays in self.native(initializer).items()
+        }
 
     def _trained(self, tree: Any) -> Any:
         """Put ``None`` in the place of what the optimizer does not train."""
@@ -152,6 +155,10 @@ class JaxDriver:
 
     def resume(self, state: Any) -> None:
         self.tree, self.saved = pickle.loads(state)
+
+    def wrap_again(self) -> None:
+        """Wrap the wrapper in another one that resets the same."""
+        regrama(self.tx, self.groups)
 
     @staticmethod
     def noise() -> list[float]:

@@ -174,6 +174,10 @@ class TensorFlowDriver:
         write(self.model, self.native(params))
         self.wrapper.load_own_variables(saved)
 
+    def wrap_again(self) -> None:
+        """Wrap the wrapper in another one that resets the same."""
+        ReGraMa(self.wrapper, self.model, layout=self.wrapper.layout)
+
     @staticmethod
     def noise() -> list[float]:
         """Draw from the framework's global generators."""

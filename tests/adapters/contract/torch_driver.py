@@ -145,12 +145,8 @@ class TorchDriver:
 
     @staticmethod
     def _read(values: Mapping[str, torch.Tensor]) -> Values:
-        return {
-            name.replace(".", "/").replace("weight", "kernel"): value.to(torch.promote_types(value.dtype, torch.float32))
-            .numpy()
-            .T.copy()
-            for name, value in values.items()
-        }
+        wide = {n: value.to(torch.promote_types(value.dtype, torch.float32)) for n, value in values.items()}
+        return {n.replace(".", "/").replace("weight", "kernel"): value.numpy().T.copy() for n, value in wide.items()}
 
     @staticmethod
     def expected(values: Values, dead: Mapping[str, list[int]]) -> Values:
@@ -173,6 +169,10 @@ class TorchDriver:
     def resume(self, state: Any) -> None:
         for part, saved in zip((self.model, self.optimizer, self.wrapper), state, strict=True):
             part.load_state_dict(saved)
+
+    def wrap_again(self) -> None:
+        """Attach another wrapper that resets the same."""
+        ReGraMa(self.model, self.optimizer, layout=self.wrapper.layout)
 
     @staticmethod
     def noise() -> list[float]:
