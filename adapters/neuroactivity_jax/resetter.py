@@ -5,7 +5,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeAlias
 
-import jax
 import jax.numpy as jnp
 import optax
 from jax import Array
@@ -27,7 +26,7 @@ from neuroactivity_jax.conditions import if_any
 from neuroactivity_jax.drawing import needed_params
 from neuroactivity_jax.frozen import frozen_params
 from neuroactivity_jax.initializers import FreshValues
-from neuroactivity_jax.measuring import NOT_ADDED, Measuring, Records
+from neuroactivity_jax.measuring import NOT_ADDED, Measuring, Records, score_dtype
 from neuroactivity_jax.optimizers import reinit_state, state_owners, written_mask
 from neuroactivity_jax.parameters import PyTree, as_jax, gradients, parameters, replace, shapes_of
 from neuroactivity_jax.state import COUNTS, NOT_MEASURED, ActivityState, check_form, has_clock, states_in
@@ -80,8 +79,6 @@ class Resetter:
         """Start, and check what can be checked before the first update."""
         if type(params).__module__.startswith("optax."):  # what stands in for parameters in tree_map_params
             return self._placeholder_state(params)
-        if any(isinstance(leaf, jax.ShapeDtypeStruct) for leaf in jax.tree.leaves(params)):
-            raise ValueError("params: expected arrays, got shapes alone; use jax.eval_shape(tx.init, params)")
         layout, arrays = self._trained_groups(params), parameters(params)
         inner_state, shapes = self.inner.init(params), shapes_of(arrays)
         snapshot: dict[str, Array] = {}
@@ -89,7 +86,7 @@ class Resetter:
             snapshot = self._snapshot(params, layout)
             state_owners(inner_state, params)
         groups = {name: group.bind(shapes).shape for name, group in layout.items()}
-        dtypes = {name: _score_dtype(group, arrays) for name, group in layout.items()}
+        dtypes = {name: score_dtype(group, arrays) for name, group in layout.items()}
         ages = Ages(jnp.zeros((0, 1), jnp.int32), {})
         if has_clock(self.options):
             ages = start_ages(self._bias_correction(params, {}), int(self.options.every), groups)
@@ -225,8 +222,8 @@ class Resetter:
 
     def _check_writes(self, updates: PyTree, params: PyTree, layout: na.Layout) -> None:
         """Raise at any update, due or not, if a reset could not write what it is to write."""
-        moves, names = parameters(updates), written_params(layout, layout, outgoing=self.options.outgoing)
-        if missing := [name for name in names if name not in moves]:
+        names = written_params(layout, layout, outgoing=self.options.outgoing)
+        if missing := sorted(set(names) - parameters(updates).keys()):
             raise ValueError(
                 f"updates: expected one for parameter {missing[0]!r}, which a reset may write, got None; train it, or "
                 "mark its groups resettable=False"
@@ -299,7 +296,3 @@ def _widened(updates: PyTree, params: PyTree) -> PyTree:
     old, moves = parameters(params), parameters(updates)
     wide = {name: jnp.result_type(jnp.float32, old[name].dtype, move.dtype) for name, move in moves.items()}
     return replace(updates, {name: jnp.asarray(move, wide[name]) for name, move in moves.items()})
-
-
-def _score_dtype(group: na.NeuronGroup, arrays: Mapping[str, Array]) -> Any:
-    return jnp.result_type(jnp.float32, *[arrays[view.param].dtype for view in group.incoming if view.param in arrays])

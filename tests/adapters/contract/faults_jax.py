@@ -19,6 +19,7 @@ from tests.adapters.contract.faults_shared import HEALTHY, INFINITE, Scenario, m
 from tests.adapters.contract.jax_driver import JaxDriver
 from tests.adapters.contract.network import FRESH, LAYERS, Values, gradients, layout, weights
 
+MOMENTUM = partial(optax.sgd, 0.01, momentum=0.9)
 make = partial(made, JaxDriver)
 
 
@@ -26,12 +27,16 @@ def cast(tree: Any, dtype: Any) -> Any:
     return jax.tree.map(lambda leaf: leaf.astype(dtype), tree)
 
 
+def jitted(tx: Any) -> optax.GradientTransformation:
+    return optax.GradientTransformation(tx.init, jax.jit(tx.update))
+
+
 class Jitted(JaxDriver):
     """The network with a compiled update."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
-        self.tx = optax.GradientTransformationExtraArgs(self.tx.init, jax.jit(self.tx.update))
+        self.tx = jitted(self.tx)
 
 
 def in_dtype(dtype: Any, rounding: float) -> str:
@@ -53,7 +58,7 @@ class Around:
 
     def __init__(self, method: str | None, *, around: Callable[[Any], Any], **options: Any) -> None:
         self._side = make(**options)(method)
-        self._side.tx = around(self._side.tx)
+        self._side.tx = jitted(around(self._side.tx))
         self._side.saved = self._side.tx.init(self._side.tree)
 
     def __getattr__(self, name: str) -> Any:
@@ -217,7 +222,7 @@ SCENARIOS: Mapping[str, Scenario] = {
     "resized": lambda: at_once(resize, {name: np.ones([n + (n == 7) for n in v.shape]) for name, v in HEALTHY.items()}),
     "cast": cast_at_once,
     "weights loaded": lambda: judge(make(), then(load_weights)),
-    "optimizer state loaded": lambda: judge(make(optimizer="adam"), then(load_optimizer)),
+    "optimizer state loaded": lambda: judge(make(optimizer=MOMENTUM), then(load_optimizer)),
     "factored moments": lambda: by(lambda: optax.adafactor(0.1, min_dim_size_to_factor=2), gradients()),
     "loss scale": lambda: by(
         lambda: optax.chain(optax.scale(1 / 1024), optax.sgd(0.1)), *[{n: 1024 * v for n, v in gradients().items()}]
@@ -225,13 +230,11 @@ SCENARIOS: Mapping[str, Scenario] = {
     "skipped outside": lambda: judge(
         partial(Around, around=lambda tx: optax.apply_if_finite(tx, 5), every=2), steps(HEALTHY, INFINITE, gradients())
     ),
-    "skipped inside": lambda: by(
-        lambda: optax.apply_if_finite(optax.adam(0.01), 5), HEALTHY, INFINITE, gradients(), every=3
-    ),
+    "skipped inside": lambda: by(lambda: optax.apply_if_finite(MOMENTUM(), 5), HEALTHY, INFINITE, gradients(), every=3),
     "accumulation outside": lambda: judge(
         partial(Around, around=lambda tx: optax.MultiSteps(tx, 2), every=1), steps(gradients(seed=1), gradients())
     ),
-    "accumulation inside": lambda: by(lambda: optax.MultiSteps(optax.sgd(0.1), 2), HEALTHY, gradients(), every=2),
+    "accumulation inside": lambda: by(lambda: optax.MultiSteps(MOMENTUM(), 2), HEALTHY, gradients(), every=2),
     "state of another version": older_state,
     "damaged state": damaged_state,
     "probe fails": failing_probe,

@@ -224,9 +224,7 @@ def quantised() -> str:
 SCENARIOS: Mapping[str, Scenario] = {
     **shared(TensorFlowDriver),
     "sparse gradients": lambda: trained(keras.layers.Embedding(9, 4), 4, np.arange(32) % 9),
-    "sparse moments": lambda: trained(
-        keras.layers.Embedding(9, 4), 4, np.arange(32) % 9, keras.optimizers.Adam(0.1)
-    ),
+    "sparse moments": lambda: trained(keras.layers.Embedding(9, 4), 4, np.arange(32) % 9, keras.optimizers.Adam(0.1)),
     "float16": lambda: in_dtype("float16", 2**-11),
     "bfloat16": lambda: in_dtype("bfloat16", 2**-8),
     "float64": lambda: in_dtype("float64"),

@@ -1,9 +1,7 @@
 """Faults in PyTorch."""
 
 import copy
-import signal
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -11,11 +9,11 @@ import pytest
 import torch
 from torch import Tensor, nn, optim
 
-from neuroactivity_torch import ReGraMa, layout_of, write
-from neuroactivity_torch.rows import Entries
-from tests.adapters.contract.faults_judged import compare, judge, loaded, rolled_back
+from neuroactivity_torch import ReGraMa, layout_of
+from tests.adapters.contract import faults_torch_errors
+from tests.adapters.contract.faults_judged import compare, judge
 from tests.adapters.contract.faults_shared import HEALTHY, INFINITE, Scenario, made, shared, steps, then
-from tests.adapters.contract.network import DEAD, Values, gradients, weights
+from tests.adapters.contract.network import Values, gradients
 from tests.adapters.contract.torch_driver import TorchDriver
 
 SCALE = 1024.0
@@ -206,88 +204,6 @@ def resized() -> str:
     return "left alone"
 
 
-@contextmanager
-def at_write(number: int, act: Callable[[], None]) -> Iterator[list[int]]:
-    """Let something happen in the middle of one of the writes of rows, counted from 1; yield what was written."""
-    written: list[int] = []
-    put = Entries.put
-
-    def counted(entries: Entries, tensor: Tensor, values: Any) -> None:
-        written.append(number)
-        if len(written) == number:
-            put(entries, tensor, 7.0)
-            act()
-        put(entries, tensor, values)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Entries, "put", counted)
-        yield written
-
-
-def fail() -> None:
-    raise OSError("no space")
-
-
-def each_write_fails() -> str:
-    """Of all writes of a reset, those of moments too."""
-    plain, side = make(optimizer="adam")(None), make(optimizer="adam")("regrama")
-    for number in range(1, 99):
-        with at_write(number, fail) as written:
-            try:
-                side.step(gradients())
-            except OSError:
-                plain.step(gradients())
-                compare(side.params(), plain.params())
-                for one, other in zip(side.moments(), plain.moments(), strict=True):
-                    compare(one, other)
-                assert (side.counts().measurements, side.report()) == (0, None)
-                continue
-        plain.step(gradients())
-        compare(side.params(), plain.params(), side.expected(plain.params(), DEAD))
-        assert len(written) == number - 1 > 20
-        return "rolled back"
-    return "never whole"
-
-
-def interrupted_at_each_write() -> str:
-    side = make()("regrama")
-    for number in range(1, 99):
-        write(side.model, side.native(weights()))
-        with at_write(number, lambda: signal.raise_signal(signal.SIGINT)) as written:
-            try:
-                side.step(gradients())
-            except KeyboardInterrupt:
-                compare(side.params(), weights(), side.expected(weights(), DEAD))
-                assert side.counts().resets == side.counts().steps == number
-                continue
-        assert len(written) == number - 1 > 6
-        return "reset, then raised"
-    return "never interrupted"
-
-
-def failing_probe() -> str:
-    plain, side = make()(None), make()("redo")
-    probe = side.probe
-
-    def set_probe(fails: bool) -> None:
-        side.probe = None if fails else probe
-
-    return rolled_back(plain, side, set_probe, error=TypeError)
-
-
-def older_state() -> str:
-    saved = make()("regrama").state()
-    for key in ("since", "sums", "clock", "layout"):
-        del saved[2][key]
-    return loaded(saved, make()("regrama"))
-
-
-def damaged_state() -> str:
-    saved = make()("regrama").state()
-    saved[2]["steps"] = -5
-    return loaded(saved, make()("regrama"))
-
-
 def fused() -> str:
     for act in (steps(HEALTHY, gradients()), by_scaler(HEALTHY, gradients())):
         outcome = judge(make(optimizer=adam(fused=True)), act, moments=True)
@@ -300,6 +216,7 @@ def changed(change: Callable[[Any], None], **options: Any) -> str:
 
 SCENARIOS: Mapping[str, Scenario] = {
     **shared(TorchDriver),
+    **faults_torch_errors.SCENARIOS,
     "sparse gradients": lambda: trained(small(nn.Embedding(9, 4, sparse=True), 4), torch.arange(32).remainder(9)),
     "sparse moments": sparse_moments,
     "float16": lambda: in_dtype(torch.float16, 2**-11),
@@ -337,9 +254,4 @@ SCENARIOS: Mapping[str, Scenario] = {
     "step in the backward pass": lambda: judge(
         make(optimizer=lambda params: [optim.SGD([parameter], lr=0.0) for parameter in params]), in_backward
     ),
-    "state of another version": older_state,
-    "damaged state": damaged_state,
-    "write fails": each_write_fails,
-    "Ctrl-C": interrupted_at_each_write,
-    "probe fails": failing_probe,
 }

@@ -22,6 +22,7 @@ CASES = {
 
 @pytest.mark.counts(faults=1)
 @pytest.mark.filterwarnings("ignore:.*resets do not last", "ignore:Gradients do not exist", "ignore:neurons could not")
+@pytest.mark.filterwarnings("ignore:__array__ implementation")  # of Keras's quantised variables
 @pytest.mark.parametrize(("framework", "fault"), CASES.values(), ids=CASES)
 def test_a_fault_has_the_outcome_that_is_documented(framework, fault):
     assert SCENARIOS[framework][fault.name]() == getattr(fault, framework)
