@@ -75,9 +75,9 @@ def regrama(
 
     Raises:
         LayoutError: From ``init``, if the layout does not fit the parameters.
-        ValueError: If an option is out of range; from ``init``, if an array of the optimizer's state belongs to no
-            parameter, if a fresh value is missing, or if a reset would write a parameter that the optimizer does not
-            train.
+        ValueError: If an option is out of range, or ``inner`` is a wrapper that resets the same parameters; from
+            ``init``, if an array of the optimizer's state belongs to no parameter, if a fresh value is missing, or if a
+            reset would write a parameter that the optimizer does not train.
 
     Example:
         >>> import jax, jax.numpy as jnp
