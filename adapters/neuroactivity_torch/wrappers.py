@@ -65,8 +65,8 @@ class ReGraMa(Resetter):
     Raises:
         LayoutError: If the layout cannot be discovered, or does not fit the model.
         ValueError: If an option is out of range, the optimizer is not known, a parameter has no initialiser, a reset
-            would write a parameter that is frozen, that the optimizer does not train, that has no values or whose entries
-            share their memory, or another wrapper resets the same parameters after steps of the same optimizer.
+            would write a parameter that is frozen, that the optimizer does not train, that has no values or whose
+            entries share their memory, or another wrapper resets the same parameters after steps of the same optimizer.
 
     Example:
         >>> import torch
