@@ -103,9 +103,9 @@ def layers(model: nn.Module, layout: na.Layout) -> Iterator[Layer]:
 
 def due(wrapper: ReGraMa) -> None:
     """Do what a wrapper does after a step at which a measurement is due."""
-    found = wrapper._collect()
+    found = wrapper._collect(wrapper.steps)
     assert found is not None
-    wrapper._count(found)
+    wrapper._tell(found)
 
 
 def inactive(found: Sequence[Layer]) -> list[float]:

@@ -136,3 +136,8 @@ class Measuring:
             masks, before = ({name: of[name] for name in measured} for of in (masks, before))
             report = build_report(measured, self.layout, self.options.tau, masks=masks, reset_before=before)
             self.options.on_report(report if run < 0 else dataclasses.replace(report, run=int(run)))
+
+
+def score_dtype(group: na.NeuronGroup, arrays: Mapping[str, Array]) -> Any:
+    """Return the precision of a group's scores."""
+    return jnp.result_type(jnp.float32, *[arrays[view.param].dtype for view in group.incoming if view.param in arrays])

@@ -109,7 +109,13 @@ def path_leaves(tree: PyTree) -> Iterator[tuple[Path, Any]]:
 
 
 def as_jax(arrays: Mapping[str, Any]) -> dict[str, Any]:
-    """Turn NumPy arrays, as a restored checkpoint has them, into JAX's."""
+    """Turn NumPy arrays, as a restored checkpoint has them, into JAX's.
+
+    Raises:
+        ValueError: If they are shapes and dtypes alone.
+    """
+    if any(isinstance(array, jax.ShapeDtypeStruct) for array in arrays.values()):
+        raise ValueError("params: expected arrays, got shapes alone; use jax.eval_shape(tx.init, params)")
     return {name: None if array is None else jnp.asarray(array) for name, array in arrays.items()}
 
 

@@ -12,7 +12,15 @@ from jax import Array
 
 import neuroactivity as na
 from neuroactivity.layout import lookup
-from neuroactivity.wrapping import NEVER, ResetOptions, check_searched, drawn_views, is_due, trained_groups
+from neuroactivity.wrapping import (
+    NEVER,
+    ResetOptions,
+    check_searched,
+    drawn_views,
+    is_due,
+    trained_groups,
+    written_params,
+)
 from neuroactivity_jax.bias import BiasCorrection, bias_correction
 from neuroactivity_jax.clock import Ages, OwnClock, any_young, start_ages
 from neuroactivity_jax.conditions import if_any
@@ -20,7 +28,7 @@ from neuroactivity_jax.drawing import needed_params
 from neuroactivity_jax.frozen import frozen_params
 from neuroactivity_jax.initializers import FreshValues
 from neuroactivity_jax.manual import check_same, check_undivided, varying_as
-from neuroactivity_jax.measuring import NOT_ADDED, Measuring, Records
+from neuroactivity_jax.measuring import NOT_ADDED, Measuring, Records, score_dtype
 from neuroactivity_jax.optimizers import reinit_state, state_owners, written_mask
 from neuroactivity_jax.parameters import PyTree, as_jax, gradients, parameters, replace, shapes_of, widened
 from neuroactivity_jax.sharding import automatic
@@ -59,11 +67,16 @@ class Resetter:
     _frozen: dict[Any, frozenset[str]] = field(default_factory=dict, compare=False, repr=False)
     _corrections: dict[Any, BiasCorrection] = field(default_factory=dict, compare=False, repr=False)
     _warned: set[str] = field(default_factory=set, compare=False, repr=False)
+    _drawn: set[Any] = field(default_factory=set, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         if not isinstance(self.layout, na.Layout):
             raise TypeError(f"layout: expected a neuroactivity.Layout, got {self.layout!r}")
         check_searched(self.layout, writes=self.options.writes)
+
+    def written(self) -> list[str]:
+        """Name the parameters that resets may write."""
+        return written_params(self.layout, self.layout) if self.options.writes else []
 
     def init(self, params: PyTree) -> ActivityState:
         """Start, and check what can be checked before the first update."""
@@ -73,11 +86,10 @@ class Resetter:
         inner_state, shapes = self.inner.init(params), shapes_of(arrays)
         snapshot: dict[str, Array] = {}
         if self.options.writes:
-            views = drawn_views(layout, shapes, outgoing=self.options.outgoing)
-            snapshot = self.fresh.snapshot(arrays, views)
+            snapshot = self._snapshot(params, layout)
             state_owners(inner_state, params)
         groups = {name: group.bind(shapes).shape for name, group in layout.items()}
-        dtypes = {name: _score_dtype(group, arrays) for name, group in layout.items()}
+        dtypes = {name: score_dtype(group, arrays) for name, group in layout.items()}
         ages = Ages(jnp.zeros((0, 1), jnp.int32), {})
         if has_clock(self.options):
             ages = start_ages(self._bias_correction(params, {}), int(self.options.every), groups)
@@ -136,10 +148,12 @@ class Resetter:
         layout, grads = self._trained_groups(known), updates
         correction = self._bias_correction(known, extra) if has_clock(self.options) else None
         clocks = 0 if correction is None else len(correction.counts)
-        check_form(state, layout, shapes_of(parameters(known)), self.options, clocks)
+        check_form(state, layout, parameters(known), self.options, clocks)
         before = state.inner_state
         updates, inner_state = self.inner.update(grads, before, params, **extra)
-        updates = widened(updates, params) if self.options.writes else updates
+        if self.options.writes:
+            updates = widened(updates, params)
+            self._check_writes(updates, params, layout)
         state = state._replace(inner_state=inner_state, steps=state.steps + 1)
         clock: Any = None if correction is None or not correction.effective else correction
         records = Records(**{name: getattr(state, name) for name in Records._fields})
@@ -222,11 +236,6 @@ class Resetter:
         """Make the updates lead to fresh values and zeros, and the optimizer's state match them."""
         old, moves, outgoing = as_jax(parameters(params)), parameters(before.updates), self.options.outgoing
         written = written_mask(old, masks, layout, outgoing=outgoing)
-        if missing := [name for name in written if name not in moves]:
-            raise ValueError(
-                f"updates: expected one for parameter {missing[0]!r}, which a reset may write, got None; train it, or "
-                "mark its groups resettable=False"
-            )
         moved = {name: (old[name] + moves[name]).astype(old[name].dtype) for name in written}
         needed = needed_params(masks, layout, outgoing)
         views = drawn_views(layout, shapes_of(old), outgoing=outgoing)
@@ -239,6 +248,24 @@ class Resetter:
         inner_state = reinit_state(self.inner, before.inner_state, after, written)
         ages = before.ages if clock is None else self._clock(clock, layout, {}).reset(before.ages, inner_state, masks)
         return before._replace(updates=replace(before.updates, updates), inner_state=inner_state, ages=ages)
+
+    def _check_writes(self, updates: PyTree, params: PyTree, layout: na.Layout) -> None:
+        """Raise at any update, due or not, if a reset could not write what it is to write."""
+        names = written_params(layout, layout, outgoing=self.options.outgoing)
+        if missing := sorted(set(names) - parameters(updates).keys()):
+            raise ValueError(
+                f"updates: expected one for parameter {missing[0]!r}, which a reset may write, got None; train it, or "
+                "mark its groups resettable=False"
+            )
+        if callable(self.fresh.initializer) and _form(params) not in self._drawn:
+            self._snapshot(params, layout)
+
+    def _snapshot(self, params: PyTree, layout: na.Layout) -> dict[str, Array]:
+        """Return the values that fresh ones are drawn from, none for a function, which is seen to fit."""
+        arrays = parameters(params)
+        views = drawn_views(layout, shapes_of(arrays), outgoing=self.options.outgoing)
+        self._drawn.add(_form(params))
+        return self.fresh.snapshot(arrays, views)
 
     def _arrays(self, tree: PyTree) -> dict[str, Array | None]:
         """Return a tree's arrays by name, with ``None`` for parameters of which a whole branch is ``None``."""
@@ -283,7 +310,3 @@ class Resetter:
 
 def _form(params: PyTree) -> Any:
     return tuple([(name, value.shape, str(value.dtype)) for name, value in parameters(params).items()])
-
-
-def _score_dtype(group: na.NeuronGroup, arrays: Mapping[str, Array]) -> Any:
-    return jnp.result_type(jnp.float32, *[arrays[view.param].dtype for view in group.incoming if view.param in arrays])

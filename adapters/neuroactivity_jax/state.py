@@ -9,7 +9,7 @@ from jax import Array
 
 import neuroactivity as na
 from neuroactivity.wrapping import ResetOptions
-from neuroactivity_jax.parameters import PyTree
+from neuroactivity_jax.parameters import PyTree, shapes_of
 
 NOT_MEASURED = -1.0
 """The score of a group that has not been measured; scores are zero or more, or NaN."""
@@ -109,9 +109,7 @@ def _is_injected(node: Any) -> bool:
     return hasattr(node, "hyperparams")
 
 
-def check_form(
-    state: Any, layout: na.Layout, shapes: Mapping[str, tuple[int, ...]], options: ResetOptions, clocks: int
-) -> None:
+def check_form(state: Any, layout: na.Layout, params: Mapping[str, Array], options: ResetOptions, clocks: int) -> None:
     """Raise unless a state has the form that ``init`` gives it for a layout and parameters.
 
     A host may have restored it by position or by name, or taken it from another network.
@@ -119,7 +117,7 @@ def check_form(
     Args:
         state: The state.
         layout: The groups that the optimizer trains.
-        shapes: The shapes of the parameters.
+        params: The parameters by name.
         options: When to measure, and what to reset.
         clocks: How many counts of the wrapped optimizer may correct the bias of moments.
 
@@ -130,6 +128,7 @@ def check_form(
         raise ValueError(f"state: expected an ActivityState, as init returns it, got {type(state).__name__}")
     expected: dict[str, tuple[Any, Any]] = dict.fromkeys(COUNTS, ((), jnp.integer))
     expected |= {"tau": ((), jnp.floating), "key": (None, jnp.unsignedinteger)}
+    shapes = shapes_of(params)
     groups = {name: group.bind(shapes).shape for name, group in layout.items()}
     for field, kind in _of_groups(options).items():
         if not isinstance(getattr(state, field), Mapping) or set(getattr(state, field)) != set(groups):
@@ -142,7 +141,8 @@ def check_form(
         expected |= {f"{field}/{name}": (shape, kind) for name, shape in groups.items()}
     if not isinstance(state.snapshot, Mapping):
         raise ValueError(f"state: expected the snapshot to be a dictionary, got {type(state.snapshot).__name__}")
-    expected |= {f"snapshot/{name}": (shapes.get(name), jnp.floating) for name in state.snapshot}
+    kinds = {name: params[name].dtype.type if name in params else jnp.floating for name in state.snapshot}
+    expected |= {f"snapshot/{name}": (shapes.get(name), kind) for name, kind in kinds.items()}
     if has_clock(options):
         resets = tuple(getattr(state.born, "shape", ()))[1:]  # of the wrapper that made the state
         expected["born"] = (clocks, *(resets if len(resets) == 1 and resets[0] else (1,))), jnp.integer

@@ -75,9 +75,9 @@ def regrama(
 
     Raises:
         LayoutError: From ``init``, if the layout does not fit the parameters.
-        ValueError: If an option is out of range; from ``init``, if an array of the optimizer's state belongs to no
-            parameter, if a fresh value is missing, or if a reset would write a parameter that the optimizer does not
-            train.
+        ValueError: If an option is out of range, or ``inner`` is a wrapper that resets the same parameters; from
+            ``init``, if an array of the optimizer's state belongs to no parameter, if a fresh value is missing, or if a
+            reset would write a parameter that the optimizer does not train.
 
     Example:
         >>> import jax, jax.numpy as jnp
@@ -155,5 +155,11 @@ def _wrap(
     **options: Any,
 ) -> optax.GradientTransformationExtraArgs:
     inner, fresh = optax.with_extra_args_support(inner), FreshValues(initializer, seed)
+    inside = getattr(inner.update, "__self__", None)
     resetter = Resetter(inner, layout, ResetOptions(**options), fresh, by_activations=by_activations)
+    if isinstance(inside, Resetter) and set(inside.written()) & set(resetter.written()):
+        raise ValueError(
+            "optimizer: a wrapper is around it already and resets the same parameters; use that one, or make one of "
+            "the two with max_fraction=0, to measure only"
+        )
     return optax.GradientTransformationExtraArgs(resetter.init, resetter.update)

@@ -15,6 +15,7 @@ import tensorflow as tf
 
 from neuroactivity import LayoutError
 from neuroactivity.arrays import check_like
+from neuroactivity.wrapping import undivided
 
 Model: TypeAlias = Any
 """A Keras layer or model, or a mapping of names to ``tf.Variable``."""
@@ -126,19 +127,28 @@ def _reshaped(value: Any, shape: Any) -> Any:
 def assign_all(pairs: Iterable[tuple[Any, Any]]) -> None:
     """Assign values, or lists of :class:`Patch`, to ``tf.Variable``: if a write fails, what was written is put back.
 
-    In ``tf.function`` all values are computed before the first is written.
+    In ``tf.function`` all values are computed before the first is written. Ctrl-C waits for the last write.
     """
+    if tf.executing_eagerly():
+        with undivided():
+            _assign_or_put_back(pairs)
+        return
     pairs = list(pairs)
+    with tf.control_dependencies([value for _, value in pairs]):
+        for variable, value in pairs:
+            variable.assign(value)
+
+
+def _assign_or_put_back(pairs: Iterable[tuple[Any, Any]]) -> None:
     kept: list[tuple[Any, Any]] = []
     try:
-        with tf.control_dependencies([] if tf.executing_eagerly() else [value for _, value in pairs]):
-            for variable, value in pairs:
-                parts = value if isinstance(value, list) else None
-                old = tf.convert_to_tensor(variable)
-                kept.append((variable, old if parts is None else [p._replace(values=p.read(old)) for p in parts]))
-                variable.assign(value if parts is None else patched(old, parts))
+        for variable, value in pairs:
+            parts = value if isinstance(value, list) else None
+            old = tf.convert_to_tensor(variable)
+            kept.append((variable, old if parts is None else [p._replace(values=p.read(old)) for p in parts]))
+            variable.assign(value if parts is None else patched(old, parts))
     except BaseException:
-        for variable, old in reversed(kept if tf.executing_eagerly() else []):
+        for variable, old in reversed(kept):
             with suppress(Exception):  # the one that failed may fail again
                 variable.assign(patched(variable, old) if isinstance(old, list) else old)
         raise

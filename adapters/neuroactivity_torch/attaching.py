@@ -75,6 +75,7 @@ class Attached(ABC):
         self._latest: Measurement | None = None
         self.steps = self.measurements = self.resets = self.neurons_reset = 0
         self._stepped: set[int] = set()
+        self._gradients: dict[int, Tensor] = {}
         self._checked = False
         self._warned: set[str] = set()
         self._params = dict(model.named_parameters())

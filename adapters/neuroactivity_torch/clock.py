@@ -67,12 +67,16 @@ class Clock:
     def __bool__(self) -> bool:
         return bool(self._young)
 
-    def start(self, name: str, parameter: nn.Parameter, index: Tensor) -> None:
-        """Let the clock of these entries start now; if it ran already, it starts again."""
-        before = [young for young in self._young.get(name, ()) if young.parameter is parameter]
-        older = [replace(young, index=young.index[~torch.isin(young.index, index)]) for young in before]
-        self._young[name] = [*older, Young(parameter, index)]
-        self._forget()
+    def started(self, written: Mapping[str, tuple[nn.Parameter, Tensor]]) -> "Clock":
+        """Return a clock that starts now for these entries of parameters; where it ran already, it starts again."""
+        young = dict(self._young)
+        for name, (parameter, index) in written.items():
+            before = [each for each in young.get(name, ()) if each.parameter is parameter]
+            older = [replace(each, index=each.index[~torch.isin(each.index, index)]) for each in before]
+            young[name] = [*older, Young(parameter, index)]
+        clock = Clock(young)
+        clock._forget()
+        return clock
 
     def keep(self, held: Collection[int]) -> None:
         """Forget all parameters but these, given by identity."""

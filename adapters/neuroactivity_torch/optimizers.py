@@ -112,8 +112,10 @@ class Stepper:
         """Raise if one tensor of a parameter's state has no rule."""
         if not isinstance(value, Tensor) or (key in _SCALARS and value.numel() == 1):
             return
+        where = f"optimizer {type(self.optimizer).__name__}, state {key!r} of parameter {name!r}"
+        if value.layout != parameter.layout:
+            raise ValueError(f"{where}: it is sparse and cannot be reset; mark the groups of it resettable=False")
         if key not in self.rules or value.shape != parameter.shape:
-            where = f"optimizer {type(self.optimizer).__name__}, state {key!r} of parameter {name!r}"
             expected = f"one of {', '.join(self.rules)}, of shape {tuple(parameter.shape)}"
             raise ValueError(f"{where}: expected {expected}, got {key!r} of shape {tuple(value.shape)}")
 

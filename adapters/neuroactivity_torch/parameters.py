@@ -98,12 +98,16 @@ def check_memory(params: Mapping[str, nn.Parameter], written: Collection[str]) -
         written: Names of those that resets write.
 
     Raises:
-        ValueError: If entries of one share their memory, as in an expanded tensor, or it shares it with another.
+        ValueError: If one has no values, its entries share their memory, as in an expanded tensor, or it shares it with
+            another.
     """
     starts: dict[int, list[str]] = {}
     for name, parameter in params.items():
         starts.setdefault(_start(parameter), []).append(name)
     for name in written:
+        if params[name].is_meta:
+            what = "is on the meta device, where it has no values to reset; give it some first"
+            raise ValueError(f"parameter {name!r} {what} (model.to_empty(device=...))")
         reach, part = 0, own_part(params[name])
         for stride, size in sorted(zip(part.stride(), part.shape, strict=True)):
             if size > 1 and stride <= reach:

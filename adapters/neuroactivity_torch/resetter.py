@@ -17,6 +17,7 @@ from neuroactivity.wrapping import (
     check_same_layout,
     is_due,
     read_counts,
+    undivided,
     warn_of_resets,
     written_params,
     written_rows,
@@ -27,6 +28,7 @@ from neuroactivity_torch.devices import whole
 from neuroactivity_torch.measurements import Joined, Measurement, to_host
 from neuroactivity_torch.memory import Memory, read_arrays
 from neuroactivity_torch.optimizers import Stepper, cleared_moments
+from neuroactivity_torch.parameters import dense_gradient
 from neuroactivity_torch.ranks import fingerprint
 from neuroactivity_torch.rows import Entries, locate, overwrite_entries, shrink
 
@@ -62,9 +64,11 @@ class Resetter(Attached):
         if skipped is not None and float(skipped) > 0:
             return
         if self._clock:
-            self._clock.after_step(self._stepper(optimizer))
+            with undivided():
+                self._clock.after_step(self._stepper(optimizer))
         self._stepped.add(id(optimizer))
         if len(self._stepped) < len(self._steppers):
+            self._keep_gradients(optimizer)
             return
         self._stepped.clear()
         if not self._checked:
@@ -73,36 +77,42 @@ class Resetter(Attached):
             if self._writes and self.options.clock == "own":
                 warn_of_counts(self._steppers, self._written())
             self._checked = True
-        self.steps += 1
-        if not self.options.collects_at(self.steps):
-            self._memory.sums = {}
+        step = self.steps + 1
+        if not self.options.collects_at(step):
+            self.steps, self._memory.sums = step, {}
             return
         try:
-            found = self._collect()
-        except BaseException:
-            self.steps -= 1
-            raise
+            found = self._collect(step)
+        finally:
+            self._gradients = {}
         if found is not None:
-            self._count(found)
+            self._tell(found)
+
+    def _keep_gradients(self, optimizer: Optimizer) -> None:
+        """Keep the gradients of one of several optimizers: steps taken in the backward pass clear them at once."""
+        if self._signal == "weights" and self.options.collects_at(self.steps + 1):
+            held = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+            found = [(parameter, dense_gradient(parameter)) for parameter in held]
+            self._gradients |= {id(parameter): value.clone() for parameter, value in found if value is not None}
 
     @torch.no_grad()
-    def _collect(self) -> Measurement | None:
+    def _collect(self, step: int) -> Measurement | None:
         """Take what neurons are scored by; where a measurement is due, score those that are trained, and reset."""
         self._look()
-        layout, signals, due = self._trained_layout, self._signals(), is_due(self.steps, every=self.options.every)
+        layout, signals = self._trained_layout, self._signals()
         if self.options.batches == 1 and not (self._reads_outputs and self._ranks):
-            return self._choose_and_reset(na.grama(signals, layout, signal=self._signal))
+            return self._choose_and_reset(na.grama(signals, layout, signal=self._signal), step)
         sums = self._memory.added(self._magnitudes(signals, layout))
-        if due:
-            return self._choose_and_reset(na.scores({name: sums[name] for name in layout if name in sums}))
-        self._memory.sums = sums
+        if is_due(step, every=self.options.every):
+            return self._choose_and_reset(na.scores({name: sums[name] for name in layout if name in sums}), step)
+        self.steps, self._memory.sums = step, sums
         return None
 
-    def _choose_and_reset(self, scores: Mapping[str, Tensor]) -> Measurement:
-        """Reset the neurons that are due."""
+    def _choose_and_reset(self, scores: Mapping[str, Tensor], step: int) -> Measurement:
+        """Reset the neurons that are due, and count what was done."""
         options = self.options
         masks: dict[str, Tensor] = {}
-        if self._writes and options.resets_at(self.steps):
+        if self._writes and options.resets_at(step):
             due = {name: score for name, score in scores.items() if self._reported[name].resettable}
             masks = to_host(options.masks(due))
         scores = to_host(scores)
@@ -110,18 +120,18 @@ class Resetter(Attached):
         if self._writes:
             chosen, before, since = self._memory.chosen(scores, masks, int(options.protect))
         found = Measurement(self._reported, options.tau, scores, chosen, before)
-        new = self._reset(found) if found.reset else ()
-        if self._check_ranks and options.resets_at(self.steps):
+        with undivided():
+            new = self._reset(found) if found.reset else ()
+            self._memory.since, self._memory.sums = since, {}
+            self.steps, self.measurements, self._latest = step, self.measurements + 1, found
+            self.resets += bool(found.reset)
+            self.neurons_reset += found.total.reset or 0
+        if self._check_ranks and options.resets_at(step):
             self._compare_ranks(new)
-        self._memory.since, self._memory.sums = since, {}
         return found
 
-    def _count(self, found: Measurement) -> None:
-        """Count what was done, and tell."""
-        self.measurements += 1
-        self.resets += bool(found.reset)
-        self.neurons_reset += found.total.reset or 0
-        self._latest = found
+    def _tell(self, found: Measurement) -> None:
+        """Warn of what a measurement found, and pass its report on."""
         warn_of_alerts(found.judged(without=self._warned), self._warned, stacklevel=5)
         warn_of_resets(found.total, self._warned, stacklevel=5)
         if self.options.on_report is not None:
@@ -147,9 +157,9 @@ class Resetter(Attached):
                 value = shrink(value, entries, param, found.masks.parts()[each.group].to(param.device), each)
             new.append((each, entries, value))
         written = [(params[each.view.param], entries, values) for each, entries, values in new]
+        clock = self._started_clock(new) if self.options.clock == "own" else self._clock
         overwrite_entries([*written, *cleared_moments(self._steppers, params, new)])
-        if self.options.clock == "own":
-            self._start_clock(new)
+        self._clock = clock
         return new
 
     def _compare_ranks(self, new: Sequence[tuple[Rows, Entries, Tensor | float]]) -> None:
@@ -162,15 +172,15 @@ class Resetter(Attached):
         if differing:
             raise RuntimeError(f"check_ranks: the ranks have parted, step {self.steps}: they differ in {differing}")
 
-    def _start_clock(self, new: Sequence[tuple[Rows, Entries, Tensor | float]]) -> None:
-        """Let the clock of what a reset has written start, where the optimizer corrects a bias."""
+    def _started_clock(self, new: Sequence[tuple[Rows, Entries, Tensor | float]]) -> Clock:
+        """Return the clock when that of what a reset writes has started, where the optimizer corrects a bias."""
         corrected = {n for stepper in self._steppers if corrects_bias(stepper) for n in stepper.holds()}
         written: dict[str, list[Tensor]] = {}
         for rows, entries, _ in new:
             written.setdefault(rows.view.param, []).append(entries.flat())
-        for name, index in written.items():
-            if id(self._trained[name]) in corrected:
-                self._clock.start(name, self._trained[name], torch.unique(torch.cat(index)))
+        trained = self._trained
+        begun = {n: (trained[n], torch.unique(torch.cat(i))) for n, i in written.items() if id(trained[n]) in corrected}
+        return self._clock.started(begun)
 
     def scalars(self, prefix: str = "neuroactivity") -> dict[str, float]:
         """Return the latest report for a logger, with the same keys at any time.
@@ -222,6 +232,8 @@ class Resetter(Attached):
         check_same_layout(state.get("layout"), self.layout)
         arrays = read_arrays(state, self.layout, {name: tuple(value.shape) for name, value in params.items()})
         young = read_clock(state.get("clock", {}), params)
-        self._fresh.snapshot = self._fresh.check_snapshot(state["snapshot"])
-        vars(self).update(counts)
-        self._memory, self._clock = Memory(arrays["sums"], Joined.of(arrays["since"])), Clock(young)
+        snapshot = self._fresh.check_snapshot(state["snapshot"])
+        with undivided():
+            vars(self).update(counts)
+            self._fresh.snapshot, self._clock = snapshot, Clock(young)
+            self._memory = Memory(arrays["sums"], Joined.of(arrays["since"]))

@@ -72,9 +72,9 @@ class ReGraMa(Resetter):
             model.
         RuntimeError: At a measurement, with ``check_ranks``, if the processes do not have the same parameters any more.
         ValueError: If an option is out of range or differs between processes, the optimizer is not known, a parameter
-            has no initialiser, a reset would write a parameter that is frozen, that the optimizer does not train or
-            whose entries share their memory, or another wrapper resets the same parameters after steps of the same
-            optimizer.
+            has no initialiser, a reset would write a parameter that is frozen, that the optimizer does not train, that
+            has no values or whose entries share their memory, or another wrapper resets the same parameters after steps
+            of the same optimizer.
 
     Example:
         >>> import torch
@@ -103,8 +103,8 @@ class ReGraMa(Resetter):
     _signal = "weights"
 
     def _signals(self) -> dict[str, Tensor | None]:
-        trained = self._trained
-        return {name: dense_gradient(param) if name in trained else None for name, param in self._params.items()}
+        kept, trained = self._gradients, self._trained
+        return {n: kept.get(id(p), dense_gradient(p)) if n in trained else None for n, p in self._params.items()}
 
 
 class ReDo(Resetter):

@@ -3,12 +3,14 @@
 :mod:`.options` says when to measure and what to reset, :mod:`.trained` which groups an optimizer trains and what a
 reset of them writes, :mod:`.fresh` which entries are drawn anew and from what, :mod:`.history` when each neuron was
 reset, :mod:`.clock` how the moments of reset neurons are handed over, :mod:`.states` what a resumed run is given,
-:mod:`.outputs` how neuron outputs are brought into the form that a group's activation pattern names.
+:mod:`.outputs` how neuron outputs are brought into the form that a group's activation pattern names,
+:mod:`.interrupts` that Ctrl-C waits for a reset to be whole.
 """
 
 from neuroactivity.wrapping.clock import YOUNG, handing_over_factor
 from neuroactivity.wrapping.fresh import DrawnViews, check_fresh, derive_key, drawn_views, resample, warn_of_spread
 from neuroactivity.wrapping.history import NEVER, advance, reset_before, unprotected, warn_of_resets
+from neuroactivity.wrapping.interrupts import undivided
 from neuroactivity.wrapping.options import (
     Clock,
     HostOptions,
@@ -62,6 +64,7 @@ __all__ = [
     "reset_before",
     "take_neurons",
     "trained_groups",
+    "undivided",
     "unprotected",
     "warn_of_resets",
     "warn_of_spread",

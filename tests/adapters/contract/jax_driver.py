@@ -1,7 +1,7 @@
 """The network and its wrappers in JAX."""
 
 import pickle
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -11,7 +11,7 @@ import optax
 
 import neuroactivity as na
 from neuroactivity_jax import activations, layout_of, parameters, redo, regrama, report, summary
-from tests.adapters.contract.network import FRESH, LAYERS, Counts, Values, X, forward, layout, weights
+from tests.adapters.contract.network import FRESH, LAYERS, Counts, Values, X, forward, layout, reset, weights
 
 
 def unknown() -> optax.GradientTransformation:
@@ -49,7 +49,8 @@ class JaxDriver:
         self,
         method: str | None = None,
         *,
-        optimizer: str = "adam",
+        optimizer: Any = "adam",
+        prepare: Callable[[Any], Any] = lambda tree: tree,
         initial: Values | None = None,
         trained: Sequence[str] = LAYERS,
         groups: na.Layout | None = None,
@@ -57,8 +58,9 @@ class JaxDriver:
         **options: Any,
     ) -> None:
         self.tree, self.trained, self.method = self.native(weights() if initial is None else initial), trained, method
+        self.tree = prepare(self.tree)
         self.probe, self.groups = X, groups or layout()
-        self.tx = OPTIMIZERS[optimizer]()
+        self.tx = OPTIMIZERS.get(optimizer, optimizer)()
         if method is not None:
             wrap = {"regrama": regrama, "redo": redo}[method]
             self.tx = wrap(self.tx, self.groups, initializer=self._initializer(initializer), **options)
@@ -67,7 +69,10 @@ class JaxDriver:
     def _initializer(self, initializer: str | Mapping[str, np.ndarray]) -> Any:
         if isinstance(initializer, str):
             return drawn if initializer == "drawn" else initializer
-        return lambda key: self.native(initializer)
+        return lambda key: {
+            layer: {kind: leaf.astype(self.tree[layer][kind].dtype) for kind, leaf in arrays.items()}
+            for layer, arrays in self.native(initializer).items()
+        }
 
     def _trained(self, tree: Any) -> Any:
         """Put ``None`` in the place of what the optimizer does not train."""
@@ -98,15 +103,22 @@ class JaxDriver:
         outputs = activations(self.tree, lambda tree: apply(tree, x), layout=groups)
         return {name: np.asarray(value) for name, value in outputs.items()}
 
-    def step(self, grads: Values) -> None:
-        """Take a step with these gradients."""
+    def step(self, grads: Mapping[str, np.ndarray | None]) -> None:
+        """Take a step with these gradients, where there are some."""
         extra = {}
         if self.method == "redo":
             extra["activations"] = lambda: activations(
                 self.tree, lambda tree: apply(tree, self.probe), layout=self.groups
             )
         params = self._trained(self.tree)
-        updates, self.saved = self.tx.update(self._trained(self.native(grads)), self.saved, params, **extra)
+        given = {
+            layer: {
+                kind: None if grads[f"{layer}/{kind}"] is None else jnp.asarray(grads[f"{layer}/{kind}"], leaf.dtype)
+                for kind, leaf in arrays.items()
+            }
+            for layer, arrays in self.tree.items()
+        }
+        updates, self.saved = self.tx.update(self._trained(given), self.saved, params, **extra)
         jax.effects_barrier()
         new = optax.apply_updates(params, updates)
         self.tree = {layer: new[layer] if layer in self.trained else arrays for layer, arrays in self.tree.items()}
@@ -121,6 +133,11 @@ class JaxDriver:
     @staticmethod
     def _read(tree: Any) -> Values:
         return {name: np.asarray(value) for name, value in parameters(tree).items()}
+
+    @staticmethod
+    def expected(values: Values, dead: Mapping[str, list[int]]) -> Values:
+        """What a reset of these neurons makes of the values that a step has left."""
+        return reset(values, dead, FRESH)
 
     def counts(self) -> Counts:
         steps = self.saved.steps
@@ -138,6 +155,10 @@ class JaxDriver:
 
     def resume(self, state: Any) -> None:
         self.tree, self.saved = pickle.loads(state)
+
+    def wrap_again(self) -> None:
+        """Wrap the wrapper in another one that resets the same."""
+        regrama(self.tx, self.groups)
 
     @staticmethod
     def noise() -> list[float]:

@@ -4,7 +4,7 @@ import os
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -13,7 +13,7 @@ import tensorflow as tf
 
 import neuroactivity as na
 from neuroactivity_tensorflow import ReDo, ReGraMa, activations, layout_of, parameters, write
-from tests.adapters.contract.network import FRESH, LAYERS, SHAPES, Counts, Values, X, layout, weights
+from tests.adapters.contract.network import FRESH, LAYERS, SHAPES, Counts, Values, X, layout, reset, weights
 
 
 @keras.saving.register_keras_serializable("contract")
@@ -58,7 +58,8 @@ class TensorFlowDriver:
         self,
         method: str | None = None,
         *,
-        optimizer: str = "adam",
+        optimizer: Any = "adam",
+        prepare: Callable[[Gated], None] = lambda model: None,
         initial: Values | None = None,
         trained: Sequence[str] = LAYERS,
         groups: na.Layout | None = None,
@@ -66,9 +67,10 @@ class TensorFlowDriver:
         **options: Any,
     ) -> None:
         self.model, self.probe = self._built(), X
-        write(self.model, self.native(weights() if initial is None else initial))
+        write(self.model, self._cast(weights() if initial is None else initial))
+        prepare(self.model)
         self.trained = trained
-        self.inner = self.wrapper = OPTIMIZERS[optimizer]()
+        self.inner = self.wrapper = OPTIMIZERS.get(optimizer, optimizer)()
         if method == "redo":
             options["probe"] = lambda: tf.constant(self.probe)
         if method is not None:
@@ -91,7 +93,12 @@ class TensorFlowDriver:
     def _initializer(self, initializer: str | Mapping[str, np.ndarray]) -> Any:
         if isinstance(initializer, str):
             return "layer" if initializer == "drawn" else initializer
-        return lambda key: self.native(initializer)
+        return lambda key: self._cast(initializer)
+
+    def _cast(self, values: Mapping[str, np.ndarray]) -> dict[str, tf.Tensor]:
+        """Bring values into the precision of the model's parameters."""
+        present = parameters(self.model)
+        return {name: tf.cast(value, present[name].dtype) for name, value in self.native(values).items()}
 
     @staticmethod
     def name(param: str) -> str:
@@ -114,12 +121,16 @@ class TensorFlowDriver:
         outputs = activations(self.model, tf.constant(x), layout=groups)
         return {name: value.numpy() for name, value in outputs.items()}
 
-    def step(self, grads: Values) -> None:
-        """Take a step with these gradients."""
-        pairs = [
-            (tf.constant(grads[f"{layer}/{variable.name}"]), variable)
+    def step(self, grads: Mapping[str, np.ndarray | None]) -> None:
+        """Take a step with these gradients, where there are some."""
+        variables = {
+            f"{layer}/{variable.name}": variable
             for layer in self.trained
             for variable in getattr(self.model, layer).variables
+        }
+        pairs = [
+            (None if grads[name] is None else tf.cast(grads[name], variable.dtype), variable)
+            for name, variable in variables.items()
         ]
         self.wrapper.apply_gradients(pairs)
 
@@ -137,6 +148,11 @@ class TensorFlowDriver:
                 [slot for slot in slots if slot.name.endswith("velocity")],
             )
         ]
+
+    @staticmethod
+    def expected(values: Values, dead: Mapping[str, list[int]]) -> Values:
+        """What a reset of these neurons makes of the values that a step has left."""
+        return reset(values, dead, FRESH)
 
     def counts(self) -> Counts:
         return Counts(*(int(getattr(self.wrapper, name)) for name in Counts._fields))
@@ -157,6 +173,10 @@ class TensorFlowDriver:
         params, saved = state
         write(self.model, self.native(params))
         self.wrapper.load_own_variables(saved)
+
+    def wrap_again(self) -> None:
+        """Wrap the wrapper in another one that resets the same."""
+        ReGraMa(self.wrapper, self.model, layout=self.wrapper.layout)
 
     @staticmethod
     def noise() -> list[float]:

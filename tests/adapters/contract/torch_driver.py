@@ -1,7 +1,7 @@
 """The network and its wrappers in PyTorch."""
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -11,7 +11,7 @@ from torch import nn
 
 import neuroactivity as na
 from neuroactivity_torch import ReDo, ReGraMa, activations, layout_of, parameters, write
-from tests.adapters.contract.network import FRESH, LAYERS, SHAPES, Counts, Values, X, layout, weights
+from tests.adapters.contract.network import FRESH, LAYERS, SHAPES, Counts, Values, X, layout, reset, weights
 
 
 class Gated(nn.Module):
@@ -57,7 +57,8 @@ class TorchDriver:
         self,
         method: str | None = None,
         *,
-        optimizer: str = "adam",
+        optimizer: Any = "adam",
+        prepare: Callable[[nn.Module], None] = lambda model: None,
         initial: Values | None = None,
         trained: Sequence[str] = LAYERS,
         groups: na.Layout | None = None,
@@ -66,8 +67,9 @@ class TorchDriver:
     ) -> None:
         self.model, self.probe = Gated(), X
         write(self.model, self.native(weights() if initial is None else initial))
+        prepare(self.model)
         params = [p for name, p in self.model.named_parameters() if name.split(".")[0] in trained]
-        self.optimizer = OPTIMIZERS[optimizer](params or [nn.Parameter(torch.ones(1))])
+        self.optimizer = OPTIMIZERS.get(optimizer, optimizer)(params or [nn.Parameter(torch.ones(1))])
         if method is None:
             return
         if method == "redo":
@@ -83,7 +85,7 @@ class TorchDriver:
     def _initializer(self, initializer: str | Mapping[str, np.ndarray]) -> Any:
         if isinstance(initializer, str):
             return "layer" if initializer == "drawn" else initializer
-        return lambda key: self.native(initializer)
+        return lambda key: {n: v.to(self.model.get_parameter(n).dtype) for n, v in self.native(initializer).items()}
 
     @staticmethod
     def name(param: str) -> str:
@@ -119,12 +121,16 @@ class TorchDriver:
         outputs = activations(self.model, torch.from_numpy(x), layout=self.layout(groups))
         return {name: value.numpy() for name, value in outputs.items()}
 
-    def step(self, grads: Values) -> None:
-        """Take a step with these gradients."""
-        native = self.native(grads)
-        for name, parameter in self.model.named_parameters():
-            parameter.grad = native[name]
+    def step(self, grads: Mapping[str, np.ndarray | None]) -> None:
+        """Take a step with these gradients, where there are some."""
+        self.give(grads)
         self.optimizer.step()
+
+    def give(self, grads: Mapping[str, np.ndarray | None]) -> None:
+        """Put gradients where the step finds them, in the precision of their parameters."""
+        native = self.native({name: value for name, value in grads.items() if value is not None})
+        for name, parameter in self.model.named_parameters():
+            parameter.grad = native[name].to(parameter.dtype) if name in native else None
 
     def params(self) -> Values:
         return self._read(parameters(self.model))
@@ -139,9 +145,13 @@ class TorchDriver:
 
     @staticmethod
     def _read(values: Mapping[str, torch.Tensor]) -> Values:
-        return {
-            name.replace(".", "/").replace("weight", "kernel"): value.numpy().T.copy() for name, value in values.items()
-        }
+        wide = {n: value.to(torch.promote_types(value.dtype, torch.float32)) for n, value in values.items()}
+        return {n.replace(".", "/").replace("weight", "kernel"): value.numpy().T.copy() for n, value in wide.items()}
+
+    @staticmethod
+    def expected(values: Values, dead: Mapping[str, list[int]]) -> Values:
+        """What a reset of these neurons makes of the values that a step has left."""
+        return reset(values, dead, FRESH)
 
     def counts(self) -> Counts:
         return Counts(*(getattr(self.wrapper, name) for name in Counts._fields))
@@ -159,6 +169,10 @@ class TorchDriver:
     def resume(self, state: Any) -> None:
         for part, saved in zip((self.model, self.optimizer, self.wrapper), state, strict=True):
             part.load_state_dict(saved)
+
+    def wrap_again(self) -> None:
+        """Attach another wrapper that resets the same."""
+        ReGraMa(self.model, self.optimizer, layout=self.wrapper.layout)
 
     @staticmethod
     def noise() -> list[float]:

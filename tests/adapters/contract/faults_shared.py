@@ -1,0 +1,147 @@
+"""Faults that all frameworks have in one form: gradients, wrappers, states, functions of the user that fail."""
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any, TypeAlias
+
+import numpy as np
+
+import neuroactivity as na
+from tests.adapters.contract.faults_judged import compare, judge, loaded, rolled_back
+from tests.adapters.contract.network import DEAD, FRESH, Values, gradients, layout, weights
+
+Scenario: TypeAlias = Callable[[], str]
+"""Makes the fault happen, and returns what came of it."""
+
+HEALTHY, ALL = gradients({}, 3), list(range(7))
+INFINITE = gradients() | {"out/bias": np.full(2, np.inf, "float32")}
+
+
+def made(driver: Any, **options: Any) -> Callable[[str | None], Any]:
+    """Make networks whose neurons are measured at every step, unless the options say otherwise."""
+    of_plain = ("optimizer", "prepare", "initial", "trained")
+
+    def make(method: str | None) -> Any:
+        given = {"optimizer": "sgd", **options}
+        if method is None:
+            return driver(**{name: given[name] for name in of_plain if name in given})
+        return driver(method, **{"every": 1, "tau": 0.0, **given})
+
+    return make
+
+
+def steps(*grads: Values) -> Callable[[Any], None]:
+    """Take steps with these gradients."""
+
+    def act(side: Any) -> None:
+        for each in grads:
+            side.step(each)
+
+    return act
+
+
+def then(change: Callable[[Any], None]) -> Callable[[Any], None]:
+    """Take a step, change something, and take the step that finds dead neurons."""
+
+    def act(side: Any) -> None:
+        side.step(HEALTHY)
+        change(side)
+        side.step(gradients())
+
+    return act
+
+
+def with_entry(value: float) -> Values:
+    """Gradients of which one neuron's are this."""
+    grads = gradients()
+    grads["first/kernel"][:, 0] = value
+    return grads
+
+
+def of_size(size: float) -> Values:
+    """Gradients of one size, but for those of dead neurons."""
+    return {name: (np.sign(value) * np.float32(size)).astype("float32") for name, value in gradients().items()}
+
+
+class Failing(dict[str, Any]):
+    """Fresh values, or none while it is told to fail."""
+
+    fails = False
+
+    def set(self, fails: bool) -> None:
+        self.fails = fails
+
+    def __getitem__(self, name: str) -> Any:
+        if self.fails:
+            raise OSError("no values")
+        return super().__getitem__(name)
+
+    def items(self) -> Any:
+        return {name: self[name] for name in self}.items()
+
+
+def failing_initializer(driver: Any) -> str:
+    fresh = Failing(FRESH)
+    return rolled_back(made(driver)(None), made(driver, initializer=fresh)("regrama"), fresh.set)
+
+
+def failing_report(driver: Any) -> str:
+    """A report is passed on when everything is done; where a step returns its results, none of them are returned."""
+
+    def on_report(report: na.ActivityReport) -> None:
+        raise OSError("no disk")
+
+    plain, side = made(driver)(None), made(driver, on_report=on_report)("regrama")
+    plain.step(gradients())
+    try:
+        side.step(gradients())
+    except OSError:
+        whole = side.counts().resets == 1
+        values = plain.params()
+        compare(side.params(), values, side.expected(values, DEAD if whole else {}), side.rounding)
+        return "reset, then raised" if whole else "rolled back"
+    return "nothing was raised"
+
+
+def two_wrappers(driver: Any) -> str:
+    def make(method: str | None) -> Any:
+        side = made(driver)(method)
+        if method:
+            side.wrap_again()
+        return side
+
+    return judge(make, steps(gradients()))
+
+
+def other_layout(driver: Any) -> str:
+    only = na.Layout([layout()["first"]])
+    return loaded(made(driver, groups=only)("regrama").state(), made(driver)("regrama"))
+
+
+def shared(driver: Any) -> Mapping[str, Scenario]:
+    """The scenarios of a framework, by the names of faults."""
+    run, silent = partial(judge, made(driver)), weights({"first": ALL})
+    return {
+        "no gradient": lambda: run(steps(gradients() | {"first/kernel": None})),
+        "no gradient of a reader": lambda: run(steps(gradients() | {"value/kernel": None})),
+        "no gradient at all": lambda: run(steps(dict.fromkeys(gradients()))),
+        "NaN": lambda: run(steps(with_entry(np.nan))),
+        "Inf": lambda: run(steps(with_entry(np.inf))),
+        "overflow": lambda: run(steps(with_entry(3e38))),
+        "large gradients": lambda: run(steps(of_size(1e30))),
+        "small gradients": lambda: run(steps(of_size(1e-30))),
+        "underflow": lambda: run(steps(of_size(1e-42))),
+        "underflow of one neuron": lambda: judge(
+            made(driver, tau=0.01), steps(with_entry(1e-42)), dead={**DEAD, "first": [0, 1, 4]}
+        ),
+        "silent layer": lambda: judge(
+            made(driver, initial=silent), steps(gradients({"first": ALL})), dead={"first": ALL}
+        ),
+        "frozen": lambda: judge(made(driver, trained=["value", "gate", "out"]), steps(gradients())),
+        "frozen reader": lambda: judge(made(driver, trained=["first", "gate", "out"]), steps(gradients())),
+        "unknown optimizer": lambda: judge(made(driver, optimizer="unknown"), steps(gradients())),
+        "two wrappers": partial(two_wrappers, driver),
+        "state of another layout": partial(other_layout, driver),
+        "initializer fails": partial(failing_initializer, driver),
+        "on_report fails": partial(failing_report, driver),
+    }
