@@ -36,7 +36,8 @@ def finished(experiment: Experiment, path: Path) -> Outcome:
         if found != experiment:
             raise UsageError(f"{path}: expected {experiment}, found {found}")
         return outcome
-    checkpoint, outcomes = path.with_suffix(".npz"), []
+    checkpoint = path.with_suffix(".npz")
+    outcomes: list[Outcome] = []
     agent, layout = dqn.start(experiment)
     if checkpoint.exists():
         agent, outcomes = restore(checkpoint, experiment, agent)

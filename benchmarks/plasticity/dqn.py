@@ -107,8 +107,9 @@ def one_phase(
     edges = np.linspace(0, steps, TWENTIETHS + 1).astype(int)
     curve = jnp.stack([_mean_return(rewards[a:b], ended[a:b]) for a, b in itertools.pairwise(edges)])
     inactive = _inactive(experiment, layout, phase, jax.random.fold_in(key, 4))
-    totals = (count.sum() for count in happened)
-    return phase.agent, Outcome(_mean_return(rewards[last], ended[last]), inactive, *totals, curve)
+    resets, measured_again, reset_again = (count.sum() for count in happened)
+    returns = _mean_return(rewards[last], ended[last])
+    return phase.agent, Outcome(returns, inactive, resets, measured_again, reset_again, curve)
 
 
 def _mean_return(rewards: Array, ended: Array) -> Array:
@@ -149,8 +150,8 @@ def _step(
     agent, happened = jax.lax.scan(update, phase.agent, jax.random.split(learn, experiment.updates))
     copy = (number + 1) % TARGET_EVERY == 0
     target = jax.tree.map(lambda new, old: jnp.where(copy, new, old), agent.params, agent.target)
-    happened = tuple(count.sum() for count in happened)
-    return Phase(agent._replace(target=target), boards, following, replay), (rewards, ended, happened)
+    counted = tuple(count.sum() for count in happened)
+    return Phase(agent._replace(target=target), boards, following, replay), (rewards, ended, counted)
 
 
 def _act(experiment: Experiment, phase: Phase, number: Array, key: Array) -> Array:
@@ -190,7 +191,8 @@ def _gradients(
         chosen = jnp.take_along_axis(values, batch.actions[:, None], 1)[:, 0]
         return jnp.square(chosen - goal).mean(), outputs
 
-    return jax.grad(loss, has_aux=True)(agent.params)
+    grads, outputs = jax.grad(loss, has_aux=True)(agent.params)
+    return grads, outputs
 
 
 def _inactive(experiment: Experiment, layout: na.Layout, phase: Phase, key: Array) -> Array:

@@ -4,8 +4,6 @@ import math
 from dataclasses import dataclass
 from typing import Any, Final, Literal, NamedTuple
 
-from numpy.typing import NDArray
-
 from reference_agents.errors import UsageError
 
 __all__ = ["Experiment", "Outcome", "Reset"]
@@ -108,17 +106,17 @@ class Experiment:
 
 
 class Outcome(NamedTuple):
-    """Results; each (seed, phase), but the curves."""
+    """Results; each (seed, phase), but the curves. Inside a compiled phase, those of one seed and phase."""
 
-    returns: NDArray[Any]
+    returns: Any
     """Mean return of the episodes that end in the last quarter of the phase."""
-    inactive: NDArray[Any]
+    inactive: Any
     """Fraction of the hidden neurons with a GraMa score of at most 0.01 at the end of the phase."""
-    resets: NDArray[Any]
+    resets: Any
     """Neurons reset."""
-    measured_again: NDArray[Any]
+    measured_again: Any
     """Neurons that were measured once more since they were reset."""
-    reset_again: NDArray[Any]
+    reset_again: Any
     """Those of them that were inactive then."""
-    curves: NDArray[Any]
+    curves: Any
     """Mean return in each twentieth of the phase: (seed, phase, 20)."""

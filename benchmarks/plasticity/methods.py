@@ -43,7 +43,7 @@ def optimizer(
         key: Of all that the method draws.
     """
     adam = optax.adam(experiment.learning_rate)
-    every, strength = experiment.every, experiment.strength
+    every, strength = experiment.every, experiment.strength or 0.0
     match experiment.reset:
         case "regrama":
             return regrama(adam, layout, initializer=draw, seed=key, **experiment.wrapper_options)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
@@ -48,11 +49,12 @@ def read(path: Path) -> tuple[Experiment, Outcome]:
 
 def save(path: Path, experiment: Experiment, agent: Any, outcomes: list[Outcome]) -> None:
     """Write a checkpoint: the leaves of the agents, and the outcomes of the phases so far."""
-    arrays = {f"agent{number}": _plain(leaf) for number, leaf in enumerate(jax.tree.leaves(agent))}
     done = Outcome(*(np.stack(values, axis=1) for values in zip(*outcomes, strict=True)))
+    arrays = {f"agent{number}": _plain(leaf) for number, leaf in enumerate(jax.tree.leaves(agent))}
+    arrays |= done._asdict() | {"config": np.array(json.dumps(dataclasses.asdict(experiment)))}
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as file:
-        np.savez(file, config=np.array(json.dumps(dataclasses.asdict(experiment))), **arrays, **done._asdict())
+        np.savez(file, allow_pickle=False, **arrays)
 
 
 def restore(path: Path, experiment: Experiment, agent: Any) -> tuple[Any, list[Outcome]]:
@@ -80,13 +82,13 @@ def restore(path: Path, experiment: Experiment, agent: Any) -> tuple[Any, list[O
 
 def _plain(leaf: Any) -> np.ndarray[Any, Any]:
     """Return a leaf as an array of numbers; random keys by their data."""
-    is_key = jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+    is_key = jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
     return np.asarray(jax.random.key_data(leaf) if is_key else leaf)
 
 
 def _like(leaf: Any, values: np.ndarray[Any, Any]) -> jax.Array:
-    is_key = jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
-    return jax.random.wrap_key_data(values) if is_key else jax.numpy.asarray(values)
+    is_key = jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+    return jax.random.wrap_key_data(jnp.asarray(values)) if is_key else jnp.asarray(values)
 
 
 def summary(experiment: Experiment, outcome: Outcome) -> str:
