@@ -132,7 +132,7 @@ def _first_state(optimizer: Optimizer, parameter: nn.Parameter, options: Mapping
         vars(trial)["param_groups"] = [{**options, "params": [twin]}]
         with torch.random.fork_rng(devices=devices):
             trial.step()
-    except Exception:  # noqa: BLE001  whatever it is, there is nothing to be learned
+    except Exception:  # whatever it is, there is nothing to be learned
         return {}
     state: Mapping[str, Any] = trial.state.get(twin, {})
     return state

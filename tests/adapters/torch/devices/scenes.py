@@ -55,7 +55,7 @@ def error_of(function: Callable[[], Any]) -> str:
     """Return the error that a function raises."""
     try:
         function()
-    except Exception as error:  # noqa: BLE001  the test is to see it
+    except Exception as error:
         return f"{type(error).__name__}: {error}"
     return "nothing was raised"
 
