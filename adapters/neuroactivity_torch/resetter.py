@@ -77,12 +77,16 @@ class Resetter(Attached):
             if self._writes and self.options.clock == "own":
                 warn_of_counts(self._steppers, self._written())
             self._checked = True
-        step = self.steps + 1
+        step, measured = self.steps + 1, self.measurements
+        self.steps = step
         if not self.options.collects_at(step):
-            self.steps, self._memory.sums = step, {}
+            self._memory.sums = {}
             return
         try:
             found = self._collect(step)
+        except BaseException:
+            self.steps -= self.measurements == measured  # an interrupt waits for all that is done at a step
+            raise
         finally:
             self._gradients = {}
         if found is not None:
@@ -105,7 +109,7 @@ class Resetter(Attached):
         sums = self._memory.added(self._magnitudes(signals, layout))
         if is_due(step, every=self.options.every):
             return self._choose_and_reset(na.scores({name: sums[name] for name in layout if name in sums}), step)
-        self.steps, self._memory.sums = step, sums
+        self._memory.sums = sums
         return None
 
     def _choose_and_reset(self, scores: Mapping[str, Tensor], step: int) -> Measurement:
@@ -123,7 +127,7 @@ class Resetter(Attached):
         with undivided():
             new = self._reset(found) if found.reset else ()
             self._memory.since, self._memory.sums = since, {}
-            self.steps, self.measurements, self._latest = step, self.measurements + 1, found
+            self.measurements, self._latest = self.measurements + 1, found
             self.resets += bool(found.reset)
             self.neurons_reset += found.total.reset or 0
         if self._check_ranks and options.resets_at(step):
