@@ -29,7 +29,10 @@ from tests.adapters.tensorflow import models as keras_models
 from tests.adapters.torch import models as torch_models
 from tests.fuzz.material import bounded, damaged, fuzzed_slowly, mutated, values
 
-pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore:Skipping variable loading"),  # of a state from before the first step
+]
 wholes = st.integers(-5, 2**70) | st.sampled_from([2.5, "3", None, True, float("nan")])
 
 
@@ -104,7 +107,7 @@ def test_any_state_of_jax(data):
     with bounded(), contextlib.suppress(ValueError):
         state = good._replace(**{field: changed})
         check_form(state, LAYOUT, shapes_of(parameters(PARAMS)), tx.update.__self__.options, len(good.born))
-        assert jax.tree.structure(state) == jax.tree.structure(good)
+        assert state.scores.keys() == state.masks.keys() == set(LAYOUT)
 
 
 @functools.cache
