@@ -138,3 +138,25 @@ def test_outputs_have_as_many_axes_of_neurons_as_what_makes_them():
         na.tau_dormant({"v": np.ones((7, 2, 3))}, na.Layout([heads]))
     flat = na.NeuronGroup("v", [("v.w", "in neuron neuron")], neurons=6)
     assert na.tau_dormant({"v": np.ones((7, 6))}, na.Layout([flat]))["v"].shape == (6,)
+
+
+def test_an_error_lists_eight_groups_of_outputs():
+    outputs = {f"g{place}": np.ones((2, 2)) for place in range(9)}
+    assert error_of(na.tau_dormant, outputs, LAYOUT).endswith("there are g0, g1, g2, g3, g4, g5, g6, g7")
+
+
+def test_one_neuron_without_an_entry_beside_one_with_one_is_an_error():
+    group = na.NeuronGroup("g", [na.ParamView("u", "neuron", index=(0, -1))], neurons=2)
+    text = error_of(na.grama, {"u": np.ones(2)}, na.Layout([group]))
+    assert text == "group 'g': neuron 1 has no entry in any parameter that is left"
+
+
+@pytest.mark.parametrize(("shape", "mean"), [((2,), 3.0), ((2, 1), 3.0), ((2, 2), 3.0), ((2, 0), 0.0)])
+def test_a_magnitude_is_a_mean_over_the_entries_that_there_are(shape, mean):
+    layout = na.Layout([na.NeuronGroup("g", [("u", "neuron in" if len(shape) > 1 else "neuron")])])
+    assert na.magnitudes({"u": np.full(shape, -3.0)}, layout)["g"].tolist() == [mean, mean]
+
+
+def test_a_group_without_outputs_hides_none_behind_it():
+    layout = na.Layout([na.dense(name, weight=(name, "neuron in")) for name in ("a", "b")])
+    assert list(na.tau_dormant({"a": None, "b": np.ones((3, 2))}, layout)) == ["b"]
