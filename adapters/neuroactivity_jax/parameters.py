@@ -13,7 +13,7 @@ import optax
 from jax import Array
 from jax.tree_util import DictKey, FlattenedIndexKey, GetAttrKey, SequenceKey
 
-from neuroactivity import LayoutError
+from neuroactivity import Layout, LayoutError
 from neuroactivity.arrays import check_like
 
 PyTree: TypeAlias = Any
@@ -144,6 +144,17 @@ def concrete(tree: PyTree) -> PyTree:
 
     with jax.ensure_compile_time_eval():
         return jax.tree.map(value, tree)
+
+
+def arrays_of(tree: PyTree, layout: Layout) -> dict[str, Array | None]:
+    """Return a tree's arrays by name, with ``None`` for the layout's where a whole branch is ``None``."""
+    arrays = as_jax(gradients(tree))
+    for view in [view for group in layout.values() for _, view in group.views]:
+        parts = view.param.split("/")
+        branches = ["/".join(parts[:end]) for end in range(len(parts))]
+        if view.param not in arrays and any(arrays.get(branch, view) is None for branch in branches):
+            arrays[view.param] = None
+    return arrays
 
 
 def widened(updates: PyTree, params: PyTree) -> PyTree:

@@ -30,9 +30,17 @@ from neuroactivity_jax.initializers import FreshValues
 from neuroactivity_jax.manual import check_same, check_undivided, varying_as
 from neuroactivity_jax.measuring import NOT_ADDED, Measuring, Records, score_dtype
 from neuroactivity_jax.optimizers import reinit_state, state_owners, written_mask
-from neuroactivity_jax.parameters import PyTree, as_jax, gradients, parameters, replace, shapes_of, widened
+from neuroactivity_jax.parameters import PyTree, arrays_of, as_jax, parameters, replace, shapes_of, widened
 from neuroactivity_jax.sharding import automatic
-from neuroactivity_jax.state import COUNTS, NOT_MEASURED, ActivityState, check_form, has_clock, states_in
+from neuroactivity_jax.state import (
+    COUNTS,
+    NOT_MEASURED,
+    ActivityState,
+    check_form,
+    has_clock,
+    placeholder,
+    states_in,
+)
 
 Activations: TypeAlias = Mapping[str, Array | None] | Callable[[], Mapping[str, Array | None]]
 """Neuron outputs by group name, or a function that computes them, called only when a measurement is due."""
@@ -81,7 +89,7 @@ class Resetter:
     def init(self, params: PyTree) -> ActivityState:
         """Start, and check what can be checked before the first update."""
         if type(params).__module__.startswith("optax."):  # what stands in for parameters in tree_map_params
-            return self._placeholder_state(params)
+            return placeholder(self.inner.init(params), self.layout, self.options, callable(self.fresh.initializer))
         layout, arrays = self._trained_groups(params), parameters(params)
         inner_state, shapes = self.inner.init(params), shapes_of(arrays)
         snapshot: dict[str, Array] = {}
@@ -108,19 +116,6 @@ class Resetter:
             snapshot=snapshot,
         )
         return varying_as(state, params)
-
-    def _placeholder_state(self, params: PyTree) -> ActivityState:
-        """Return a state of the right structure, without values."""
-        groups = [group for group in self.layout.values() if group.resettable and self.options.writes]
-        drawn = {view.param for group in groups for view in group.incoming + group.unscored}
-        if self.options.outgoing in ("small", "fresh"):
-            drawn |= {view.param for group in groups for view in group.outgoing}
-        by_group = dict.fromkeys(("scores", "masks", "reset_before", "since"), True)
-        by_group |= {"young": has_clock(self.options), "magnitudes": self.options.batches != 1}
-        fields: dict[str, Any] = dict.fromkeys(ActivityState._fields, jnp.zeros(()))
-        fields |= {name: dict.fromkeys(self.layout if has else (), jnp.zeros(())) for name, has in by_group.items()}
-        fields["snapshot"] = dict.fromkeys(() if callable(self.fresh.initializer) else drawn, jnp.zeros(()))
-        return ActivityState(**fields | {"inner_state": self.inner.init(params)})
 
     def update(
         self,
@@ -161,7 +156,7 @@ class Resetter:
         carry = carry._replace(updates=updates, inner_state=inner_state) if self.options.writes else carry
         due = is_due(state.steps, every=self.options.every)
         collects = due if self.options.batches == 1 else self.options.collects_at(state.steps)
-        signal: Any = activations if self.by_activations else self._arrays(grads)
+        signal: Any = activations if self.by_activations else arrays_of(grads, self.layout)
 
         def grow(carry: _CondCarry) -> _CondCarry:
             grown = partial(self._grown, partial(self._clock, clock, layout))
@@ -267,19 +262,9 @@ class Resetter:
         self._drawn.add(_form(params))
         return self.fresh.snapshot(arrays, views)
 
-    def _arrays(self, tree: PyTree) -> dict[str, Array | None]:
-        """Return a tree's arrays by name, with ``None`` for parameters of which a whole branch is ``None``."""
-        arrays = as_jax(gradients(tree))
-        for _, view in [pair for group in self.layout.values() for pair in group.views]:
-            parts = view.param.split("/")
-            branches = ["/".join(parts[:end]) for end in range(len(parts))]
-            if view.param not in arrays and any(arrays.get(branch, view) is None for branch in branches):
-                arrays[view.param] = None
-        return arrays
-
     def _trained_groups(self, params: PyTree) -> na.Layout:
         """Return the groups that the optimizer trains, checked against the parameters."""
-        arrays = self._arrays(params)
+        arrays = arrays_of(params, self.layout)
         for name, view in [(group.name, view) for group in self.layout.values() for _, view in group.views]:
             lookup(arrays, view.param, name)
         shapes = shapes_of({name: array for name, array in arrays.items() if array is not None})

@@ -151,6 +151,22 @@ def check_form(state: Any, layout: na.Layout, params: Mapping[str, Array], optio
         _check_leaf(path, getattr(state, field)[name] if name else getattr(state, field), shape, kind)
 
 
+def placeholder(
+    inner_state: PyTree, layout: na.Layout, options: ResetOptions, drawn_by_function: bool
+) -> ActivityState:
+    """Return a state of the right structure around one of the wrapped optimizer's, without values."""
+    groups = [group for group in layout.values() if group.resettable and options.writes]
+    drawn = {view.param for group in groups for view in group.incoming + group.unscored}
+    if options.outgoing in ("small", "fresh"):
+        drawn |= {view.param for group in groups for view in group.outgoing}
+    by_group = dict.fromkeys(("scores", "masks", "reset_before", "since"), True)
+    by_group |= {"young": has_clock(options), "magnitudes": options.batches != 1}
+    fields: dict[str, Any] = dict.fromkeys(ActivityState._fields, jnp.zeros(()))
+    fields |= {name: dict.fromkeys(layout if has else (), jnp.zeros(())) for name, has in by_group.items()}
+    fields["snapshot"] = dict.fromkeys(() if drawn_by_function else drawn, jnp.zeros(()))
+    return ActivityState(**fields | {"inner_state": inner_state})
+
+
 def has_clock(options: ResetOptions) -> bool:
     """Whether neurons that are reset have a clock of their own."""
     return options.writes and options.clock == "own"
