@@ -5,7 +5,8 @@ JOBS ?= 2
 VERSIONED ?= tests/neuroactivity tests/adapters tests/frameworks
 export MUJOCO_GL ?= disable
 
-.PHONY: demo study bench test test-long test-gpu test-hosts test-oldest test-newest mutants coverage check docs format package package-dist clean
+.PHONY: demo study bench test test-long test-gpu test-hosts test-comparison test-oldest test-newest mutants coverage \
+	check docs format package package-dist clean
 
 demo: .venv/installed
 	rm -rf runs/demo
@@ -33,10 +34,13 @@ test-gpu: .venv/installed
 test-hosts: .venv-hosts/installed
 	.venv-hosts/bin/pytest tests/hosts
 
-mutants: .venv/tests-test
+test-comparison: .venv-comparison/installed
+	.venv-comparison/bin/pytest tests/hosts/test_comparison.py
+
+mutants: .venv/mutation
 	$(BIN)/python -m tests.mutation
 
-coverage: .venv/tests-test
+coverage: .venv/mutation
 	$(BIN)/pytest -m "not slow and not gpu" --numprocesses $(JOBS) --dist loadfile --cov
 
 test-oldest test-newest: test-%: .venv-%/installed
@@ -84,14 +88,19 @@ $(ALONE:%=package-%): package-%: package-dist
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev]"
 	touch $@
 
-.venv/tests-test: .venv/installed
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[tests-test]"
+.venv/mutation: .venv/installed
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[mutation]"
 	touch $@
 
 .venv-hosts/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv-hosts
 	grep -v "^filelock==" constraints.txt > .venv-hosts/constraints.txt  # one of Tianshou's needs an older one
 	.venv-hosts/bin/python -m pip install --quiet --constraint .venv-hosts/constraints.txt --editable ".[hosts-test]"
+	touch $@
+
+.venv-comparison/installed: pyproject.toml
+	$(PYTHON) -m venv .venv-comparison
+	.venv-comparison/bin/python -m pip install --quiet --editable ".[comparison-test]"
 	touch $@
 
 .venv-oldest/installed: pyproject.toml constraints-oldest.txt
@@ -105,4 +114,4 @@ $(ALONE:%=package-%): package-%: package-dist
 	touch $@
 
 clean:
-	rm -rf .venv .venv-hosts .venv-oldest .venv-newest build dist runs .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf .venv .venv-* build dist runs .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
