@@ -5,6 +5,7 @@ All keep to one thread, since small networks gain nothing from two.
 
 import os
 import re
+import signal
 from collections import Counter
 
 import pytest
@@ -24,6 +25,12 @@ pytest_collect_file = Sybil(
     patterns=["README.md", "docs/*.md", "docs/*/*.md"],
     exclude="docs/hosts.md",  # tests/hosts runs its code
 ).pytest()
+
+
+def pytest_configure():
+    """Have Ctrl-C interrupt, as some tests need: a shell has it ignored by what runs in its background."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.hookimpl(tryfirst=True)

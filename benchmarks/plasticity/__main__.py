@@ -12,7 +12,7 @@ from tqdm import tqdm  # type: ignore[import-untyped]
 from benchmarks.plasticity import dqn
 from benchmarks.plasticity.experiment import Experiment, Outcome
 from benchmarks.plasticity.record import picture, read, restore, save, summary, write
-from reference_agents.commandline import parse
+from reference_agents.commandline import parse, tell
 from reference_agents.errors import UsageError
 
 
@@ -55,15 +55,13 @@ def finished(experiment: Experiment, path: Path) -> Outcome:
 
 def main(args: Sequence[str] | None = None) -> int:
     """Run the command line; return its exit status."""
-    try:
-        command = parse(Command, args, prog="python -m benchmarks.plasticity")
-        if command.out.suffix != ".json":
-            raise UsageError(f"out: expected a file ending in .json, got {command.out}")
-        print(summary(command.experiment, finished(command.experiment, command.out)))
-    except UsageError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+    return tell(lambda: _run(parse(Command, args, prog="python -m benchmarks.plasticity")))
+
+
+def _run(command: Command) -> None:
+    if command.out.suffix != ".json":
+        raise UsageError(f"out: expected a file ending in .json, got {command.out}")
+    print(summary(command.experiment, finished(command.experiment, command.out)))
 
 
 if __name__ == "__main__":

@@ -14,10 +14,11 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
 from benchmarks.plasticity.experiment import Experiment, Outcome
+from neuroactivity.looking import RecordsError
 from reference_agents.activity import alive_share
 from reference_agents.compare.statistics import interquartile_mean, stratified_bootstrap
 from reference_agents.errors import UsageError
-from reference_agents.running.files import replacing, write_text
+from reference_agents.running.files import read_json, replacing, write_text
 
 __all__ = ["picture", "read", "restore", "save", "summary", "write"]
 
@@ -34,15 +35,18 @@ def read(path: Path) -> tuple[Experiment, Outcome]:
 
     Raises:
         UsageError: If the file is not a record of an experiment.
+        RecordsError: If it holds no JSON.
     """
     try:
-        record: dict[str, Any] = json.loads(path.read_text())
+        record: dict[str, Any] = read_json(path, "the record of an experiment")
         experiment = Experiment(**record["config"])
         outcome = Outcome(*(np.asarray(record[name]) for name in Outcome._fields))
         expected = (experiment.seeds, experiment.phases)
         if any(values.shape[:2] != expected or values.dtype.kind not in "fi" for values in outcome):
             raise ValueError(f"numbers that are not of shape {expected}")
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except RecordsError:
+        raise
+    except (ValueError, KeyError, TypeError) as error:
         raise UsageError(f"{path}: expected the record of an experiment, got {error}") from error
     return experiment, outcome
 
@@ -51,7 +55,7 @@ def save(path: Path, experiment: Experiment, agent: Any, outcomes: list[Outcome]
     """Write a checkpoint: the leaves of the agents, and the outcomes of the phases so far."""
     done = Outcome(*(np.stack(values, axis=1) for values in zip(*outcomes, strict=True)))
     arrays = {f"agent{number}": _plain(leaf) for number, leaf in enumerate(jax.tree.leaves(agent))}
-    arrays |= done._asdict() | {"config": np.array(json.dumps(dataclasses.asdict(experiment)))}
+    arrays |= done._asdict() | {"config": np.array(_config(experiment))}
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as file:
         np.savez(file, allow_pickle=False, **arrays)
@@ -65,8 +69,8 @@ def restore(path: Path, experiment: Experiment, agent: Any) -> tuple[Any, list[O
     """
     leaves, form = jax.tree.flatten(agent)
     try:
-        with np.load(path, allow_pickle=False) as file:
-            if json.loads(str(file["config"])) != dataclasses.asdict(experiment):
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
+            if str(file["config"]) != _config(experiment):
                 raise ValueError("another experiment's")
             saved = [file[f"agent{number}"] for number in range(len(leaves))]
             done = [file[name] for name in Outcome._fields]
@@ -78,6 +82,10 @@ def restore(path: Path, experiment: Experiment, agent: Any) -> tuple[Any, list[O
     restored = [_like(leaf, values) for leaf, values in zip(leaves, saved, strict=True)]
     outcomes = [Outcome(*(values[:, phase] for values in done)) for phase in range(done[0].shape[1])]
     return jax.tree.unflatten(form, restored), outcomes
+
+
+def _config(experiment: Experiment) -> str:
+    return json.dumps(dataclasses.asdict(experiment))
 
 
 def _plain(leaf: Any) -> np.ndarray[Any, Any]:

@@ -9,6 +9,7 @@ from benchmarks.continual_digits import grid
 from benchmarks.continual_digits.__main__ import main, run
 from benchmarks.continual_digits.record import LAST, read, settings, summary, write
 from benchmarks.continual_digits.study import Outcome, Study, draw_tasks, initial_weights
+from neuroactivity.looking import RecordsError
 from reference_agents.errors import UsageError
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*resets do not last")
@@ -245,7 +246,7 @@ def test_the_page_goes_on_where_it_was_stopped(invented, tmp_path, capsys):
 def test_a_file_that_holds_no_study_is_named(text, tmp_path):
     path = tmp_path / "broken.json"
     path.write_text(text)
-    with pytest.raises(UsageError, match=r"broken\.json: expected the record of a study"):
+    with pytest.raises((UsageError, RecordsError), match=r"broken\.json: expected the record of a study"):
         read(path)
 
 

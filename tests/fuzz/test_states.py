@@ -17,7 +17,6 @@ from hypothesis import strategies as st
 
 import neuroactivity as na
 from neuroactivity_jax import ActivityState, parameters, regrama
-from neuroactivity_jax.parameters import shapes_of
 from neuroactivity_jax.state import check_form
 from neuroactivity_tensorflow import ReGraMa as KerasReGraMa
 from neuroactivity_torch import ReGraMa
@@ -106,7 +105,7 @@ def test_any_state_of_jax(data):
         changed = data.draw(leaves)
     with bounded(), contextlib.suppress(ValueError):
         state = good._replace(**{field: changed})
-        check_form(state, LAYOUT, shapes_of(parameters(PARAMS)), tx.update.__self__.options, len(good.born))
+        check_form(state, LAYOUT, parameters(PARAMS), tx.update.__self__.options, len(good.born))
         assert state.scores.keys() == state.masks.keys() == set(LAYOUT)
 
 

@@ -136,6 +136,16 @@ def one(dtypes, *, special=True):
     return arrays(dtypes, special=special).map(lambda x: ((x,), {}))
 
 
+def positive():
+    return arrays(FLOATS).map(lambda x: ((np.abs(x) + x.dtype.type(1),), {}))
+
+
+@st.composite
+def cumulated(draw):
+    x = draw(arrays(FLOATS, shape=hnp.array_shapes(min_dims=1, max_dims=3, min_side=0, max_side=4)))
+    return (x,), {"axis": draw(axes_of(x, tuples=False))}
+
+
 NUMERIC, ANY = FLOATS + INTEGERS, ("bool", *FLOATS, *INTEGERS)
 CALLS = {
     "abs": one(NUMERIC),
@@ -146,9 +156,12 @@ CALLS = {
     "astype": cast(),
     "broadcast_to": broadcast(),
     "concat": joined(),
+    "cumulative_sum": cumulated(),
+    "exp": one(FLOATS, special=False),
     "expm1": one(FLOATS, special=False),
     "full_like": filled(),
     "isfinite": one(FLOATS),
+    "log": positive(),
     "logical_and": alike(("bool",)),
     "max": reductions(NUMERIC, empty=False),
     "min": reductions(NUMERIC, empty=False),
@@ -189,7 +202,7 @@ def assert_like(result, expected, name):
     assert tuple(result.shape) == expected.shape
     assert name == "argsort" or result.dtype.name == str(expected.dtype).rpartition(".")[-1]
     result, expected = result.numpy(), np.asarray(expected)
-    if name == "expm1":  # the last bits are the library's
+    if name in ("exp", "expm1", "log"):  # the last bits are the library's
         np.testing.assert_allclose(result, expected, rtol=4 * np.finfo(expected.dtype).eps)
     else:
         np.testing.assert_array_equal(result, expected)
@@ -283,3 +296,9 @@ def test_asarray_reads_numbers_and_sequences_onto_a_device():
 def test_low_precision_is_summed_in_the_dtype_that_is_asked_for(name):
     ones = tf.ones((70_000,), getattr(xp, name))
     assert float(xp.sum(ones, dtype=xp.float32)) == 70_000
+
+
+def test_singular_values_are_those_of_numpy():
+    x = np.random.default_rng(0).normal(size=(2, 3, 5))
+    expected = np.linalg.svd(x, compute_uv=False)
+    np.testing.assert_allclose(xp.linalg.svdvals(tf.constant(x)).numpy(), expected)
