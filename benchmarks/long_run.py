@@ -17,14 +17,15 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, astuple, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 import neuroactivity as na
 from neuroactivity.tables import format_table
 
-INPUTS, WIDTH, BATCH, TASK = 8, 32, 16, 1000
-OPTIONS = {"tau": 0.1, "every": 100, "max_fraction": 0.1}
+INPUTS, WIDTH, BATCH, TASK, EVERY = 8, 32, 16, 1000, 100
+OPTIONS: dict[str, Any] = {"tau": 0.1, "every": EVERY, "max_fraction": 0.1}
 
 
 @dataclass(frozen=True)
@@ -109,19 +110,19 @@ def jax_learner(seed: int, on_report: Callable[[na.ActivityReport], None]) -> Le
     layout = layout_of(params, lambda params: apply(params, jnp.ones((BATCH, INPUTS))))
     tx = regrama(optax.adam(1e-3), layout, initializer=initial, seed=seed, on_report=on_report, **OPTIONS)
 
-    @jax.jit
-    def update(carry, x, y):
+    def update(carry: tuple[Any, Any], x: jax.Array, y: jax.Array) -> tuple[Any, Any]:
         params, state = carry
         grads = jax.grad(lambda params: jnp.square(apply(params, x) - y).mean())(params)
         updates, state = tx.update(grads, state, params)
         return optax.apply_updates(params, updates), state
 
     carry = [(params, tx.init(params))]
+    compiled: Any = jax.jit(update)
 
     def step(x: np.ndarray, y: np.ndarray) -> None:
-        carry[0] = update(carry[0], x, y)
+        carry[0] = compiled(carry[0], x, y)
 
-    return Learner(step, lambda: [np.asarray(leaf) for leaf in jax.tree.leaves(carry[0][0])], update._cache_size)
+    return Learner(step, lambda: [np.asarray(leaf) for leaf in jax.tree.leaves(carry[0][0])], compiled._cache_size)
 
 
 def tensorflow_learner(seed: int, on_report: Callable[[na.ActivityReport], None]) -> Learner:
@@ -142,17 +143,18 @@ def tensorflow_learner(seed: int, on_report: Callable[[na.ActivityReport], None]
     )
     optimizer.build(model.trainable_variables)
 
-    @tf.function
     def update(x: tf.Tensor, y: tf.Tensor) -> None:
         with tf.GradientTape() as tape:
             loss = tf.reduce_mean(tf.square(model(x) - y))
         variables = model.trainable_variables
         optimizer.apply(tape.gradient(loss, variables), variables)
 
-    def step(x: np.ndarray, y: np.ndarray) -> None:
-        update(tf.constant(x), tf.constant(y))
+    graph = tf.function(update)
 
-    return Learner(step, lambda: [v.numpy() for v in model.variables], update.experimental_get_tracing_count)
+    def step(x: np.ndarray, y: np.ndarray) -> None:
+        graph(tf.constant(x), tf.constant(y))
+
+    return Learner(step, lambda: [v.numpy() for v in model.variables], graph.experimental_get_tracing_count)
 
 
 LEARNERS = {"torch": torch_learner, "jax": jax_learner, "tensorflow": tensorflow_learner}
@@ -173,11 +175,12 @@ def long_run(framework: str, *, steps: int, seed: int, out: Path) -> tuple[list[
     out.mkdir(parents=True, exist_ok=True)
     records = out / "records.jsonl"
     records.unlink(missing_ok=True)
-    write, resets = na.JsonLines(records, every=OPTIONS["every"]), []
+    write = na.JsonLines(records, every=EVERY)
+    resets = [0]
 
     def on_report(report: na.ActivityReport) -> None:
         write(report)
-        resets[:] = [sum(resets) + sum(group.reset for group in report.groups)]
+        resets[0] += report.total.reset or 0
 
     learner = LEARNERS[framework](seed, on_report)
     tenths, started = [], time.process_time()
@@ -188,7 +191,7 @@ def long_run(framework: str, *, steps: int, seed: int, out: Path) -> tuple[list[
             spent, started = time.process_time() - started, time.process_time()
             memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
             size = records.stat().st_size
-            tenths.append(Tenth(done, 1e4 * spent / steps, memory, learner.compiled(), sum(resets), size))
+            tenths.append(Tenth(done, 1e4 * spent / steps, memory, learner.compiled(), resets[0], size))
     return tenths, hashlib.sha256(b"".join(value.tobytes() for value in values)).hexdigest()[:16]
 
 
@@ -200,8 +203,8 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
-    if args.steps < 10 * OPTIONS["every"]:
-        parser.error(f"--steps must be at least {10 * OPTIONS['every']:,}, so that each tenth holds a measurement")
+    if args.steps < 10 * EVERY:
+        parser.error(f"--steps must be at least {10 * EVERY:,}, so that each tenth holds a measurement")
     tenths, digest = long_run(args.framework, steps=args.steps, seed=args.seed, out=args.out)
     head = ["steps", "ms/step", "peak MiB", "compiled", "resets", "file bytes"]
     formats = ("{:,}", "{:.3f}", "{:.0f}", "{}", "{:,}", "{:,}")

@@ -137,7 +137,7 @@ def one(dtypes, *, special=True):
 
 
 def positive():
-    return arrays(FLOATS).map(lambda x: ((np.abs(x) + x.dtype.type(1),), {}))
+    return arrays(FLOATS).map(lambda x: ((np.asarray(np.abs(x) + x.dtype.type(1)),), {}))
 
 
 @st.composite
@@ -232,7 +232,9 @@ def test_a_function_works_in_a_graph(name, run):
         "astype": ((x, "float64"), {}),
         "broadcast_to": ((x, (3, 2, 4)), {}),
         "concat": (([x, x],), {"axis": 1}),
+        "cumulative_sum": ((np.abs(x),), {"axis": 0}),
         "full_like": ((x, math.nan), {}),
+        "log": ((np.abs(x) + 1,), {}),
         "logical_and": ((condition, condition), {}),
         "permute_dims": ((x, (1, 0)), {}),
         "reshape": ((x, (4, 2)), {}),
