@@ -15,6 +15,7 @@ from flax.training.train_state import TrainState
 
 import neuroactivity as na
 from neuroactivity_jax import attach_state, detach_state, gradients, parameters, report, reports
+from tests.adapters.jax.hosts import LAYOUT, Network
 
 X = np.random.default_rng(0).standard_normal((16, 4)).astype(np.float32)
 OPTIONS: dict[str, Any] = {"every": 2, "tau": 0.5}
@@ -27,24 +28,7 @@ def _compile_quickly():
     jax.config.update("jax_disable_most_optimizations", False)
 
 
-class Network(nn.Module):
-    @nn.compact
-    def __call__(self, x):
-        hidden = nn.relu(nn.Dense(8)(x))
-        return nn.Dense(1)(hidden)
-
-
-NETWORK = Network()
-LAYOUT = na.Layout(
-    [
-        na.dense(
-            "hidden",
-            weight=("Dense_0/kernel", "in neuron"),
-            bias="Dense_0/bias",
-            outgoing=[("Dense_1/kernel", "neuron out")],
-        )
-    ]
-)
+NETWORK = Network(8)
 
 
 def loss(params):

@@ -26,6 +26,7 @@ from neuroactivity_jax import (
     reports,
     summary,
 )
+from tests.adapters.jax.hosts import LAYOUT, Network
 
 X = np.random.default_rng(0).standard_normal((32, 5)).astype(np.float32)
 
@@ -37,24 +38,7 @@ def _compile_quickly():
     jax.config.update("jax_disable_most_optimizations", False)
 
 
-class Network(nn.Module):
-    @nn.compact
-    def __call__(self, x):
-        hidden = nn.relu(nn.Dense(12)(x))
-        return nn.Dense(1)(hidden)
-
-
-NETWORK = Network()
-LAYOUT = na.Layout(
-    [
-        na.dense(
-            "hidden",
-            weight=("Dense_0/kernel", "in neuron"),
-            bias="Dense_0/bias",
-            outgoing=[("Dense_1/kernel", "neuron out")],
-        )
-    ]
-)
+NETWORK = Network(12)
 
 
 def apply(params):
