@@ -7,6 +7,7 @@ at import, and one that lived, are tried from the import on.
 import gc
 import importlib.abc
 import importlib.util
+import itertools
 import json
 import os
 import resource
@@ -17,7 +18,6 @@ import traceback
 import types
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import accumulate
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
@@ -90,8 +90,10 @@ class Chosen:
 
     def run(self, names: Sequence[str]) -> int:
         """Run tests until one fails."""
-        items = [self.items[name] for name in names if name in self.items]
-        for item, following in zip(items, [*items[1:], None], strict=True):
+        if gone := [name for name in names if name not in self.items]:
+            raise RuntimeError(f"there is no {gone[0]} any more: remove build/mutants/*_map.json, made of other tests")
+        items = [self.items[name] for name in names]
+        for item, following in itertools.zip_longest(items, items[1:]):
             item.config.hook.pytest_runtest_protocol(item=item, nextitem=following)
             if self.failed:
                 return FAILED
@@ -121,7 +123,7 @@ class TestMap:
         tests = sorted((self._names[n] for n in numbers), key=lambda name: self.seconds[name])
         stem = Path(mutant.file).stem
         mirrored = [name for name in tests if name.startswith(mutant.file) or f"/test_{stem}" in name]
-        ends = accumulate(self.seconds[name] for name in tests)
+        ends = itertools.accumulate(self.seconds[name] for name in tests)
         quick = [name for name, end in zip(tests, ends, strict=True) if end <= MOST_SECONDS]
         return mirrored or quick if own else quick
 
