@@ -5,12 +5,12 @@ All in float64, where nothing but rounding differs.
 
 import functools
 
-import jax
 import numpy as np
 import pytest
 
 import neuroactivity as na
 from neuroactivity.testing import assert_same_activity
+from tests.adapters.jax.releases import enable_x64
 from tests.frameworks.jax_side import JaxSide
 from tests.frameworks.networks import NETWORKS
 from tests.frameworks.tensorflow_side import TensorFlowSide
@@ -32,7 +32,7 @@ pytestmark = [
 @pytest.fixture(autouse=True, scope="module")
 def double():
     """JAX in float64, as long as this file runs."""
-    with jax.enable_x64(True):
+    with enable_x64(True):
         yield
 
 

@@ -14,6 +14,8 @@ import numpy as np
 import tensorflow as tf
 import torch
 
+from tests.adapters.jax.releases import enable_x64
+
 
 @dataclass(frozen=True)
 class Backend:
@@ -54,7 +56,7 @@ class Backend:
         """The mode of the library in which the backend's tests run."""
         with contextlib.ExitStack() as stack:
             if self.name.startswith("jax float64"):
-                stack.enter_context(jax.enable_x64(True))
+                stack.enter_context(enable_x64(True))
             if self.name == "torch compile":
                 torch.compiler.reset()  # one function is compiled a few times only
             if self.module == "array_api_strict":

@@ -18,6 +18,7 @@ from tests.adapters.contract.faults_judged import compare, judge, loaded, rolled
 from tests.adapters.contract.faults_shared import HEALTHY, INFINITE, Scenario, made, shared, steps, then
 from tests.adapters.contract.jax_driver import JaxDriver
 from tests.adapters.contract.network import FRESH, LAYERS, Values, gradients, layout, weights
+from tests.adapters.jax.releases import enable_x64
 
 MOMENTUM = partial(optax.sgd, 0.01, momentum=0.9)
 make = partial(made, JaxDriver)
@@ -44,7 +45,7 @@ def in_dtype(dtype: Any, rounding: float) -> str:
 
 
 def in_float64() -> str:
-    with jax.enable_x64(True):
+    with enable_x64(True):
         return in_dtype(jnp.float64, 2**-51)
 
 

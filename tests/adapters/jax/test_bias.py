@@ -22,10 +22,13 @@ UNCLEAR = {
 }
 
 
+NEWER = "came to optax later"
+
+
 @pytest.mark.parametrize("name", UNCLEAR)
 def test_an_optimizer_whose_entries_cannot_have_their_own_count_goes_by_that_of_the_run(name):
-    if name in ("muon", "madgrad") and not hasattr(optax.contrib, name):
-        pytest.skip("came to optax later")
+    if name in ("muon", "madgrad", "ademamix") and not hasattr(optax.contrib, name):
+        pytest.skip(NEWER)
     make, part, why = UNCLEAR[name]
     inner = make()
     tx = regrama(inner, LAYOUT)
@@ -50,6 +53,7 @@ def test_the_clock_of_the_run_is_that_of_the_option():
     jax.tree.map(np.testing.assert_array_equal, mine, after_two_steps(clock="run"))
 
 
+@pytest.mark.skipif(not hasattr(optax.contrib, "sophia"), reason=NEWER)
 def test_a_count_that_says_when_something_is_due_goes_by_that_of_the_run():
     """Sophia's, which can be told only where the loss is given."""
     tx = regrama(optax.contrib.sophia(0.1), LAYOUT)

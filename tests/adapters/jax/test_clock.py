@@ -13,6 +13,7 @@ from neuroactivity.wrapping import YOUNG
 from neuroactivity_jax import clear_moments, clock, parameters, regrama
 from tests.adapters.jax.entries import FORMULAS
 from tests.adapters.jax.optimizers import LAYOUT, PARAMS, member, stacked
+from tests.adapters.jax.releases import enable_x64
 
 
 def gradients(every, steps, seed=0):
@@ -93,7 +94,7 @@ def compare(inner, formula, every, dtype, *, jit=False, steps=60, skipped=(), ga
 @pytest.mark.parametrize("name", FORMULAS)
 def test_entries_that_a_reset_writes_are_stepped_as_by_a_new_optimizer(name):
     make, formula = FORMULAS[name]
-    with jax.enable_x64(True):
+    with enable_x64(True):
         assert compare(make(), formula, 8, jnp.float64, steps=20) < 1e-10
 
 
@@ -149,7 +150,7 @@ def test_entries_that_no_reset_writes_keep_their_bits():
 
 
 def test_moments_are_handed_over_as_averages_that_the_runs_count_corrects():
-    with jax.enable_x64(True):
+    with enable_x64(True):
         tx, reference = regrama(optax.adam(0.1), LAYOUT, tau=0.0, every=60, stop=60), Reference(FORMULAS["adam"][1])
         params = as_dtype(PARAMS, jnp.float64)
         state, update = tx.init(params), jax.jit(tx.update)

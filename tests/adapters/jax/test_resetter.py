@@ -11,6 +11,7 @@ import pytest
 import neuroactivity as na
 from neuroactivity_jax import regrama, report, write
 from tests.adapters.jax.optimizers import LAYOUT, PARAMS, at, compiled, initial, run
+from tests.adapters.jax.releases import enable_x64
 
 ADAM = optax.adam(0.1)
 
@@ -97,7 +98,7 @@ def test_stack_members_are_scored_and_reset_apart():
 def test_float64_stays_float64():
     layout = na.Layout([na.dense("first", weight=("w", "in neuron"), bias="b", outgoing=[("r", "neuron out")])])
     params = {"w": np.ones((3, 4)), "b": np.ones(4), "r": np.ones((4, 2))}
-    with jax.enable_x64(True):
+    with enable_x64(True):
         params = jax.tree.map(jnp.asarray, params)
         tx = regrama(optax.adam(0.1), layout, every=1, tau=0.5)
         grads = write(params, {"w": params["w"].at[:, 1].set(0.0)})

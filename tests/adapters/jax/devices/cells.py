@@ -14,11 +14,12 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from jax import lax
-from jax.sharding import AxisType, NamedSharding
+from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
 import neuroactivity as na
 from neuroactivity_jax import redo, regrama, report, summary
+from tests.adapters.jax.releases import AxisType
 
 AXES = "in neuron"
 LAYOUT = na.Layout(

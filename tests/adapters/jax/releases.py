@@ -1,0 +1,10 @@
+"""What has another name, or is missing, in older releases of JAX."""
+
+from typing import Any
+
+import jax
+import jax.experimental
+import jax.sharding
+
+enable_x64: Any = getattr(jax, "enable_x64", None) or jax.experimental.enable_x64
+AxisType: Any = getattr(jax.sharding, "AxisType", None)
