@@ -6,5 +6,5 @@ import jax
 import jax.experimental
 import jax.sharding
 
-enable_x64: Any = getattr(jax, "enable_x64", None) or jax.experimental.enable_x64
+enable_x64: Any = jax.enable_x64 if hasattr(jax, "enable_x64") else jax.experimental.enable_x64
 AxisType: Any = getattr(jax.sharding, "AxisType", None)
