@@ -62,6 +62,27 @@ def test_a_head_that_only_training_returns_is_a_reader():
     assert {view.param for view in layout_of(Auxiliary(), X)["norm"].outgoing} == {"aux/kernel", "b/kernel"}
 
 
+class Remembering(L.Layer):
+    """Keeps the mean of what it is called with, and returns it beside the input when it is called again."""
+
+    def build(self, shape):
+        self.mean = self.add_weight(shape=(shape[-1],), initializer="zeros", trainable=False, name="mean")
+
+    def call(self, x):
+        both = tf.concat([x, tf.zeros_like(x) + self.mean], -1)
+        self.mean.assign(tf.reduce_mean(x, 0))
+        return both
+
+
+def test_what_a_later_call_reads_is_outgoing():
+    layers = [L.Dense(6, "relu", name="a"), Remembering(name="r"), L.Dense(2, name="z")]
+    model = keras.Sequential([keras.Input((5,)), *layers])
+    before = state_of(model)
+    layout = layout_of(model, X)
+    assert layout["a"].outgoing == (na.ParamView("z/kernel", "(hw neuron) out"),)
+    assert state_of(model) == before
+
+
 def test_weights_that_only_training_multiplies_are_outgoing():
     model = keras.Sequential([keras.Input((5,)), L.Dense(12, "relu", name="a"), Noisy(name="z")])
     before = state_of(model)

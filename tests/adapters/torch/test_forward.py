@@ -81,6 +81,57 @@ def test_without_such_a_path_a_reset_changes_nothing():
     assert reset_twice(model, layout, "encoder", torch.randn(8, 5)) == 0.0
 
 
+class Remembering(nn.Module):
+    """A network that keeps what its neurons have put out, in an attribute, and reads it when it is called again."""
+
+    def __init__(self, keep):
+        super().__init__()
+        self.encoder, self.head, self.past = nn.Linear(5, WIDTH), nn.Linear(WIDTH, 3), nn.Linear(WIDTH, 3)
+        self.keep, self.last = keep, None
+
+    def forward(self, x):
+        hidden = torch.relu(self.encoder(x))
+        last, self.last = self.last, self.keep(hidden)
+        return self.head(hidden) if last is None else self.head(hidden) + self.past(last)
+
+
+@pytest.mark.parametrize("keep", [lambda hidden: hidden, torch.Tensor.detach])
+def test_what_a_later_call_reads_is_outgoing(keep):
+    model = Remembering(keep)
+    encoder = layout_of(model, X)["encoder"]
+    assert encoder.status == "exclusive"
+    assert [view.param for view in encoder.outgoing] == ["head.weight", "past.weight"]
+    assert model.last is None
+
+
+class Averaging(nn.Module):
+    """A network that keeps a running mean of what its neurons put out, in a buffer."""
+
+    def __init__(self, past):
+        super().__init__()
+        self.encoder, self.head, self.past = nn.Linear(5, WIDTH), nn.Linear(WIDTH, 3), past
+        self.register_buffer("mean", torch.zeros(WIDTH))
+
+    def forward(self, x):
+        hidden = torch.relu(self.encoder(x))
+        result = self.head(hidden) + self.past(self.mean.clone())
+        self.mean.lerp_(hidden.detach().mean(0), 0.5)
+        return result
+
+
+def test_what_reads_a_running_mean_of_neurons_is_outgoing():
+    model = Averaging(nn.Linear(WIDTH, 3))
+    assert [view.param for view in layout_of(model, X)["encoder"].outgoing] == ["head.weight", "past.weight"]
+    assert not model.mean.any()
+
+
+@pytest.mark.filterwarnings("ignore:no gradient reaches")
+def test_a_running_mean_that_the_output_holds_is_a_path_without_gradient():
+    layout = layout_of(Averaging(lambda mean: mean.softmax(-1)[:3]), X)
+    assert layout["encoder"].status == "unproved"
+    assert layout["encoder"].reason == "reaches the output on a path without gradient"
+
+
 class Noisy(nn.Module):
     """A layer with parameters that it reads in training mode alone."""
 
@@ -134,7 +185,7 @@ def test_a_model_that_is_the_same_in_both_modes_is_probed_in_one():
     model = nn.Sequential(nn.Linear(5, 8), nn.Dropout(0.5), nn.Linear(8, 2))
     model.register_forward_pre_hook(lambda module, args: modes.append(module.training))
     layout_of(model, X)
-    assert modes.count(True) == 1 < modes.count(False)
+    assert modes.count(True) == 2 < modes.count(False)
 
 
 class Critic(nn.Module):
