@@ -72,7 +72,16 @@ PARTS = {
             *CORE,
         ],
     ),
-    "arrays": Part(ARRAYS, [*_paths(UNITS, "arrays", "test_metrics.py", "test_masks.py", "test_resets.py"), *ARRAYS]),
+    "arrays": Part(
+        ARRAYS,
+        [
+            *("-k", "not jax and not XLA and not compiler"),
+            *_paths(f"{UNITS}/arrays", "test_libraries.py", "test_shards.py", "test_tensorflow.py"),
+            *_paths(UNITS, "test_metrics.py", "test_masks.py", "test_resets.py"),
+            *ARRAYS,
+        ],
+        ("torch", "tensorflow"),
+    ),
     "wrapping": Part(
         _code("neuroactivity/wrapping"),
         ["-k", "not jax and not tensorflow", f"{UNITS}/wrapping", f"{UNITS}/test_resets.py", "neuroactivity/wrapping"],
