@@ -75,7 +75,7 @@ PARTS = {
     "arrays": Part(
         ARRAYS,
         [
-            *("-k", "not jax and not XLA and not compiler"),
+            *("-k", "not jax and not XLA"),
             *_paths(f"{UNITS}/arrays", "test_libraries.py", "test_shards.py", "test_tensorflow.py"),
             *_paths(UNITS, "test_metrics.py", "test_masks.py", "test_resets.py"),
             *ARRAYS,

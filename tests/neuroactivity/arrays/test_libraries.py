@@ -166,6 +166,14 @@ def test_each_thread_sums_the_rows_that_it_has_written(known_blocks, shape, axes
     assert seen.shapes == summed
 
 
+@pytest.mark.parametrize("x", [torch.ones(1000, 200, requires_grad=True), torch.empty(1000, 200, device="meta")])
+def test_what_is_recorded_or_elsewhere_is_summed_at_once(x, with_threads):
+    with_threads(2)
+    with Summed() as seen:
+        magnitude_sum(x, (0,))
+    assert seen.shapes == [(1000, 200)]
+
+
 @pytest.mark.parametrize("pattern", ["neuron in", "in neuron"])
 @pytest.mark.parametrize("signal", ["weights", "activations"])
 def test_jax_needs_no_temporary_of_the_size_of_a_gradient(pattern, signal):

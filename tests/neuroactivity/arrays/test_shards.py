@@ -75,6 +75,9 @@ def test_what_ranks_add_up_is_the_sum(sizes, reduced, shape, opened, placement):
         ((2, 3, 4), (6, 4), (0,), (1, 1, 4)),
         ((2, 3, 4), (6, 2, 2), (1, 2), (2, 3, 1)),
         ((1, 3), (3,), (), (1, 3)),
+        ((3, 1), (3,), (0,), (1, 1)),
+        ((3,), (3, 1), (0,), (1,)),
+        ((1, 4), (1, 4), (1,), (1, 1)),
     ],
 )
 def test_axes_that_a_pattern_joins_or_parts_are_summed_together(shape, sizes, reduced, expected):
