@@ -22,4 +22,5 @@ def test_what_a_shared_parameter_makes_or_reads_is_unproved():
     assert [each.status for each in left.values()] == ["unproved", "unproved", "exclusive"]
     assert left["a"].reason == "feeds d.weight, which is b.weight as well"
     assert left["b"].reason == "its b.weight is d.weight as well"
-    assert not (left["a"].partners or left["a"].outgoing or left["a"].resettable or left["b"].resettable)
+    assert (left["a"].partners, left["a"].outgoing) == ((), ())
+    assert not any(left[name].resettable for name in "ab")
