@@ -55,6 +55,18 @@ class Own(nn.Module):
         self._draw(self)
 
 
+@pytest.mark.parametrize(
+    ("draw", "expected"),
+    [
+        (lambda module: module.weight.uniform_(), ("uniform", (0.0, 1.0))),
+        (lambda module: module.weight.normal_(std=2.0), ("normal", (0.0, 2.0))),
+        (lambda module: module.weight.fill_(True), ("constant", (1.0,))),
+    ],
+)
+def test_what_is_not_given_is_the_default(draw, expected):
+    assert schemes_of(Own(draw)) == {"weight": expected}
+
+
 def by_parts(module):
     module.weight[:2].uniform_(-1, 1)
     module.weight[2:].zero_()
