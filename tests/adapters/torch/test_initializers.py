@@ -244,8 +244,9 @@ def orthogonal(seed=0):
 def test_another_scheme_than_the_layers_own_is_warned_of():
     model = orthogonal()
     message = r'another standard deviation than the model.s own: .*2\.weight \(fresh .*use initializer="snapshot"'
-    with pytest.warns(na.ActivityWarning, match=message):
+    with pytest.warns(na.ActivityWarning, match=message) as caught:
         regrama = ReGraMa(model, torch.optim.Adam(model.parameters()), example_inputs=X)
+    assert [warning.filename for warning in caught] == [__file__]
     regrama.detach()
     layout, optimizer = regrama.layout, torch.optim.Adam(model.parameters())
     for initializer in ("snapshot", lambda key: parameters(orthogonal(key % 1000))):

@@ -264,3 +264,14 @@ def test_a_failing_initializer_leaves_everything_as_the_step_left_it():
         step(model, optimizer, X)
     assert all(torch.equal(value, before[name]) for name, value in values(model).items())
     assert regrama.neurons_reset == 0
+
+
+@pytest.mark.parametrize("check", [False, True])
+def test_ranks_are_compared_where_that_is_asked_for_and_a_reset_was_due(monkeypatch, check):
+    model, compared = mlp(), []
+    optimizer = optim.SGD(model.parameters(), lr=0.1)
+    regrama = ReGraMa(model, optimizer, example_inputs=X, every=2, start=3, tau=0.0, check_ranks=check)
+    monkeypatch.setattr(regrama, "_compare_ranks", lambda new: compared.append(regrama.steps))
+    for _ in range(6):
+        step(model, optimizer, X)
+    assert compared == ([4, 6] if check else [])
