@@ -24,6 +24,16 @@ def test_measurements_fall_on_every_nth_step():
     assert due == [3, 6, 9]
 
 
+def test_the_first_reset_takes_the_first_draw():
+    model = mlp()
+    before, optimizer = values(model)["0.weight"], optim.SGD(model.parameters(), lr=0.0)
+    regrama = ReGraMa(model, optimizer, example_inputs=X, every=1, tau=0.7)
+    step(model, optimizer, X)
+    reset = (model[0].weight != before).any(1)
+    assert 0 < reset.sum() == regrama.last_report["0"].reset
+    assert torch.equal(model[0].weight[reset], regrama._fresh.draw(1, ["0.weight"])["0.weight"][reset])
+
+
 def test_a_closure_is_measured_with_the_gradients_of_its_step():
     model = mlp()
     optimizer = optim.SGD(model.parameters(), lr=0.0)
