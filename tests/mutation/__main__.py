@@ -93,7 +93,10 @@ PARTS = {
         _paths("adapters/neuroactivity_torch", "resetter.py", "rows.py", "initializers.py", "schemes.py"),
         [
             *("-k", "not jax and not tensorflow"),
-            *_tests("torch", "resetter", "reset_rows", "rows", "initializers", "schemes", "states", "failures"),
+            *_tests(
+                "torch", "resetter", "reset_rows", "rows", "initializers", "schemes", "states", "failures", "clock"
+            ),
+            *_tests("torch", "wrapped_optimizers"),
             *CONTRACT,
         ],
         ("torch",),

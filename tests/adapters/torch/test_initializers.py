@@ -232,6 +232,17 @@ def test_what_an_initialiser_leaves_alone_is_not_made_up():
         ReGraMa(model, torch.optim.SGD(model.parameters()), example_inputs=torch.zeros(4, 3))
 
 
+def test_a_snapshot_of_an_array_that_groups_share_keeps_to_their_places():
+    layer = nn.Linear(2, 5)
+    group = na.NeuronGroup("second", [na.ParamView("weight", "neuron in", index=(-1, 0, 0, 1, 1))])
+    fresh = fresh_values(layer, "snapshot", seed=1, layout=na.Layout([group]))
+    for event in range(4):
+        rows = fresh.draw(event, ["weight"])["weight"].tolist()
+        places = [layer.weight.tolist().index(row) for row in rows]
+        assert places[0] == 0
+        assert {tuple(places[1:3]), tuple(places[3:])} <= {(1, 2), (3, 4)}
+
+
 def orthogonal(seed=0):
     """The network of PPO's published codes."""
     model = mlp(seed, width=64)

@@ -51,6 +51,19 @@ def test_a_closure_is_measured_with_the_gradients_of_its_step():
     assert regrama.last_report["0"].highest == pytest.approx(expected.max().item())
 
 
+def test_a_step_whose_measurement_fails_is_not_counted(monkeypatch):
+    model = mlp()
+    optimizer = optim.SGD(model.parameters(), lr=0.1)
+    regrama = ReGraMa(model, optimizer, example_inputs=X, every=1)
+    with monkeypatch.context() as patch:
+        patch.setattr(regrama, "_signals", lambda: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            step(model, optimizer, X)
+    assert (regrama.steps, regrama.measurements) == (0, 0)
+    step(model, optimizer, X)
+    assert (regrama.steps, regrama.measurements) == (1, 1)
+
+
 def test_a_step_that_gradient_scaling_called_off_is_no_step():
     model = mlp()
     optimizer = optim.Adam(model.parameters(), fused=True)
