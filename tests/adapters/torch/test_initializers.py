@@ -243,6 +243,13 @@ def test_a_snapshot_of_an_array_that_groups_share_keeps_to_their_places():
         assert {tuple(places[1:3]), tuple(places[3:])} <= {(1, 2), (3, 4)}
 
 
+def test_layers_that_draw_entry_by_entry_are_not_drawn_as_a_whole(monkeypatch):
+    fresh = fresh_values(mlp())
+    monkeypatch.setattr(fresh, "_draw_whole", lambda event, names: dict.fromkeys(names))
+    assert fresh.draw(1, NAMES).keys() == set(NAMES)
+    assert set(fresh._schemes) == set(NAMES)
+
+
 def orthogonal(seed=0):
     """The network of PPO's published codes."""
     model = mlp(seed, width=64)
