@@ -19,6 +19,7 @@ from neuroactivity.tables import format_table
 from tests.mutation.mutants import OUT, ROOT, Mutant, equivalents, mutants_of
 from tests.mutation.running import (
     PASSED,
+    THREADED,
     Chosen,
     Functions,
     TestMap,
@@ -146,7 +147,7 @@ class Results:
 
 
 def judge(name: str, mutants: Sequence[Mutant], *, resume: bool, jobs: int) -> None:
-    """Try every mutant of a part: in place, and from the import on if it shows only there or has lived."""
+    """Try every mutant of a part: in place, and from the import on if that cannot be, or it has lived."""
     part, results, plan_file = PARTS[name], Results(name), OUT / f"{name}_map.json"
     for library in ("numpy", "hypothesis", "sybil", "array_api_strict", *part.libraries):
         importlib.import_module(library)
@@ -156,8 +157,10 @@ def judge(name: str, mutants: Sequence[Mutant], *, resume: bool, jobs: int) -> N
         fork(partial(session, partial(draw_map, files=part.files, to=plan_file), part.tests), 1e5)
     plan = TestMap(plan_file)
     left = _left(mutants, results)
-    fork(partial(session, partial(_in_place, left, plan, results, jobs), part.tests), 1e5)
-    chosen = {mutant: plan.of(mutant, own=True) for mutant in _left(left, results)}
+    threaded = name in THREADED
+    if not threaded:
+        fork(partial(session, partial(_in_place, left, plan, results, jobs), part.tests), 1e5)
+    chosen = {mutant: plan.of(mutant, own=not threaded) for mutant in _left(left, results)}
     runs = ((mutant, partial(try_from_import, mutant, tests)) for mutant, tests in chosen.items())
     for mutant, ended in fork_all(runs, 60, jobs):
         results.add(mutant, ended)
