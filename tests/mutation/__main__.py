@@ -19,6 +19,7 @@ from neuroactivity.tables import format_table
 from tests.mutation.mutants import OUT, ROOT, Mutant, equivalents, mutants_of
 from tests.mutation.running import (
     PASSED,
+    THREADED,
     Chosen,
     Functions,
     TestMap,
@@ -59,6 +60,8 @@ ARRAYS = [file for file in _code("core") if file not in CORE]
 UNITS = "tests/neuroactivity"
 
 CONTRACT = _paths("tests/adapters/contract", *(f"test_{name}.py" for name in ("resets", "draws", "history", "clock")))
+QUICK_CONTRACT = CONTRACT[:2]
+"""For libraries that compile every step: what the parts below are judged by has to run thousands of times."""
 
 PARTS = {
     "core": Part(
@@ -70,16 +73,31 @@ PARTS = {
             *CORE,
         ],
     ),
-    "arrays": Part(ARRAYS, [*_paths(UNITS, "arrays", "test_metrics.py", "test_masks.py", "test_resets.py"), *ARRAYS]),
+    "arrays": Part(
+        ARRAYS,
+        [
+            *("-k", "not jax and not XLA"),
+            *_paths(f"{UNITS}/arrays", "test_libraries.py", "test_shards.py", "test_tensorflow.py"),
+            *_paths(UNITS, "test_metrics.py", "test_masks.py", "test_resets.py"),
+            *ARRAYS,
+        ],
+        ("torch", "tensorflow"),
+    ),
     "wrapping": Part(
         _code("neuroactivity/wrapping"),
         ["-k", "not jax and not tensorflow", f"{UNITS}/wrapping", f"{UNITS}/test_resets.py", "neuroactivity/wrapping"],
+    ),
+    "analysis": Part(
+        _code("neuroactivity/analysis"), [*NUMPY_ONLY, f"{UNITS}/analysis", "neuroactivity/analysis"], ("torch", "jax")
     ),
     "torch": Part(
         _paths("adapters/neuroactivity_torch", "resetter.py", "rows.py", "initializers.py", "schemes.py"),
         [
             *("-k", "not jax and not tensorflow"),
-            *_tests("torch", "resetter", "reset_rows", "rows", "initializers", "schemes", "states", "failures"),
+            *_tests(
+                "torch", "resetter", "reset_rows", "rows", "initializers", "schemes", "states", "failures", "clock"
+            ),
+            *_tests("torch", "wrapped_optimizers"),
             *CONTRACT,
         ],
         ("torch",),
@@ -88,8 +106,8 @@ PARTS = {
         _paths("adapters/neuroactivity_jax", "resetter.py", "drawing.py", "initializers.py", "optimizers.py"),
         [
             *("-k", "not torch and not tensorflow"),
-            *_tests("jax", "resetter", "initializers", "optimizers", "state", "wrappers", "frozen"),
-            *CONTRACT,
+            *_tests("jax", "resetter", "initializers", "optimizers", "frozen"),
+            *QUICK_CONTRACT,
         ],
         ("jax", "flax.linen", "flax.nnx", "optax", "haiku", "equinox"),
     ),
@@ -97,8 +115,8 @@ PARTS = {
         _paths("adapters/neuroactivity_tensorflow", "resetter.py", "rows.py", "initializers.py", "slots.py"),
         [
             *("-k", "not torch and not jax"),
-            *_tests("tensorflow", "resetter", "rows", "initializers", "optimizers", "state", "atomic"),
-            *CONTRACT,
+            *_tests("tensorflow", "resetter", "rows", "initializers", "optimizers", "atomic"),
+            *QUICK_CONTRACT,
         ],
         ("tensorflow", "keras"),
     ),
@@ -129,7 +147,7 @@ class Results:
 
 
 def judge(name: str, mutants: Sequence[Mutant], *, resume: bool, jobs: int) -> None:
-    """Try every mutant of a part: in place, and from the import on if it shows only there or has lived."""
+    """Try every mutant of a part: in place, and from the import on if that cannot be, or it has lived."""
     part, results, plan_file = PARTS[name], Results(name), OUT / f"{name}_map.json"
     for library in ("numpy", "hypothesis", "sybil", "array_api_strict", *part.libraries):
         importlib.import_module(library)
@@ -139,8 +157,10 @@ def judge(name: str, mutants: Sequence[Mutant], *, resume: bool, jobs: int) -> N
         fork(partial(session, partial(draw_map, files=part.files, to=plan_file), part.tests), 1e5)
     plan = TestMap(plan_file)
     left = _left(mutants, results)
-    fork(partial(session, partial(_in_place, left, plan, results, jobs), part.tests), 1e5)
-    chosen = {mutant: plan.of(mutant, own=True) for mutant in _left(left, results)}
+    threaded = name in THREADED
+    if not threaded:
+        fork(partial(session, partial(_in_place, left, plan, results, jobs), part.tests), 1e5)
+    chosen = {mutant: plan.of(mutant, own=not threaded) for mutant in _left(left, results)}
     runs = ((mutant, partial(try_from_import, mutant, tests)) for mutant, tests in chosen.items())
     for mutant, ended in fork_all(runs, 60, jobs):
         results.add(mutant, ended)
@@ -172,15 +192,16 @@ def summary(names: Iterable[str]) -> tuple[str, bool]:
     reasons, rows, shown, enough = equivalents(), [], [], True
     for name in names:
         known = Results(name).read()
-        mutants = [mutant for file in PARTS[name].files for mutant in mutants_of(file) if mutant.key in known]
+        every = [mutant for file in PARTS[name].files for mutant in mutants_of(file)]
+        mutants = [mutant for mutant in every if mutant.key in known]
         lived = [mutant for mutant in mutants if known[mutant.key] != "killed"]
         alive = [mutant for mutant in lived if (mutant.file, mutant.change()) not in reasons]
         same, killed = len(lived) - len(alive), len(mutants) - len(lived)
         share = 100 * killed / max(1, len(mutants) - same)
         enough &= share >= LEAST.get(name, 90)
-        rows.append((name, *map(str, (len(mutants), killed, same, len(alive))), f"{share:.1f} %"))
+        rows.append((name, *map(str, (len(every), len(mutants), killed, same, len(alive))), f"{share:.1f} %"))
         shown += [f"{mutant.file}:{mutant.line}: {known[mutant.key]}\n{mutant.change()}" for mutant in alive]
-    titles = ("part", "mutants", "killed", "equivalent", "alive", "killed of what differs")
+    titles = ("part", "mutants", "tried", "killed", "equivalent", "alive", "killed of what differs")
     return "\n".join([*shown, "", *format_table(titles, rows, words=("part",))]), enough
 
 

@@ -157,6 +157,12 @@ def test_a_magnitude_is_a_mean_over_the_entries_that_there_are(shape, mean):
     assert na.magnitudes({"u": np.full(shape, -3.0)}, layout)["g"].tolist() == [mean, mean]
 
 
+def test_stacked_neurons_are_found_by_their_index():
+    group = na.NeuronGroup("q", [na.ParamView("w", "stack neuron", index=(0, 0, 1, 2))])
+    found = na.magnitudes({"w": np.array([[1.0, 3.0, 4.0, 6.0], [2.0, 2.0, 0.0, 1.0]])}, na.Layout([group]))["q"]
+    assert found.tolist() == [[2.0, 4.0, 6.0], [2.0, 0.0, 1.0]]
+
+
 def test_a_group_without_outputs_hides_none_behind_it():
     layout = na.Layout([na.dense(name, weight=(name, "neuron in")) for name in ("a", "b")])
     assert list(na.tau_dormant({"a": None, "b": np.ones((3, 2))}, layout)) == ["b"]

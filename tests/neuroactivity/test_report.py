@@ -239,6 +239,18 @@ def test_unknown_groups_are_an_error():
         na.summarize({"fc1": np.ones(2)}, WELL, masks={"fc3": np.ones(2, dtype=bool)})
 
 
+def test_an_error_names_the_first_unknown_group_and_eight_that_there_are():
+    many = na.Layout([na.dense(f"g{place}", weight=(f"w{place}", "neuron in")) for place in range(9)])
+    text = r"^group 'x' is not in the layout; there are g0, g1, g2, g3, g4, g5, g6, g7$"
+    with pytest.raises(na.LayoutError, match=text):
+        na.summarize({"x": np.ones(2), "y": np.ones(2)}, many)
+
+
+def test_a_record_names_its_run_where_there_is_one():
+    assert na.ActivityReport(0.0, (), run="first").to_dict()["run"] == "first"
+    assert "run" not in na.ActivityReport(0.0, ()).to_dict()
+
+
 def test_a_report_is_a_value():
     first, second = report(masks=MASKS), report(masks=MASKS)
     assert first == second

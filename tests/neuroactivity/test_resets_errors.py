@@ -2,6 +2,7 @@
 
 import re
 
+import array_api_strict as xp
 import numpy as np
 import pytest
 
@@ -34,6 +35,18 @@ def test_unknown_group():
     text = error_of(PARAMS, FRESH, MASKS | {"fc": MASKS["a"]})
     assert text == "group 'fc' of the masks is not in the layout; there are a, b"
     assert "group 'fc' of the masks" in error_of(PARAMS, {"fc": MASKS["a"]}, function=na.reset_moments)
+
+
+def test_the_first_unknown_group_is_named_with_eight_that_there_are():
+    many = na.Layout([na.dense(f"g{place}", weight=(f"w{place}", "neuron in")) for place in range(9)])
+    text = r"^group 'x' of the masks is not in the layout; there are g0, g1, g2, g3, g4, g5, g6, g7$"
+    with pytest.raises(na.LayoutError, match=text):
+        na.reset({}, {}, {"x": MASKS["a"], "y": MASKS["a"]}, many)
+
+
+def test_mask_of_another_library():
+    text = error_of(PARAMS, FRESH, {"a": xp.asarray(MASKS["a"])}, kind=TypeError)
+    assert text.startswith("group 'a', parameter 'a.w' and mask: Multiple namespaces")
 
 
 @pytest.mark.parametrize("shape", [(2,), (4,), (3, 1), (1, 3), ()])

@@ -9,6 +9,7 @@ import pytest
 import neuroactivity as na
 from neuroactivity_jax import regrama
 from neuroactivity_jax.drawing import draw_needed
+from neuroactivity_jax.initializers import FreshValues
 from tests.adapters.jax.optimizers import LAYOUT, PARAMS, compiled, initial, run
 
 ADAM = optax.adam(0.1)
@@ -78,6 +79,26 @@ def test_equal_seeds_write_equal_values_and_others_do_not():
     np.testing.assert_array_equal(kernel(4), kernel(jax.random.key_data(key)))
     np.testing.assert_array_equal(kernel(4), kernel(np.int64(4)))
     assert (kernel(4)[:, 1] != kernel(5)[:, 1]).all()
+
+
+def test_a_seed_becomes_a_new_array_of_the_numbers_of_its_key():
+    key = jax.random.key(4)
+    data = jax.random.key_data(key)
+    for seed in (4, np.int64(4), jnp.uint8(4), key, data, np.asarray(data)):
+        found = FreshValues("snapshot", seed).key_data()
+        assert found.tolist() == data.tolist()
+        assert found.unsafe_buffer_pointer() != data.unsafe_buffer_pointer()  # which may be donated
+    other = jax.random.key(4, impl="rbg")
+    assert FreshValues("snapshot", other).key_data().tolist() == jax.random.key_data(other).tolist()
+
+
+@pytest.mark.parametrize(
+    "seed",
+    [np.arange(2), jnp.zeros((2, 2), jnp.uint32), jnp.float32(1), np.ones(2), jax.random.split(jax.random.key(0))],
+)
+def test_what_is_no_seed_is_refused(seed):
+    with pytest.raises(ValueError, match=r"^seed: expected a whole number or one key of jax\.random, got "):
+        FreshValues("snapshot", seed)
 
 
 @pytest.mark.parametrize("orthogonal", [False, True])

@@ -8,6 +8,7 @@ import pytest
 
 import neuroactivity as na
 from neuroactivity_jax import clear_moments, parameters, regrama, write
+from neuroactivity_jax.optimizers import state_owners
 from tests.adapters.jax.optimizers import LAYOUT, OPTIMIZERS, PARAMS, at, initial
 
 EVERY = 3
@@ -142,6 +143,30 @@ def test_a_state_that_belongs_to_no_parameter_is_refused_at_the_start(inner, mes
     measuring = regrama(inner, LAYOUT, every=1, max_fraction=0.0)
     state = measuring.init(PARAMS)
     assert int(state.neurons_reset) == 0
+
+
+def test_each_leaf_of_a_state_belongs_to_a_parameter_or_to_all():
+    key = jax.random.key(0)
+    params = {"w": jnp.ones((4, 3)), "b": jnp.ones(3), "one": jnp.ones(1)}
+    shared = {
+        "count": jnp.int32(0),
+        "rate": jnp.ones(1),
+        "key": jax.random.PRNGKey(0),
+        "keys": jnp.zeros((5, 2), jnp.uint32),
+        "rbg": jnp.zeros(4, jnp.uint32),
+        "typed": jax.random.split(key, 5),
+        "ns_coeffs": jnp.ones(3),
+    }
+    owners = state_owners({"mu": params, "rest": shared}, params)
+    assert owners == ["b", "one", "w", *[None] * len(shared)]
+
+
+@pytest.mark.parametrize(
+    "leaf", [jnp.ones(2), jnp.ones((3, 4)), jnp.zeros(3, jnp.uint32), jnp.zeros((2, 5), jnp.uint32), jnp.ones(4)]
+)
+def test_what_may_be_of_neurons_is_not_taken_for_shared(leaf):
+    with pytest.raises(ValueError, match=r"^state 'odd/w' of the optimizer: expected it to belong to parameter 'w' of"):
+        state_owners({"odd": {"w": leaf}}, {"w": jnp.ones((4, 3))})
 
 
 def test_names_of_parameters_that_are_names_of_states_are_not_confused():

@@ -11,7 +11,7 @@ from keras.optimizers import SGD
 
 import neuroactivity as na
 from neuroactivity_tensorflow import ReGraMa, layout_of, parameters
-from neuroactivity_tensorflow.initializers import FreshValues, RebuiltLayer
+from neuroactivity_tensorflow.initializers import FreshValues, RebuiltLayer, _brief, _SeedWords
 from neuroactivity_tensorflow.parameters import owner_of, tf_variable, variables_of
 from tests.adapters.tensorflow.models import built, equal, fit, mlp, mlp_layout, step, values
 
@@ -71,6 +71,25 @@ def test_the_bias_of_an_lstm_forgets_nothing_at_first():
     layer = L.LSTM(4)
     layer(tf.zeros((2, 3, 5)))
     assert drawn(layer, [1])[0]["cell/bias"].tolist() == [0.0] * 4 + [1.0] * 4 + [0.0] * 8
+
+
+@pytest.mark.parametrize(
+    ("key", "event", "expected"),
+    [
+        ((5 << 32) + 7, 3, [[7, 8], [7, 7927], [7, 15846]]),
+        ((2**31 - 1 << 32) + 2**32 - 1, tf.constant(0, tf.int32), [[3, 1], [3, 7920]]),
+        (2**31 - 3, 2**31 - 4, [[2**31 - 3, 2**31 - 4], [2**31 - 3, 7917]]),
+    ],
+)
+def test_the_seeds_of_a_draw_are_numbers_that_keras_takes(key, event, expected):
+    words = _SeedWords(key, event)
+    assert [words.next().numpy().tolist() for _ in expected] == expected
+
+
+def test_what_keras_explains_at_length_is_cut():
+    assert _brief(ValueError("two  words\nin a line")) == "two words in a line"
+    assert _brief(ValueError("w" * 159)) == "w" * 159
+    assert _brief(ValueError("w" * 161)) == _brief(ValueError("w" * 160)) == "w" * 160 + " ..."
 
 
 def test_no_two_parameters_events_or_seeds_share_their_values():

@@ -37,6 +37,16 @@ def test_equal_seeds_write_equal_values_whatever_the_global_generators_do():
     assert not np.array_equal(weights[0], weights[2])
 
 
+def test_the_first_reset_takes_the_first_draw():
+    model = mlp()
+    regrama, before = ReGraMa(SGD(0.0), model, layout=mlp_layout(), tau=0.7, every=1), values(model)["0/kernel"]
+    step(model, regrama)
+    now, drawn = values(model)["0/kernel"], regrama._state.fresh.draw(1, ["0/kernel"])["0/kernel"].numpy()
+    reset = (now != before).any(0)
+    assert 0 < reset.sum() == regrama.last_report["0"].reset
+    assert np.array_equal(now[:, reset], drawn[:, reset])
+
+
 def test_measurements_fall_on_every_nth_step_and_reports_are_passed_on():
     model, due = mlp(), []
     regrama = ReGraMa(

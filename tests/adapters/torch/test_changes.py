@@ -6,6 +6,7 @@ from torch import nn, optim
 
 import neuroactivity as na
 from neuroactivity_torch import ReGraMa, layout_of
+from neuroactivity_torch.changes import fitting_groups
 from tests.adapters.torch.models import X, kill, mlp, step, values
 
 
@@ -165,3 +166,10 @@ def test_parameters_outside_the_model_are_remarked():
     assert again.layout == regrama.layout
     own = ReGraMa(critic, optim.Adam(critic.parameters()), example_inputs=X)
     assert "outside" not in own.layout.describe()
+
+
+def test_groups_that_no_longer_fit_are_nobody_s_partners():
+    listed = [("a", ["b", "gone"]), ("b", ["a"]), ("gone", ["a"])]
+    layout = na.Layout([na.NeuronGroup(name, [(name, "neuron in")], partners=partners) for name, partners in listed])
+    left = fitting_groups(layout, {"a": torch.zeros(2, 3), "b": torch.zeros(2, 3), "gone": torch.zeros(2)})
+    assert {name: group.partners for name, group in left.items()} == {"a": ("b",), "b": ("a",)}

@@ -232,6 +232,24 @@ def test_what_an_initialiser_leaves_alone_is_not_made_up():
         ReGraMa(model, torch.optim.SGD(model.parameters()), example_inputs=torch.zeros(4, 3))
 
 
+def test_a_snapshot_of_an_array_that_groups_share_keeps_to_their_places():
+    layer = nn.Linear(2, 5)
+    group = na.NeuronGroup("second", [na.ParamView("weight", "neuron in", index=(-1, 0, 0, 1, 1))])
+    fresh = fresh_values(layer, "snapshot", seed=1, layout=na.Layout([group]))
+    for event in range(4):
+        rows = fresh.draw(event, ["weight"])["weight"].tolist()
+        places = [layer.weight.tolist().index(row) for row in rows]
+        assert places[0] == 0
+        assert {tuple(places[1:3]), tuple(places[3:])} <= {(1, 2), (3, 4)}
+
+
+def test_layers_that_draw_entry_by_entry_are_not_drawn_as_a_whole(monkeypatch):
+    fresh = fresh_values(mlp())
+    monkeypatch.setattr(fresh, "_draw_whole", lambda event, names: dict.fromkeys(names))
+    assert fresh.draw(1, NAMES).keys() == set(NAMES)
+    assert set(fresh._schemes) == set(NAMES)
+
+
 def orthogonal(seed=0):
     """The network of PPO's published codes."""
     model = mlp(seed, width=64)
@@ -244,8 +262,9 @@ def orthogonal(seed=0):
 def test_another_scheme_than_the_layers_own_is_warned_of():
     model = orthogonal()
     message = r'another standard deviation than the model.s own: .*2\.weight \(fresh .*use initializer="snapshot"'
-    with pytest.warns(na.ActivityWarning, match=message):
+    with pytest.warns(na.ActivityWarning, match=message) as caught:
         regrama = ReGraMa(model, torch.optim.Adam(model.parameters()), example_inputs=X)
+    assert [warning.filename for warning in caught] == [__file__]
     regrama.detach()
     layout, optimizer = regrama.layout, torch.optim.Adam(model.parameters())
     for initializer in ("snapshot", lambda key: parameters(orthogonal(key % 1000))):

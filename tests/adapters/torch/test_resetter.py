@@ -24,6 +24,16 @@ def test_measurements_fall_on_every_nth_step():
     assert due == [3, 6, 9]
 
 
+def test_the_first_reset_takes_the_first_draw():
+    model = mlp()
+    before, optimizer = values(model)["0.weight"], optim.SGD(model.parameters(), lr=0.0)
+    regrama = ReGraMa(model, optimizer, example_inputs=X, every=1, tau=0.7)
+    step(model, optimizer, X)
+    reset = (model[0].weight != before).any(1)
+    assert 0 < reset.sum() == regrama.last_report["0"].reset
+    assert torch.equal(model[0].weight[reset], regrama._fresh.draw(1, ["0.weight"])["0.weight"][reset])
+
+
 def test_a_closure_is_measured_with_the_gradients_of_its_step():
     model = mlp()
     optimizer = optim.SGD(model.parameters(), lr=0.0)
@@ -39,6 +49,19 @@ def test_a_closure_is_measured_with_the_gradients_of_its_step():
     optimizer.step(closure)
     expected = na.grama(gradients(model), regrama.layout)["0"]
     assert regrama.last_report["0"].highest == pytest.approx(expected.max().item())
+
+
+def test_a_step_whose_measurement_fails_is_not_counted(monkeypatch):
+    model = mlp()
+    optimizer = optim.SGD(model.parameters(), lr=0.1)
+    regrama = ReGraMa(model, optimizer, example_inputs=X, every=1)
+    with monkeypatch.context() as patch:
+        patch.setattr(regrama, "_signals", lambda: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            step(model, optimizer, X)
+    assert (regrama.steps, regrama.measurements) == (0, 0)
+    step(model, optimizer, X)
+    assert (regrama.steps, regrama.measurements) == (1, 1)
 
 
 def test_a_step_that_gradient_scaling_called_off_is_no_step():
@@ -264,3 +287,14 @@ def test_a_failing_initializer_leaves_everything_as_the_step_left_it():
         step(model, optimizer, X)
     assert all(torch.equal(value, before[name]) for name, value in values(model).items())
     assert regrama.neurons_reset == 0
+
+
+@pytest.mark.parametrize("check", [False, True])
+def test_ranks_are_compared_where_that_is_asked_for_and_a_reset_was_due(monkeypatch, check):
+    model, compared = mlp(), []
+    optimizer = optim.SGD(model.parameters(), lr=0.1)
+    regrama = ReGraMa(model, optimizer, example_inputs=X, every=2, start=3, tau=0.0, check_ranks=check)
+    monkeypatch.setattr(regrama, "_compare_ranks", lambda new: compared.append(regrama.steps))
+    for _ in range(6):
+        step(model, optimizer, X)
+    assert compared == ([4, 6] if check else [])

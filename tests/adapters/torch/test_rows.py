@@ -3,10 +3,12 @@
 import numpy as np
 import pytest
 import torch
+from torch.distributed.tensor import Shard
 
 import neuroactivity as na
 from neuroactivity.wrapping import written_rows
 from neuroactivity_torch.rows import locate, overwrite_entries
+from tests.neuroactivity.arrays.ranks import rank_of, shared_out
 from tests.neuroactivity.cases import CASES, CONV_TORCH, draw
 
 ORDERS = {
@@ -64,3 +66,25 @@ def test_what_was_written_is_put_back_when_a_write_fails():
     assert all(torch.equal(value, before[name]) for name, value in params.items())
     overwrite_entries(writes)
     assert all(bool((entries.read(tensor) == 7.0).all()) for tensor, entries, _ in writes)
+
+
+@pytest.mark.counts(cells=len(CASES), ranks=2)
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_each_rank_reads_and_writes_its_part_of_a_sharded_tensor(case):
+    params, fresh, masks, rows = of_case(case)
+    expected, read = na.reset(params, fresh, masks, case.layout), [0.0] * len(rows)
+    for rank in range(2):
+        with rank_of(rank, 2) as mesh:
+            held = {name: shared_out(value.clone(), mesh, [Shard(0)]) for name, value in params.items()}
+            found = [(each, entries, held[each.view.param]) for each, entries in locate(rows, params)]
+            read = [before + entries.read(own) for before, (_, entries, own) in zip(read, found, strict=True)]
+            for each, entries, own in found:
+                old, before = entries.take(own), own.to_local().clone()
+                entries.write(own, 7.0)
+                entries.put(own, old)
+                assert torch.equal(own.to_local(), before)
+                entries.write(own, 0.0 if each.role == "outgoing" else entries.read(fresh[each.view.param]))
+            for name, own in held.items():
+                assert torch.equal(own.to_local(), shared_out(expected[name], mesh, [Shard(0)]).to_local())
+    for total, (each, entries) in zip(read, locate(rows, params), strict=True):
+        assert torch.equal(total, entries.read(params[each.view.param]))

@@ -1,12 +1,13 @@
 """How layers draw is found without drawing, or not at all; rows are drawn from it, each by itself."""
 
 import math
+from statistics import NormalDist
 
 import pytest
 import torch
 from torch import nn
 
-from neuroactivity_torch.schemes import Draw, Scheme, draw_rows, schemes
+from neuroactivity_torch.schemes import Draw, Scheme, draw_rows, random_bits, schemes
 from neuroactivity_torch.skeletons import initialiser_of, skeleton
 
 
@@ -52,6 +53,18 @@ class Own(nn.Module):
 
     def reset_parameters(self):
         self._draw(self)
+
+
+@pytest.mark.parametrize(
+    ("draw", "expected"),
+    [
+        (lambda module: module.weight.uniform_(), ("uniform", (0.0, 1.0))),
+        (lambda module: module.weight.normal_(std=2.0), ("normal", (0.0, 2.0))),
+        (lambda module: module.weight.fill_(True), ("constant", (1.0,))),
+    ],
+)
+def test_what_is_not_given_is_the_default(draw, expected):
+    assert schemes_of(Own(draw)) == {"weight": expected}
 
 
 def by_parts(module):
@@ -141,3 +154,44 @@ def test_other_dtypes_round_the_same_values(dtype):
     wide, own = drawn(like=LIKE.double()), drawn(like=LIKE.to(dtype))
     assert own.dtype == dtype
     assert torch.equal(own, wide.to(dtype))
+
+
+def splitmix(place):
+    """The published generator, in Python's whole numbers."""
+    z = place * 0x9E3779B97F4A7C15 % 2**64
+    z = (z ^ z >> 30) * 0xBF58476D1CE4E5B9 % 2**64
+    z = (z ^ z >> 27) * 0x94D049BB133111EB % 2**64
+    return z ^ z >> 31
+
+
+def test_the_bits_are_those_of_splitmix64():
+    assert splitmix(1) == 0xE220A8397B1DCDAF
+    places = [1, 2, 3, 2**40 + 7, 2**62, 0]
+    assert [bits % 2**64 for bits in random_bits(torch.tensor(places)).tolist()] == [*map(splitmix, places)]
+
+
+def test_a_number_is_made_of_the_upper_53_bits():
+    upper = [((splitmix(place + 5) >> 11) + 0.5) / 2**53 for place in range(40)]
+    uniform = drawn(Scheme("uniform", (0.0, 1.0)), key=5, rows=range(10), like=LIKE.double())
+    assert uniform.flatten().tolist() == upper
+    normal = drawn(NORMAL, key=5, rows=range(10), like=LIKE.double())
+    assert normal.flatten().tolist() == pytest.approx([NormalDist(1.0, 3.0).inv_cdf(part) for part in upper])
+
+
+def batches(monkeypatch, *shapes, devices=()):
+    """How many entries of each parameter, of so many rows of a size each, are drawn together."""
+    seen, together = [], lambda batch: seen.append([values.numel() for _, values, _ in batch])
+    monkeypatch.setattr("neuroactivity_torch.schemes._draw_batch", together)
+    likes = [LIKE.to(device) for device in devices] or [LIKE] * len(shapes)
+    found = zip(shapes, likes, strict=True)
+    draw_rows([Draw(UNIFORM, 1, torch.arange(n), torch.arange(size), (size,), like) for (n, size), like in found])
+    return seen
+
+
+def test_what_is_drawn_together_is_no_more_than_a_chunk_or_a_row(monkeypatch):
+    most, half = 2**16, 2**15
+    assert batches(monkeypatch, (1, most - 9), (1, 9), (1, 1)) == [[most - 9, 9], [1]]
+    assert batches(monkeypatch, (2, half), (1, 1), (1, most - 1), (1, 1)) == [[most], [1, most - 1], [1]]
+    assert batches(monkeypatch, (3, half), (2, most + 1)) == [[most], [half], [most + 1], [most + 1]]
+    assert batches(monkeypatch, (2, 0), (1, 3)) == [[0, 3]]
+    assert batches(monkeypatch, (1, 3), (1, 3), (1, 3), devices=["cpu", "meta", "meta"]) == [[3], [3, 3]]

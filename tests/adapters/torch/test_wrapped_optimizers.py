@@ -110,6 +110,23 @@ def test_a_list_of_optimizers_steps_when_all_have_stepped(backwards):
     assert not any(optimizer._optimizer_step_post_hooks for optimizer in optimizers)
 
 
+def test_gradients_that_are_cleared_before_all_have_stepped_are_measured_and_kept_for_that_alone():
+    model, kept = mlp(), []
+    kill(model[0], [2, 9])
+    first, second = halves(model)
+    regrama = ReGraMa(model, [first, second], layout=LAYOUT, tau=0.0, every=3)
+    for _ in range(4):
+        model(X).square().mean().backward()
+        first.step()
+        first.zero_grad()
+        kept.append(len(regrama._gradients))
+        second.step()
+        second.zero_grad()
+        assert regrama._gradients == {}
+    assert kept == [0, 0, 2, 0]
+    assert regrama.last_report["0"].reset == 2
+
+
 def test_an_optimizer_that_is_given_twice_is_refused():
     model = mlp()
     optimizer = optim.Adam(model.parameters())

@@ -12,7 +12,16 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import neuroactivity as na
-from neuroactivity.arrays import cache_outside_compile, magnitude_sum, map_batched, namespace, to_dense, to_list
+from neuroactivity.arrays import (
+    cache_outside_compile,
+    magnitude_sum,
+    map_batched,
+    namespace,
+    private_copy,
+    to_dense,
+    to_list,
+    writable,
+)
 from tests.neuroactivity.backends import dtype_name, to_numpy
 
 LARGE = [
@@ -164,6 +173,14 @@ def test_each_thread_sums_the_rows_that_it_has_written(known_blocks, shape, axes
         sums = magnitude_sum(torch.tensor(x), axes)
     assert_sum(sums, x, axes)
     assert seen.shapes == summed
+
+
+@pytest.mark.parametrize("x", [torch.ones(1000, 200, requires_grad=True), torch.empty(1000, 200, device="meta")])
+def test_what_is_recorded_or_elsewhere_is_summed_at_once(x, with_threads):
+    with_threads(2)
+    with Summed() as seen:
+        magnitude_sum(x, (0,))
+    assert seen.shapes == [(1000, 200)]
 
 
 @pytest.mark.parametrize("pattern", ["neuron in", "in neuron"])
@@ -327,6 +344,21 @@ def test_what_was_computed_is_remembered():
     assert [add(1, 2), add(1, 2), add(2, 2)] == [3, 3, 4]
     assert calls == [(1, 2), (2, 2)]
     assert (add.__name__, add.__doc__) == ("add", "The sum.")
+
+
+def test_rows_are_written_in_place_in_plain_memory_alone():
+    x = np.ones((2, 3))
+    fixed = x.copy()
+    fixed.flags.writeable = False
+    leaf = torch.ones(2, 3, requires_grad=True)
+    assert [writable(one) for one in (x, x.T, fixed, fixed.T, np.ma.ones((2, 3)))] == [True, False, False, False, False]
+    assert [writable(one) for one in (leaf.detach(), leaf.detach().T, leaf, leaf.T)] == [True, False, False, False]
+    assert not writable(tf.ones(2))
+    for one in (x, x.T, fixed, leaf, leaf.detach().T):
+        copy = private_copy(one)
+        assert writable(copy)
+        assert not np.shares_memory(to_numpy(copy), to_numpy(one.detach() if one is leaf else one))
+    assert private_copy(tf.ones(2)) is None
 
 
 def test_to_list_copies_scores_and_masks(backend):

@@ -81,6 +81,9 @@ def test_residual():
         [("head", "out neuron"), ("skip", "neuron out")],
     )
     assert na.residual("s", writers=[("w", "stack neuron in")], readers=[]).activation == "stack ... neuron"
+    heads = [("a", "in neuron"), ("b", "in neuron neuron")]  # the outputs are those of the first
+    assert na.residual("s", writers=heads, readers=[]).activation == "... neuron"
+    assert na.residual("s", writers=heads[::-1], readers=[]).activation == "... neuron neuron"
 
 
 def test_attention():

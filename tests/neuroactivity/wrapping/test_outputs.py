@@ -195,6 +195,13 @@ def test_several_calls_are_more_samples_of_any_size():
     assert join_neurons([(stacked, range(3))] * 2, 3, samples_axis=1).shape == (2, 10, 3)
 
 
+def test_samples_of_any_library_are_joined_and_one_call_is_left_as_it_is(backend):
+    small, large = backend.asarray(np.zeros((2, 3))), backend.asarray(np.ones((2, 4, 3)))
+    assert tuple(join_neurons([(small, range(3)), (large, range(3))], 3).shape) == (10, 3)
+    assert tuple(join_neurons([(large[0, 0, ...], range(3))], 3).shape) == (3,)
+    assert tuple(join_neurons([(large, range(3))], 3).shape) == (2, 4, 3)
+
+
 def test_several_positions_of_a_neuron_are_samples_and_uneven_ones_are_not_joined():
     assert join_neurons([(np.zeros((2, 6)), [0, 0, 1, 1, 2, 2])], 3).shape == (2, 2, 3)
     assert join_neurons([(np.zeros((2, 5, 6)), [0, 0, 1, 1, 2, 2])], 3).shape == (2, 5, 2, 3)
