@@ -4,7 +4,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
-from typing import Any, Unpack
+from typing import Any, Literal, Unpack
 
 import keras
 import tensorflow as tf
@@ -18,6 +18,7 @@ from neuroactivity.wrapping import (
     check_seed,
     drawn_views,
     is_due,
+    own_scores,
     trained_groups,
     unprotected,
     warn_of_spread,
@@ -39,6 +40,9 @@ from neuroactivity_tensorflow.state import BuildState, ModelRecord, refuse_secon
 class Resetter(Remembering):
     """Measures and resets a model's neurons after every ``every``-th step of the optimizer that it wraps."""
 
+    _signal: Literal["weights", "activations"]
+    _own_score: Callable[..., Any]
+
     def __init__(
         self,
         optimizer: Any,
@@ -54,23 +58,59 @@ class Resetter(Remembering):
         given: dict[str, Any] = {**options}
         initializer: Any = given.pop("initializer", "layer")
         seed = check_seed(given.pop("seed", 0))
+        if given.get("score") is self._own_score:
+            given["score"] = None
         checked = ResetOptions(tau=tau, **given)
         check_initializer(initializer, "layer", "snapshot")
         optimizer = keras.optimizers.get(optimizer)
         for member in members_of(optimizer) if checked.writes else ():
             moments_of(member, moments)  # raises if it is not known
         layout = layout_to_use(model, as_inputs(example_inputs), layout, writes=checked.writes)
+        named: Mapping[str, Any] = {}
         if not isinstance(model, ModelRecord):
-            layout.validate(variables_of(model))
-            layout = mark_constrained(layout, variables_of(model)) if checked.writes else layout
+            named = variables_of(model)
+            layout.validate(named)
+            layout = mark_constrained(layout, named) if checked.writes else layout
             source: Any = initializer if checked.writes else "snapshot"
             model = ModelRecord.of(model, layout, source, outgoing=checked.outgoing)
         super().__init__(optimizer, name=name)
         self.layout, self.options, self.initializer, self.seed = layout, checked, initializer, seed
-        self._state = BuildState(model, moments)
+        self._state = BuildState(model, moments, score=checked.score)
         check_one_strategy([self, *members_of(optimizer)], model.trained())
         self._warn_of_counts(stacklevel=3)
+        if self._signal == "weights":
+            named = model.named()
+            self._try_score(
+                {name: None if is_frozen(variable) else variable for name, variable in named.items()}, named
+            )
         refuse_second_wrapper(self, members_of(optimizer), model.written(layout) if checked.writes else ())
+
+    def _try_score(self, signals: Mapping[str, Any], variables: Mapping[str, Any]) -> None:
+        """Call a user's score once, with zeros of these shapes, so that what is wrong with it shows now."""
+        if self.score is None or not variables:
+            return
+        sizes = {name: tuple(variable.shape) for name, variable in variables.items()}
+        shapes = {name: group.bind(sizes).shape for name, group in self.layout.items()}
+        zeros = {name: None if x is None else tf.zeros(x.shape, x.dtype) for name, x in signals.items()}
+        self._own_scores(zeros, self.layout, shapes, variables)
+
+    def _own_scores(
+        self,
+        signals: Mapping[str, Any],
+        layout: na.Layout,
+        shapes: Mapping[str, tuple[int, ...]],
+        variables: Mapping[str, Any],
+    ) -> dict[str, Any]:
+        """Return what a user's score says."""
+        assert self.score is not None
+
+        def params() -> dict[str, Any]:
+            return {name: tf.convert_to_tensor(variable) for name, variable in variables.items()}
+
+        def known(array: Any) -> bool:
+            return bool(tf.executing_eagerly())
+
+        return own_scores(self.score, signals, layout, shapes, signal=self._signal, params=params, known=known)
 
     def _warn_of_counts(self, *, stacklevel: int) -> None:
         if self.options.writes and self.options.clock == "own":
@@ -78,7 +118,15 @@ class Resetter(Remembering):
 
     @abstractmethod
     def _measure(self, grads: Mapping[str, Any], trained: na.Layout, *, scored: bool) -> tuple[dict[str, Any], Any]:
-        """Score the groups that this step trains, or return their magnitudes; say of all if there was anything."""
+        """Score the groups that this step trains, or return their magnitudes; say of all if there was anything.
+
+        A user's scores are returned for both.
+        """
+
+    def _measured(self, signals: Mapping[str, Any], trained: na.Layout, *, scored: bool) -> dict[str, Any]:
+        if self.score is not None:
+            return self._own_scores(signals, trained, self._state.shapes, self._state.variables)
+        return (na.grama if scored else na.magnitudes)(signals, trained, signal=self._signal)
 
     def build(self, variables: Sequence[Any]) -> None:
         """Build the inner optimizer and the wrapper's variables, and find the model's parameters in ``variables``."""
@@ -143,6 +191,8 @@ class Resetter(Remembering):
         state, trained = self._state, [variable for variable in variables if not is_frozen(variable)]
         if self.options.writes and not state.writes:
             raise ValueError("max_fraction: this wrapper was built with 0, only to measure; make another one to reset")
+        if self.options.score is not state.score:
+            raise ValueError("score: this wrapper was made with another one; make another wrapper to change it")
         if (self.options.clock, self.options.outgoing) != state.made_with:
             clock, outgoing = state.made_with
             raise ValueError(f"this wrapper was built with {clock=}, {outgoing=}; make another one to change that")
@@ -177,16 +227,28 @@ class Resetter(Remembering):
         tf.cond(self.options.collects_at(tf_variable(self._iterations)), collect, lambda: None)
 
     def _add_up(self, grads: Mapping[str, Any], trained: na.Layout) -> None:
-        """Add magnitudes to those of other batches; where a measurement is due, score the sums."""
-        state = self._state
+        """Add magnitudes to those of other batches; where a measurement is due, score the sums.
+
+        Of a user's scores the mean so far takes the place of sums.
+        """
+        state, own = self._state, self.score is None
         magnitudes, present = self._measure(grads, trained, scored=False)
         places = {name: place for place, name in enumerate(state.trained)}
-        magnitudes = {name: tf.where(present[places[name]], value, 0) for name, value in magnitudes.items()}
         held, seen = tf_variable(self._sums), tf_variable(self._seen)
-        sums, present = held + state.join(magnitudes, held.dtype), tf.logical_or(seen, present)
+        batch = tf.cast(self.options.batch_at(tf_variable(self._iterations)), held.dtype)
+        before = state.split(tf.convert_to_tensor(held))
+
+        def joined(name: str, new: Any) -> Any:
+            was, new, place = before[name], tf.cast(new, held.dtype), places[name]
+            mean = was + tf.where(seen[place], (new - was) / batch, new)
+            return tf.where(present[place], was + new if own else mean, was)
+
+        sums = state.join(before | {name: joined(name, value) for name, value in magnitudes.items()}, held.dtype)
+        present = tf.logical_or(seen, present)
 
         def score() -> None:
-            scores = na.scores({name: value for name, value in state.split(sums).items() if name in trained})
+            scores = {name: value for name, value in state.split(sums).items() if name in trained}
+            scores = na.scores(scores) if own else scores
             nan = tf.constant(float("nan"), held.dtype)
             scores = {name: tf.where(present[places[name]], value, nan) for name, value in scores.items()}
             self._choose_and_reset(scores, present & [name in trained for name in state.trained], trained)

@@ -9,16 +9,24 @@ import keras
 import numpy as np
 
 import neuroactivity as na
-from neuroactivity.wrapping import COUNTS, ResetOptions, check_same_layout, option, read_counts
+from neuroactivity.wrapping import (
+    COUNTS,
+    ResetOptions,
+    check_same_layout,
+    check_same_score,
+    name_of_score,
+    option,
+    read_counts,
+)
 from neuroactivity_tensorflow.initializers import Initializer
 from neuroactivity_tensorflow.optimizers import OptimizerWrapper
 from neuroactivity_tensorflow.parameters import assign_all, tf_variable
 from neuroactivity_tensorflow.state import BuildState, ModelRecord
 
 _OPTIONS = ("tau", "every", "max_fraction", "reset_silent", "seed")
-_NEWER = ("lowest", "start", "stop", "batches", "protect", "outgoing", "clock")  # not in earlier files
+_NEWER = ("lowest", "start", "stop", "batches", "protect", "outgoing", "clock", "score")  # not in earlier files
 _CONFIG = ("name", "optimizer", "layout", *_OPTIONS, "initializer", "model")
-_LAYOUT = "layout"
+_LAYOUT, _SCORE = "layout", "score"
 
 
 class SavedWrapper(OptimizerWrapper):
@@ -27,7 +35,7 @@ class SavedWrapper(OptimizerWrapper):
     tau, every, max_fraction = option("tau"), option("every"), option("max_fraction")
     reset_silent, on_report, lowest = option("reset_silent"), option("on_report"), option("lowest")
     start, stop, batches, protect = option("start"), option("stop"), option("batches"), option("protect")
-    outgoing, clock = option("outgoing"), option("clock")
+    outgoing, clock, score = option("outgoing"), option("clock"), option("score")
 
     layout: na.Layout
     options: ResetOptions
@@ -64,7 +72,9 @@ class SavedWrapper(OptimizerWrapper):
         for i, variable in enumerate(self.variables):
             store[str(i)] = np.array(variable.numpy())
         if self.built:
-            store[_LAYOUT] = np.frombuffer(json.dumps(self.layout.to_dict()).encode(), "uint8").copy()
+            store[_LAYOUT] = _as_bytes(self.layout.to_dict())
+        if self.built and self.score is not None:
+            store[_SCORE] = _as_bytes(name_of_score(self.score))
 
     def load_own_variables(self, store: Any) -> None:
         """Continue from what :meth:`save_own_variables` saved; everything is checked before anything is set.
@@ -72,19 +82,22 @@ class SavedWrapper(OptimizerWrapper):
         What was saved before the first step is left alone, with a warning, as Keras does.
 
         Raises:
-            ValueError: If the state is not of this form, or holds another layout.
+            ValueError: If the state is not of this form, or holds another layout or score.
         """
         if not hasattr(store, "keys"):
             raise ValueError(f"state: expected variables by number, got {type(store).__name__}")
         keys, variables = set(store.keys()), self.variables
+        score = _read_json(np.asarray(store[_SCORE])) if _SCORE in keys else ""
+        keys -= {_SCORE}
         if len(keys - {_LAYOUT}) == len(variables) - len(self._state.newer):  # of an earlier version
             variables = [variable for variable in variables if id(variable) not in self._state.newer]
         if _LAYOUT not in keys and len(keys) != len(variables):  # it had not been built, or was no wrapper
             super().load_own_variables(store)
             return
         if _LAYOUT in keys:
-            record = _read_layout(np.asarray(store[_LAYOUT]))
+            record = _read_json(np.asarray(store[_LAYOUT]))
             check_same_layout(record, self.layout, source='config["layout"]')
+            check_same_score(score, name_of_score(self.score))
         if keys - {_LAYOUT} != set(map(str, range(len(variables)))):
             shown = sorted(map(str, keys))
             raise ValueError(f"state: expected {len(variables)} variables, '0' to '{len(variables) - 1}', got {shown}")
@@ -107,6 +120,7 @@ class SavedWrapper(OptimizerWrapper):
             "optimizer": keras.saving.serialize_keras_object(self.inner_optimizer),
             "layout": self.layout.to_dict(),
             **{option: getattr(self, option) for option in _OPTIONS + _NEWER},
+            "score": keras.saving.serialize_keras_object(self.score),
             "initializer": keras.saving.serialize_keras_object(self.initializer),
             "model": self._state.record.get_config(),
         }
@@ -126,8 +140,9 @@ class SavedWrapper(OptimizerWrapper):
         with keras.saving.custom_object_scope(custom_objects or {}):
             optimizer = keras.saving.deserialize_keras_object(config.pop("optimizer"))
             model = ModelRecord.from_config(config.pop("model"))
-            if not isinstance(config["initializer"], str):
-                config["initializer"] = keras.saving.deserialize_keras_object(config["initializer"])
+            for name in ("initializer", "score"):
+                if isinstance(config.get(name), Mapping):
+                    config[name] = keras.saving.deserialize_keras_object(config[name])
         if not isinstance(optimizer, keras.optimizers.Optimizer):
             raise ValueError(f"config: optimizer: expected an optimizer, got {type(optimizer).__name__}")
         model.check_layout(layout)
@@ -153,8 +168,13 @@ def _known_keys(cls: type, config: Any) -> dict[str, Any]:
     return known
 
 
-def _read_layout(saved: Any) -> Any:
-    """Read the layout's JSON values out of a state."""
+def _as_bytes(value: Any) -> Any:
+    """Write JSON values as an array of bytes."""
+    return np.frombuffer(json.dumps(value).encode(), "uint8").copy()
+
+
+def _read_json(saved: Any) -> Any:
+    """Read JSON values, those of a layout, out of a state."""
     try:
         return json.loads(saved.astype("uint8").tobytes().decode())
     except (ValueError, TypeError) as error:
