@@ -79,7 +79,6 @@ class Resetter(Remembering):
         check_one_strategy([self, *members_of(optimizer)], model.trained())
         self._warn_of_counts(stacklevel=3)
         if self._signal == "weights":
-            named = model.named()
             self._try_score(
                 {name: None if is_frozen(variable) else variable for name, variable in named.items()}, named
             )

@@ -94,7 +94,7 @@ class ReGraMa(Resetter):
 
     def _measure(self, grads: Mapping[str, Any], trained: na.Layout, *, scored: bool) -> tuple[dict[str, Any], Any]:
         incoming = {view.param: grads.get(view.param) for group in trained.values() for view in group.incoming}
-        measured = self._measured(incoming | grads, trained, scored=scored)
+        measured = self._measured({**incoming, **grads}, trained, scored=scored)
         return measured, tf.constant([name in measured for name in self._state.trained])
 
 
