@@ -15,7 +15,7 @@ from neuroactivity.arrays import Arrays
 from neuroactivity.report import build_report
 from neuroactivity.wrapping import ResetOptions, advance, own_scores, reset_before, unprotected
 from neuroactivity_jax.conditions import number_of_run
-from neuroactivity_jax.parameters import as_jax, parameters
+from neuroactivity_jax.parameters import PyTree, as_jax, parameters
 
 Signal = Mapping[str, Array | None] | Callable[[], Mapping[str, Array | None]]
 
@@ -44,42 +44,41 @@ class Measuring:
         layout: The neuron groups.
         options: When to measure, and what to reset.
         by_activations: Whether neurons are scored by their activations instead of their gradients.
+        params: The parameters, or None where nothing is reset.
     """
 
     layout: na.Layout
     options: ResetOptions
     by_activations: bool
+    params: PyTree
 
-    def try_score(self, like: Arrays, shapes: Mapping[str, tuple[int, ...]], params: Any) -> None:
+    def try_score(self, like: Arrays, shapes: Mapping[str, tuple[int, ...]]) -> None:
         """Call a user's score of gradients once, with zeros, so that what is wrong with it shows now.
 
         Args:
             like: Arrays of the shapes of the gradients.
             shapes: The shapes of the scores.
-            params: The parameters.
         """
-        if self.options.score is not None and not self.by_activations:
+        if not (self.options.score is None or self.by_activations):
             with jax.ensure_compile_time_eval():
-                zeros = {name: None if x is None else jnp.zeros(x.shape, x.dtype) for name, x in like.items()}
-                self._own_scores(zeros, shapes, params)
+                zeros = {name: x if x is None else jnp.zeros_like(x) for name, x in like.items()}
+                self._own_scores(zeros, shapes)
 
-    def _own_scores(self, arrays: Arrays, shapes: Mapping[str, tuple[int, ...]], params: Any) -> dict[str, Array]:
-        """Return what a user's score says."""
-        assert self.options.score is not None
+    def _own_scores(self, arrays: Arrays, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Array] | None:
+        """Return what a user's score says, if there is one."""
+        if self.options.score is None:
+            return None
 
         def named() -> Arrays:
-            if params is None:
+            if self.params is None:
                 raise ValueError("params: the score takes them; call update(grads, state, params)")
-            return as_jax(parameters(params))
+            return as_jax(parameters(self.params))
 
         kind: Any = "activations" if self.by_activations else "weights"
-        known: Any = lambda array: not isinstance(array, jax.core.Tracer)  # noqa: E731
-        score = self.options.score
-        return own_scores(score, arrays, self.layout, shapes, signal=kind, params=named, known=known)
+        options: Any = {"signal": kind, "params": named, "known": lambda x: not isinstance(x, jax.core.Tracer)}
+        return own_scores(self.options.score, arrays, self.layout, shapes, **options)
 
-    def measure(
-        self, records: Records, signal: Signal, due: Array, step: Array, params: Any
-    ) -> tuple[Records, dict[str, Array]]:
+    def measure(self, records: Records, signal: Signal, due: Array, step: Array) -> tuple[Records, dict[str, Array]]:
         """Score the neurons of each run that is due.
 
         Args:
@@ -87,16 +86,12 @@ class Measuring:
             signal: Gradients, or activations.
             due: Whether a measurement is due; if not, magnitudes are added up.
             step: Number of the update.
-            params: The parameters, or None where nothing is reset.
 
         Returns:
             What is remembered now, and the masks of the neurons to reset, all False for a run that is not due.
         """
         arrays = as_jax(signal() if callable(signal) else signal)
-        if self.options.score is None:
-            own = None
-        else:
-            own = self._own_scores(arrays, {name: was.shape for name, was in records.scores.items()}, params)
+        own = self._own_scores(arrays, {name: was.shape for name, was in records.scores.items()})
         scores, magnitudes = self._scores(arrays, own, records.magnitudes, due, step)
         before = reset_before(records.since)
         masks = self._masks(scores, records.since, due, step)

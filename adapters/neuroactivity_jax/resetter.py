@@ -103,7 +103,7 @@ class Resetter:
         if has_clock(self.options):
             ages = start_ages(self._bias_correction(params, {}), int(self.options.every), groups)
         collected = groups if self.options.batches != 1 else {}
-        Measuring(layout, self.options, self.by_activations).try_score(arrays_of(params, self.layout), groups, params)
+        Measuring(layout, self.options, self.by_activations, params).try_score(arrays_of(params, self.layout), groups)
         state = ActivityState(
             inner_state=inner_state,
             **{name: jnp.zeros((), jnp.int32) for name in COUNTS},  # one array each, so that the state can be donated
@@ -193,8 +193,8 @@ class Resetter:
         params: PyTree,
     ) -> _CondCarry:
         """Measure, and reset what is to be reset."""
-        measuring = Measuring(layout, self.options, self.by_activations)
-        records, masks = measuring.measure(carry.records, signal, due, state.steps, params)
+        measuring = Measuring(layout, self.options, self.by_activations, params)
+        records, masks = measuring.measure(carry.records, signal, due, state.steps)
         carry = carry._replace(records=records)
         if not self.options.writes:
             return carry

@@ -58,8 +58,7 @@ class Resetter(Remembering):
         given: dict[str, Any] = {**options}
         initializer: Any = given.pop("initializer", "layer")
         seed = check_seed(given.pop("seed", 0))
-        if given.get("score") is self._own_score:
-            given["score"] = None
+        given["score"] = None if given.get("score") is self._own_score else given.get("score")
         checked = ResetOptions(tau=tau, **given)
         check_initializer(initializer, "layer", "snapshot")
         optimizer = keras.optimizers.get(optimizer)
@@ -75,41 +74,23 @@ class Resetter(Remembering):
             model = ModelRecord.of(model, layout, source, outgoing=checked.outgoing)
         super().__init__(optimizer, name=name)
         self.layout, self.options, self.initializer, self.seed = layout, checked, initializer, seed
-        self._state = BuildState(model, moments, score=checked.score)
+        self._state = BuildState(model, moments)
         check_one_strategy([self, *members_of(optimizer)], model.trained())
         self._warn_of_counts(stacklevel=3)
-        if self._signal == "weights":
-            self._try_score(
-                {name: None if is_frozen(variable) else variable for name, variable in named.items()}, named
-            )
+        if self.score is not None and named and self._signal == "weights":
+            zeros = {name: None if is_frozen(v) else tf.zeros_like(tf_variable(v)) for name, v in named.items()}
+            self._own_scores(zeros, layout, named)
         refuse_second_wrapper(self, members_of(optimizer), model.written(layout) if checked.writes else ())
 
-    def _try_score(self, signals: Mapping[str, Any], variables: Mapping[str, Any]) -> None:
-        """Call a user's score once, with zeros of these shapes, so that what is wrong with it shows now."""
-        if self.score is None or not variables:
-            return
-        sizes = {name: tuple(variable.shape) for name, variable in variables.items()}
-        shapes = {name: group.bind(sizes).shape for name, group in self.layout.items()}
-        zeros = {name: None if x is None else tf.zeros(x.shape, x.dtype) for name, x in signals.items()}
-        self._own_scores(zeros, self.layout, shapes, variables)
-
     def _own_scores(
-        self,
-        signals: Mapping[str, Any],
-        layout: na.Layout,
-        shapes: Mapping[str, tuple[int, ...]],
-        variables: Mapping[str, Any],
+        self, signals: Mapping[str, Any], layout: na.Layout, variables: Mapping[str, Any]
     ) -> dict[str, Any]:
         """Return what a user's score says."""
-        assert self.score is not None
-
-        def params() -> dict[str, Any]:
-            return {name: tf.convert_to_tensor(variable) for name, variable in variables.items()}
-
-        def known(array: Any) -> bool:
-            return bool(tf.executing_eagerly())
-
-        return own_scores(self.score, signals, layout, shapes, signal=self._signal, params=params, known=known)
+        sizes = {name: tuple(variable.shape) for name, variable in variables.items()}
+        shapes = {name: group.bind(sizes).shape for name, group in layout.items()}
+        options: Any = {"signal": self._signal, "known": lambda x: tf.executing_eagerly()}
+        options["params"] = lambda: {name: tf.convert_to_tensor(variable) for name, variable in variables.items()}
+        return own_scores(self.score, signals, layout, shapes, **options)
 
     def _warn_of_counts(self, *, stacklevel: int) -> None:
         if self.options.writes and self.options.clock == "own":
@@ -124,7 +105,7 @@ class Resetter(Remembering):
 
     def _measured(self, signals: Mapping[str, Any], trained: na.Layout, *, scored: bool) -> dict[str, Any]:
         if self.score is not None:
-            return self._own_scores(signals, trained, self._state.shapes, self._state.variables)
+            return self._own_scores(signals, trained, self._state.variables)
         return (na.grama if scored else na.magnitudes)(signals, trained, signal=self._signal)
 
     def build(self, variables: Sequence[Any]) -> None:
@@ -190,8 +171,6 @@ class Resetter(Remembering):
         state, trained = self._state, [variable for variable in variables if not is_frozen(variable)]
         if self.options.writes and not state.writes:
             raise ValueError("max_fraction: this wrapper was built with 0, only to measure; make another one to reset")
-        if self.options.score is not state.score:
-            raise ValueError("score: this wrapper was made with another one; make another wrapper to change it")
         if (self.options.clock, self.options.outgoing) != state.made_with:
             clock, outgoing = state.made_with
             raise ValueError(f"this wrapper was built with {clock=}, {outgoing=}; make another one to change that")
@@ -234,16 +213,13 @@ class Resetter(Remembering):
         magnitudes, present = self._measure(grads, trained, scored=False)
         places = {name: place for place, name in enumerate(state.trained)}
         held, seen = tf_variable(self._sums), tf_variable(self._seen)
-        batch = tf.cast(self.options.batch_at(tf_variable(self._iterations)), held.dtype)
-        before = state.split(tf.convert_to_tensor(held))
-
-        def joined(name: str, new: Any) -> Any:
-            was, new, place = before[name], tf.cast(new, held.dtype), places[name]
-            mean = was + tf.where(seen[place], (new - was) / batch, new)
-            return tf.where(present[place], was + new if own else mean, was)
-
-        sums = state.join(before | {name: joined(name, value) for name, value in magnitudes.items()}, held.dtype)
-        present = tf.logical_or(seen, present)
+        if not own:
+            batch = tf.cast(self.options.batch_at(tf_variable(self._iterations)), held.dtype)
+            seen_in = {name: tf.where(seen[places[name]], batch, 1) for name in magnitudes}
+            mean = state.split(tf.convert_to_tensor(held))
+            magnitudes = {n: (tf.cast(new, held.dtype) - mean[n]) / seen_in[n] for n, new in magnitudes.items()}
+        magnitudes = {name: tf.where(present[places[name]], value, 0) for name, value in magnitudes.items()}
+        sums, present = held + state.join(magnitudes, held.dtype), tf.logical_or(seen, present)
 
         def score() -> None:
             scores = {name: value for name, value in state.split(sums).items() if name in trained}

@@ -3,21 +3,15 @@
 import inspect
 import json
 from collections.abc import Mapping
+from operator import attrgetter
 from typing import Any, Self
 
 import keras
 import numpy as np
 
 import neuroactivity as na
-from neuroactivity.wrapping import (
-    COUNTS,
-    ResetOptions,
-    check_same_layout,
-    check_same_score,
-    name_of_score,
-    option,
-    read_counts,
-)
+from neuroactivity.wrapping import COUNTS, ResetOptions, check_same_layout, option, read_counts
+from neuroactivity.wrapping.scoring import check_same_score, name_of_score
 from neuroactivity_tensorflow.initializers import Initializer
 from neuroactivity_tensorflow.optimizers import OptimizerWrapper
 from neuroactivity_tensorflow.parameters import assign_all, tf_variable
@@ -26,7 +20,7 @@ from neuroactivity_tensorflow.state import BuildState, ModelRecord
 _OPTIONS = ("tau", "every", "max_fraction", "reset_silent", "seed")
 _NEWER = ("lowest", "start", "stop", "batches", "protect", "outgoing", "clock", "score")  # not in earlier files
 _CONFIG = ("name", "optimizer", "layout", *_OPTIONS, "initializer", "model")
-_LAYOUT, _SCORE = "layout", "score"
+_LAYOUT = "layout"
 
 
 class SavedWrapper(OptimizerWrapper):
@@ -35,7 +29,7 @@ class SavedWrapper(OptimizerWrapper):
     tau, every, max_fraction = option("tau"), option("every"), option("max_fraction")
     reset_silent, on_report, lowest = option("reset_silent"), option("on_report"), option("lowest")
     start, stop, batches, protect = option("start"), option("stop"), option("batches"), option("protect")
-    outgoing, clock, score = option("outgoing"), option("clock"), option("score")
+    outgoing, clock, score = option("outgoing"), option("clock"), property(attrgetter("options.score"))
 
     layout: na.Layout
     options: ResetOptions
@@ -72,9 +66,8 @@ class SavedWrapper(OptimizerWrapper):
         for i, variable in enumerate(self.variables):
             store[str(i)] = np.array(variable.numpy())
         if self.built:
-            store[_LAYOUT] = _as_bytes(self.layout.to_dict())
-        if self.built and self.score is not None:
-            store[_SCORE] = _as_bytes(name_of_score(self.score))
+            record = self.layout.to_dict() | ({} if self.score is None else {"score": name_of_score(self.score)})
+            store[_LAYOUT] = np.frombuffer(json.dumps(record).encode(), "uint8").copy()
 
     def load_own_variables(self, store: Any) -> None:
         """Continue from what :meth:`save_own_variables` saved; everything is checked before anything is set.
@@ -87,15 +80,14 @@ class SavedWrapper(OptimizerWrapper):
         if not hasattr(store, "keys"):
             raise ValueError(f"state: expected variables by number, got {type(store).__name__}")
         keys, variables = set(store.keys()), self.variables
-        score = _read_json(np.asarray(store[_SCORE])) if _SCORE in keys else ""
-        keys -= {_SCORE}
         if len(keys - {_LAYOUT}) == len(variables) - len(self._state.newer):  # of an earlier version
             variables = [variable for variable in variables if id(variable) not in self._state.newer]
         if _LAYOUT not in keys and len(keys) != len(variables):  # it had not been built, or was no wrapper
             super().load_own_variables(store)
             return
         if _LAYOUT in keys:
-            record = _read_json(np.asarray(store[_LAYOUT]))
+            record = _read_layout(np.asarray(store[_LAYOUT]))
+            score = record.pop("score", "") if isinstance(record, dict) else ""
             check_same_layout(record, self.layout, source='config["layout"]')
             check_same_score(score, name_of_score(self.score))
         if keys - {_LAYOUT} != set(map(str, range(len(variables)))):
@@ -168,13 +160,8 @@ def _known_keys(cls: type, config: Any) -> dict[str, Any]:
     return known
 
 
-def _as_bytes(value: Any) -> Any:
-    """Write JSON values as an array of bytes."""
-    return np.frombuffer(json.dumps(value).encode(), "uint8").copy()
-
-
-def _read_json(saved: Any) -> Any:
-    """Read JSON values, those of a layout, out of a state."""
+def _read_layout(saved: Any) -> Any:
+    """Read the layout's JSON values out of a state."""
     try:
         return json.loads(saved.astype("uint8").tobytes().decode())
     except (ValueError, TypeError) as error:

@@ -20,7 +20,7 @@ import tensorflow as tf
 
 import neuroactivity as na
 from neuroactivity.resets import Outgoing
-from neuroactivity.wrapping import Score, drawn_views, note_outside, written_params
+from neuroactivity.wrapping import drawn_views, note_outside, written_params
 from neuroactivity_tensorflow.clock import OwnClock
 from neuroactivity_tensorflow.initializers import FreshValues, Initializer, RebuiltLayer
 from neuroactivity_tensorflow.optimizers import Moment
@@ -242,7 +242,6 @@ class BuildState:
         fresh: The source of fresh values.
         newer: Which of the wrapper's variables are not in files of earlier versions.
         made_with: The clock, and what outgoing parameters become, that it was built for.
-        score: The user's score that it was made with.
         warned: Groups that have been warned of.
     """
 
@@ -259,7 +258,6 @@ class BuildState:
     fresh: FreshValues | None = None
     newer: Collection[int] = ()
     made_with: tuple[str, str] = ("own", "zero")
-    score: Score | None = None
     warned: set[str] = field(default_factory=set)
 
     def check_model(self) -> None:

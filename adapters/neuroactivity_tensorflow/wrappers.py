@@ -179,7 +179,9 @@ class ReDo(Resetter):
         for error in errors.values():
             raise error
         unread = [name for name, value in outputs.items() if value is None]
-        self._try_score(outputs, variables_of(self._state.record.model))
+        if self.score is not None:
+            zeros = {name: x if x is None else tf.zeros_like(x) for name, x in outputs.items()}
+            self._own_scores(zeros, self.layout, variables_of(self._state.record.model))
         if unread:
             warnings.warn(
                 f"ReDo does not measure {', '.join(unread)}: what their readers see cannot be told; give a layout "

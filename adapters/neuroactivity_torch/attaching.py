@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from operator import attrgetter
 from typing import Any, Literal, Unpack
 from weakref import WeakSet
 
@@ -42,7 +43,7 @@ class Attached(ABC):
     tau, every, max_fraction = option("tau"), option("every"), option("max_fraction")
     reset_silent, on_report, lowest = option("reset_silent"), option("on_report"), option("lowest")
     start, stop, batches, protect = option("start"), option("stop"), option("batches"), option("protect")
-    outgoing, clock, score = option("outgoing"), option("clock"), option("score")
+    outgoing, clock, score = option("outgoing"), option("clock"), property(attrgetter("options.score"))
     _own_score: Callable[..., Any]
     _reads_outputs = False
     """Whether scores need to know who reads the neurons, so that a layout that is only listed will not do."""
@@ -62,8 +63,7 @@ class Attached(ABC):
     ) -> None:
         given: dict[str, Any] = {**options}
         initializer, seed = given.pop("initializer", "layer"), given.pop("seed", 0)
-        if given.get("score") is self._own_score:
-            given["score"] = None
+        given["score"] = None if given.get("score") is self._own_score else given.get("score")
         self._options = ResetOptions(tau=tau, **given)
         self._scored_by = name_of_score(self.options.score)
         writes = self._writes = self.options.writes
@@ -132,8 +132,6 @@ class Attached(ABC):
     def options(self, options: ResetOptions) -> None:
         if options.writes and not self._writes:
             raise ValueError("max_fraction: the wrapper was made with 0, to measure only; attach another one to reset")
-        if options.score is not self._options.score:
-            raise ValueError("score: this wrapper was made with another one; make another wrapper to change it")
         if self._writes and options.outgoing != self._options.outgoing:
             self._fresh.cover(self._trained_layout, options.outgoing)
             self._checked = False

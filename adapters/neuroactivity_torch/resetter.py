@@ -47,18 +47,12 @@ class Resetter(Attached):
 
     def _magnitudes(self, signals: Mapping[str, Tensor | None], layout: na.Layout) -> dict[str, Tensor]:
         """Neurons' mean magnitudes at this step, or what a user's score says."""
-        score = self.options.score
+        score, shapes, signal = self.options.score, self._score_shapes(layout), self._signal
         if score is None:
-            return na.magnitudes(signals, layout, signal=self._signal)
+            return na.magnitudes(signals, layout, signal=signal)
+        options: Any = {"signal": signal, "params": lambda: {n: whole(p.detach()) for n, p in self._params.items()}}
         signals = {name: None if value is None else whole(value) for name, value in signals.items()}
-
-        def params() -> dict[str, Tensor]:
-            return {name: whole(parameter.detach()) for name, parameter in self._params.items()}
-
-        shapes = self._score_shapes(layout)
-        found: dict[str, Tensor]
-        found = own_scores(score, signals, layout, shapes, signal=self._signal, params=params)
-        return found
+        return own_scores(score, signals, layout, shapes, **options)
 
     def _score_shapes(self, layout: na.Layout) -> dict[str, tuple[int, ...]]:
         shapes = {name: tuple(parameter.shape) for name, parameter in self._params.items()}
@@ -67,10 +61,7 @@ class Resetter(Attached):
     @torch.no_grad()
     def _try_score(self, signals: Mapping[str, Tensor | None]) -> None:
         if self.options.score is not None:
-            zeros = {
-                n: None if x is None else torch.zeros(x.shape, dtype=x.dtype, device=x.device)
-                for n, x in signals.items()
-            }
+            zeros = {name: x if x is None else torch.zeros_like(x) for name, x in signals.items()}
             Resetter._magnitudes(self, zeros, self._trained_layout)
 
     def _stepper(self, optimizer: Optimizer) -> Stepper:
@@ -246,8 +237,8 @@ class Resetter(Attached):
         counts, arrays = {name: getattr(self, name) for name in COUNTS}, self._memory.state(self.layout)
         params = dict(self.model.named_parameters())
         clock = self._clock.state({n: params[n] for n in written_params(self.layout, self.layout) if n in params})
-        told = {"layout": self.layout.to_dict(), "score": self._scored_by}
-        return {**counts, "snapshot": copied, **told, **arrays, "clock": clock}
+        arrays |= {"layout": self.layout.to_dict(), "score": self._scored_by}
+        return {**counts, "snapshot": copied, **arrays, "clock": clock}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue from a state that :meth:`state_dict` returned; everything is checked before anything is set.

@@ -27,8 +27,8 @@ from neuroactivity.wrapping.options import (
 )
 from neuroactivity.wrapping.outputs import arrange_outputs, join_neurons, read_by_norms, take_neurons
 from neuroactivity.wrapping.rows import Rows, written_rows
-from neuroactivity.wrapping.scoring import Score, name_of_score, own_scores
-from neuroactivity.wrapping.states import COUNTS, check_same_layout, check_same_score, read_counts
+from neuroactivity.wrapping.scoring import Score, check_same_score, name_of_score, own_scores
+from neuroactivity.wrapping.states import COUNTS, check_same_layout, read_counts
 from neuroactivity.wrapping.trained import check_searched, note_outside, trained_groups, written_params
 
 __all__ = [

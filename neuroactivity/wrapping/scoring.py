@@ -4,7 +4,7 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, Literal, TypeAlias
 
-from neuroactivity.arrays import Array, Arrays, accumulation_dtype, dtype_name, namespace, no_autograph, shape_of
+from neuroactivity.arrays import Array, Arrays, accumulation_dtype, namespace, no_autograph, shape_of
 from neuroactivity.layout import Layout
 
 Score: TypeAlias = Callable[..., Mapping[str, Array]]
@@ -68,15 +68,15 @@ def own_scores(
         if name not in found:
             raise ValueError(f"score: group {name!r} is missing; there are {', '.join(list(found)[:8]) or 'no groups'}")
         try:
-            namespace(found[name], given[0])
-        except TypeError as error:
-            raise TypeError(f"score: group {name!r}: {error}") from None
-        checked[name] = _checked(f"score: group {name!r}", found[name], shapes[name])
-        if known(checked[name]):
-            _check_values(f"score: group {name!r}", checked[name], signals, known)
-        else:
-            xp = namespace(checked[name])
-            checked[name] = xp.where(checked[name] < 0, xp.nan, checked[name])
+            xp = namespace(found[name], given[0])
+            scores = checked[name] = _in_form(found[name], shapes[name])
+            if known(scores):
+                _check_values(scores, signals, known)
+            else:
+                checked[name] = xp.where(scores < 0, xp.nan, scores)
+        except (TypeError, ValueError) as error:
+            kind = TypeError if isinstance(error, TypeError) else ValueError
+            raise kind(f"score: group {name!r}: {error}") from None
     return checked
 
 
@@ -94,6 +94,21 @@ def name_of_score(score: Score | None) -> str:
     return f"{named.__module__}.{named.__qualname__}"
 
 
+def check_same_score(record: Any, name: str) -> None:
+    """Raise unless a wrapper's state comes from one with the same score: sums and counts of two are not comparable.
+
+    Args:
+        record: What the state calls its score; empty, as in an older version, for the wrapper's own.
+        name: What :func:`name_of_score` calls the wrapper's.
+
+    Raises:
+        ValueError: If they differ.
+    """
+    if record != name:
+        theirs, ours = (repr(each) if each else "the wrapper's own score" for each in (record, name))
+        raise ValueError(f"state: expected neurons scored by {ours}, got {theirs}; make the wrapper with that score=")
+
+
 def _takes_params(score: Score) -> bool:
     try:
         return "params" in inspect.signature(score).parameters
@@ -101,22 +116,20 @@ def _takes_params(score: Score) -> bool:
         return False
 
 
-def _checked(where: str, scores: Array, shape: tuple[int, ...]) -> Array:
-    xp, found = namespace(scores), shape_of(scores, f"{where}: ")
-    if found != shape:
-        raise ValueError(f"{where}: expected scores of shape {shape}, got {found}")
-    try:
-        return xp.astype(scores, accumulation_dtype(xp, scores.dtype), copy=False)
-    except ValueError:
-        raise ValueError(f"{where}: expected floating-point numbers, got {dtype_name(scores.dtype)}") from None
+def _in_form(scores: Array, shape: tuple[int, ...]) -> Array:
+    """Return scores of the right shape as float32 or float64."""
+    if shape_of(scores, "") != shape:
+        raise ValueError(f"expected scores of shape {shape}, got {shape_of(scores, '')}")
+    xp = namespace(scores)
+    return xp.astype(scores, accumulation_dtype(xp, scores.dtype), copy=False)
 
 
-def _check_values(where: str, scores: Array, signals: Arrays, known: Callable[[Array], bool]) -> None:
+def _check_values(scores: Array, signals: Arrays, known: Callable[[Array], bool]) -> None:
     xp = namespace(scores)
     if bool(xp.any(scores < 0)):
-        raise ValueError(f"{where}: expected scores of 0 or more, got {float(xp.min(scores))}")
+        raise ValueError(f"expected scores of 0 or more, got {float(xp.min(scores))}")
     if not _finite(scores) and all(known(x) and _finite(x) for x in signals.values() if x is not None):
-        raise ValueError(f"{where}: expected finite scores of finite numbers, zeros too, got NaN or Inf")
+        raise ValueError("expected finite scores of finite numbers, zeros too, got NaN or Inf")
 
 
 def _finite(array: Array) -> bool:

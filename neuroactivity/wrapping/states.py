@@ -67,20 +67,5 @@ def check_same_layout(record: Any, layout: Layout, *, source: str = 'state["layo
         )
 
 
-def check_same_score(record: Any, name: str) -> None:
-    """Raise unless a wrapper's state comes from one with the same score: sums and counts of two are not comparable.
-
-    Args:
-        record: What the state calls its score; empty, as in an older version, for the wrapper's own.
-        name: What :func:`name_of_score` calls the wrapper's.
-
-    Raises:
-        ValueError: If they differ.
-    """
-    if record != name:
-        theirs, ours = (repr(each) if each else "the wrapper's own score" for each in (record, name))
-        raise ValueError(f"state: expected neurons scored by {ours}, got {theirs}; make the wrapper with that score=")
-
-
 def _without_reasons(layout: Layout) -> Layout:
     return Layout([replace(group, reason="") for group in layout.values()])

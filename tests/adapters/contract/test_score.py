@@ -34,6 +34,12 @@ def constant(values):
     return score
 
 
+def take(side, grads):
+    """Take a step and return its report."""
+    side.step(grads)
+    return side.report()
+
+
 def run(case, steps=2, **options):
     """Return parameters, moments and counts after some steps."""
     side = case.wrapped(**options)
@@ -136,20 +142,26 @@ BAD = {
         "score: group 'value': expected an array (NumPy, PyTorch, JAX, TensorFlow, Array API), got float",
     ),
     "too few": (returned({"value": [1.0] * 5}), "score: group 'value': expected scores of shape (6,), got (5,)"),
-    "below zero": (returned({"value": [-0.5, *[1.0] * 5]}), "score: group 'value': expected scores of 0 or more, got -0.5"),
+    "below zero": (
+        returned({"value": [-0.5, *[1.0] * 5]}),
+        "score: group 'value': expected scores of 0 or more, got -0.5",
+    ),
     "not a number": (returned({"value": [float("nan")] * 6}), f"score: group 'value': {NUMBERS}"),
     "infinite": (returned({"value": [float("inf"), *[1.0] * 5]}), f"score: group 'value': {NUMBERS}"),
     "no function": (7, "score: expected a function of gradients or activations and a layout, got 7"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize(("score", "message"), BAD.values(), ids=BAD)
 @pytest.mark.counts(faults=1)
 def test_what_is_no_score_is_refused_before_training(case, score, message):
-    with pytest.raises((TypeError, ValueError), match=f"^{re.escape(message)}$"):
+    def attempt():
         side = case.wrapped(score=score)
         assert case.method == "redo"  # whose activations JAX gets with the update
         side.step(gradients({}))
+
+    with pytest.raises((TypeError, ValueError), match=f"^{re.escape(message)}$"):
+        attempt()
 
 
 def test_whole_numbers_are_no_scores(case):
@@ -167,9 +179,14 @@ def test_gradients_that_are_not_finite_may_give_scores_that_are_not(driver):
     grads = gradients(DEAD)
     grads["first/kernel"][0, 0] = np.nan
     with pytest.warns(na.ActivityWarning, match=r"first \(not finite: NaN or Inf\)"):
-        side.step(grads)
-        assert side.report()["first"].reset == 0
+        assert take(side, grads)["first"].reset == 0
     assert side.report()["value"].reset == 1
+
+
+def go_on(side, state):
+    """Resume a run, and take a step: JAX has no other moment to look at a state."""
+    side.resume(state)
+    side.step(gradients({}))
 
 
 @pytest.mark.counts(faults=1)
@@ -179,8 +196,7 @@ def test_a_run_is_not_resumed_with_another_score(case):
     other.step(gradients({}))
     for side, state, names in ((other, usual.state(), ("size", "own")), (usual, other.state(), ("own", "size"))):
         with pytest.raises(ValueError, match=r"^state: expected neurons scored by .*{}.*, got .*{}.*;".format(*names)):
-            side.resume(state)
-            side.step(gradients({}))
+            go_on(side, state)
 
 
 def test_a_run_is_resumed_with_its_score_amid_its_batches(driver):
