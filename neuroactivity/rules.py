@@ -69,7 +69,8 @@ def tau_dormant_1e9(activations: Arrays, layout: Layout) -> dict[str, Array]:
 
 @no_autograph
 def _over_mean(means: Arrays, epsilon: float) -> dict[str, Array]:
-    return {name: each / (namespace(each).mean(each, axis=-1, keepdims=True) + epsilon) for name, each in means.items()}
+    sums = {name: namespace(each).sum(each, axis=-1, keepdims=True) for name, each in means.items()}
+    return {name: each / (sums[name] / each.shape[-1] + epsilon) for name, each in means.items()}
 
 
 def _options(tau: float, every: int, **options: Any) -> Mapping[str, Any]:

@@ -237,8 +237,8 @@ class Resetter(Attached):
         counts, arrays = {name: getattr(self, name) for name in COUNTS}, self._memory.state(self.layout)
         params = dict(self.model.named_parameters())
         clock = self._clock.state({n: params[n] for n in written_params(self.layout, self.layout) if n in params})
-        arrays |= {"layout": self.layout.to_dict(), "score": self._scored_by}
-        return {**counts, "snapshot": copied, **arrays, "clock": clock}
+        told = {"layout": self.layout.to_dict(), "score": self._scored_by, "clock": clock}
+        return {**counts, "snapshot": copied, **told, **arrays}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue from a state that :meth:`state_dict` returned; everything is checked before anything is set.

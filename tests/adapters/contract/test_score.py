@@ -42,7 +42,7 @@ def take(side, grads):
 
 def run(case, steps=2, **options):
     """Return parameters, moments and counts after some steps."""
-    side = case.wrapped(**options)
+    side = case.wrapped(clock="run", **options)
     for step in range(steps):
         side.step(gradients(DEAD, step))
     return side.params(), *side.moments(), side.counts(), side.report()
@@ -68,7 +68,7 @@ def test_the_own_score_given_by_hand_adds_up_batches_as_ever(case):
 
 def test_a_score_of_the_parameters_finds_what_has_no_weights(case):
     """All neurons get gradients; those of ``DEAD`` have incoming weights of zero before the first step."""
-    side = case.wrapped(score=size, optimizer="sgd")
+    side = case.wrapped(score=size, optimizer="sgd", clock="run")
     side.step(gradients({}))
     assert side.counts() == Counts(1, 1, 1, 4)
     assert {group.name: group.reset for group in side.report().groups} == {"first": 2, "value": 1, "gate": 1, "out": 0}
@@ -76,13 +76,13 @@ def test_a_score_of_the_parameters_finds_what_has_no_weights(case):
 
 def test_scores_are_compared_with_tau_as_they_are(case):
     first = [0.25, 0.5, 0.51, 8.0, 8.0, 8.0, 8.0]
-    side = case.wrapped(score=constant({"first": first}), tau=0.5)
+    side = case.wrapped(score=constant({"first": first}), tau=0.5, clock="run")
     side.step(gradients({}))
     assert {group.name: group.reset for group in side.report().groups} == {"first": 2, "value": 0, "gate": 0, "out": 0}
 
 
 def test_a_head_may_be_scored_and_is_not_reset(case):
-    side = case.wrapped(score=constant({"out": [0.0, 1.0]}))
+    side = case.wrapped(score=constant({"out": [0.0, 1.0]}), clock="run")
     side.step(gradients({}))
     assert side.report()["out"].inactive == 1
     assert side.counts().neurons_reset == 0
@@ -156,7 +156,7 @@ BAD = {
 @pytest.mark.counts(faults=1)
 def test_what_is_no_score_is_refused_before_training(case, score, message):
     def attempt():
-        side = case.wrapped(score=score)
+        side = case.wrapped(score=score, clock="run")
         assert case.method == "redo"  # whose activations JAX gets with the update
         side.step(gradients({}))
 
@@ -170,8 +170,8 @@ def test_whole_numbers_are_no_scores(case):
         xp = namespace(found["first"])
         return {name: xp.astype(value, xp.int32) for name, value in found.items()}
 
-    with pytest.raises(ValueError, match=r"^score: group 'first': expected floating-point numbers, got .*int32$"):
-        case.wrapped(score=score).step(gradients({}))
+    with pytest.raises(ValueError, match=r"^score: group 'first': expected a real floating dtype, got .*int32$"):
+        case.wrapped(score=score, clock="run").step(gradients({}))
 
 
 def test_gradients_that_are_not_finite_may_give_scores_that_are_not(driver):
@@ -191,7 +191,7 @@ def go_on(side, state):
 
 @pytest.mark.counts(faults=1)
 def test_a_run_is_not_resumed_with_another_score(case):
-    usual, other = case.wrapped(), case.wrapped(score=size)
+    usual, other = case.wrapped(clock="run"), case.wrapped(score=size, clock="run")
     usual.step(gradients({}))
     other.step(gradients({}))
     for side, state, names in ((other, usual.state(), ("size", "own")), (usual, other.state(), ("own", "size"))):
@@ -200,7 +200,7 @@ def test_a_run_is_not_resumed_with_another_score(case):
 
 
 def test_a_run_is_resumed_with_its_score_amid_its_batches(driver):
-    whole, first, second = (driver("regrama", score=size, tau=0.0, every=2, batches=2) for _ in range(3))
+    whole, first, second = (driver("regrama", score=size, tau=0.0, every=2, batches=2, clock="run") for _ in range(3))
     for step in range(2):
         whole.step(gradients(DEAD, step))
     first.step(gradients(DEAD, 0))
