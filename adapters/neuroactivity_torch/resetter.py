@@ -234,11 +234,12 @@ class Resetter(Attached):
         """
         snapshot = self._fresh.snapshot
         copied = None if snapshot is None else {name: whole(value).clone() for name, value in snapshot.items()}
-        counts, arrays = {name: getattr(self, name) for name in COUNTS}, self._memory.state(self.layout)
+        counts: dict[str, Any] = {name: getattr(self, name) for name in COUNTS}
+        counts |= self._memory.state(self.layout)
         params = dict(self.model.named_parameters())
         clock = self._clock.state({n: params[n] for n in written_params(self.layout, self.layout) if n in params})
         told = {"layout": self.layout.to_dict(), "score": self._scored_by, "clock": clock}
-        return {**counts, "snapshot": copied, **told, **arrays}
+        return {**counts, "snapshot": copied, **told}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue from a state that :meth:`state_dict` returned; everything is checked before anything is set.
