@@ -67,6 +67,10 @@ def tau_dormant_1e9(activations: Arrays, layout: Layout) -> dict[str, Array]:
     return _over_mean(magnitudes(activations, layout, signal="activations"), 1e-9)
 
 
+SCORES = (grama_1e9, grama_1e8, tau_dormant_1e9)
+"""The scores that rules bring."""
+
+
 @no_autograph
 def _over_mean(means: Arrays, epsilon: float) -> dict[str, Array]:
     sums = {name: namespace(each).sum(each, axis=-1, keepdims=True) for name, each in means.items()}

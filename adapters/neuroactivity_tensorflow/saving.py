@@ -129,7 +129,8 @@ class SavedWrapper(OptimizerWrapper):
             layout = na.Layout.from_dict(config.pop("layout"))
         except na.LayoutError as error:
             raise na.LayoutError(f"config: {error}") from None
-        with keras.saving.custom_object_scope(custom_objects or {}):
+        scores = {score.__name__: score for score in na.rules.SCORES}
+        with keras.saving.custom_object_scope({**scores, **(custom_objects or {})}):
             optimizer = keras.saving.deserialize_keras_object(config.pop("optimizer"))
             model = ModelRecord.from_config(config.pop("model"))
             for name in ("initializer", "score"):

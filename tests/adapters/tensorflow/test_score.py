@@ -58,6 +58,11 @@ def test_a_configuration_of_an_earlier_version_has_no_score():
     assert ReGraMa.from_config(config).score is None
 
 
+def test_a_rule_s_score_needs_no_registration():
+    _, regrama = wrapped(na.rules.GRAMA.options["score"])
+    assert ReGraMa.from_config(regrama.get_config()).score is na.rules.grama_1e9
+
+
 def test_the_score_of_a_wrapper_does_not_change():
     _, regrama = wrapped(size)
     with pytest.raises(AttributeError, match="score"):

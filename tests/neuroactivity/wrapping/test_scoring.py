@@ -33,9 +33,7 @@ def test_a_score_is_named_by_its_function_or_class(score, name):
 
 
 def test_another_score_is_refused_by_both_names():
-    with pytest.raises(
-        ValueError, match=r"^state: expected neurons scored by 'a.b', got the wrapper's own"
-    ):
+    with pytest.raises(ValueError, match=r"^state: expected neurons scored by 'a.b', got the wrapper's own"):
         check_same_score("", "a.b")
 
 
