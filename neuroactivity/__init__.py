@@ -9,6 +9,7 @@ reads gradients from models and writes resets back. See the README for a first e
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from neuroactivity import rules
 from neuroactivity.errors import ActivityWarning, LayoutError
 from neuroactivity.layout import (
     Layout,
@@ -60,6 +61,7 @@ __all__ = [
     "reset_masks",
     "reset_moments",
     "residual",
+    "rules",
     "scores",
     "stacked",
     "summarize",

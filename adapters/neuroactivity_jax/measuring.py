@@ -11,10 +11,11 @@ import numpy as np
 from jax import Array
 
 import neuroactivity as na
+from neuroactivity.arrays import Arrays
 from neuroactivity.report import build_report
-from neuroactivity.wrapping import ResetOptions, advance, reset_before, unprotected
+from neuroactivity.wrapping import ResetOptions, advance, own_scores, reset_before, unprotected
 from neuroactivity_jax.conditions import number_of_run
-from neuroactivity_jax.parameters import as_jax
+from neuroactivity_jax.parameters import PyTree, as_jax, parameters
 
 Signal = Mapping[str, Array | None] | Callable[[], Mapping[str, Array | None]]
 
@@ -43,11 +44,39 @@ class Measuring:
         layout: The neuron groups.
         options: When to measure, and what to reset.
         by_activations: Whether neurons are scored by their activations instead of their gradients.
+        params: The parameters, or None where nothing is reset.
     """
 
     layout: na.Layout
     options: ResetOptions
     by_activations: bool
+    params: PyTree
+
+    def try_score(self, like: Arrays, shapes: Mapping[str, tuple[int, ...]]) -> None:
+        """Call a user's score of gradients once, with zeros, so that what is wrong with it shows now.
+
+        Args:
+            like: Arrays of the shapes of the gradients.
+            shapes: The shapes of the scores.
+        """
+        if not (self.options.score is None or self.by_activations):
+            with jax.ensure_compile_time_eval():
+                zeros = {name: x if x is None else jnp.zeros_like(x) for name, x in like.items()}
+                self._own_scores(zeros, shapes)
+
+    def _own_scores(self, arrays: Arrays, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Array] | None:
+        """Return what a user's score says, if there is one."""
+        if self.options.score is None:
+            return None
+
+        def named() -> Arrays:
+            if self.params is None:
+                raise ValueError("params: the score takes them; call update(grads, state, params)")
+            return as_jax(parameters(self.params))
+
+        kind: Any = "activations" if self.by_activations else "weights"
+        options: Any = {"signal": kind, "params": named, "known": lambda x: not isinstance(x, jax.core.Tracer)}
+        return own_scores(self.options.score, arrays, self.layout, shapes, **options)
 
     def measure(self, records: Records, signal: Signal, due: Array, step: Array) -> tuple[Records, dict[str, Array]]:
         """Score the neurons of each run that is due.
@@ -62,7 +91,8 @@ class Measuring:
             What is remembered now, and the masks of the neurons to reset, all False for a run that is not due.
         """
         arrays = as_jax(signal() if callable(signal) else signal)
-        scores, magnitudes = self._scores(arrays, records.magnitudes, due, step)
+        own = self._own_scores(arrays, {name: was.shape for name, was in records.scores.items()})
+        scores, magnitudes = self._scores(arrays, own, records.magnitudes, due, step)
         before = reset_before(records.since)
         masks = self._masks(scores, records.since, due, step)
         if self.options.on_report is not None:
@@ -91,24 +121,26 @@ class Measuring:
         return records, masks
 
     def _scores(
-        self, arrays: dict[str, Any], sums: dict[str, Array], due: Array, step: Array
+        self, arrays: dict[str, Any], own: dict[str, Array] | None, sums: dict[str, Array], due: Array, step: Array
     ) -> tuple[dict[str, Array], dict[str, Array]]:
         """Score this batch, or the last batches together; also return the sums of magnitudes so far.
 
-        Where no batch had a group, its scores are all :data:`NOT_ADDED`.
+        Of a user's scores the mean so far takes the place of sums. Where no batch had a group, its scores are all
+        :data:`NOT_ADDED`.
         """
-        if self.options.batches == 1:
-            score = na.tau_dormant if self.by_activations else na.grama
-            return score(arrays, self.layout), sums
         kind: Any = "activations" if self.by_activations else "weights"
-        added = na.magnitudes(arrays, self.layout, signal=kind)
+        if self.options.batches == 1:
+            return na.grama(arrays, self.layout, signal=kind) if own is None else own, sums
+        added = na.magnitudes(arrays, self.layout, signal=kind) if own is None else own
         collects = self.options.collects_at(step)
-        total = {
-            name: jnp.where(was == NOT_ADDED, added.get(name, was), was + added.get(name, 0))
-            for name, was in sums.items()
-        }
+
+        def joined(was: Array, new: Array) -> Array:
+            more = was + new if own is None else was + (new - was) / self.options.batch_at(step)
+            return jnp.where(was == NOT_ADDED, new, more)
+
+        total = {name: joined(was, added[name]) if name in added else was for name, was in sums.items()}
         total = {name: jnp.where(collects, value, sums[name]).astype(sums[name].dtype) for name, value in total.items()}
-        scores = na.scores(total)
+        scores = na.scores(total) if own is None else total
         scores = {name: jnp.where(total[name] == NOT_ADDED, NOT_ADDED, score) for name, score in scores.items()}
         return scores, {name: jnp.where(due, NOT_ADDED, value) for name, value in total.items()}
 

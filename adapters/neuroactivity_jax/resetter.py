@@ -39,6 +39,7 @@ from neuroactivity_jax.state import (
     check_form,
     has_clock,
     placeholder,
+    scored_by,
     states_in,
 )
 
@@ -102,6 +103,7 @@ class Resetter:
         if has_clock(self.options):
             ages = start_ages(self._bias_correction(params, {}), int(self.options.every), groups)
         collected = groups if self.options.batches != 1 else {}
+        Measuring(layout, self.options, self.by_activations, params).try_score(arrays_of(params, self.layout), groups)
         state = ActivityState(
             inner_state=inner_state,
             **{name: jnp.zeros((), jnp.int32) for name in COUNTS},  # one array each, so that the state can be donated
@@ -111,6 +113,7 @@ class Resetter:
             magnitudes={name: jnp.full(shape, NOT_ADDED, dtypes[name]) for name, shape in collected.items()},
             masks={name: jnp.zeros(shape, bool) for name, shape in groups.items()},
             reset_before={name: jnp.zeros(shape, bool) for name, shape in groups.items()},
+            score=scored_by(self.options),
             since={name: jnp.full(shape, NEVER, jnp.int32) for name, shape in groups.items()},
             key=self.fresh.key_data(),
             snapshot=snapshot,
@@ -190,7 +193,7 @@ class Resetter:
         params: PyTree,
     ) -> _CondCarry:
         """Measure, and reset what is to be reset."""
-        measuring = Measuring(layout, self.options, self.by_activations)
+        measuring = Measuring(layout, self.options, self.by_activations, params)
         records, masks = measuring.measure(carry.records, signal, due, state.steps)
         carry = carry._replace(records=records)
         if not self.options.writes:

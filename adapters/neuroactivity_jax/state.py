@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax import Array
 
 import neuroactivity as na
-from neuroactivity.wrapping import ResetOptions
+from neuroactivity.wrapping import ResetOptions, check_same_score, name_of_score
 from neuroactivity_jax.parameters import PyTree, shapes_of
 
 NOT_MEASURED = -1.0
@@ -29,6 +29,7 @@ class _Fields(NamedTuple):
     neurons_reset: Array
     reset_before: dict[str, Array]
     resets: Array
+    score: dict[str, Array]
     scores: dict[str, Array]
     since: dict[str, Array]
     snapshot: dict[str, Array]
@@ -50,6 +51,7 @@ class ActivityState(_Fields):
         neurons_reset: Neurons reset so far.
         reset_before: The neurons that the reset before the last measurement reset, by group name.
         resets: Measurements that reset at least one neuron.
+        score: Empty, or with ``score=`` the name of that function, with a zero.
         scores: Scores at the last measurement by group name; -1 before the first.
         since: Measurements since each neuron was reset, by group name; 2**30 for never.
         snapshot: The initial parameters by name, with ``initializer="snapshot"``.
@@ -126,6 +128,7 @@ def check_form(state: Any, layout: na.Layout, params: Mapping[str, Array], optio
     """
     if not isinstance(state, ActivityState):
         raise ValueError(f"state: expected an ActivityState, as init returns it, got {type(state).__name__}")
+    check_same_score(", ".join(map(str, state.score)), name_of_score(options.score))
     expected: dict[str, tuple[Any, Any]] = dict.fromkeys(COUNTS, ((), jnp.integer))
     expected |= {"tau": ((), jnp.floating), "key": (None, jnp.unsignedinteger)}
     shapes = shapes_of(params)
@@ -163,8 +166,14 @@ def placeholder(
     by_group |= {"young": has_clock(options), "magnitudes": options.batches != 1}
     fields: dict[str, Any] = dict.fromkeys(ActivityState._fields, jnp.zeros(()))
     fields |= {name: dict.fromkeys(layout if has else (), jnp.zeros(())) for name, has in by_group.items()}
+    fields["score"] = scored_by(options)
     fields["snapshot"] = dict.fromkeys(() if drawn_by_function else drawn, jnp.zeros(()))
     return ActivityState(**fields | {"inner_state": inner_state})
+
+
+def scored_by(options: ResetOptions) -> dict[str, Array]:
+    """Return the field of a state that tells what neurons are scored by, in the structure, which compiled code sees."""
+    return {} if options.score is None else {name_of_score(options.score): jnp.zeros((), jnp.int32)}
 
 
 def has_clock(options: ResetOptions) -> bool:

@@ -8,7 +8,7 @@ from jax import Array
 
 import neuroactivity as na
 from neuroactivity.resets import Outgoing
-from neuroactivity.wrapping import Clock, Options, ResetOptions
+from neuroactivity.wrapping import Clock, Options, ResetOptions, Score
 from neuroactivity_jax.initializers import FreshValues, Initializer
 from neuroactivity_jax.resetter import Resetter
 
@@ -29,6 +29,7 @@ def regrama(
     protect: SupportsIndex = 0,
     outgoing: Outgoing = "zero",
     clock: Clock = "own",
+    score: Score | None = na.grama,
     seed: int | Array = 0,
     on_report: Callable[[na.ActivityReport], None] | None = None,
 ) -> optax.GradientTransformationExtraArgs:
@@ -64,6 +65,11 @@ def regrama(
             that correct the bias of moments by a step count, such as Adam, and without effect on others. ``"run"``: the
             step count goes on, as in published codes, and Adam's first steps there are several times too long. So it
             does, with a warning, where an own clock cannot be right, as with LAMB and Muon.
+        score: A function to score neurons by instead of :func:`neuroactivity.grama`, called with what that is called
+            with: gradients by parameter name, and the layout; and with the parameters by name, as they are before this
+            update, if it takes ``params``. It returns non-negative scores by group name; the lower, the less active. It
+            has to work wherever ``update`` does, as in ``jit``; a score below zero counts as NaN there. With
+            ``batches`` the mean of its scores counts. ``init`` calls it once with zeros.
         seed: Seed of all draws, a whole number or a key, which may be traced: ``init`` writes it into the state, and
             draws derive from that. Give networks with equal parameter names different seeds, and runs under ``vmap``
             too.
@@ -75,9 +81,11 @@ def regrama(
 
     Raises:
         LayoutError: From ``init``, if the layout does not fit the parameters.
-        ValueError: If an option is out of range, or ``inner`` is a wrapper that resets the same parameters; from
-            ``init``, if an array of the optimizer's state belongs to no parameter, if a fresh value is missing, or if a
-            reset would write a parameter that the optimizer does not train.
+        TypeError: From ``init``, if a ``score`` returns something else than arrays by name.
+        ValueError: If an option is out of range, a ``score`` returns something else than scores of all groups, or
+            ``inner`` is a wrapper that resets the same parameters; from ``init``, if an array of the optimizer's state
+            belongs to no parameter, if a fresh value is missing, or if a reset would write a parameter that the
+            optimizer does not train.
 
     Example:
         >>> import jax, jax.numpy as jnp
@@ -116,6 +124,7 @@ def regrama(
         protect=protect,
         outgoing=outgoing,
         clock=clock,
+        score=score,
         seed=seed,
         on_report=on_report,
     )
@@ -134,7 +143,8 @@ def redo(
         inner: The optimizer.
         layout: The neuron groups.
         tau: Threshold on the score.
-        options: All other options of :func:`regrama`, with the same defaults.
+        options: All other options of :func:`regrama`, with the same defaults. A ``score`` takes the place of
+            :func:`neuroactivity.tau_dormant` and gets activations by group name; ``update`` calls it first.
 
     Returns:
         An optimizer, as from :func:`regrama`.
@@ -152,8 +162,10 @@ def _wrap(
     by_activations: bool,
     initializer: Initializer = "snapshot",
     seed: int | Array = 0,
+    score: Score | None = None,
     **options: Any,
 ) -> optax.GradientTransformationExtraArgs:
+    options["score"] = None if score is (na.tau_dormant if by_activations else na.grama) else score
     inner, fresh = optax.with_extra_args_support(inner), FreshValues(initializer, seed)
     inside = getattr(inner.update, "__self__", None)
     resetter = Resetter(inner, layout, ResetOptions(**options), fresh, by_activations=by_activations)

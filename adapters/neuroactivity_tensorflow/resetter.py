@@ -4,7 +4,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
-from typing import Any, Unpack
+from typing import Any, Literal, Unpack
 
 import keras
 import tensorflow as tf
@@ -18,6 +18,7 @@ from neuroactivity.wrapping import (
     check_seed,
     drawn_views,
     is_due,
+    own_scores,
     trained_groups,
     unprotected,
     warn_of_spread,
@@ -39,6 +40,9 @@ from neuroactivity_tensorflow.state import BuildState, ModelRecord, refuse_secon
 class Resetter(Remembering):
     """Measures and resets a model's neurons after every ``every``-th step of the optimizer that it wraps."""
 
+    _signal: Literal["weights", "activations"]
+    _own_score: Callable[..., Any]
+
     def __init__(
         self,
         optimizer: Any,
@@ -54,15 +58,18 @@ class Resetter(Remembering):
         given: dict[str, Any] = {**options}
         initializer: Any = given.pop("initializer", "layer")
         seed = check_seed(given.pop("seed", 0))
+        given["score"] = None if given.get("score") is self._own_score else given.get("score")
         checked = ResetOptions(tau=tau, **given)
         check_initializer(initializer, "layer", "snapshot")
         optimizer = keras.optimizers.get(optimizer)
         for member in members_of(optimizer) if checked.writes else ():
             moments_of(member, moments)  # raises if it is not known
         layout = layout_to_use(model, as_inputs(example_inputs), layout, writes=checked.writes)
+        named: Mapping[str, Any] = {}
         if not isinstance(model, ModelRecord):
-            layout.validate(variables_of(model))
-            layout = mark_constrained(layout, variables_of(model)) if checked.writes else layout
+            named = variables_of(model)
+            layout.validate(named)
+            layout = mark_constrained(layout, named) if checked.writes else layout
             source: Any = initializer if checked.writes else "snapshot"
             model = ModelRecord.of(model, layout, source, outgoing=checked.outgoing)
         super().__init__(optimizer, name=name)
@@ -70,7 +77,20 @@ class Resetter(Remembering):
         self._state = BuildState(model, moments)
         check_one_strategy([self, *members_of(optimizer)], model.trained())
         self._warn_of_counts(stacklevel=3)
+        if self.score is not None and named and self._signal == "weights":
+            zeros = {name: None if is_frozen(v) else tf.zeros_like(tf_variable(v)) for name, v in named.items()}
+            self._own_scores(zeros, layout, named)
         refuse_second_wrapper(self, members_of(optimizer), model.written(layout) if checked.writes else ())
+
+    def _own_scores(
+        self, signals: Mapping[str, Any], layout: na.Layout, variables: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        """Return what a user's score says."""
+        sizes = {name: tuple(variable.shape) for name, variable in variables.items()}
+        shapes = {name: group.bind(sizes).shape for name, group in layout.items()}
+        options: Any = {"signal": self._signal, "known": lambda x: tf.executing_eagerly()}
+        options["params"] = lambda: {name: tf.convert_to_tensor(variable) for name, variable in variables.items()}
+        return own_scores(self.score, signals, layout, shapes, **options)
 
     def _warn_of_counts(self, *, stacklevel: int) -> None:
         if self.options.writes and self.options.clock == "own":
@@ -78,7 +98,15 @@ class Resetter(Remembering):
 
     @abstractmethod
     def _measure(self, grads: Mapping[str, Any], trained: na.Layout, *, scored: bool) -> tuple[dict[str, Any], Any]:
-        """Score the groups that this step trains, or return their magnitudes; say of all if there was anything."""
+        """Score the groups that this step trains, or return their magnitudes; say of all if there was anything.
+
+        A user's scores are returned for both.
+        """
+
+    def _measured(self, signals: Mapping[str, Any], trained: na.Layout, *, scored: bool) -> dict[str, Any]:
+        if self.score is not None:
+            return self._own_scores(signals, trained, self._state.variables)
+        return (na.grama if scored else na.magnitudes)(signals, trained, signal=self._signal)
 
     def build(self, variables: Sequence[Any]) -> None:
         """Build the inner optimizer and the wrapper's variables, and find the model's parameters in ``variables``."""
@@ -177,16 +205,25 @@ class Resetter(Remembering):
         tf.cond(self.options.collects_at(tf_variable(self._iterations)), collect, lambda: None)
 
     def _add_up(self, grads: Mapping[str, Any], trained: na.Layout) -> None:
-        """Add magnitudes to those of other batches; where a measurement is due, score the sums."""
-        state = self._state
+        """Add magnitudes to those of other batches; where a measurement is due, score the sums.
+
+        Of a user's scores the mean so far takes the place of sums.
+        """
+        state, own = self._state, self.score is None
         magnitudes, present = self._measure(grads, trained, scored=False)
         places = {name: place for place, name in enumerate(state.trained)}
-        magnitudes = {name: tf.where(present[places[name]], value, 0) for name, value in magnitudes.items()}
         held, seen = tf_variable(self._sums), tf_variable(self._seen)
+        if not own:
+            batch = tf.cast(self.options.batch_at(tf_variable(self._iterations)), held.dtype)
+            seen_in = {name: tf.where(seen[places[name]], batch, 1) for name in magnitudes}
+            mean = state.split(tf.convert_to_tensor(held))
+            magnitudes = {n: (tf.cast(new, held.dtype) - mean[n]) / seen_in[n] for n, new in magnitudes.items()}
+        magnitudes = {name: tf.where(present[places[name]], value, 0) for name, value in magnitudes.items()}
         sums, present = held + state.join(magnitudes, held.dtype), tf.logical_or(seen, present)
 
         def score() -> None:
-            scores = na.scores({name: value for name, value in state.split(sums).items() if name in trained})
+            scores = {name: value for name, value in state.split(sums).items() if name in trained}
+            scores = na.scores(scores) if own else scores
             nan = tf.constant(float("nan"), held.dtype)
             scores = {name: tf.where(present[places[name]], value, nan) for name, value in scores.items()}
             self._choose_and_reset(scores, present & [name in trained for name in state.trained], trained)

@@ -3,6 +3,7 @@
 import inspect
 import json
 from collections.abc import Mapping
+from operator import attrgetter
 from typing import Any, Self
 
 import keras
@@ -10,13 +11,14 @@ import numpy as np
 
 import neuroactivity as na
 from neuroactivity.wrapping import COUNTS, ResetOptions, check_same_layout, option, read_counts
+from neuroactivity.wrapping.scoring import check_same_score, name_of_score
 from neuroactivity_tensorflow.initializers import Initializer
 from neuroactivity_tensorflow.optimizers import OptimizerWrapper
 from neuroactivity_tensorflow.parameters import assign_all, tf_variable
 from neuroactivity_tensorflow.state import BuildState, ModelRecord
 
 _OPTIONS = ("tau", "every", "max_fraction", "reset_silent", "seed")
-_NEWER = ("lowest", "start", "stop", "batches", "protect", "outgoing", "clock")  # not in earlier files
+_NEWER = ("lowest", "start", "stop", "batches", "protect", "outgoing", "clock", "score")  # not in earlier files
 _CONFIG = ("name", "optimizer", "layout", *_OPTIONS, "initializer", "model")
 _LAYOUT = "layout"
 
@@ -27,7 +29,7 @@ class SavedWrapper(OptimizerWrapper):
     tau, every, max_fraction = option("tau"), option("every"), option("max_fraction")
     reset_silent, on_report, lowest = option("reset_silent"), option("on_report"), option("lowest")
     start, stop, batches, protect = option("start"), option("stop"), option("batches"), option("protect")
-    outgoing, clock = option("outgoing"), option("clock")
+    outgoing, clock, score = option("outgoing"), option("clock"), property(attrgetter("options.score"))
 
     layout: na.Layout
     options: ResetOptions
@@ -64,7 +66,8 @@ class SavedWrapper(OptimizerWrapper):
         for i, variable in enumerate(self.variables):
             store[str(i)] = np.array(variable.numpy())
         if self.built:
-            store[_LAYOUT] = np.frombuffer(json.dumps(self.layout.to_dict()).encode(), "uint8").copy()
+            record = self.layout.to_dict() | ({} if self.score is None else {"score": name_of_score(self.score)})
+            store[_LAYOUT] = np.frombuffer(json.dumps(record).encode(), "uint8").copy()
 
     def load_own_variables(self, store: Any) -> None:
         """Continue from what :meth:`save_own_variables` saved; everything is checked before anything is set.
@@ -72,7 +75,7 @@ class SavedWrapper(OptimizerWrapper):
         What was saved before the first step is left alone, with a warning, as Keras does.
 
         Raises:
-            ValueError: If the state is not of this form, or holds another layout.
+            ValueError: If the state is not of this form, or holds another layout or score.
         """
         if not hasattr(store, "keys"):
             raise ValueError(f"state: expected variables by number, got {type(store).__name__}")
@@ -84,7 +87,9 @@ class SavedWrapper(OptimizerWrapper):
             return
         if _LAYOUT in keys:
             record = _read_layout(np.asarray(store[_LAYOUT]))
+            score = record.pop("score", "") if isinstance(record, dict) else ""
             check_same_layout(record, self.layout, source='config["layout"]')
+            check_same_score(score, name_of_score(self.score))
         if keys - {_LAYOUT} != set(map(str, range(len(variables)))):
             shown = sorted(map(str, keys))
             raise ValueError(f"state: expected {len(variables)} variables, '0' to '{len(variables) - 1}', got {shown}")
@@ -107,6 +112,7 @@ class SavedWrapper(OptimizerWrapper):
             "optimizer": keras.saving.serialize_keras_object(self.inner_optimizer),
             "layout": self.layout.to_dict(),
             **{option: getattr(self, option) for option in _OPTIONS + _NEWER},
+            "score": keras.saving.serialize_keras_object(self.score),
             "initializer": keras.saving.serialize_keras_object(self.initializer),
             "model": self._state.record.get_config(),
         }
@@ -123,11 +129,13 @@ class SavedWrapper(OptimizerWrapper):
             layout = na.Layout.from_dict(config.pop("layout"))
         except na.LayoutError as error:
             raise na.LayoutError(f"config: {error}") from None
-        with keras.saving.custom_object_scope(custom_objects or {}):
+        scores = {score.__name__: score for score in na.rules.SCORES}
+        with keras.saving.custom_object_scope({**scores, **(custom_objects or {})}):
             optimizer = keras.saving.deserialize_keras_object(config.pop("optimizer"))
             model = ModelRecord.from_config(config.pop("model"))
-            if not isinstance(config["initializer"], str):
-                config["initializer"] = keras.saving.deserialize_keras_object(config["initializer"])
+            for name in ("initializer", "score"):
+                if isinstance(config.get(name), Mapping):
+                    config[name] = keras.saving.deserialize_keras_object(config[name])
         if not isinstance(optimizer, keras.optimizers.Optimizer):
             raise ValueError(f"config: optimizer: expected an optimizer, got {type(optimizer).__name__}")
         model.check_layout(layout)

@@ -2,7 +2,6 @@
 
 import warnings
 from collections.abc import Callable, Mapping
-from functools import partial
 from typing import Any, Unpack
 
 import keras
@@ -13,7 +12,7 @@ from neuroactivity.wrapping import Options, as_inputs
 from neuroactivity_tensorflow.activations import read_activations
 from neuroactivity_tensorflow.graphs import kept_generators, on_host
 from neuroactivity_tensorflow.optimizers import Moment
-from neuroactivity_tensorflow.parameters import Model, tf_variable
+from neuroactivity_tensorflow.parameters import Model, tf_variable, variables_of
 from neuroactivity_tensorflow.resetter import Resetter
 from neuroactivity_tensorflow.state import ModelRecord
 
@@ -46,6 +45,11 @@ class ReGraMa(Resetter):
             ``"zero"``, ``"small"``, ``"fresh"`` or ``"keep"``.
         clock: ``"own"``: where a reset writes, the optimizer goes on as one made at that moment. ``"run"``: its slots
             start anew and its count of steps goes on, as in published codes, which makes Adam's next steps too long.
+        score: A function to score neurons by instead of :func:`neuroactivity.grama`, called with what that is called
+            with: gradients by parameter name, and the layout; and with the parameters by name if it takes ``params``.
+            It returns non-negative scores by group name; the lower, the less active. It has to work wherever the step
+            does, as in ``tf.function``; a score below zero counts as NaN there. With ``batches`` the mean of its scores
+            counts. It is called once with zeros when the wrapper is made.
         initializer: Where fresh values come from: ``"layer"`` (each layer's own initialisers), ``"snapshot"`` (rows of
             the values that the model has before its first step), or a function from a key to freshly initialised
             parameters by name, such as ``lambda key: parameters(make_model())``, called while Python's and NumPy's
@@ -65,8 +69,9 @@ class ReGraMa(Resetter):
 
     Raises:
         LayoutError: If the layout cannot be found, or does not fit the model.
-        TypeError: If an option is not known.
-        ValueError: If an option is out of range, the optimizer is not known, or a parameter has no initialiser.
+        TypeError: If an option is not known, or a ``score`` returns something else than tensors by name.
+        ValueError: If an option is out of range, a ``score`` returns something else than scores of all groups, the
+            optimizer is not known, or a parameter has no initialiser.
 
     Example:
         >>> model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(64, "relu"), keras.layers.Dense(1)])
@@ -85,9 +90,11 @@ class ReGraMa(Resetter):
         that XLA compiles.
     """
 
+    _signal, _own_score = "weights", staticmethod(na.grama)
+
     def _measure(self, grads: Mapping[str, Any], trained: na.Layout, *, scored: bool) -> tuple[dict[str, Any], Any]:
         incoming = {view.param: grads.get(view.param) for group in trained.values() for view in group.incoming}
-        measured = (na.grama if scored else na.magnitudes)(incoming, trained)
+        measured = self._measured({**incoming, **grads}, trained, scored=scored)
         return measured, tf.constant([name in measured for name in self._state.trained])
 
 
@@ -106,6 +113,8 @@ class ReDo(Resetter):
             does, ``example_inputs`` take its place. It is Python, so the training step must not be compiled by XLA:
             ``model.compile(..., jit_compile=False)``.
         tau: Threshold on the score.
+        options: The other options of :class:`ReGraMa`. A ``score`` takes the place of
+            :func:`neuroactivity.tau_dormant` and gets activations by group name.
 
     Raises:
         TypeError: If an option is not known.
@@ -117,6 +126,8 @@ class ReDo(Resetter):
     Notes:
         A loaded ReDo has neither model nor probe; pass them to :meth:`attach` before the next step.
     """
+
+    _signal, _own_score = "activations", staticmethod(na.tau_dormant)
 
     def __init__(
         self,
@@ -168,6 +179,9 @@ class ReDo(Resetter):
         for error in errors.values():
             raise error
         unread = [name for name, value in outputs.items() if value is None]
+        if self.score is not None:
+            zeros = {name: x if x is None else tf.zeros_like(x) for name, x in outputs.items()}
+            self._own_scores(zeros, self.layout, variables_of(self._state.record.model))
         if unread:
             warnings.warn(
                 f"ReDo does not measure {', '.join(unread)}: what their readers see cannot be told; give a layout "
@@ -185,8 +199,7 @@ class ReDo(Resetter):
 
         def judge(*weights: Any) -> list[Any]:
             outputs, _ = read_activations(model, as_inputs(probe()), trained)
-            score = na.tau_dormant if scored else partial(na.magnitudes, signal="activations")
-            scores = score(outputs, layout=trained)
+            scores = self._measured(outputs, trained, scored=scored)
             unseen = {name: tf.fill(shape, tf.constant(float("nan"), dtype)) for name, shape in state.shapes.items()}
             present = tf.constant([name in scores for name in state.trained])
             return [*(tf.cast(scores.get(name, nan), dtype) for name, nan in unseen.items()), present]

@@ -1,8 +1,9 @@
 """What a wrapper is attached to: a model, the optimizers that train it, and what resets may write of it."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from operator import attrgetter
 from typing import Any, Literal, Unpack
 from weakref import WeakSet
 
@@ -18,6 +19,7 @@ from neuroactivity.wrapping import (
     as_inputs,
     check_searched,
     derive_key,
+    name_of_score,
     note_outside,
     option,
     trained_groups,
@@ -41,7 +43,8 @@ class Attached(ABC):
     tau, every, max_fraction = option("tau"), option("every"), option("max_fraction")
     reset_silent, on_report, lowest = option("reset_silent"), option("on_report"), option("lowest")
     start, stop, batches, protect = option("start"), option("stop"), option("batches"), option("protect")
-    outgoing, clock = option("outgoing"), option("clock")
+    outgoing, clock, score = option("outgoing"), option("clock"), property(attrgetter("options.score"))
+    _own_score: Callable[..., Any]
     _reads_outputs = False
     """Whether scores need to know who reads the neurons, so that a layout that is only listed will not do."""
 
@@ -60,7 +63,9 @@ class Attached(ABC):
     ) -> None:
         given: dict[str, Any] = {**options}
         initializer, seed = given.pop("initializer", "layer"), given.pop("seed", 0)
+        given["score"] = None if given.get("score") is self._own_score else given.get("score")
         self._options = ResetOptions(tau=tau, **given)
+        self._scored_by = name_of_score(self.options.score)
         writes = self._writes = self.options.writes
         check_choice("check_ranks", check_ranks, (True, False))
         alone = not (writes or self._reads_outputs)
@@ -88,6 +93,8 @@ class Attached(ABC):
         self._fresh = FreshValues(model, drawn, initializer, seed=seed, outgoing=outgoing, compare=untrained)
         self._memory, self._clock = Memory(), Clock()
         self._compare_wrappers(seed)
+        if not self._reads_outputs:
+            self._try_score({name: self._trained.get(name) for name in self._params})
         _ATTACHED.add(self)
         hooks = (self._before_step, self._after_step)
         before, after = [torch.compiler.disable(hook) for hook in hooks]  # type: ignore[no-untyped-call]
@@ -97,11 +104,16 @@ class Attached(ABC):
 
     def _compare_wrappers(self, seed: Any) -> None:
         """Raise if the ranks have not made the same wrapper."""
-        parts = {"layout": self.layout.to_dict(), "seed": seed, "options": replace(self.options, on_report=None)}
+        parts = {"layout": self.layout.to_dict(), "seed": seed, "score": self._scored_by}
+        parts |= {"options": replace(self.options, on_report=None, score=None)}
         differing = self._ranks.differing({name: derive_key(0, 0, repr(part)) for name, part in parts.items()})
         if differing:
             what = "expected the same on every rank; if each trains a model of its own, give process_group=False"
             raise ValueError(f"{differing}: {what}")
+
+    @abstractmethod
+    def _try_score(self, signals: Mapping[str, Tensor | None]) -> None:
+        """Call a user's score once, with zeros of these shapes, so that what is wrong with it shows now."""
 
     @abstractmethod
     def _before_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
@@ -197,7 +209,7 @@ class Attached(ABC):
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave out the hooks, and with them the functions that only they call: few of these can be pickled."""
-        options = replace(self.options, on_report=None)
+        options = replace(self.options, on_report=None, score=None)
         return vars(self) | {"_handles": [], "_steppers": [], "_ranks": Ranks(), "_options": options}
 
 

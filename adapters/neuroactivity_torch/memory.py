@@ -17,17 +17,21 @@ class Memory:
     """Arrays by group name, one number for each neuron.
 
     Attributes:
-        sums: Magnitudes of the batches of the next score that have been seen.
+        sums: Magnitudes of the batches of the next score that have been seen; of a user's score their mean so far.
         since: Measurements since each neuron was reset, on the host, for the groups that were ever measured.
     """
 
     sums: dict[str, Tensor] = field(default_factory=dict)
     since: Joined = field(default_factory=lambda: Joined.of({}))
 
-    def added(self, magnitudes: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Return the sums with these magnitudes; a group that they lack adds nothing."""
-        fitting = {name: self.sums[name].to(value) for name, value in magnitudes.items() if self._fits(name, value)}
-        return {**self.sums, **{n: value + fitting[n] if n in fitting else value for n, value in magnitudes.items()}}
+    def added(self, new: Mapping[str, Tensor], batch: int | None = None) -> dict[str, Tensor]:
+        """Return the sums with these magnitudes; a group that they lack adds nothing.
+
+        Where the number of a batch is given, these are scores, of which the mean is kept.
+        """
+        fitting = {name: self.sums[name].to(value) for name, value in new.items() if self._fits(name, value)}
+        sums = {n: was + (new[n] if batch is None else (new[n] - was) / batch) for n, was in fitting.items()}
+        return {**self.sums, **new, **sums}
 
     def _fits(self, name: str, value: Tensor) -> bool:
         return name in self.sums and self.sums[name].shape == value.shape

@@ -20,8 +20,13 @@ class Probe:
         self._inputs, self._ranks = inputs, ranks
         self._named: set[str] = set()
 
-    def try_out(self, model: nn.Module, layout: na.Layout, example_inputs: tuple[Any, ...] | Tensor) -> None:
+    def try_out(
+        self, model: nn.Module, layout: na.Layout, example_inputs: tuple[Any, ...] | Tensor
+    ) -> dict[str, Tensor | None]:
         """Run the model once, so that what is wrong shows now; on the example inputs while there is no batch yet.
+
+        Returns:
+            The outputs of neurons; empty if there are no inputs.
 
         Raises:
             LayoutError: If the layout contradicts what the model does.
@@ -31,11 +36,13 @@ class Probe:
                 inputs = as_inputs(self._inputs())
             except Exception:  # a replay buffer may still be empty
                 inputs = as_inputs(example_inputs)
-        if self._ranks.all(bool(inputs)):  # to run a sharded model takes all of them
-            outputs, errors = read_activations(model, inputs, layout)
-            for error in errors.values():
-                raise error
-            self._name(outputs)
+        if not self._ranks.all(bool(inputs)):  # to run a sharded model takes all of them
+            return {}
+        outputs, errors = read_activations(model, inputs, layout)
+        for error in errors.values():
+            raise error
+        self._name(outputs)
+        return outputs
 
     def outputs(self, model: nn.Module, layout: na.Layout) -> dict[str, Tensor | None]:
         """Return the outputs of neurons; None for groups that cannot be measured."""

@@ -63,7 +63,7 @@ class Ranks:
             return condition
         return not float(self.add(torch.tensor([float(not condition)], device=self._device)))
 
-    def together(self, function: Callable[[], T]) -> T:
+    def together(self, function: Callable[[], T], what: str = "probe") -> T:
         """Call a function that may raise on a rank, after which the others would wait for that rank in vain.
 
         Raises:
@@ -75,7 +75,7 @@ class Ranks:
         finally:
             fine = self.all(bool(results))
         if not fine:
-            raise RuntimeError("probe: it has failed on another rank")
+            raise RuntimeError(f"{what}: it has failed on another rank")
         return results[0]
 
     def add_means(

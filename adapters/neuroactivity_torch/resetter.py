@@ -15,7 +15,9 @@ from neuroactivity.wrapping import (
     COUNTS,
     Rows,
     check_same_layout,
+    check_same_score,
     is_due,
+    own_scores,
     read_counts,
     undivided,
     warn_of_resets,
@@ -44,8 +46,23 @@ class Resetter(Attached):
         """What the neurons that the optimizer trains are scored by, at this step."""
 
     def _magnitudes(self, signals: Mapping[str, Tensor | None], layout: na.Layout) -> dict[str, Tensor]:
-        """Neurons' mean magnitudes at this step."""
-        return na.magnitudes(signals, layout, signal=self._signal)
+        """Neurons' mean magnitudes at this step, or what a user's score says."""
+        score, shapes, signal = self.options.score, self._score_shapes(layout), self._signal
+        if score is None:
+            return na.magnitudes(signals, layout, signal=signal)
+        options: Any = {"signal": signal, "params": lambda: {n: whole(p.detach()) for n, p in self._params.items()}}
+        signals = {name: None if value is None else whole(value) for name, value in signals.items()}
+        return own_scores(score, signals, layout, shapes, **options)
+
+    def _score_shapes(self, layout: na.Layout) -> dict[str, tuple[int, ...]]:
+        shapes = {name: tuple(parameter.shape) for name, parameter in self._params.items()}
+        return {name: group.bind(shapes).shape for name, group in layout.items()}
+
+    @torch.no_grad()
+    def _try_score(self, signals: Mapping[str, Tensor | None]) -> None:
+        if self.options.score is not None:
+            zeros = {name: x if x is None else torch.zeros_like(x) for name, x in signals.items()}
+            Resetter._magnitudes(self, zeros, self._trained_layout)
 
     def _stepper(self, optimizer: Optimizer) -> Stepper:
         return next(stepper for stepper in self._steppers if stepper.optimizer is optimizer)
@@ -104,11 +121,13 @@ class Resetter(Attached):
         """Take what neurons are scored by; where a measurement is due, score those that are trained, and reset."""
         self._look()
         layout, signals = self._trained_layout, self._signals()
-        if self.options.batches == 1 and not (self._reads_outputs and self._ranks):
+        own = self.options.score is None
+        if own and self.options.batches == 1 and not (self._reads_outputs and self._ranks):
             return self._choose_and_reset(na.grama(signals, layout, signal=self._signal), step)
-        sums = self._memory.added(self._magnitudes(signals, layout))
+        sums = self._memory.added(self._magnitudes(signals, layout), None if own else self.options.batch_at(step))
         if is_due(step, every=self.options.every):
-            return self._choose_and_reset(na.scores({name: sums[name] for name in layout if name in sums}), step)
+            found = {name: sums[name] for name in layout if name in sums}
+            return self._choose_and_reset(na.scores(found) if own else found, step)
         self._memory.sums = sums
         return None
 
@@ -208,32 +227,36 @@ class Resetter(Attached):
     def state_dict(self) -> dict[str, Any]:
         """Return what a resumed run needs, as numbers, JSON values and tensors that share no memory with the wrapper.
 
-        These are the counts, the layout, the snapshot if there is one, when each neuron was reset, sums of magnitudes,
-        and the entries that go by their own clock.
+        These are the counts, the layout, the name of a score of the user's, the snapshot if there is one, when each
+        neuron was reset, sums of magnitudes, and the entries that go by their own clock.
 
         Give a resumed run's wrapper ``layout=na.Layout.from_dict(state["layout"])``, and it does not search again.
         """
         snapshot = self._fresh.snapshot
         copied = None if snapshot is None else {name: whole(value).clone() for name, value in snapshot.items()}
-        counts, arrays = {name: getattr(self, name) for name in COUNTS}, self._memory.state(self.layout)
+        counts: dict[str, Any] = {name: getattr(self, name) for name in COUNTS}
+        counts |= self._memory.state(self.layout)
         params = dict(self.model.named_parameters())
         clock = self._clock.state({n: params[n] for n in written_params(self.layout, self.layout) if n in params})
-        return {**counts, "snapshot": copied, "layout": self.layout.to_dict(), **arrays, "clock": clock}
+        told = {"layout": self.layout.to_dict(), "score": self._scored_by, "clock": clock}
+        return {**counts, "snapshot": copied, **told}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue from a state that :meth:`state_dict` returned; everything is checked before anything is set.
 
         Raises:
-            ValueError: If the state is not of this form, holds another layout, or a snapshot where none is used, or the
-                reverse.
+            ValueError: If the state is not of this form, holds another layout or score, or a snapshot where none is
+                used, or the reverse.
         """
-        expected, later = {*COUNTS, "snapshot"}, {"layout", "since", "sums", "clock"}  # older versions had none of them
+        expected = {*COUNTS, "snapshot"}
+        later = {"layout", "score", "since", "sums", "clock"}  # older versions had none of them
         keys = set(state) if isinstance(state, Mapping) else type(state)
         if not isinstance(keys, set) or not expected <= keys <= expected | later:
             shown = sorted(map(str, keys)) if isinstance(keys, set) else keys.__name__
             raise ValueError(f"state: expected the keys {sorted(expected)} and {', '.join(later)}, got {shown}")
         counts, params = read_counts(state), dict(self.model.named_parameters())
         check_same_layout(state.get("layout"), self.layout)
+        check_same_score(state.get("score", ""), self._scored_by)
         arrays = read_arrays(state, self.layout, {name: tuple(value.shape) for name, value in params.items()})
         young = read_clock(state.get("clock", {}), params)
         snapshot = self._fresh.check_snapshot(state["snapshot"])

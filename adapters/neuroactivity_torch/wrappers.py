@@ -1,6 +1,7 @@
 """ReGraMa and ReDo: attached to an optimizer, they measure and reset a model while it trains."""
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, Literal, Unpack
 
 from torch import Tensor, nn
@@ -46,6 +47,11 @@ class ReGraMa(Resetter):
             steps their bias is corrected by their own step count, then the moments are handed over to that of the run.
             ``"run"``: moments start anew under the step count of the run, as in published codes; Adam's first steps are
             then several times too long.
+        score: A function to score neurons by instead of :func:`neuroactivity.grama`, called with what that is called
+            with: gradients by parameter name, whole ones also where parameters are sharded, and the layout; and with
+            the parameters by name if it takes ``params``. It returns non-negative scores by group name; the lower, the
+            less active. With ``batches`` the mean of its scores counts. It is called once with zeros when the wrapper
+            is made.
         initializer: Where fresh values come from: ``"layer"`` (``reset_parameters`` of each module), ``"snapshot"``
             (rows of the values that the model has now), or a function from a key to freshly initialised parameters by
             name, such as ``lambda key: parameters(make_model())``, called while PyTorch's CPU generator is seeded with
@@ -71,7 +77,9 @@ class ReGraMa(Resetter):
         LayoutError: If the layout cannot be discovered, as of a model that is sharded already, or does not fit the
             model.
         RuntimeError: At a measurement, with ``check_ranks``, if the processes do not have the same parameters any more.
-        ValueError: If an option is out of range or differs between processes, the optimizer is not known, a parameter
+        TypeError: If a ``score`` returns something else than tensors by name.
+        ValueError: If an option is out of range or differs between processes, a ``score`` returns something else than
+            scores of all groups, the optimizer is not known, a parameter
             has no initialiser, a reset would write a parameter that is frozen, that the optimizer does not train, that
             has no values or whose entries share their memory, or another wrapper resets the same parameters after steps
             of the same optimizer.
@@ -100,7 +108,7 @@ class ReGraMa(Resetter):
         it is not known what its count does: it goes by the run's, and a warning says so.
     """
 
-    _signal = "weights"
+    _signal, _own_score = "weights", staticmethod(na.grama)
 
     def _signals(self) -> dict[str, Tensor | None]:
         kept, trained = self._gradients, self._trained
@@ -127,14 +135,15 @@ class ReDo(Resetter):
             probe of its own.
         check_ranks: As for :class:`ReGraMa`.
         options: The other options of :class:`ReGraMa`, with the same defaults. With ``batches`` the probe is called at
-            each of these steps.
+            each of these steps. A ``score`` takes the place of :func:`neuroactivity.tau_dormant` and gets activations
+            by group name; the mean of what it returns on the processes counts.
 
     References:
         Sokar et al., "The dormant neuron phenomenon in deep reinforcement learning", ICML 2023, arXiv:2302.12902.
     """
 
     _reads_outputs = True
-    _signal = "activations"
+    _signal, _own_score = "activations", staticmethod(na.tau_dormant)
 
     def __init__(
         self,
@@ -156,7 +165,7 @@ class ReDo(Resetter):
         )
         self._probe = Probe(probe, self._ranks)
         try:
-            self._probe.try_out(self.model, self._trained_layout, example_inputs)
+            self._try_score(self._probe.try_out(self.model, self._trained_layout, example_inputs))
         except BaseException:
             self.detach()
             raise
@@ -165,12 +174,12 @@ class ReDo(Resetter):
         return self._probe.outputs(self.model, self._trained_layout)
 
     def _magnitudes(self, signals: Mapping[str, Tensor | None], layout: na.Layout) -> dict[str, Tensor]:
-        means = super()._magnitudes(signals, layout)
+        measure = partial(super()._magnitudes, signals, layout)
         if not self._ranks:
-            return means
+            return measure()
+        means = measure() if self.options.score is None else self._ranks.together(measure, "score")
         counts = {name: value.numel() // means[name].numel() for name, value in signals.items() if value is not None}
-        shapes = {name: tuple(parameter.shape) for name, parameter in self._params.items()}
-        return self._ranks.add_means(means, counts, {name: group.bind(shapes).shape for name, group in layout.items()})
+        return self._ranks.add_means(means, counts, self._score_shapes(layout))
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in super().__getstate__().items() if name != "_probe"}

@@ -1,10 +1,10 @@
 """What every optimizer wrapper shares, whatever the framework.
 
-:mod:`.options` says when to measure and what to reset, :mod:`.trained` which groups an optimizer trains and what a
-reset of them writes, :mod:`.fresh` which entries are drawn anew and from what, :mod:`.history` when each neuron was
-reset, :mod:`.clock` how the moments of reset neurons are handed over, :mod:`.states` what a resumed run is given,
-:mod:`.outputs` how neuron outputs are brought into the form that a group's activation pattern names,
-:mod:`.interrupts` that Ctrl-C waits for a reset to be whole.
+:mod:`.options` says when to measure and what to reset, :mod:`.scoring` how a user's score is called, :mod:`.trained`
+which groups an optimizer trains and what a reset of them writes, :mod:`.fresh` which entries are drawn anew and from
+what, :mod:`.history` when each neuron was reset, :mod:`.clock` how the moments of reset neurons are handed over,
+:mod:`.states` what a resumed run is given, :mod:`.outputs` how neuron outputs are brought into the form that a group's
+activation pattern names, :mod:`.interrupts` that Ctrl-C waits for a reset to be whole.
 """
 
 from neuroactivity.wrapping.clock import YOUNG, handing_over_factor
@@ -27,6 +27,7 @@ from neuroactivity.wrapping.options import (
 )
 from neuroactivity.wrapping.outputs import arrange_outputs, join_neurons, read_by_norms, take_neurons
 from neuroactivity.wrapping.rows import Rows, written_rows
+from neuroactivity.wrapping.scoring import Score, check_same_score, name_of_score, own_scores
 from neuroactivity.wrapping.states import COUNTS, check_same_layout, read_counts
 from neuroactivity.wrapping.trained import check_searched, note_outside, trained_groups, written_params
 
@@ -41,6 +42,7 @@ __all__ = [
     "Options",
     "ResetOptions",
     "Rows",
+    "Score",
     "advance",
     "arrange_outputs",
     "as_inputs",
@@ -49,6 +51,7 @@ __all__ = [
     "check_host_options",
     "check_initializer",
     "check_same_layout",
+    "check_same_score",
     "check_searched",
     "check_seed",
     "derive_key",
@@ -56,8 +59,10 @@ __all__ = [
     "handing_over_factor",
     "is_due",
     "join_neurons",
+    "name_of_score",
     "note_outside",
     "option",
+    "own_scores",
     "read_by_norms",
     "read_counts",
     "resample",

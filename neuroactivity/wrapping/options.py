@@ -9,6 +9,7 @@ from neuroactivity.arrays import Array, Arrays
 from neuroactivity.errors import check_choice
 from neuroactivity.masks import reset_masks
 from neuroactivity.resets import Outgoing
+from neuroactivity.wrapping.scoring import Score
 
 Clock: TypeAlias = Literal["own", "run"]
 """How old the optimizer's state of a reset neuron is: as old as the neuron, or as the run."""
@@ -30,6 +31,7 @@ class Options(TypedDict, total=False):
     protect: SupportsIndex
     outgoing: Outgoing
     clock: Clock
+    score: Score | None
     initializer: Any
     seed: Any
     on_report: Callable[..., None] | None
@@ -58,6 +60,7 @@ class ResetOptions:
         outgoing: What the outgoing parameters of a reset neuron become, as :func:`neuroactivity.reset` says.
         clock: ``"own"``: where a reset writes, the optimizer goes on as one made at that moment. ``"run"``: its moments
             start anew and its step count goes on, as in published codes.
+        score: What neurons are scored by instead of the wrapper's own score, as :func:`own_scores` calls it.
         on_report: Called with each report.
 
     Raises:
@@ -75,6 +78,7 @@ class ResetOptions:
     protect: SupportsIndex = 0
     outgoing: Outgoing = "zero"
     clock: Clock = "own"
+    score: Score | None = None
     on_report: Callable[[Any], None] | None = None
 
     def __post_init__(self) -> None:
@@ -88,6 +92,8 @@ class ResetOptions:
         check_choice("reset_silent", self.reset_silent, (True, False))
         check_choice("outgoing", self.outgoing, get_args(Outgoing))
         check_choice("clock", self.clock, get_args(Clock))
+        if self.score is not None and not callable(self.score):
+            raise ValueError(f"score: expected a function of gradients or activations and a layout, got {self.score!r}")
         self.masks({})  # raises if a threshold or a fraction is out of range
         if self.on_report is not None and not callable(self.on_report):
             raise ValueError(f"on_report: expected a function of a report or None, got {self.on_report!r}")
@@ -110,6 +116,10 @@ class ResetOptions:
     def collects_at(self, step: Any) -> Any:
         """Whether the magnitudes of this step take part in a score, where it is one of several batches."""
         return (-step) % self.every < self.batches
+
+    def batch_at(self, step: Any) -> Any:
+        """Which of the batches of a score this step's is, counted from 1."""
+        return self.batches - (-step) % self.every
 
 
 def check_host_options(method: Method, options: HostOptions) -> ResetOptions:

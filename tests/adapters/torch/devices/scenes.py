@@ -122,6 +122,35 @@ def unsummed_gradients() -> float:
     return max(float((found[name] - score).abs().max()) for name, score in expected.items())
 
 
+def largest(grads: Any, layout: na.Layout, params: Any) -> dict[str, torch.Tensor]:
+    """Score neurons by their largest gradient, in parts of their largest weight."""
+    own = {name: group.incoming[0].param for name, group in layout.items()}
+    return {name: grads[param].abs().amax(1) / params[param].abs().amax(1) for name, param in own.items()}
+
+
+def means(outputs: Any, layout: na.Layout) -> dict[str, torch.Tensor]:
+    """Score neurons by their mean output."""
+    return na.magnitudes(outputs, layout, signal="activations")
+
+
+def own_scores() -> dict[str, Any]:
+    """Return the scores of a user's function, and the error where the ranks have not given the same."""
+    found: dict[str, Any] = {}
+    for how in ("bare", "fsdp", "tensor"):
+        model, optimizer, wrapper = trained(how, score=largest, every=1)
+        backward(model)
+        optimizer.step()
+        found[how] = {name: score.clone() for name, score in wrapper._latest.scores.items()}
+    rank = dist.get_rank()
+    for name, x in {"whole": X, "halves": X[rank::2]}.items():
+        model, optimizer, wrapper = trained("bare", kind=ReDo, probe=lambda x=x: x, score=means, every=1)
+        backward(model)
+        optimizer.step()
+        found[name] = {name: score.clone() for name, score in wrapper._latest.scores.items()}
+    found["another"] = error_of(lambda: trained("bare", score=largest if rank else None))
+    return found
+
+
 def refusals() -> dict[str, str]:
     """Return the errors of what cannot be right."""
     from torch.distributed.optim import ZeroRedundancyOptimizer  # which warns when it is imported

@@ -18,6 +18,7 @@ SCENES = {
     "fsdp": (scenes.traffic, {"how": "fsdp"}),
     "fsdp snapshot": (scenes.traffic, {"how": "fsdp", "initializer": "snapshot"}),
     "tensor": (scenes.traffic, {"how": "tensor"}),
+    "own scores": (scenes.own_scores, {}),
     "refusals": (scenes.refusals, {}),
     "parted": (scenes.parted, {}),
     "loop": (scenes.custom_loop, {}),
@@ -76,6 +77,16 @@ def test_a_sharded_snapshot_communicates_the_rows_that_are_drawn(ranks):
     seen = ranks[0]["fsdp snapshot"]
     assert [seen[k] for k in (0, 1, 3, 4)] == [[], [], [], []]
     assert sum(seen[2]) <= 8 + 8 + 2 + 2 * (5 + 1) + 2 * (8 + 1)
+
+
+@pytest.mark.counts(cells=3, ranks=2)
+def test_a_score_of_the_user_s_gets_whole_gradients_and_the_mean_over_ranks_counts(ranks):
+    for rank in ranks:
+        found = rank["own scores"]
+        for one, other in (("fsdp", "bare"), ("tensor", "bare"), ("halves", "whole")):
+            for name, score in found[one].items():
+                torch.testing.assert_close(score, found[other][name], rtol=1e-4, atol=1e-6)
+        assert found["another"].startswith("ValueError: score: expected the same on every rank")
 
 
 @pytest.mark.counts(faults=10, ranks=2)
