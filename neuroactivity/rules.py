@@ -111,7 +111,7 @@ TIMOKLEIN = Rule(
     _options(0.1, 1000, outgoing="zero", clock="own", score=tau_dormant_1e9),
     "github.com/timoklein/redo, src/redo.py, 2e8d3c0",
 )
-"""The PyTorch ReDo of T. Klein: ``score <= tau``, 1e-9, outgoing zeros, heads spared, on a batch of 64.
+"""timoklein's ReDo for PyTorch: ``score <= tau``, 1e-9, outgoing zeros, heads spared, on a batch of 64.
 
 Adam's step count starts anew, which for what is reset is ``clock="own"``. Not expressed: it does so for the whole
 tensor, also for neurons that are not reset; layers are written one after another, so that fresh weights of the next
