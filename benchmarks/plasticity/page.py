@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from benchmarks.plasticity.settings import AGAIN, METHODS, PLAN, RESULT, TUNED_IN
-from benchmarks.plasticity.statistics import holm, interquartile, rank_correlation, sign_flip
+from benchmarks.plasticity.statistics import holm, interquartile, middle, rank_correlation, sign_flip
 from neuroactivity.tables import format_table
 from reference_agents.activity import alive_share
 from reference_agents.errors import UsageError
@@ -90,7 +90,7 @@ def filled(text: str, found: Mapping[str, Sequence[str]]) -> str:
 def _methods(found: Found, setting: str, p: Mapping[tuple[str, str, str], float]) -> list[str]:
     header = ("method", "return", "95 % interval", "inactive", "neurons reset", "alive", "p against none")
     rows = []
-    for method, one in sorted(found.items(), key=lambda item: -interquartile(item[1]["returns"]).value):
+    for method, one in sorted(found.items(), key=lambda item: -middle(item[1]["returns"])):
         estimate = interquartile(one["returns"])
         share = alive_share(one["measured_again"], one["reset_again"])
         rows.append(
@@ -112,7 +112,7 @@ def _pairs(record: Record, p: Mapping[tuple[str, str, str], float]) -> list[str]
     rows = []
     for (setting, first, second), one in sorted(p.items(), key=lambda item: list(PLAN).index(item[0][0])):
         if second != "none":
-            values = [interquartile(of(record, setting)[name]["returns"]).value for name in (first, second)]
+            values = [middle(of(record, setting)[name]["returns"]) for name in (first, second)]
             names = [METHODS[name].title for name in (first, second)]
             rows.append((TITLES[setting], *names, f"{values[0] - values[1]:+.3f}", _p(one)))
     return format_table(header, rows, words=header[:3])
@@ -143,7 +143,7 @@ def _again(record: Record, p: Mapping[tuple[str, str, str], float]) -> list[str]
     sizes = [RESULT, *AGAIN]
     header = ("method", *(f"seeds {size['seed']} to {size['seed'] + size['seeds'] - 1}" for size in sizes))
     rows = [
-        (METHODS[method].title, *(f"{interquartile(found[method]['returns']).value:.3f}" for found in columns))
+        (METHODS[method].title, *(f"{middle(found[method]['returns']):.3f}" for found in columns))
         for method in columns[-1]
     ]
     same, pairs = same_order(record, p)
@@ -184,10 +184,10 @@ def draw(record: Record) -> Figure:
     shown = [setting for setting in PLAN if setting != "healthy"]
     panels = figure.subplots(1, len(shown), sharey=True)
     for axes, setting in zip(panels, shown, strict=True):
-        for method, (low, middle, high) in _lines(of(record, setting)):
-            phases = np.arange(1, len(middle) + 1)
+        for method, (low, median, high) in _lines(of(record, setting)):
+            phases = np.arange(1, len(median) + 1)
             axes.fill_between(phases, low, high, color=SHOWN[method], alpha=0.18, linewidth=0)
-            axes.plot(phases, middle, color=SHOWN[method], label=METHODS[method].title, linewidth=2)
+            axes.plot(phases, median, color=SHOWN[method], label=METHODS[method].title, linewidth=2)
         axes.axhline(-0.6, color="#c9ccd1", linewidth=0.8, linestyle=":", zorder=0)
         axes.set(title=TITLES[setting], xlabel="phase", ylim=(-0.8, 1.03))
         axes.spines[["top", "right"]].set_visible(False)

@@ -63,7 +63,7 @@ METHODS: Final[Mapping[str, Method]] = {
     "redo": _scored("ReDo", "redo"),
     "redo_published": _scored("ReDo, published clock", "redo", clock="run"),
     "regrama_batches": _scored("ReGraMa, 50 batches", "regrama", batches=50),
-    "continual": _strength("continual backprop", "continual", 0.01, 0.03, 0.1),
+    "continual": _strength("continual backprop", "continual", 0.03, 0.1, 0.3),
     "ccbp": _strength("CCBP's partial resets", "ccbp", 0.1, 0.3, 1.0),
     "shrink_perturb": _strength("shrink and perturb", "shrink_perturb", 0.03, 0.1, 0.3),
     "l2_init": _strength("L2 init", "l2_init", 1e-4, 1e-3, 1e-2),

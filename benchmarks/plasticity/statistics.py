@@ -8,7 +8,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from reference_agents.compare.statistics import Estimate, interquartile_mean, stratified_bootstrap
 
-__all__ = ["at_the_end", "holm", "interquartile", "rank_correlation", "sign_flip"]
+__all__ = ["at_the_end", "holm", "interquartile", "middle", "rank_correlation", "sign_flip"]
 
 LAST: Final = 4
 """The end is the last ``1 / LAST`` of the phases."""
@@ -26,6 +26,11 @@ def interquartile(values: ArrayLike, /) -> Estimate:
     """Return the interquartile mean over seeds, and its 95 % interval."""
     scores = np.asarray(values, dtype=float)[:, None]
     return stratified_bootstrap(scores, statistic=interquartile_mean, rng=np.random.default_rng(0))
+
+
+def middle(values: ArrayLike, /) -> float:
+    """Return the interquartile mean over seeds."""
+    return float(interquartile_mean(np.asarray(values, dtype=float)[:, None]))
 
 
 def sign_flip(first: ArrayLike, second: ArrayLike, /) -> float:

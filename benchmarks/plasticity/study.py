@@ -49,7 +49,9 @@ def path_of(runs: Path, setting: str, method: str, value: float | None, seed: in
 
 def tuning(runs: Path, finish: Finish) -> dict[str, dict[float, float]]:
     """Return the return at the end with each value that is tried for each method, on the seeds of tuning."""
-    planned = {(method, value): trial for method in METHODS for value, trial in trials(method)}
+    planned = {
+        (method, value): trial for method in METHODS if method in PLAN[TUNED_IN] for value, trial in trials(method)
+    }
     outcomes = finish((path_of(runs, TUNED_IN, *key, trial.seed), trial) for key, trial in planned.items())
     found: dict[str, dict[float, float]] = {}
     for (method, value), outcome in zip(planned, outcomes, strict=True):

@@ -7,7 +7,7 @@ import optax
 import pytest
 
 from benchmarks.plasticity.experiment import Experiment
-from benchmarks.plasticity.methods import optimizer
+from benchmarks.plasticity.methods import new_layers, optimizer
 from benchmarks.plasticity.networks import apply, draw
 from benchmarks.plasticity.partial import part, partial_resets
 from neuroactivity_jax import layout_of
@@ -36,25 +36,30 @@ def after(chosen, updates, grads=1.0):
     return params, state, start
 
 
-def new_kernels(found, start):
-    """Layers whose kernels are not where three steps of Adam lead, and those whose moments were forgotten."""
-    params, state, _ = found
-    mu = state.inner[0].mu
-    names = {name for name in params if not np.allclose(params[name]["kernel"], start[name]["kernel"], atol=0.1)}
-    assert {name for name in params if not np.asarray(mu[name]["kernel"]).any()} == names
-    return names
+def ones():
+    return {name: {"kernel": jnp.ones(2)} for name in ("hidden1", "hidden2", "out")}
 
 
-def test_layers_are_drawn_anew_one_by_one_or_all_with_adams_moments():
-    start = after(experiment("none"), 0)[0]
-    assert new_kernels(after(experiment("last_layer"), 2), start) == {"out"}
-    assert new_kernels(after(experiment("all_layers"), 2), start) == {"hidden1", "hidden2", "out"}
-    first = after(experiment("layer_in_turn"), 2)
-    assert new_kernels(first, start) == {"hidden1"}
-    params, state, _ = after(experiment("layer_in_turn"), 4)
-    assert not state.inner[0].mu["hidden2"]["kernel"].any()
-    assert state.inner[0].mu["hidden1"]["kernel"].all()
-    np.testing.assert_allclose(params["hidden1"]["kernel"], first[0]["hidden1"]["kernel"], atol=10 * RATE)
+@pytest.mark.parametrize(
+    ("number", "turns", "written"),
+    [
+        (0, [["out"]], {"out"}),
+        (1, [["out"]], {"out"}),
+        (0, [["hidden1", "norm1"], ["hidden2"]], {"hidden1"}),
+        (1, [["hidden1", "norm1"], ["hidden2"]], {"hidden2"}),
+        (2, [["hidden1", "norm1"], ["hidden2"]], {"hidden1"}),
+        (5, [["hidden1", "hidden2", "out"]], {"hidden1", "hidden2", "out"}),
+    ],
+)
+def test_layers_are_drawn_anew_in_turn_with_adams_moments(number, turns, written):
+    fresh = jax.tree.map(lambda leaf: 7 * leaf, ones())
+    state = (optax.ScaleByAdamState(jnp.int32(9), ones(), ones()), optax.EmptyState())
+    params, (adam, _) = new_layers(lambda _: fresh, turns)(ones(), state, jax.random.key(0), jnp.int32(number))
+    for found, value in ((params, 7), (adam.mu, 0), (adam.nu, 0)):
+        assert {name: float(layer["kernel"][1]) for name, layer in found.items()} == {
+            name: value if name in written else 1 for name in ones()
+        }
+    assert adam.count == 9
 
 
 def test_adam_is_restarted_whole_or_its_count_alone():
@@ -97,7 +102,7 @@ def test_partial_resets_move_a_neuron_towards_a_new_one():
     part_ = 0.25  # of all neurons: each learns as much as the mean
     np.testing.assert_allclose(moved["hidden1"]["kernel"], 1 + part_ * 2)
     np.testing.assert_allclose(moved["hidden1"]["bias"], 1 - part_)
-    np.testing.assert_allclose(moved["hidden2"]["kernel"], (1 + part_ * 2) * np.ones((2, 2)) - part_ * (1 + part_ * 2))
+    np.testing.assert_allclose(moved["hidden2"]["kernel"], (1 - part_) + part_ * (3 - (1 - part_)))
     np.testing.assert_allclose(moved["out"]["kernel"], 1 - part_)
     np.testing.assert_allclose(moved["out"]["bias"], 1)
     np.testing.assert_allclose(state.utility["hidden1"], 1)
