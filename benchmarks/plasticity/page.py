@@ -3,6 +3,7 @@
 import itertools
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from operator import itemgetter
 from typing import Any, Final
 
 import numpy as np
@@ -54,15 +55,15 @@ def of(record: Record, setting: str, seed: int = RESULT["seed"]) -> Found:
 
 def p_values(record: Record) -> dict[tuple[str, str, str], float]:
     """Return the p-value of each comparison (setting, first, second), all corrected together."""
-    tests = {}
+    tests: dict[tuple[str, str, str], float] = {}
     for setting in PLAN:
         found = of(record, setting)
         against = [(method, "none") for method in found if method != "none"]
         for first, second in (*against, *PAIRS):
             if first in found and second in found:
-                p = sign_flip(found[first]["returns"], found[second]["returns"])
-                tests["/".join((setting, first, second))] = p
-    return {(name.split("/")[0], name.split("/")[1], name.split("/")[2]): p for name, p in holm(tests).items()}
+                tests[setting, first, second] = sign_flip(found[first]["returns"], found[second]["returns"])
+    corrected = holm(tests)
+    return {names: corrected[names] for names in tests}
 
 
 def tables(record: Record) -> dict[str, list[str]]:
@@ -110,7 +111,7 @@ def _methods(found: Found, setting: str, p: Mapping[tuple[str, str, str], float]
 def _pairs(record: Record, p: Mapping[tuple[str, str, str], float]) -> list[str]:
     header = ("setting", "first", "second", "difference", "p")
     rows = []
-    for (setting, first, second), one in sorted(p.items(), key=lambda item: list(PLAN).index(item[0][0])):
+    for (setting, first, second), one in p.items():
         if second != "none":
             values = [middle(of(record, setting)[name]["returns"]) for name in (first, second)]
             names = [METHODS[name].title for name in (first, second)]
@@ -123,7 +124,7 @@ def _inactive(record: Record) -> list[str]:
     chosen = [(TITLES[setting], list(of(record, setting).values())) for setting in PLAN]
     chosen.append(("all", list(itertools.chain.from_iterable(found for _, found in chosen))))
     rows = []
-    for title, found in chosen:
+    for title, found in filter(itemgetter(1), chosen):
         inactive, returns = (np.concatenate([one[name] for one in found]) for name in ("inactive", "returns"))
         rows.append((title, str(returns.size), f"{rank_correlation(inactive, returns):.2f}"))
     return format_table(header, rows, words=header[:1])
@@ -145,6 +146,7 @@ def _again(record: Record, p: Mapping[tuple[str, str, str], float]) -> list[str]
     rows = [
         (METHODS[method].title, *(f"{middle(found[method]['returns']):.3f}" for found in columns))
         for method in columns[-1]
+        if all(method in found for found in columns)
     ]
     same, pairs = same_order(record, p)
     lines = format_table(header, rows, words=header[:1])
@@ -181,8 +183,8 @@ def _p(value: float | None) -> str:
 def draw(record: Record) -> Figure:
     """Plot the return by phase, one panel a setting: medians and interquartile ranges over seeds."""
     figure = Figure(figsize=(11, 3.4), layout="constrained")
-    shown = [setting for setting in PLAN if setting != "healthy"]
-    panels = figure.subplots(1, len(shown), sharey=True)
+    shown = [setting for setting in PLAN if setting != "healthy" and of(record, setting)]
+    panels = figure.subplots(1, len(shown), sharey=True, squeeze=False)[0]
     for axes, setting in zip(panels, shown, strict=True):
         for method, (low, median, high) in _lines(of(record, setting)):
             phases = np.arange(1, len(median) + 1)

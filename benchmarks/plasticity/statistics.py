@@ -1,7 +1,7 @@
 """Statistics of the study, over seeds."""
 
-from collections.abc import Mapping
-from typing import Final
+from collections.abc import Hashable, Mapping
+from typing import Final, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -9,6 +9,8 @@ from numpy.typing import ArrayLike, NDArray
 from reference_agents.compare.statistics import Estimate, interquartile_mean, stratified_bootstrap
 
 __all__ = ["at_the_end", "holm", "interquartile", "middle", "rank_correlation", "sign_flip"]
+
+Name = TypeVar("Name", bound=Hashable)
 
 LAST: Final = 4
 """The end is the last ``1 / LAST`` of the phases."""
@@ -57,14 +59,14 @@ def sign_flip(first: ArrayLike, second: ArrayLike, /) -> float:
     return float(np.mean(np.abs(sums) >= found - 1e-9 * max(1.0, found)))
 
 
-def holm(p_values: Mapping[str, float], /) -> dict[str, float]:
+def holm(p_values: Mapping[Name, float], /) -> dict[Name, float]:
     """Correct p-values for how many there are (Holm 1979).
 
     Example:
         >>> holm({"a": 0.01, "b": 0.04, "c": 0.03})
         {'a': 0.03, 'c': 0.06, 'b': 0.06}
     """
-    corrected: dict[str, float] = {}
+    corrected: dict[Name, float] = {}
     least = 0.0
     for rank, (name, p) in enumerate(sorted(p_values.items(), key=lambda item: item[1])):
         least = max(least, min(1.0, (len(p_values) - rank) * p))

@@ -26,7 +26,8 @@ from reference_agents.commandline import parse, tell
 from reference_agents.errors import UsageError
 from reference_agents.running.files import replacing, write_text
 
-Finish = Callable[[Iterable[tuple[Path, Experiment]]], list[Outcome]]
+Finish = Callable[[Iterable[tuple[Path, Experiment]]], list[Outcome | None]]
+"""Finishes experiments; None stands for what is not there and is not to be run."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +40,8 @@ class Command:
     """Folder for the results of each experiment."""
     jobs: int = 2
     """Processes."""
+    only_finished: bool = False
+    """Whether to run nothing, and to write only what is there."""
 
 
 def path_of(runs: Path, setting: str, method: str, value: float | None, seed: int) -> Path:
@@ -55,8 +58,9 @@ def tuning(runs: Path, finish: Finish) -> dict[str, dict[float, float]]:
     outcomes = finish((path_of(runs, TUNED_IN, *key, trial.seed), trial) for key, trial in planned.items())
     found: dict[str, dict[float, float]] = {}
     for (method, value), outcome in zip(planned, outcomes, strict=True):
-        found.setdefault(method, {})[value] = round(float(at_the_end(outcome.returns).mean()), 3)
-    return found
+        if outcome is not None:
+            found.setdefault(method, {})[value] = round(float(at_the_end(outcome.returns).mean()), 3)
+    return {method: returns for method, returns in found.items() if len(returns) == len(METHODS[method].values)}
 
 
 def chosen(tried: dict[str, dict[float, float]], method: str) -> float | None:
@@ -79,7 +83,8 @@ def results(runs: Path, tried: dict[str, dict[float, float]], finish: Finish) ->
     ]
     outcomes = finish(zip(paths, (one for _, one in planned), strict=True))
     for (setting, method, _), (value, one), outcome in zip(keys, planned, outcomes, strict=True):
-        yield {"setting": setting, "method": method, "value": value, "seed": one.seed, **record_of(outcome)}
+        if outcome is not None:
+            yield {"setting": setting, "method": method, "value": value, "seed": one.seed, **record_of(outcome)}
 
 
 def record_of(outcome: Outcome) -> dict[str, Any]:
@@ -96,15 +101,18 @@ def record_of(outcome: Outcome) -> dict[str, Any]:
 
 
 @contextmanager
-def finishing(jobs: int) -> Iterator[Finish]:
+def finishing(jobs: int, *, only_finished: bool) -> Iterator[Finish]:
     """Yield a function that finishes experiments, in so many processes of one thread each."""
+    if only_finished:
+        yield lambda planned: [finished(one, path) if path.exists() else None for path, one in planned]
+        return
     if jobs == 1:
         yield lambda planned: [finished(one, path) for path, one in planned]
         return
     os.environ.setdefault("XLA_FLAGS", "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1")
     with ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn")) as pool:
 
-        def finish(planned: Iterable[tuple[Path, Experiment]]) -> list[Outcome]:
+        def finish(planned: Iterable[tuple[Path, Experiment]]) -> list[Outcome | None]:
             waiting = [pool.submit(finished, one, path) for path, one in planned]
             return [one.result() for one in waiting]
 
@@ -122,7 +130,7 @@ def _run(command: Command) -> None:
         raise UsageError(f"jobs: expected at least 1, got {command.jobs}")
     if not page.exists():
         raise UsageError(f"out: expected a folder with plasticity.md, whose tables are written, got {command.out}")
-    with finishing(command.jobs) as finish:
+    with finishing(command.jobs, only_finished=command.only_finished) as finish:
         tried = tuning(command.runs, finish)
         found = list(results(command.runs, tried, finish))
     record = {"tuning": [{"method": name, "returns": list(map(list, one.items()))} for name, one in tried.items()]}
