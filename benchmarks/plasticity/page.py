@@ -9,7 +9,7 @@ from typing import Any, Final
 import numpy as np
 from matplotlib.figure import Figure
 
-from benchmarks.plasticity.settings import AGAIN, METHODS, PLAN, RESULT, TUNED_IN
+from benchmarks.plasticity.settings import AGAIN, AGAIN_IN, METHODS, PLAN, RESULT
 from benchmarks.plasticity.statistics import holm, interquartile, middle, rank_correlation, sign_flip
 from neuroactivity.tables import format_table
 from reference_agents.activity import alive_share
@@ -71,7 +71,7 @@ def tables(record: Record) -> dict[str, list[str]]:
     p = p_values(record)
     found = {setting: _methods(of(record, setting), setting, p) for setting in PLAN}
     others = {"pairs": _pairs(record, p), "inactive": _inactive(record), "tuning": _tuning(record)}
-    return found | others | {"again": _again(record, p)}
+    return found | others | {"again": _again(record, p), "missing": _missing(record)}
 
 
 def filled(text: str, found: Mapping[str, Sequence[str]]) -> str:
@@ -109,7 +109,7 @@ def _methods(found: Found, setting: str, p: Mapping[tuple[str, str, str], float]
 
 
 def _pairs(record: Record, p: Mapping[tuple[str, str, str], float]) -> list[str]:
-    header = ("setting", "first", "second", "difference", "p")
+    header = ("setting", "first", "second", "first - second", "p")
     rows = []
     for (setting, first, second), one in p.items():
         if second != "none":
@@ -140,7 +140,7 @@ def _tuning(record: Record) -> list[str]:
 
 
 def _again(record: Record, p: Mapping[tuple[str, str, str], float]) -> list[str]:
-    columns = [of(record, TUNED_IN), *(of(record, TUNED_IN, seeds["seed"]) for seeds in AGAIN)]
+    columns = [of(record, AGAIN_IN), *(of(record, AGAIN_IN, seeds["seed"]) for seeds in AGAIN)]
     sizes = [RESULT, *AGAIN]
     header = ("method", *(f"seeds {size['seed']} to {size['seed'] + size['seeds'] - 1}" for size in sizes))
     rows = [
@@ -156,17 +156,26 @@ def _again(record: Record, p: Mapping[tuple[str, str, str], float]) -> list[str]
 def same_order(record: Record, p: Mapping[tuple[str, str, str], float]) -> tuple[int, int]:
     """Count the orders of pairs that are the same on seeds not used before, and those looked at.
 
-    Pairs are those of the setting for tuning that differ at the level of 5 %.
+    Pairs are those that differ at the level of 5 %.
     """
-    base = of(record, TUNED_IN)
+    base = of(record, AGAIN_IN)
     orders = []
     for seeds in AGAIN:
-        found = of(record, TUNED_IN, seeds["seed"])
+        found = of(record, AGAIN_IN, seeds["seed"])
         for (setting, first, second), value in p.items():
-            if setting == TUNED_IN and value <= LEVEL and first in found and second in found:
+            if setting == AGAIN_IN and value <= LEVEL and first in found and second in found:
                 signs = [np.sign(np.mean(x[first]["returns"]) - np.mean(x[second]["returns"])) for x in (base, found)]
                 orders.append(signs[0] == signs[1])
     return sum(map(bool, orders)), len(orders)
+
+
+def _missing(record: Record) -> list[str]:
+    """Name what is planned and not in the record."""
+    left = {
+        setting: [METHODS[name].title for name in names if name not in of(record, setting)]
+        for setting, names in PLAN.items()
+    }
+    return [f"{TITLES[setting]}: {', '.join(names)}" for setting, names in left.items() if names] or ["nothing"]
 
 
 def _title(method: str, value: float | None) -> str:

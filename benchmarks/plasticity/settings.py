@@ -6,7 +6,20 @@ from typing import Any, Final
 
 from benchmarks.plasticity.experiment import Experiment
 
-__all__ = ["AGAIN", "METHODS", "PLAN", "RESULT", "SETTINGS", "TRIAL", "TUNED_IN", "Method", "experiment", "trials"]
+__all__ = [
+    "AGAIN",
+    "AGAIN_IN",
+    "AGAIN_METHODS",
+    "METHODS",
+    "PLAN",
+    "RESULT",
+    "SETTINGS",
+    "TRIAL",
+    "TUNED_IN",
+    "Method",
+    "experiment",
+    "trials",
+]
 
 SIZE: Final[Mapping[str, Any]] = {"width": 32, "steps_per_phase": 750, "phases": 16, "every": 400}
 """Small, so that 20 seeds of a phase are trained in two seconds of one core, and plasticity is lost within."""
@@ -14,7 +27,9 @@ RESULT: Final[Mapping[str, Any]] = {"seed": 0, "seeds": 20}
 TRIAL: Final[Mapping[str, Any]] = {"seed": 1000, "seeds": 4, "phases": 10}
 """What a value of a method's setting is tried on."""
 AGAIN: Final = tuple({"seed": seed, "seeds": 8} for seed in (2000, 3000))
-"""Seeds not used before, to see whether the ranking is the same."""
+AGAIN_IN: Final = "layernorm"
+AGAIN_METHODS: Final = ("none", "regrama", "regrama_published", "redo")
+"""Seeds not used before, a setting and methods, to see whether the ranking is the same."""
 
 HARDER: Final = {"learning_rate": 0.01}
 SETTINGS: Final[Mapping[str, Mapping[str, Any]]] = {
@@ -63,7 +78,7 @@ METHODS: Final[Mapping[str, Method]] = {
     "redo": _scored("ReDo", "redo"),
     "redo_published": _scored("ReDo, published clock", "redo", clock="run"),
     "regrama_batches": _scored("ReGraMa, 50 batches", "regrama", batches=50),
-    "continual": _strength("continual backprop", "continual", 0.03, 0.1, 0.3),
+    "continual": _strength("continual backprop", "continual", 0.1, 0.3, 1.0),
     "ccbp": _strength("CCBP's partial resets", "ccbp", 0.1, 0.3, 1.0),
     "shrink_perturb": _strength("shrink and perturb", "shrink_perturb", 0.03, 0.1, 0.3),
     "l2_init": _strength("L2 init", "l2_init", 1e-4, 1e-3, 1e-2),

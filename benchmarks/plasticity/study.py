@@ -20,7 +20,17 @@ import numpy as np
 from benchmarks.plasticity.__main__ import finished
 from benchmarks.plasticity.experiment import Experiment, Outcome
 from benchmarks.plasticity.page import draw, filled, tables
-from benchmarks.plasticity.settings import AGAIN, MAIN, METHODS, PLAN, RESULT, TUNED_IN, experiment, trials
+from benchmarks.plasticity.settings import (
+    AGAIN,
+    AGAIN_IN,
+    AGAIN_METHODS,
+    METHODS,
+    PLAN,
+    RESULT,
+    TUNED_IN,
+    experiment,
+    trials,
+)
 from benchmarks.plasticity.statistics import at_the_end
 from reference_agents.commandline import parse, tell
 from reference_agents.errors import UsageError
@@ -72,7 +82,7 @@ def chosen(tried: dict[str, dict[float, float]], method: str) -> float | None:
 def results(runs: Path, tried: dict[str, dict[float, float]], finish: Finish) -> Iterator[dict[str, Any]]:
     """Yield the record of each method in each setting, then those of some methods on seeds not used before."""
     keys = [(setting, method, RESULT) for setting, methods in PLAN.items() for method in methods]
-    keys += [(TUNED_IN, method, seeds) for seeds in AGAIN for method in MAIN]
+    keys += [(AGAIN_IN, method, seeds) for seeds in AGAIN for method in AGAIN_METHODS]
     planned = []
     for setting, method, seeds in keys:
         value = chosen(tried, method)
