@@ -95,7 +95,7 @@ MAIN: Final = tuple(METHODS)[:6]
 PLAN: Final[Mapping[str, tuple[str, ...]]] = {
     "plain": MAIN,
     "residual": tuple(METHODS),
-    "layernorm": MAIN,
+    "layernorm": tuple(METHODS),
     "tanh": MAIN,
     "healthy": (*MAIN, "regrama_batches"),
 }
