@@ -1,4 +1,5 @@
-# `make demo` and `make test` are the two to know; `make study`, `make plasticity` and `make bench` measure. All build .venv first.
+# `make demo` and `make test` are the two to know; `make study`, `make plasticity` and `make bench` measure. All build
+# .venv first.
 PYTHON ?= python3
 BIN := .venv/bin
 JOBS ?= 2

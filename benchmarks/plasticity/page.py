@@ -175,7 +175,7 @@ def _missing(record: Record) -> list[str]:
         setting: [METHODS[name].title for name in names if name not in of(record, setting)]
         for setting, names in PLAN.items()
     }
-    return [f"{TITLES[setting]}: {', '.join(names)}" for setting, names in left.items() if names] or ["nothing"]
+    return [f"{TITLES[setting]}: {'; '.join(names)}" for setting, names in left.items() if names] or ["nothing"]
 
 
 def _title(method: str, value: float | None) -> str:

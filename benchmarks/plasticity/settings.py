@@ -82,7 +82,7 @@ METHODS: Final[Mapping[str, Method]] = {
     "ccbp": _strength("CCBP's partial resets", "ccbp", 0.1, 0.3, 1.0),
     "shrink_perturb": _strength("shrink and perturb", "shrink_perturb", 0.03, 0.1, 0.3),
     "l2_init": _strength("L2 init", "l2_init", 1e-4, 1e-3, 1e-2),
-    "weight_decay": _strength("weight decay (AdamW)", "weight_decay", 1e-3, 1e-2, 1e-1),
+    "weight_decay": _strength("weight decay (AdamW)", "weight_decay", 1e-2, 1e-1, 1.0),
     "last_layer": _period("new last layer", "last_layer"),
     "layer_in_turn": _period("new hidden layer, in turn", "layer_in_turn"),
     "all_layers": _period("all layers new", "all_layers"),
