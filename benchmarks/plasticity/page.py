@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from benchmarks.plasticity.settings import AGAIN, AGAIN_IN, METHODS, PLAN, RESULT
 from benchmarks.plasticity.statistics import holm, interquartile, middle, rank_correlation, sign_flip
@@ -201,6 +202,7 @@ def draw(record: Record) -> Figure:
             axes.plot(phases, median, color=SHOWN[method], label=METHODS[method].title, linewidth=2)
         axes.axhline(-0.6, color="#c9ccd1", linewidth=0.8, linestyle=":", zorder=0)
         axes.set(title=TITLES[setting], xlabel="phase", ylim=(-0.8, 1.03))
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.spines[["top", "right"]].set_visible(False)
     panels[0].set_ylabel("return at the end of a phase")
     panels[0].text(1, -0.59, "random actions", color="#8a8f98", fontsize=8, va="bottom")
