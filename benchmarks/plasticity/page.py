@@ -192,7 +192,7 @@ def _p(value: float | None) -> str:
 
 def draw(record: Record) -> Figure:
     """Plot the return by phase, one panel a setting: medians and interquartile ranges over seeds."""
-    figure = Figure(figsize=(11, 3.4), layout="constrained")
+    figure = Figure(figsize=(11, 3.7), layout="constrained")
     shown = [setting for setting in PLAN if setting != "healthy" and of(record, setting)]
     panels = figure.subplots(1, len(shown), sharey=True, squeeze=False)[0]
     for axes, setting in zip(panels, shown, strict=True):
@@ -206,7 +206,8 @@ def draw(record: Record) -> Figure:
         axes.spines[["top", "right"]].set_visible(False)
     panels[0].set_ylabel("return at the end of a phase")
     panels[0].text(1, -0.59, "random actions", color="#8a8f98", fontsize=8, va="bottom")
-    panels[-1].legend(frameon=False, fontsize=8)
+    handles, labels = max((axes.get_legend_handles_labels() for axes in panels), key=lambda found: len(found[1]))
+    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False)
     return figure
 
 
