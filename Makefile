@@ -1,11 +1,12 @@
-# `make demo` and `make test` are the two to know; `make study` and `make bench` measure. All build .venv first.
+# `make demo` and `make test` are the two to know; `make study`, `make plasticity` and `make bench` measure. All build
+# .venv first.
 PYTHON ?= python3
 BIN := .venv/bin
 JOBS ?= 2
 VERSIONED ?= tests/neuroactivity tests/adapters tests/frameworks
 export MUJOCO_GL ?= disable
 
-.PHONY: demo study bench test test-long test-gpu test-hosts test-comparison test-oldest test-newest mutants coverage \
+.PHONY: demo study plasticity bench test test-long test-gpu test-hosts test-comparison test-oldest test-newest mutants coverage \
 	check docs format package package-dist clean
 
 demo: .venv/installed
@@ -15,6 +16,9 @@ demo: .venv/installed
 
 study: .venv/installed
 	$(BIN)/python -m benchmarks.continual_digits.grid --out docs/results
+
+plasticity: .venv/installed
+	$(BIN)/python -m benchmarks.plasticity.study
 
 bench: .venv/installed
 	$(BIN)/python -m benchmarks.speed

@@ -14,19 +14,28 @@ Reset = Literal[
     "regrama",
     "redo",
     "continual",
+    "ccbp",
     "shrink_perturb",
     "l2_init",
     "weight_decay",
     "last_layer",
+    "layer_in_turn",
+    "all_layers",
     "restart_adam",
+    "adam_rel",
+    "large_eps",
+    "equal_betas",
 ]
 
 TAUS: Final = {"regrama": 0.01, "redo": 0.025}
 STRENGTHS: Final = {
     "continual": 0.01,  # fraction of the mature neurons that is replaced at a time
+    "ccbp": 0.3,  # of the way to a new neuron, at a time, for one that does not learn
     "shrink_perturb": 0.1,  # of the way to a new network, at a time
     "l2_init": 1e-3,
     "weight_decay": 1e-3,
+    "large_eps": 1e-5,  # Adam's, as most codes of PPO have it
+    "equal_betas": 0.99,  # both of Adam's
 }
 
 
@@ -87,10 +96,12 @@ class Experiment:
             raise UsageError(f"steps_per_phase: expected at least {4 * self.rows}, got {self.steps_per_phase}")
         if self.network == "conv" and self.distractors:
             raise UsageError("distractors: expected 0 with a conv network, which sees a board")
-        if self.reset == "continual" and self.network == "conv":
-            raise UsageError("reset: continual is there for networks of dense layers only")
+        if self.reset in ("continual", "ccbp") and self.network == "conv":
+            raise UsageError(f"reset: {self.reset} is there for networks of dense layers only")
         if not 0 < self.learning_rate < math.inf:
             raise UsageError(f"learning_rate: expected a positive number, got {self.learning_rate}")
+        if self.reset == "equal_betas" and not (self.strength or 0) < 1:
+            raise UsageError(f"strength: expected a decay below 1, got {self.strength}")
         for name, defaults in (("tau", TAUS), ("strength", STRENGTHS)):
             value = getattr(self, name)
             if value is not None and self.reset not in defaults:

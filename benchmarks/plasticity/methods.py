@@ -4,7 +4,8 @@ ReGraMa and ReDo are used as anyone would use them. The others are restated from
 to compare with.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -15,13 +16,14 @@ from jax import Array
 import neuroactivity as na
 from benchmarks.continual_digits.continual import continual
 from benchmarks.plasticity.experiment import Experiment
+from benchmarks.plasticity.partial import partial_resets
 from neuroactivity_jax import redo, regrama, summary
 
 __all__ = ["counts", "optimizer"]
 
 Params = Any
 Draw = Callable[[Array], Params]
-Change = Callable[[Params, Any, Array], tuple[Params, Any]]
+Change = Callable[[Params, Any, Array, Array], tuple[Params, Any]]
 
 
 class Periodic(NamedTuple):
@@ -42,32 +44,52 @@ def optimizer(
         draw: Draws a new network from a key.
         key: Of all that the method draws.
     """
-    adam = optax.adam(experiment.learning_rate)
-    every, strength = experiment.every, experiment.strength or 0.0
+    rate, every, strength = experiment.learning_rate, experiment.every, experiment.strength or 0.0
+    adam = optax.adam(rate)
     match experiment.reset:
         case "regrama":
             return regrama(adam, layout, initializer=draw, seed=key, **experiment.wrapper_options)
         case "redo":
             return redo(adam, layout, initializer=draw, seed=key, **experiment.wrapper_options)
-        case "continual":
+        case "continual":  # Dohare et al. 2024
             return continual(adam, layout, initializer=draw, every=every, rate=strength, key=key)
-        case "shrink_perturb":  # Ash and Adams 2020
-            return periodically(adam, every, key, shrink_perturb(draw, strength))
-        case "last_layer":  # Nikishin et al. 2022
-            return periodically(adam, every, key, new_last_layer(draw))
-        case "restart_adam":  # Asadi et al. 2023
-            return periodically(adam, every, key, lambda params, _, key: (params, adam.init(params)))
+        case "ccbp":
+            return partial_resets(adam, initializer=draw, every=every, rate=strength, key=key)
         case "l2_init":  # Kumar et al. 2023
             return optax.chain(toward_the_start(strength), adam)
-        case "weight_decay":
-            return optax.with_extra_args_support(optax.adamw(experiment.learning_rate, weight_decay=strength))
+        case "weight_decay":  # Loshchilov and Hutter 2019
+            return optax.with_extra_args_support(optax.adamw(rate, weight_decay=strength))
+        case "large_eps":
+            return optax.with_extra_args_support(optax.adam(rate, eps=strength))
+        case "equal_betas":  # Dohare et al. 2023
+            return optax.with_extra_args_support(optax.adam(rate, strength, strength))
+    if (change := _change(experiment, draw, adam)) is not None:
+        return periodically(adam, every, key, change)
     return optax.with_extra_args_support(adam)
+
+
+def _change(experiment: Experiment, draw: Draw, adam: optax.GradientTransformation) -> Change | None:
+    """Return what a method does to parameters and Adam's state every so many updates."""
+    match experiment.reset:
+        case "shrink_perturb":  # Ash and Adams 2020
+            return shrink_perturb(draw, experiment.strength or 0.0)
+        case "last_layer":  # Nikishin et al. 2022
+            return new_layers(draw, [["out"]])
+        case "layer_in_turn":
+            return new_layers(draw, [["hidden1", "norm1"], ["hidden2", "norm2"]])
+        case "all_layers":  # Nikishin et al. 2022, D'Oro et al. 2023
+            return new_layers(draw, [["hidden1", "norm1", "hidden2", "norm2", "out"]])
+        case "restart_adam":  # Asadi et al. 2023
+            return lambda params, _, __, ___: (params, adam.init(params))
+        case "adam_rel":  # Ellis et al. 2024
+            return lambda params, state, _, __: (params, (state[0]._replace(count=jnp.int32(0)), *state[1:]))
+    return None
 
 
 def periodically(
     inner: optax.GradientTransformation, every: int, key: Array, change: Change
 ) -> optax.GradientTransformationExtraArgs:
-    """Apply ``change(params, state, key)`` after every ``every`` updates of ``inner``."""
+    """Apply ``change(params, state, key, number of the change)`` after every ``every`` updates of ``inner``."""
 
     def init(params: Params) -> Periodic:
         return Periodic(inner.init(params), jnp.int32(0))
@@ -78,7 +100,7 @@ def periodically(
         new = optax.apply_updates(params, updates)
         changed = jax.lax.cond(
             steps % every == 0,
-            lambda: change(new, moments, jax.random.fold_in(key, steps)),
+            lambda: change(new, moments, jax.random.fold_in(key, steps), steps // every - 1),
             lambda: (new, moments),
         )
         return jax.tree.map(jnp.subtract, changed[0], params), Periodic(changed[1], steps)
@@ -89,20 +111,26 @@ def periodically(
 def shrink_perturb(draw: Draw, strength: float) -> Change:
     """Move all parameters a part of the way to those of a new network."""
 
-    def change(params: Params, state: Any, key: Array) -> tuple[Params, Any]:
+    def change(params: Params, state: Any, key: Array, _: Array) -> tuple[Params, Any]:
         return jax.tree.map(lambda old, new: (1 - strength) * old + strength * new, params, draw(key)), state
 
     return change
 
 
-def new_last_layer(draw: Draw) -> Change:
-    """Draw the last layer anew, and set Adam's moments of it to zero."""
+def new_layers(draw: Draw, turns: Sequence[Sequence[str]]) -> Change:
+    """Draw layers anew, the first ones of ``turns``, then the second ones, and set Adam's moments of them to zero."""
 
-    def change(params: Params, state: Any, key: Array) -> tuple[Params, Any]:
+    def change(params: Params, state: Any, key: Array, number: Array) -> tuple[Params, Any]:
         adam, *rest = state
-        zero = jax.tree.map(jnp.zeros_like, params["out"])
-        adam = adam._replace(mu=adam.mu | {"out": zero}, nu=adam.nu | {"out": zero})
-        return params | {"out": draw(key)["out"]}, (adam, *rest)
+        fresh = draw(key)
+
+        def written(tree: Params, new: Params) -> Params:
+            chosen = {name: turn for turn, names in enumerate(turns) for name in names if name in tree}
+            due = {name: number % len(turns) == turn for name, turn in chosen.items()}
+            return tree | {name: jax.tree.map(partial(jnp.where, due[name]), new[name], tree[name]) for name in chosen}
+
+        zero = jax.tree.map(jnp.zeros_like, params)
+        return written(params, fresh), (adam._replace(mu=written(adam.mu, zero), nu=written(adam.nu, zero)), *rest)
 
     return change
 

@@ -74,15 +74,21 @@ def test_a_run_that_was_interrupted_goes_on_as_if_it_had_not_been(tmp_path):
         "new_network",
         "redo",
         "continual",
+        "ccbp",
         "shrink_perturb",
         "l2_init",
         "weight_decay",
         "last_layer",
+        "layer_in_turn",
+        "all_layers",
         "restart_adam",
+        "adam_rel",
+        "large_eps",
+        "equal_betas",
     ],
 )
 def test_every_method_runs_on_every_network(reset, network, tmp_path):
-    if (reset, network) == ("continual", "conv"):
+    if reset in ("continual", "ccbp") and network == "conv":
         pytest.skip("refused: for networks of dense layers only")
     outcome = finished(
         Experiment(**vars(SMALL) | {"reset": reset, "network": network, "tau": None, "strength": None}),

@@ -1,0 +1,115 @@
+"""What the study runs: settings in which plasticity is lost, methods, and the seeds of tuning and of results."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from benchmarks.plasticity.experiment import Experiment
+
+__all__ = [
+    "AGAIN",
+    "AGAIN_IN",
+    "AGAIN_METHODS",
+    "METHODS",
+    "PLAN",
+    "RESULT",
+    "SETTINGS",
+    "TRIAL",
+    "TUNED_IN",
+    "Method",
+    "experiment",
+    "trials",
+]
+
+SIZE: Final[Mapping[str, Any]] = {"width": 32, "steps_per_phase": 750, "phases": 16, "every": 400}
+"""Small, so that 20 seeds of a phase are trained in two seconds of one core, and plasticity is lost within."""
+RESULT: Final[Mapping[str, Any]] = {"seed": 0, "seeds": 20}
+TRIAL: Final[Mapping[str, Any]] = {"seed": 1000, "seeds": 4, "phases": 10}
+"""What a value of a method's setting is tried on."""
+AGAIN: Final = tuple({"seed": seed, "seeds": 8} for seed in (2000, 3000))
+AGAIN_IN: Final = "layernorm"
+AGAIN_METHODS: Final = ("none", "regrama", "regrama_published", "redo")
+"""Seeds not used before, a setting and methods, to see whether the ranking is the same."""
+
+HARDER: Final = {"learning_rate": 0.01}
+SETTINGS: Final[Mapping[str, Mapping[str, Any]]] = {
+    "plain": {},
+    "residual": {"network": "residual", **HARDER},
+    "layernorm": {"network": "layernorm", **HARDER},
+    "tanh": {"activation": "tanh", **HARDER},
+    "healthy": {"activation": "tanh"},
+}
+"""The plain form, the harder one with three networks, and a network that loses nothing."""
+TUNED_IN: Final = "residual"
+"""Setting in which the methods are tuned, for all."""
+
+
+@dataclass(frozen=True)
+class Method:
+    """A method as the study runs it."""
+
+    title: str
+    options: Mapping[str, Any]
+    tuned: str | None = None
+    """Its one setting that is tuned, and the values that are tried."""
+    values: tuple[float, ...] = field(default=())
+
+
+PERIODS: Final = (250, 1000, 4000)
+
+
+def _scored(title: str, reset: str, **options: Any) -> Method:
+    return Method(title, {"reset": reset, **options})
+
+
+def _strength(title: str, reset: str, *values: float) -> Method:
+    return Method(title, {"reset": reset}, "strength", values)
+
+
+def _period(title: str, reset: str) -> Method:
+    return Method(title, {"reset": reset}, "every", PERIODS)
+
+
+METHODS: Final[Mapping[str, Method]] = {
+    "none": Method("none", {"reset": "none"}),
+    "new_network": Method("new network at each phase", {"reset": "new_network"}),
+    "regrama": _scored("ReGraMa", "regrama"),
+    "regrama_published": _scored("ReGraMa, published clock", "regrama", clock="run"),
+    "redo": _scored("ReDo", "redo"),
+    "redo_published": _scored("ReDo, published clock", "redo", clock="run"),
+    "regrama_batches": _scored("ReGraMa, 50 batches", "regrama", batches=50),
+    "continual": _strength("continual backprop", "continual", 0.1, 0.3, 1.0),
+    "ccbp": _strength("CCBP's partial resets", "ccbp", 0.1, 0.3, 1.0),
+    "shrink_perturb": _strength("shrink and perturb", "shrink_perturb", 0.03, 0.1, 0.3),
+    "l2_init": _strength("L2 init", "l2_init", 1e-4, 1e-3, 1e-2),
+    "weight_decay": _strength("weight decay (AdamW)", "weight_decay", 1e-2, 1e-1, 1.0),
+    "last_layer": _period("new last layer", "last_layer"),
+    "layer_in_turn": _period("new hidden layer, in turn", "layer_in_turn"),
+    "all_layers": _period("all layers new", "all_layers"),
+    "restart_adam": _period("Adam restarted", "restart_adam"),
+    "adam_rel": _period("AdamRel", "adam_rel"),
+    "large_eps": _strength("Adam, larger epsilon", "large_eps", 1e-5, 1.5e-4, 1e-3),
+    "equal_betas": _strength("Adam, equal betas", "equal_betas", 0.9, 0.99, 0.997),
+}
+MAIN: Final = tuple(METHODS)[:6]
+PLAN: Final[Mapping[str, tuple[str, ...]]] = {
+    "plain": MAIN,
+    "residual": tuple(METHODS),
+    "layernorm": tuple(METHODS),
+    "tanh": MAIN,
+    "healthy": (*MAIN, "regrama_batches"),
+}
+"""Methods that are run in each setting."""
+
+
+def experiment(setting: str, method: str, value: float | None, **seeds: Any) -> Experiment:
+    """Return the experiment of a method, with a value of its own setting, on some seeds."""
+    found = METHODS[method]
+    own = {} if found.tuned is None or value is None else {found.tuned: value}
+    return Experiment(**{**SIZE, **SETTINGS[setting], **found.options, **own, **seeds})
+
+
+def trials(method: str) -> Iterator[tuple[float, Experiment]]:
+    """Yield the values that are tried for a method, each with its experiment."""
+    for value in METHODS[method].values:
+        yield value, experiment(TUNED_IN, method, value, **TRIAL)

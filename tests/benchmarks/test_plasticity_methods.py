@@ -1,0 +1,115 @@
+"""The methods of the plasticity benchmark, each on a case small enough to work out by hand."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from benchmarks.plasticity.experiment import Experiment
+from benchmarks.plasticity.methods import new_layers, optimizer
+from benchmarks.plasticity.networks import apply, draw
+from benchmarks.plasticity.partial import part, partial_resets
+from neuroactivity_jax import layout_of
+from reference_agents.errors import UsageError
+
+RATE = 1e-3
+
+
+def experiment(reset, **options):
+    return Experiment(reset=reset, width=4, every=2, rows=2, columns=3, learning_rate=RATE, **options)
+
+
+def after(chosen, updates, grads=1.0):
+    """Parameters and Adam's state after some updates with equal gradients, and the parameters before."""
+
+    def new(key):
+        return draw(chosen, key, 6, 3)
+
+    params = start = new(jax.random.key(0))
+    layout = layout_of(params, lambda params: apply(chosen, params, jnp.ones((2, 6)))[0])
+    tx = optimizer(chosen, layout, new, jax.random.key(1))
+    state, step = tx.init(params), jax.jit(tx.update)
+    for _ in range(updates):
+        moves, state = step(jax.tree.map(lambda leaf: jnp.full_like(leaf, grads), params), state, params)
+        params = optax.apply_updates(params, moves)
+    return params, state, start
+
+
+def ones():
+    return {name: {"kernel": jnp.ones(2)} for name in ("hidden1", "hidden2", "out")}
+
+
+@pytest.mark.parametrize(
+    ("number", "turns", "written"),
+    [
+        (0, [["out"]], {"out"}),
+        (1, [["out"]], {"out"}),
+        (0, [["hidden1", "norm1"], ["hidden2"]], {"hidden1"}),
+        (1, [["hidden1", "norm1"], ["hidden2"]], {"hidden2"}),
+        (2, [["hidden1", "norm1"], ["hidden2"]], {"hidden1"}),
+        (5, [["hidden1", "hidden2", "out"]], {"hidden1", "hidden2", "out"}),
+    ],
+)
+def test_layers_are_drawn_anew_in_turn_with_adams_moments(number, turns, written):
+    fresh = jax.tree.map(lambda leaf: 7 * leaf, ones())
+    state = (optax.ScaleByAdamState(jnp.int32(9), ones(), ones()), optax.EmptyState())
+    params, (adam, _) = new_layers(lambda _: fresh, turns)(ones(), state, jax.random.key(0), jnp.int32(number))
+    for found, value in ((params, 7), (adam.mu, 0), (adam.nu, 0)):
+        assert {name: float(layer["kernel"][1]) for name, layer in found.items()} == {
+            name: value if name in written else 1 for name in ones()
+        }
+    assert adam.count == 9
+
+
+def test_adam_is_restarted_whole_or_its_count_alone():
+    whole, count = (after(experiment(name), 2)[1].inner[0] for name in ("restart_adam", "adam_rel"))
+    assert whole.count == count.count == 0
+    assert not any(leaf.any() for leaf in jax.tree.leaves((whole.mu, whole.nu)))
+    np.testing.assert_allclose(count.mu["out"]["bias"], 1 - 0.9**2, rtol=1e-5)
+    np.testing.assert_allclose(count.nu["out"]["bias"], 1 - 0.999**2, rtol=1e-5)
+
+
+def test_adam_with_a_larger_epsilon_takes_smaller_steps():
+    params, _, start = after(experiment("large_eps", strength=1.0), 1)
+    np.testing.assert_allclose(start["out"]["bias"] - params["out"]["bias"], RATE / 2, rtol=1e-4)
+
+
+def test_both_of_adams_decays_are_one():
+    chosen = experiment("equal_betas", strength=0.75)
+    _, (state, *_), _ = after(chosen, 1)
+    assert float(state.mu["out"]["bias"][0]) == float(state.nu["out"]["bias"][0]) == 0.25
+    with pytest.raises(UsageError, match="strength: expected a decay below 1"):
+        experiment("equal_betas", strength=1.0)
+
+
+def test_a_neuron_that_does_not_learn_moves_the_whole_part_and_others_less():
+    found = part(jnp.array([0.0, 1.0, 2.0]), 0.5)
+    np.testing.assert_allclose(found, [0.5, 0.25, 0.0], atol=1e-6)
+
+
+def test_partial_resets_move_a_neuron_towards_a_new_one():
+    params = {
+        "hidden1": {"kernel": jnp.ones((1, 2)), "bias": jnp.ones(2)},
+        "hidden2": {"kernel": jnp.ones((2, 2)), "bias": jnp.ones(2)},
+        "out": {"kernel": jnp.ones((2, 1)), "bias": jnp.ones(1)},
+    }
+    grads = jax.tree.map(jnp.ones_like, params)
+    new = jax.tree.map(lambda leaf: jnp.full_like(leaf, 3.0), params)
+    tx = partial_resets(optax.sgd(0.0), initializer=lambda _: new, every=1, rate=0.5, key=jax.random.key(0))
+    moves, state = tx.update(grads, tx.init(params), params)
+    moved = optax.apply_updates(params, moves)
+    part_ = 0.25  # of all neurons: each learns as much as the mean
+    np.testing.assert_allclose(moved["hidden1"]["kernel"], 1 + part_ * 2)
+    np.testing.assert_allclose(moved["hidden1"]["bias"], 1 - part_)
+    np.testing.assert_allclose(moved["hidden2"]["kernel"], (1 - part_) + part_ * (3 - (1 - part_)))
+    np.testing.assert_allclose(moved["out"]["kernel"], 1 - part_)
+    np.testing.assert_allclose(moved["out"]["bias"], 1)
+    np.testing.assert_allclose(state.utility["hidden1"], 1)
+
+
+def test_partial_resets_wait_for_their_turn():
+    params, _, start = after(experiment("ccbp"), 1)
+    plain, _, _ = after(experiment("none"), 1)
+    np.testing.assert_allclose(params["hidden1"]["kernel"], plain["hidden1"]["kernel"])
+    assert not np.array_equal(params["hidden1"]["kernel"], start["hidden1"]["kernel"])
