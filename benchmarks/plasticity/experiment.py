@@ -83,7 +83,7 @@ class Experiment:
     """Steps between two changes of the task's ground (its friction) or, without a ground, of its body (its motors and
     gravity); 0 for one at each phase."""
     episode: int = 200
-    """Longest episode of the task; in the first steps of a phase, as many, actions are random and nothing is learned."""
+    """Longest episode of the task; for as many steps at the start of a phase actions are random, without updates."""
 
     def __post_init__(self) -> None:
         for name in ("width", "every", "batches", "seeds", "phases", "updates", "batch", "rows", "columns", "episode"):

@@ -6,8 +6,9 @@ only the networks and their optimizers live on: replay, episodes and entropy coe
 
 import itertools
 import math
-from collections.abc import Iterator
-from functools import partial
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cached_property, partial
 from typing import Any, NamedTuple
 
 import jax
@@ -60,16 +61,31 @@ class Learning(NamedTuple):
     counted: Array
 
 
+@dataclass(frozen=True)
 class SAC:
-    """The pure functions of an agent: sizes of its networks, and layouts by network."""
+    """The pure functions of an agent."""
 
-    def __init__(self, experiment: Experiment, observation_size: int, action_size: int) -> None:
-        self.experiment, self.observation_size, self.action_size = experiment, observation_size, action_size
-        actor = partial(draw, experiment, inputs=observation_size, outputs=2 * action_size)
-        critic = partial(draw, experiment, inputs=observation_size + action_size, outputs=1)
-        self.draws = {"actor": actor, "critic1": critic, "critic2": critic}
-        self.layouts = {name: self._layout(name) for name in NETWORKS}
-        self.alpha = optax.adam(experiment.learning_rate)
+    experiment: Experiment
+    observation_size: int
+    action_size: int
+
+    @cached_property
+    def draws(self) -> dict[str, Callable[[Array], Params]]:
+        """Draw the parameters of a network from a key, by network."""
+        actor = partial(draw, self.experiment, inputs=self.observation_size, outputs=2 * self.action_size)
+        critic = partial(draw, self.experiment, inputs=self.observation_size + self.action_size, outputs=1)
+        return {"actor": actor, "critic1": critic, "critic2": critic}
+
+    @cached_property
+    def layouts(self) -> dict[str, na.Layout]:
+        """Layouts, by network."""
+        actor, critic = (self._layout(name) for name in NETWORKS[:2])
+        return {"actor": actor, "critic1": critic, "critic2": critic}
+
+    @property
+    def alpha(self) -> optax.GradientTransformation:
+        """Optimizer of the entropy coefficient."""
+        return optax.adam(self.experiment.learning_rate)
 
     def _layout(self, name: str) -> na.Layout:
         inputs = self.observation_size + (0 if name == "actor" else self.action_size)
@@ -213,25 +229,37 @@ def start(experiment: Experiment) -> tuple[Agent, SAC]:
     return jax.jit(jax.vmap(agent.new))(keys, jax.vmap(jax.random.fold_in, (0, None))(keys, 0)), agent
 
 
+@partial(jax.jit, static_argnums=0)
+def _begin(sac: SAC, agents: Agent, keys: Array, number: Array) -> Learning:
+    return jax.vmap(sac.begin, (0, 0, None))(agents, keys, number)
+
+
+@partial(jax.jit, static_argnums=0, donate_argnums=1)
+def _step(sac: SAC, learning: Learning, keys: Array, *rest: Any) -> tuple[Learning, Array]:
+    return jax.vmap(sac.step, (0, 0, None, None, 0, 0))(learning, keys, *rest)
+
+
+@partial(jax.jit, static_argnums=0)
+def _inactive(sac: SAC, learning: Learning, keys: Array) -> Array:
+    return jax.vmap(sac.inactive)(learning, keys)
+
+
 def phases(experiment: Experiment, agent: Agent, sac: SAC, first: int) -> Iterator[tuple[Agent, Outcome]]:
     """Train from phase ``first`` on; yield the agents after each phase, and its outcome by seed."""
     worlds, keys = Worlds(experiment), seed_keys(experiment)
-    begin = jax.jit(jax.vmap(sac.begin, (0, 0, None)))
-    step = jax.jit(jax.vmap(sac.step, (0, 0, None, None, 0, 0)), donate_argnums=0)
-    inactive = jax.jit(jax.vmap(sac.inactive))
     edges = np.linspace(0, experiment.steps_per_phase, TWENTIETHS + 1).astype(int)
     for number in range(first, experiment.phases):
-        learning, observations = begin(agent, keys, jnp.int32(number)), worlds.begin(number)
+        learning, observations = _begin(sac, agent, keys, jnp.int32(number)), worlds.begin(number)
         rng = np.random.default_rng((experiment.seed, number))
         actions = rng.uniform(-1, 1, (experiment.seeds, worlds.action_size)).astype(np.float32)
         for moment in range(experiment.steps_per_phase):
             rewards, lost, following, next_ = worlds.step(moment, actions)
             new = Replay(observations, actions, rewards, lost, following)
-            learning, chosen = step(learning, keys, jnp.int32(number), jnp.int32(moment), new, next_)
+            learning, chosen = _step(sac, learning, keys, jnp.int32(number), jnp.int32(moment), new, next_)
             observations, actions = next_, np.asarray(chosen)
         agent = learning.agent
         last = experiment.steps_per_phase - experiment.steps_per_phase // 4
         returns = worlds.mean_returns(last, experiment.steps_per_phase)
         curves = np.stack([worlds.mean_returns(a, b) for a, b in itertools.pairwise(edges)], axis=1)
         counted = np.asarray(learning.counted).T
-        yield agent, Outcome(returns, np.asarray(inactive(learning, keys)), *counted, curves)
+        yield agent, Outcome(returns, np.asarray(_inactive(sac, learning, keys)), *counted, curves)
