@@ -77,6 +77,8 @@ class Experiment:
     """Width of the board."""
     distractors: int = 0
     """Pixels of noise beside the board's."""
+    entropy: float = 0.01
+    """Weight of the policy's entropy in the loss of PPO."""
     task: str = "InvertedPendulum-v5"
     """Gymnasium's id of the MuJoCo task."""
     friction_every: int = 0
@@ -106,6 +108,8 @@ class Experiment:
             raise UsageError("distractors: expected 0 with a conv network, which sees a board")
         if self.reset == "continual" and self.network == "conv":
             raise UsageError("reset: continual is there for networks of dense layers only")
+        if not 0 <= self.entropy < math.inf:
+            raise UsageError(f"entropy: expected a number of 0 or more, got {self.entropy}")
         if not 0 < self.learning_rate < math.inf:
             raise UsageError(f"learning_rate: expected a positive number, got {self.learning_rate}")
         for name, defaults in (("tau", TAUS), ("strength", STRENGTHS)):

@@ -26,7 +26,7 @@ from neuroactivity_jax import gradients, layout_of
 __all__ = ["Agent", "phases", "start"]
 
 ENVIRONMENTS, ROLLOUT = 16, 20
-DISCOUNT, LAMBDA, CLIP, VALUE_WEIGHT, ENTROPY_WEIGHT = 0.99, 0.95, 0.2, 0.5, 0.01
+DISCOUNT, LAMBDA, CLIP, VALUE_WEIGHT = 0.99, 0.95, 0.2, 0.5
 INACTIVE = 0.01
 
 
@@ -193,7 +193,7 @@ def _loss(experiment: Experiment, params: Params, batch: Sample) -> tuple[Array,
     gain = jnp.minimum(ratio * advantage, jnp.clip(ratio, 1 - CLIP, 1 + CLIP) * advantage).mean()
     error = jnp.square(values[:, -1] - batch.goal).mean()
     entropy = -(jnp.exp(log_probs) * log_probs).sum(1).mean()
-    return VALUE_WEIGHT * error - gain - ENTROPY_WEIGHT * entropy, outputs
+    return VALUE_WEIGHT * error - gain - experiment.entropy * entropy, outputs
 
 
 def _inactive(experiment: Experiment, layout: na.Layout, agent: Agent, samples: Sample) -> Array:

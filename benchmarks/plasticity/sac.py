@@ -8,7 +8,7 @@ import itertools
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -31,6 +31,9 @@ __all__ = ["Agent", "phases", "start"]
 DISCOUNT, POLYAK, FIRST_ALPHA, INACTIVE = 0.99, 5e-3, 0.1, 0.01
 LOG_STD = (-5.0, 2.0)
 NETWORKS = ("actor", "critic1", "critic2")
+
+
+Draw = Callable[[Array], Params]
 
 
 class Agent(NamedTuple):
@@ -69,29 +72,23 @@ class SAC:
     observation_size: int
     action_size: int
 
-    @cached_property
-    def draws(self) -> dict[str, Callable[[Array], Params]]:
-        """Draw the parameters of a network from a key, by network."""
-        actor = partial(draw, self.experiment, inputs=self.observation_size, outputs=2 * self.action_size)
-        critic = partial(draw, self.experiment, inputs=self.observation_size + self.action_size, outputs=1)
-        return {"actor": actor, "critic1": critic, "critic2": critic}
+    actor_layout: na.Layout
+    critic_layout: na.Layout
 
-    @cached_property
+    @property
+    def draws(self) -> dict[str, Draw]:
+        """Functions that draw the parameters of a network, by network."""
+        return _draws(self.experiment, self.observation_size, self.action_size)
+
+    @property
     def layouts(self) -> dict[str, na.Layout]:
         """Layouts, by network."""
-        actor, critic = (self._layout(name) for name in NETWORKS[:2])
-        return {"actor": actor, "critic1": critic, "critic2": critic}
+        return dict(zip(NETWORKS, (self.actor_layout, self.critic_layout, self.critic_layout), strict=True))
 
     @property
     def alpha(self) -> optax.GradientTransformation:
         """Optimizer of the entropy coefficient."""
         return optax.adam(self.experiment.learning_rate)
-
-    def _layout(self, name: str) -> na.Layout:
-        inputs = self.observation_size + (0 if name == "actor" else self.action_size)
-        examples = jax.random.normal(jax.random.key(0), (16, inputs))
-        params = self.draws[name](jax.random.key(0))
-        return layout_of(params, lambda params: apply(self.experiment, params, examples)[0])
 
     def optimizers(self, key: Array) -> dict[str, optax.GradientTransformationExtraArgs]:
         """Make the optimizers of a seed, by network."""
@@ -221,10 +218,24 @@ class SAC:
         return (jnp.concatenate(hidden) <= INACTIVE).mean()
 
 
+def _draws(experiment: Experiment, observation_size: int, action_size: int) -> dict[str, Draw]:
+    actor = partial(draw, experiment, inputs=observation_size, outputs=2 * action_size)
+    critic = partial(draw, experiment, inputs=observation_size + action_size, outputs=1)
+    return dict(zip(NETWORKS, (actor, critic, critic), strict=True))
+
+
 def start(experiment: Experiment) -> tuple[Agent, SAC]:
     """Draw the networks of each seed; return the agents, with a leading axis of seeds, and their functions."""
     worlds = Worlds(experiment)
-    agent = SAC(experiment, worlds.observation_size, worlds.action_size)
+    observation, action = worlds.observation_size, worlds.action_size
+    draws = _draws(experiment, observation, action)
+
+    def layout(name: str, inputs: int) -> na.Layout:
+        examples, params = jax.random.normal(jax.random.key(0), (16, inputs)), draws[name](jax.random.key(0))
+        return layout_of(params, lambda params: apply(experiment, params, examples)[0])
+
+    layouts = layout("actor", observation), layout("critic1", observation + action)
+    agent = SAC(experiment, observation, action, *layouts)
     keys = seed_keys(experiment)
     return jax.jit(jax.vmap(agent.new))(keys, jax.vmap(jax.random.fold_in, (0, None))(keys, 0)), agent
 

@@ -33,18 +33,29 @@ def test_advantages_are_those_of_the_definition():
     np.testing.assert_allclose(got, expected, rtol=1e-5)
 
 
-@pytest.mark.parametrize("experiment", [PPO, SAC], ids=["ppo", "sac"])
-def test_a_run_that_was_interrupted_goes_on_as_if_it_had_not_been(experiment, tmp_path):
-    whole = finished(experiment, tmp_path / "whole.json")
+def check_resuming(experiment, folder):
+    whole = finished(experiment, folder / "whole.json")
     module = AGENTS[experiment.agent]
     agent, functions = module.start(experiment)
     state, first = next(module.phases(experiment, agent, functions, 0))
-    save(tmp_path / "again.npz", experiment, state, [first])
-    again = finished(experiment, tmp_path / "again.json")
+    save(folder / "again.npz", experiment, state, [first])
+    again = finished(experiment, folder / "again.json")
     assert all(np.array_equal(a, b, equal_nan=True) for a, b in zip(whole, again, strict=True))
     assert np.isfinite(whole.returns).all()
     assert whole.returns.shape == (2, 2)
     assert whole.curves.shape == (2, 2, 20)
+    return whole
+
+
+@pytest.mark.parametrize("experiment", [PPO, SAC], ids=["ppo", "sac"])
+def test_a_run_that_was_interrupted_goes_on_as_if_it_had_not_been(experiment, tmp_path):
+    check_resuming(replace(experiment, reset="none", tau=None), tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("experiment", [PPO, SAC], ids=["ppo", "sac"])
+def test_a_run_with_resets_goes_on_as_if_it_had_not_been_interrupted(experiment, tmp_path):
+    whole = check_resuming(experiment, tmp_path)
     assert (whole.resets > 0).all()
     assert whole.measured_again.sum() > 0
 
