@@ -21,6 +21,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import tyro
+from gymnasium.spaces import flatdim
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv
 from jax import Array
 
@@ -115,9 +116,10 @@ class Method:
     """The seeds of one method, and what their rounds have given so far."""
 
     def __init__(self, settings: Settings, name: str, envs: VectorEnv[Any, Any, Any]) -> None:
-        self.settings, self.name, self.envs = settings, name, envs
+        self.settings, self.name = settings, name
+        self.envs: Any = envs
         self.rounds: list[dict[str, Any]] = []
-        observation, action = (space.shape[0] for space in (envs.single_observation_space, envs.single_action_space))
+        observation, action = map(flatdim, (envs.single_observation_space, envs.single_action_space))
         seeds = range(settings.seed, settings.seed + settings.seeds)
         agents = [SAC(settings.config(name, seed), observation, action) for seed in seeds]
         self.agent = agents[0]
@@ -142,7 +144,8 @@ class Method:
         return int(self.settings.batch_size * (8 * actor + 24 * critic))
 
     def _stored(self, replay: Batch[Array], new: Batch[Array], place: Array) -> Batch[Array]:
-        return jax.tree.map(lambda all_, one: all_.at[:, place].set(one), replay, new)
+        stored: Batch[Array] = jax.tree.map(lambda all_, one: all_.at[:, place].set(one), replay, new)
+        return stored
 
     def _learned(self, states: Any, replay: Batch[Array], new: Batch[Array], step: Array) -> tuple[Any, Batch[Array]]:
         """Store the transitions of a step, and update ``replay_ratio`` times."""
@@ -181,7 +184,8 @@ class Method:
             observations, returns = next_.copy(), returns + rewards
         assert new is not None
         self._learn_from(new, step)
-        jax.block_until_ready(self.run)
+        for leaf in jax.tree.leaves(self.run):
+            leaf.block_until_ready()
         steps = np.arange(first, first + settings.round_steps)
         updates = int((steps >= settings.random_steps).sum()) * settings.replay_ratio
         self.rounds.append(self._record(returns, updates, time.perf_counter() - began))

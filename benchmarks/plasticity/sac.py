@@ -173,7 +173,8 @@ class SAC:
 
     def batch(self, replay: Replay, filled: Array, key: Array) -> Replay:
         """Draw transitions, with replacement."""
-        return jax.tree.map(lambda values: values[jax.random.randint(key, (self.experiment.batch,), 0, filled)], replay)
+        places = jax.random.randint(key, (self.experiment.batch,), 0, filled)
+        return Replay(*(values[places] for values in replay))
 
     def critic_gradients(
         self, agent: Agent, batch: Replay, alpha: Array, key: Array
@@ -189,7 +190,9 @@ class SAC:
             errors = [jnp.square(values[:, 0] - goal).mean() for values, _ in found.values()]
             return jnp.stack(errors).sum(), {name: outputs for name, (_, outputs) in found.items()}
 
-        return jax.grad(loss, has_aux=True)({name: agent.params[name] for name in NETWORKS[1:]})
+        found: tuple[dict[str, Params], dict[str, dict[str, Array]]]
+        found = jax.grad(loss, has_aux=True)({name: agent.params[name] for name in NETWORKS[1:]})
+        return found
 
     def actor_gradients(self, params: dict[str, Params], batch: Replay, alpha: Array, key: Array) -> tuple[Params, Any]:
         """Return the gradients of the actor's loss, and the outputs of its layers with the log-probabilities."""
@@ -200,7 +203,8 @@ class SAC:
             critics = {name: params[name] for name in NETWORKS[1:]}
             return (alpha * log_prob - self.lowest(critics, batch.observations, actions)).mean(), (outputs, log_prob)
 
-        return jax.grad(loss, has_aux=True)(params["actor"])
+        found: tuple[Params, Any] = jax.grad(loss, has_aux=True)(params["actor"])
+        return found
 
     def lowest(self, critics: dict[str, Params], observations: Array, actions: Array) -> Array:
         """Return the smaller of the critics' values, (sample,)."""
@@ -265,12 +269,12 @@ def phases(experiment: Experiment, agent: Agent, sac: SAC, first: int) -> Iterat
         actions = rng.uniform(-1, 1, (experiment.seeds, worlds.action_size)).astype(np.float32)
         for moment in range(experiment.steps_per_phase):
             rewards, lost, following, next_ = worlds.step(moment, actions)
-            new = Replay(observations, actions, rewards, lost, following)
+            new = Replay(*map(jnp.asarray, (observations, actions, rewards, lost, following)))
             learning, chosen = _step(sac, learning, keys, jnp.int32(number), jnp.int32(moment), new, next_)
             observations, actions = next_, np.asarray(chosen)
         agent = learning.agent
         last = experiment.steps_per_phase - experiment.steps_per_phase // 4
         returns = worlds.mean_returns(last, experiment.steps_per_phase)
         curves = np.stack([worlds.mean_returns(a, b) for a, b in itertools.pairwise(edges)], axis=1)
-        counted = np.asarray(learning.counted).T
-        yield agent, Outcome(returns, np.asarray(_inactive(sac, learning, keys)), *counted, curves)
+        inactive, (resets, measured, again) = np.asarray(_inactive(sac, learning, keys)), np.asarray(learning.counted).T
+        yield agent, Outcome(returns, inactive, resets, measured, again, curves)
