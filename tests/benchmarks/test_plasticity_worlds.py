@@ -1,14 +1,17 @@
 """PPO on Catch and SAC on tasks that change: advantages and bodies against plain ones, resumed runs, and errors."""
 
 from dataclasses import replace
+from functools import partial
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from benchmarks.plasticity import bodies, ppo, sac
+from benchmarks.plasticity import bodies, catch, ppo, sac
 from benchmarks.plasticity.__main__ import AGENTS, finished
 from benchmarks.plasticity.experiment import Experiment
+from benchmarks.plasticity.networks import apply
 from benchmarks.plasticity.record import restore, save
 from reference_agents.envs.environments import make
 from reference_agents.errors import UsageError
@@ -47,17 +50,52 @@ def check_resuming(experiment, folder):
     return whole
 
 
-@pytest.mark.parametrize("experiment", [PPO, SAC], ids=["ppo", "sac"])
-def test_a_run_that_was_interrupted_goes_on_as_if_it_had_not_been(experiment, tmp_path):
-    check_resuming(replace(experiment, reset="none", tau=None), tmp_path)
-
-
 @pytest.mark.slow
+@pytest.mark.parametrize("reset", ["none", "regrama"])
 @pytest.mark.parametrize("experiment", [PPO, SAC], ids=["ppo", "sac"])
-def test_a_run_with_resets_goes_on_as_if_it_had_not_been_interrupted(experiment, tmp_path):
-    whole = check_resuming(experiment, tmp_path)
-    assert (whole.resets > 0).all()
-    assert whole.measured_again.sum() > 0
+def test_a_run_that_was_interrupted_goes_on_as_if_it_had_not_been(experiment, reset, tmp_path):
+    experiment = replace(experiment, reset=reset, tau=None if reset == "none" else 0.5)
+    whole = finished(experiment, tmp_path / "whole.json")
+    module = AGENTS[experiment.agent]
+    agent, functions = module.start(experiment)
+    state, first = next(module.phases(experiment, agent, functions, 0))
+    save(tmp_path / "again.npz", experiment, state, [first])
+    again = finished(experiment, tmp_path / "again.json")
+    assert all(np.array_equal(a, b, equal_nan=True) for a, b in zip(whole, again, strict=True))
+    assert np.isfinite(whole.returns).all()
+    assert whole.returns.shape == (2, 2)
+    assert whole.curves.shape == (2, 2, 20)
+    assert (whole.resets > 0).all() == (reset == "regrama")
+    assert (whole.measured_again.sum() > 0) == (reset == "regrama")
+
+
+def test_a_rollout_is_what_the_world_gave():
+    params = ppo._new(PPO)(jax.random.key(0))
+    order = catch.order(PPO, jax.random.key(1))
+    boards = jax.vmap(partial(catch.begin, PPO))(jax.random.split(jax.random.key(2), ppo.ENVIRONMENTS))
+    scene = ppo.Scene(boards, jnp.zeros((ppo.ENVIRONMENTS, catch.pixels(PPO))))
+    after, samples, rewards, ended = jax.jit(partial(ppo._play, PPO))(order, params, scene, jax.random.key(3))
+    assert rewards.shape == ended.shape == (ppo.ROLLOUT, ppo.ENVIRONMENTS)
+    assert samples.observation.shape == (ppo.ROLLOUT * ppo.ENVIRONMENTS, catch.pixels(PPO))
+    assert (np.flatnonzero(ended[:, 0]) == [8, 17]).all()
+    assert (np.asarray(rewards)[np.asarray(ended)] != 0).all()
+    assert (np.asarray(after.boards.row) == 2).all()
+
+
+@pytest.fixture(scope="module")
+def started():
+    return sac.start(replace(SAC, reset="none", tau=None, seeds=1))
+
+
+def test_log_probabilities_are_those_of_a_squashed_gaussian(started):
+    agents, functions = started
+    params = jax.tree.map(lambda leaf: leaf[0], agents.params["actor"])
+    actions, log_prob = functions.act(params, jnp.ones((5, 4)), jax.random.key(0))
+    mean, log_std = np.split(np.asarray(apply(SAC, params, jnp.ones((5, 4)))[0], float), 2, axis=1)
+    std = np.exp(-5 + 7 * (np.tanh(log_std) + 1) / 2)
+    raw = np.arctanh(np.asarray(actions, float))
+    density = np.exp(-0.5 * ((raw - mean) / std) ** 2) / (std * np.sqrt(2 * np.pi)) / (1 - np.tanh(raw) ** 2)
+    np.testing.assert_allclose(log_prob, np.log(density).sum(1), rtol=1e-2, atol=1e-2)
 
 
 @pytest.mark.slow
@@ -68,12 +106,13 @@ def test_every_method_runs_with_every_agent(experiment, reset, tmp_path):
     assert np.isfinite(outcome.returns).all()
 
 
-def test_a_damaged_checkpoint_is_told_before_anything_runs(tmp_path):
-    path = tmp_path / "run.npz"
-    path.write_bytes(b"PK\x03\x04")
-    with pytest.raises(UsageError, match="expected a checkpoint of this experiment"):
-        restore(path, SAC, sac.start(SAC)[0])
-    assert path.read_bytes() == b"PK\x03\x04"
+def test_a_damaged_checkpoint_is_told_before_anything_runs(started, tmp_path):
+    path, experiment = tmp_path / "run.npz", started[1].experiment
+    for damage in (b"PK\x03\x04", b""):
+        path.write_bytes(damage)
+        with pytest.raises(UsageError, match="expected a checkpoint of this experiment"):
+            restore(path, experiment, started[0])
+        assert path.read_bytes() == damage
 
 
 def test_a_body_changes_with_seed_and_period_only():
