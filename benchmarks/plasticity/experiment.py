@@ -100,6 +100,8 @@ class Experiment:
             raise UsageError(f"batches: expected 1 to every={self.every}, got {self.batches}")
         if self.steps_per_phase < 4 * self.rows:
             raise UsageError(f"steps_per_phase: expected at least {4 * self.rows}, got {self.steps_per_phase}")
+        if not 0 <= self.entropy < math.inf:
+            raise UsageError(f"entropy: expected a number of 0 or more, got {self.entropy}")
         if self.agent == "sac" and self.steps_per_phase < 4 * self.episode:
             raise UsageError(f"steps_per_phase: expected at least {4 * self.episode}, got {self.steps_per_phase}")
         if self.agent == "sac" and self.network == "conv":
@@ -108,8 +110,6 @@ class Experiment:
             raise UsageError("distractors: expected 0 with a conv network, which sees a board")
         if self.reset == "continual" and self.network == "conv":
             raise UsageError("reset: continual is there for networks of dense layers only")
-        if not 0 <= self.entropy < math.inf:
-            raise UsageError(f"entropy: expected a number of 0 or more, got {self.entropy}")
         if not 0 < self.learning_rate < math.inf:
             raise UsageError(f"learning_rate: expected a positive number, got {self.learning_rate}")
         for name, defaults in (("tau", TAUS), ("strength", STRENGTHS)):
