@@ -28,6 +28,13 @@ STRENGTHS: Final = {
     "l2_init": 1e-3,
     "weight_decay": 1e-3,
 }
+OF_AGENTS: Final = {
+    **dict.fromkeys(("rows", "columns", "distractors"), ("dqn", "ppo")),
+    "batch": ("ppo", "sac"),
+    "entropy": ("ppo",),
+    **dict.fromkeys(("task", "friction_every", "episode"), ("sac",)),
+}
+"""Settings that only some agents have."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,7 +75,7 @@ class Experiment:
     updates: int = 2
     """Updates after each step of the 8 environments."""
     batch: int = 64
-    """Samples of an update; those of DQN are always 64."""
+    """Samples of an update of PPO or SAC; DQN's has 64."""
     learning_rate: float = 3e-3
     """Learning rate of Adam."""
     rows: int = 10
@@ -93,6 +100,9 @@ class Experiment:
                 raise UsageError(f"{name}: expected at least 1, got {getattr(self, name)}")
         if (self.world == "mujoco") != (self.agent == "sac"):
             raise UsageError(f"agent: expected dqn or ppo for catch and sac for mujoco, got {self.agent}")
+        for name, agents in OF_AGENTS.items():
+            if self.agent not in agents and getattr(self, name) != getattr(type(self), name):
+                raise UsageError(f"{name}: {self.agent} has none")
         for name in ("seed", "distractors", "friction_every"):
             if getattr(self, name) < 0:
                 raise UsageError(f"{name}: expected at least 0, got {getattr(self, name)}")

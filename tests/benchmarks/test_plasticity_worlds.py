@@ -156,6 +156,8 @@ def test_episodes_are_counted_where_they_end():
         ({"network": "conv"}, "network: expected one of dense layers for sac"),
         ({"friction_every": -1}, "friction_every: expected at least 0, got -1"),
         ({"batch": 0}, "batch: expected at least 1, got 0"),
+        ({"rows": 8}, "rows: sac has none"),
+        ({"entropy": 0.1}, "entropy: sac has none"),
     ],
 )
 def test_settings_out_of_range_are_named(options, message):
