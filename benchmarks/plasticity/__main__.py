@@ -1,19 +1,22 @@
 """Run an experiment: ``python -m benchmarks.plasticity --world catch --reset regrama --out runs/regrama.json``."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Final
 
 import numpy as np
 import tyro
 from tqdm import tqdm  # type: ignore[import-untyped]
 
-from benchmarks.plasticity import dqn
+from benchmarks.plasticity import dqn, ppo, sac
 from benchmarks.plasticity.experiment import Experiment, Outcome
 from benchmarks.plasticity.record import picture, read, restore, save, summary, write
 from reference_agents.commandline import parse, tell
 from reference_agents.errors import UsageError
+
+AGENTS: Final[Mapping[str, Any]] = {"dqn": dqn, "ppo": ppo, "sac": sac}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,11 +41,12 @@ def finished(experiment: Experiment, path: Path) -> Outcome:
         return outcome
     checkpoint = path.with_suffix(".npz")
     outcomes: list[Outcome] = []
-    agent, layout = dqn.start(experiment)
+    module = AGENTS[experiment.agent]
+    agent, layout = module.start(experiment)
     if checkpoint.exists():
         agent, outcomes = restore(checkpoint, experiment, agent)
     with tqdm(total=experiment.phases, initial=len(outcomes), unit="phase", disable=None) as bar:
-        for state, outcome in dqn.phases(experiment, agent, layout, len(outcomes)):
+        for state, outcome in module.phases(experiment, agent, layout, len(outcomes)):
             outcomes.append(outcome)
             save(checkpoint, experiment, state, outcomes)
             bar.update()

@@ -37,14 +37,23 @@ STRENGTHS: Final = {
     "large_eps": 1e-5,  # Adam's, as most codes of PPO have it
     "equal_betas": 0.99,  # both of Adam's
 }
+OF_AGENTS: Final = {
+    **dict.fromkeys(("rows", "columns", "distractors"), ("dqn", "ppo")),
+    "batch": ("ppo", "sac"),
+    "entropy": ("ppo",),
+    **dict.fromkeys(("task", "friction_every", "episode"), ("sac",)),
+}
+"""Settings that only some agents have."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Experiment:
     """One method on one world. The defaults are the plainest setting in which plasticity is lost."""
 
-    world: Literal["catch"] = "catch"
-    """Catch, whose pixels are permuted anew at each phase."""
+    world: Literal["catch", "mujoco"] = "catch"
+    """Catch, whose pixels are permuted anew at each phase; or a MuJoCo task whose ground or body changes, for sac."""
+    agent: Literal["dqn", "ppo", "sac"] = "dqn"
+    """Agent. PPO plays in 16 environments, and its updates come after each 20 steps of them; SAC in one."""
     network: Literal["mlp", "layernorm", "residual", "conv"] = "mlp"
     """Two hidden layers; with layer norms before the activation functions; with a skip around the second; or a
     convolution before one hidden layer."""
@@ -74,6 +83,8 @@ class Experiment:
     """Steps of each environment in a phase."""
     updates: int = 2
     """Updates after each step of the 8 environments."""
+    batch: int = 64
+    """Samples of an update of PPO or SAC; DQN's has 64."""
     learning_rate: float = 3e-3
     """Learning rate of Adam."""
     rows: int = 10
@@ -82,18 +93,38 @@ class Experiment:
     """Width of the board."""
     distractors: int = 0
     """Pixels of noise beside the board's."""
+    entropy: float = 0.01
+    """Weight of the policy's entropy in the loss of PPO."""
+    task: str = "InvertedPendulum-v5"
+    """Gymnasium's id of the MuJoCo task."""
+    friction_every: int = 0
+    """Steps between two changes of the task's ground (its friction) or, without a ground, of its body (its motors and
+    gravity); 0 for one at each phase."""
+    episode: int = 200
+    """Longest episode of the task; for as many steps at the start of a phase actions are random, without updates."""
 
     def __post_init__(self) -> None:
-        for name in ("width", "every", "batches", "seeds", "phases", "updates", "rows", "columns"):
+        for name in ("width", "every", "batches", "seeds", "phases", "updates", "batch", "rows", "columns", "episode"):
             if getattr(self, name) < 1:
                 raise UsageError(f"{name}: expected at least 1, got {getattr(self, name)}")
-        for name in ("seed", "distractors"):
+        if (self.world == "mujoco") != (self.agent == "sac"):
+            raise UsageError(f"agent: expected dqn or ppo for catch and sac for mujoco, got {self.agent}")
+        for name, agents in OF_AGENTS.items():
+            if self.agent not in agents and getattr(self, name) != getattr(type(self), name):
+                raise UsageError(f"{name}: {self.agent} has none")
+        for name in ("seed", "distractors", "friction_every"):
             if getattr(self, name) < 0:
                 raise UsageError(f"{name}: expected at least 0, got {getattr(self, name)}")
         if self.batches > self.every:
             raise UsageError(f"batches: expected 1 to every={self.every}, got {self.batches}")
         if self.steps_per_phase < 4 * self.rows:
             raise UsageError(f"steps_per_phase: expected at least {4 * self.rows}, got {self.steps_per_phase}")
+        if not 0 <= self.entropy < math.inf:
+            raise UsageError(f"entropy: expected a number of 0 or more, got {self.entropy}")
+        if self.agent == "sac" and self.steps_per_phase < 4 * self.episode:
+            raise UsageError(f"steps_per_phase: expected at least {4 * self.episode}, got {self.steps_per_phase}")
+        if self.agent == "sac" and self.network == "conv":
+            raise UsageError("network: expected one of dense layers for sac")
         if self.network == "conv" and self.distractors:
             raise UsageError("distractors: expected 0 with a conv network, which sees a board")
         if self.reset in ("continual", "ccbp") and self.network == "conv":

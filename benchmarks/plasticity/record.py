@@ -126,13 +126,16 @@ def picture(experiment: Experiment, outcome: Outcome, path: Path) -> None:
         axes.plot(numbers, values.T, color="#a9bcd0", linewidth=0.8)
         axes.plot(numbers, values.mean(0), color="#1b6ca8", linewidth=2)
         axes.set(xlabel="phase", xlim=(1, max(experiment.phases, 2)))
-    returns.set(title="return at the end of a phase", ylim=(-1.05, 1.05))
+    returns.set_title("return at the end of a phase")
     inactive.set(title="inactive neurons (GraMa)", ylim=(-0.02, 1.02))
     inactive.yaxis.set_major_formatter(PercentFormatter(1))
     times = np.linspace(0, 1, outcome.curves.shape[-1])
     for phase, color in ((0, "#8a8f98"), (-1, "#1b6ca8")):
         curves.plot(times, outcome.curves[:, phase].mean(0), color=color, label=("first", "last")[phase] + " phase")
-    curves.set(title="return within a phase", ylim=(-1.05, 1.05))
+    curves.set_title("return within a phase")
+    if experiment.world == "catch":
+        returns.set_ylim(-1.05, 1.05)
+        curves.set_ylim(-1.05, 1.05)
     curves.xaxis.set_major_formatter(PercentFormatter(1))
     curves.legend(frameon=False)
     for axes in (returns, inactive, curves):
