@@ -4,6 +4,8 @@ BIN := .venv/bin
 JOBS ?= 2
 VERSIONED ?= tests/neuroactivity tests/adapters tests/frameworks
 export MUJOCO_GL ?= disable
+# XLA compiles in half the time, for programs that run a few times only; `make test-long` compiles as everybody does.
+QUICKLY := XLA_FLAGS="--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
 
 .PHONY: demo study bench test test-long test-gpu test-hosts test-comparison test-oldest test-newest mutants coverage \
 	check docs format package package-dist clean
@@ -22,7 +24,7 @@ bench: .venv/installed
 	$(BIN)/python -m benchmarks.discovery
 
 test: check docs
-	$(BIN)/pytest -m "not slow and not gpu" --numprocesses $(JOBS) --dist loadfile
+	$(QUICKLY) $(BIN)/pytest -m "not slow and not gpu" --numprocesses $(JOBS) --dist loadfile
 
 test-long: .venv/installed
 	HYPOTHESIS_PROFILE=long $(BIN)/pytest -m "not gpu"
@@ -41,7 +43,7 @@ mutants: .venv/mutation
 	$(BIN)/python -m tests.mutation
 
 coverage: .venv/mutation
-	$(BIN)/pytest -m "not slow and not gpu" --numprocesses $(JOBS) --dist loadfile --cov
+	$(QUICKLY) $(BIN)/pytest -m "not slow and not gpu" --numprocesses $(JOBS) --dist loadfile --cov
 
 test-oldest test-newest: test-%: .venv-%/installed
 	.venv-$*/bin/python -m pip list

@@ -14,6 +14,9 @@ from sybil.parsers.markdown import PythonCodeBlockParser
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+if os.environ.get("HYPOTHESIS_PROFILE") != "long":  # what tests compile, they run a few times only
+    os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
+
 collect_ignore_glob = [
     "*/conftest.py",  # nothing to run in them, and several of one name
     "adapters/neuroactivity_torch/hosts/*",  # each imports its host; tests/hosts runs them where it is installed
