@@ -17,7 +17,7 @@ def optimized():
     """Let JAX optimise as it does for everybody, which `make test` has it not do: where bits are compared."""
     import jax
 
-    before = jax.config.jax_disable_most_optimizations
+    before = jax.config.read("jax_disable_most_optimizations")
     jax.config.update("jax_disable_most_optimizations", False)
     yield
     jax.config.update("jax_disable_most_optimizations", before)
