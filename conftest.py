@@ -3,6 +3,7 @@
 All keep to one thread, since small networks gain nothing from two.
 """
 
+import gc
 import os
 import re
 import signal
@@ -34,6 +35,12 @@ def pytest_configure():
     """Have Ctrl-C interrupt, as some tests need: a shell has it ignored by what runs in its background."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_collection_finish():
+    """Keep the frameworks, millions of objects, from being searched for garbage again and again."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.hookimpl(tryfirst=True)
