@@ -5,9 +5,11 @@ BIN := .venv/bin
 JOBS ?= 2
 VERSIONED ?= tests/neuroactivity tests/adapters tests/frameworks
 export MUJOCO_GL ?= disable
+# XLA compiles in half the time, for programs that run a few times only; `make test-long` compiles as everybody does.
+QUICKLY := XLA_FLAGS="--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
 
-.PHONY: demo study plasticity bench test test-long test-gpu test-hosts test-comparison test-oldest test-newest mutants coverage \
-	check docs format package package-dist clean
+.PHONY: demo study plasticity bench test quick-tests test-long test-gpu test-hosts test-comparison test-oldest \
+	test-newest mutants coverage check style types docs format package package-dist clean
 
 demo: .venv/installed
 	rm -rf runs/demo
@@ -25,8 +27,12 @@ bench: .venv/installed
 	$(BIN)/python -m benchmarks.resets
 	$(BIN)/python -m benchmarks.discovery
 
-test: check docs
-	$(BIN)/pytest -m "not slow and not gpu" --numprocesses $(JOBS) --dist loadfile
+# Types and the site, of which each takes one core only, beside the tests.
+test: style
+	$(MAKE) --jobs 3 types docs quick-tests
+
+quick-tests: .venv/installed
+	$(QUICKLY) $(BIN)/pytest -m "not slow and not gpu" --numprocesses $(JOBS) --dist loadfile
 
 test-long: .venv/installed
 	HYPOTHESIS_PROFILE=long $(BIN)/pytest -m "not gpu"
@@ -45,17 +51,21 @@ mutants: .venv/mutation
 	$(BIN)/python -m tests.mutation
 
 coverage: .venv/mutation
-	$(BIN)/pytest -m "not slow and not gpu" --numprocesses $(JOBS) --dist loadfile --cov
+	$(QUICKLY) $(BIN)/pytest -m "not slow and not gpu" --numprocesses $(JOBS) --dist loadfile --cov
 
 test-oldest test-newest: test-%: .venv-%/installed
 	.venv-$*/bin/python -m pip list
 	.venv-$*/bin/pytest -m "not slow and not gpu" -W default --numprocesses $(JOBS) --dist loadfile $(VERSIONED)
 
-check: .venv/installed
+check: style types
+
+style: .venv/installed
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+types: .venv/installed
+	$(BIN)/mypy
 
 docs: .venv/installed
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet

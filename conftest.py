@@ -3,6 +3,7 @@
 All keep to one thread, since small networks gain nothing from two.
 """
 
+import gc
 import os
 import re
 import signal
@@ -13,6 +14,9 @@ from sybil import Sybil
 from sybil.parsers.markdown import PythonCodeBlockParser
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+if os.environ.get("HYPOTHESIS_PROFILE") != "long":  # what tests compile, they run a few times only
+    os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 
 collect_ignore_glob = [
     "*/conftest.py",  # nothing to run in them, and several of one name
@@ -31,6 +35,12 @@ def pytest_configure():
     """Have Ctrl-C interrupt, as some tests need: a shell has it ignored by what runs in its background."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_collection_finish():
+    """Keep the frameworks, millions of objects, from being searched for garbage again and again."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -37,13 +37,6 @@ MEASURE, RESET, WORD, PPO = re.findall(r"```diff\n(.*?)```", PAGE.read_text(enco
 WORLD = {"episode_length": 8, "num_envs": 4, "num_evals": 1, "num_eval_envs": 2, "normalize_observations": True}
 
 
-@pytest.fixture(autouse=True)
-def _compile_quickly():
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
-
-
 def edited(name, lines, report=None):
     """Return a module of Brax as it would be with the lines of the documentation, made for a short training."""
     lines = lines.replace("every=1000", "every=4, tau=0.5").replace("on_report=print", "on_report=note")

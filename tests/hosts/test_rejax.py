@@ -19,13 +19,6 @@ OFF = {"buffer_size": 64, "fill_buffer": 16, "batch_size": 8, "num_envs": 4, **S
 ON = {"num_envs": 4, "num_steps": 8, "num_minibatches": 2, "num_epochs": 2, **SIZES}
 
 
-@pytest.fixture(autouse=True)
-def _compile_quickly():
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
-
-
 def make(name):
     """Return an algorithm with small networks that is not evaluated, and how its networks are called."""
     off, env = {"hidden_layer_sizes": (8, 8), **OFF}, "Pendulum-v1" if name in ("SAC", "TD3") else "CartPole-v1"

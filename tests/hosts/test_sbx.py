@@ -18,13 +18,6 @@ PENDULUM = gymnasium.make("Pendulum-v1")
 SIZE = {"policy_kwargs": {"net_arch": [8]}, "seed": 0}
 
 
-@pytest.fixture(autouse=True)
-def _compile_quickly():
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
-
-
 def attach(state, layout, seen, **options):
     """Wrap the optimizer of a train state; ``seen`` gets the gradients of each step."""
     tx = regrama(state.tx, layout, **options)

@@ -23,13 +23,6 @@ from neuroactivity_jax.hosts.sbx_networks import Probe, attach_network, states  
 OFF, ON = {"learning_starts": 8, "batch_size": 8}, {"n_steps": 8, "batch_size": 8, "n_epochs": 2}
 
 
-@pytest.fixture(autouse=True)
-def _compile_quickly():
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
-
-
 def make(algorithm="SAC", policy="MlpPolicy", env="Pendulum-v1", *, kwargs=(), **options):
     common = ON if algorithm == "PPO" else OFF
     kwargs = {"net_arch": [8], **dict(kwargs)}

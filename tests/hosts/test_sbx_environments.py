@@ -1,7 +1,6 @@
 """In SBX: observations by name, several environments at once, observations that are normalised."""
 
 import gymnasium
-import jax
 import numpy as np
 import pytest
 
@@ -15,13 +14,6 @@ from neuroactivity_jax.hosts.sbx import ActivityCallback  # noqa: E402
 from neuroactivity_jax.hosts.sbx_networks import Probe  # noqa: E402
 
 OPTIONS = {"every": 2, "tau": 0.5}
-
-
-@pytest.fixture(autouse=True)
-def _compile_quickly():
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
 
 
 class Named(gymnasium.Env):

@@ -99,6 +99,7 @@ SPECIAL = na.Layout(
 )  # fmt: skip
 
 
+@pytest.mark.usefixtures("optimized")
 @pytest.mark.parametrize("backend", [*BACKENDS, *COMPILED], ids=lambda backend: backend.name)
 def test_what_is_silent_or_not_finite_survives_every_compiler(backend):
     """Edge cases, NaN or Inf and a silent group, which a compiler that takes arithmetic lightly would lose."""

@@ -4,7 +4,6 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
-import jax
 import pytest
 
 from tests.adapters.contract.jax_driver import JaxDriver
@@ -42,11 +41,3 @@ def case(request: pytest.FixtureRequest) -> Case:
     framework, method = request.param.split("-")
     driver = DRIVERS[framework]
     return Case(driver, method, driver, partial(driver, method, every=1, tau=0.0))
-
-
-@pytest.fixture(autouse=True, scope="module")
-def unoptimized():
-    """Let JAX compile sooner: nothing here is about speed."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)

@@ -14,8 +14,8 @@ import pytest
 import neuroactivity as na
 from neuroactivity_jax import layout_of, regrama, report
 from neuroactivity_jax.state import ActivityState
-from tests.adapters.contract.faults_judged import compare, judge, loaded, rolled_back
-from tests.adapters.contract.faults_shared import HEALTHY, INFINITE, Scenario, made, shared, steps, then
+from tests.adapters.contract.faults_judged import compare, judge, loaded
+from tests.adapters.contract.faults_shared import HEALTHY, INFINITE, Scenario, failing_probe, made, shared, steps, then
 from tests.adapters.contract.jax_driver import JaxDriver
 from tests.adapters.contract.network import FRESH, LAYERS, Values, gradients, layout, weights
 from tests.adapters.jax.releases import enable_x64
@@ -171,16 +171,6 @@ def of_one_neuron() -> str:
     return "left alone"
 
 
-def failing_probe() -> str:
-    plain, side = make()(None), make()("redo")
-    probe = side.probe
-
-    def set_probe(fails: bool) -> None:
-        side.probe = "no batch" if fails else probe
-
-    return rolled_back(plain, side, set_probe, error=TypeError)
-
-
 def older_state() -> str:
     fields = make()("regrama").saved._asdict()
     del fields["since"]
@@ -238,5 +228,5 @@ SCENARIOS: Mapping[str, Scenario] = {
     "accumulation inside": lambda: by(lambda: optax.MultiSteps(MOMENTUM(), 2), HEALTHY, gradients(), every=2),
     "state of another version": older_state,
     "damaged state": damaged_state,
-    "probe fails": failing_probe,
+    "probe fails": partial(failing_probe, JaxDriver, TypeError),
 }

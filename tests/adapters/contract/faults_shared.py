@@ -1,10 +1,13 @@
 """Faults that all frameworks have in one form: gradients, wrappers, states, functions of the user that fail."""
 
-from collections.abc import Callable, Mapping
+import signal
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from typing import Any, TypeAlias
 
 import numpy as np
+import pytest
 
 import neuroactivity as na
 from tests.adapters.contract.faults_judged import compare, judge, loaded, rolled_back
@@ -12,6 +15,12 @@ from tests.adapters.contract.network import DEAD, FRESH, Values, gradients, layo
 
 Scenario: TypeAlias = Callable[[], str]
 """Makes the fault happen, and returns what came of it."""
+
+Writes: TypeAlias = Callable[[int], AbstractContextManager[list[int]]]
+"""Lets something happen at the write of this number."""
+
+Checks: TypeAlias = Callable[[int], None]
+"""Checks what came of a write of this number."""
 
 HEALTHY, ALL = gradients({}, 3), list(range(7))
 INFINITE = gradients() | {"out/bias": np.full(2, np.inf, "float32")}
@@ -101,6 +110,74 @@ def failing_report(driver: Any) -> str:
         compare(side.params(), values, side.expected(values, DEAD if whole else {}), side.rounding)
         return "reset, then raised" if whole else "rolled back"
     return "nothing was raised"
+
+
+@contextmanager
+def at_write(owner: type, method: str, number: int, act: Callable[..., None]) -> Iterator[list[int]]:
+    """Let something happen in one of the writes by a method, counted from 1; yield what was written."""
+    written: list[int] = []
+    write = getattr(owner, method)
+
+    def counted(*args: Any, **options: Any) -> Any:
+        written.append(number)
+        if len(written) == number:
+            act(*args)
+        return write(*args, **options)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(owner, method, counted)
+        yield written
+
+
+def fail(*args: Any) -> None:
+    raise OSError("no space")
+
+
+def interrupt(*args: Any) -> None:
+    signal.raise_signal(signal.SIGINT)
+
+
+def each_write_fails(writes: Writes, reset: Callable[[], None], undone: Checks, done: Checks) -> str:
+    """Let each write of a reset fail in turn, moments and all: what came before is undone, until none fails."""
+    for number in range(1, 99):
+        with writes(number) as written:
+            try:
+                reset()
+            except OSError:
+                undone(number)
+                continue
+        done(number)
+        assert len(written) == number - 1 > 20
+        return "rolled back"
+    return "never whole"
+
+
+def interrupted_at_each_write(
+    writes: Writes, start: Callable[[], None], reset: Callable[[], None], done: Checks
+) -> str:
+    """Press Ctrl-C at each write of a reset in turn: all the others are made, and then it is raised."""
+    for number in range(1, 99):
+        start()
+        with writes(number) as written:
+            try:
+                reset()
+            except KeyboardInterrupt:
+                done(number)
+                continue
+        assert len(written) == number - 1 > 6
+        return "reset, then raised"
+    return "never interrupted"
+
+
+def failing_probe(driver: Any, error: type[Exception]) -> str:
+    """A probe that no model takes."""
+    plain, side = made(driver)(None), made(driver)("redo")
+    probe = side.probe
+
+    def set_probe(fails: bool) -> None:
+        side.probe = "no batch" if fails else probe
+
+    return rolled_back(plain, side, set_probe, error=error)
 
 
 def two_wrappers(driver: Any) -> str:

@@ -1,8 +1,6 @@
 """Faults in TensorFlow and Keras."""
 
-import signal
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -12,8 +10,22 @@ import pytest
 import tensorflow as tf
 
 from neuroactivity_tensorflow import ReGraMa, write
-from tests.adapters.contract.faults_judged import compare, judge, loaded, rolled_back
-from tests.adapters.contract.faults_shared import HEALTHY, INFINITE, Scenario, made, shared, steps, then
+from tests.adapters.contract.faults_judged import compare, judge, loaded
+from tests.adapters.contract.faults_shared import (
+    HEALTHY,
+    INFINITE,
+    Scenario,
+    at_write,
+    each_write_fails,
+    fail,
+    failing_probe,
+    interrupt,
+    interrupted_at_each_write,
+    made,
+    shared,
+    steps,
+    then,
+)
 from tests.adapters.contract.network import DEAD, Values, gradients, layout, weights
 from tests.adapters.contract.tensorflow_driver import Gated, TensorFlowDriver
 
@@ -125,77 +137,38 @@ def trained(first: Any, width: int, x: Any, optimizer: Any = None) -> str:
     return "right"
 
 
-@contextmanager
-def at_write(number: int, act: Callable[[], None]) -> Iterator[list[int]]:
-    """Let something happen in the middle of one of the writes, counted from 1; yield what was written."""
-    written: list[int] = []
-    assign = VARIABLE.assign
-
-    def counted(variable: Any, value: Any, *args: Any, **options: Any) -> Any:
-        written.append(number)
-        if len(written) == number:
-            act()
-        return assign(variable, value, *args, **options)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(VARIABLE, "assign", counted)
-        yield written
-
-
-def fail() -> None:
-    raise OSError("no space")
-
-
 def resetting(side: Any) -> Callable[[], None]:
     """What a due step does after the plain one."""
     grads, trained = side.native(gradients()), side.wrapper._state.trained
     return lambda: side.wrapper._choose_and_reset(*side.wrapper._measure(grads, trained, scored=True), trained)
 
 
-def each_write_fails() -> str:
+def fails_at_each_write() -> str:
     """Of all writes of a reset, those of slots and of what the wrapper keeps too."""
     side = make(optimizer="adam")("regrama")
     side.step(gradients({}))
     before, reset = side.params(), resetting(side)
     state = [(variable, variable.numpy()) for variable in (*side.model.variables, *side.wrapper.variables)]
-    for number in range(1, 99):
-        with at_write(number, fail) as written:
-            try:
-                reset()
-            except OSError:
-                assert all(np.array_equal(variable, value) for variable, value in state)
-                continue
+
+    def undone(number: int) -> None:
+        assert all(np.array_equal(variable, value) for variable, value in state)
+
+    def done(number: int) -> None:
         compare(side.params(), before, side.expected(before, DEAD))
-        assert len(written) == number - 1 > 20
-        return "rolled back"
-    return "never whole"
+
+    return each_write_fails(partial(at_write, VARIABLE, "assign", act=fail), reset, undone, done)
 
 
-def interrupted_at_each_write() -> str:
+def interrupted() -> str:
     side = make()("regrama")
-    reset = resetting(side)
-    for number in range(1, 99):
-        write(side.model, side.native(weights()))
-        with at_write(number, lambda: signal.raise_signal(signal.SIGINT)) as written:
-            try:
-                reset()
-            except KeyboardInterrupt:
-                compare(side.params(), weights(), side.expected(weights(), DEAD))
-                assert side.counts().resets == side.counts().measurements == number
-                continue
-        assert len(written) == number - 1 > 6
-        return "reset, then raised"
-    return "never interrupted"
 
+    def done(number: int) -> None:
+        compare(side.params(), weights(), side.expected(weights(), DEAD))
+        assert side.counts().resets == side.counts().measurements == number
 
-def failing_probe() -> str:
-    plain, side = make()(None), make()("redo")
-    probe = side.probe
-
-    def set_probe(fails: bool) -> None:
-        side.probe = "no batch" if fails else probe
-
-    return rolled_back(plain, side, set_probe, error=ValueError)
+    writes = partial(at_write, VARIABLE, "assign", act=interrupt)
+    start = partial(write, side.model, side.native(weights()))
+    return interrupted_at_each_write(writes, start, resetting(side), done)
 
 
 def older_state() -> str:
@@ -251,7 +224,7 @@ SCENARIOS: Mapping[str, Scenario] = {
     "accumulation inside": lambda: inside(gradient_accumulation_steps=2),
     "state of another version": older_state,
     "damaged state": damaged_state,
-    "write fails": each_write_fails,
-    "Ctrl-C": interrupted_at_each_write,
-    "probe fails": failing_probe,
+    "write fails": fails_at_each_write,
+    "Ctrl-C": interrupted,
+    "probe fails": partial(failing_probe, TensorFlowDriver, ValueError),
 }

@@ -12,14 +12,6 @@ from neuroactivity_jax import activations
 from tests.adapters.jax.models import KEY, SEQUENCES, EquinoxImages, LinenAttention, LinenImages, equinox, linen
 
 
-@pytest.fixture(autouse=True)
-def unoptimized():
-    """Compile sooner: nothing here is about speed."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
-
-
 def test_activations_are_what_the_readers_are_multiplied_with():
     params, apply = linen(LinenImages(), jnp.ones((3, 8, 8, 2)))
     feeds = [("params/Dense_1/kernel", "(hw neuron) out")]

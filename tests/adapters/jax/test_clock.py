@@ -134,6 +134,7 @@ def trained(tx, steps, every, state=None, params=PARAMS, begin=0, jit=True):
     return params, state
 
 
+@pytest.mark.usefixtures("optimized")
 def test_entries_that_no_reset_writes_keep_their_bits():
     params, state = trained(regrama(optax.adam(0.1), LAYOUT, tau=0.0, every=20, clock="own"), 60, 20)
     plain, plain_state = trained(optax.adam(0.1), 60, 20)
@@ -207,6 +208,7 @@ def test_of_several_runs_each_has_its_clocks():
         np.testing.assert_array_equal(state.young["a"][number], of.young["a"])
 
 
+@pytest.mark.usefixtures("optimized")
 def test_the_runs_clock_is_the_published_rule():
     tx, adam = regrama(optax.adam(0.1), LAYOUT, tau=0.0, every=20, clock="run"), optax.adam(0.1)
     params, state = trained(tx, 20, 20)

@@ -16,14 +16,6 @@ LAYOUT = na.Layout([na.dense("a", weight=("a/w", "in neuron"), bias="a/b")])
 PRE = X @ PARAMS["a"]["w"] + PARAMS["a"]["b"]
 
 
-@pytest.fixture(autouse=True)
-def unoptimized():
-    """Compile sooner: nothing here is about speed."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
-
-
 def seen(after):
     """The group's activations in a model that does this to its pre-activations."""
     apply = lambda params: after(X @ params["a"]["w"] + params["a"]["b"])  # noqa: E731

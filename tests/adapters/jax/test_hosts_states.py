@@ -21,13 +21,6 @@ X = np.random.default_rng(0).standard_normal((16, 4)).astype(np.float32)
 OPTIONS: dict[str, Any] = {"every": 2, "tau": 0.5}
 
 
-@pytest.fixture(autouse=True)
-def _compile_quickly():
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
-
-
 NETWORK = Network(8)
 
 

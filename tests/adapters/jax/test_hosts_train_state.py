@@ -31,13 +31,6 @@ from tests.adapters.jax.hosts import LAYOUT, Network
 X = np.random.default_rng(0).standard_normal((32, 5)).astype(np.float32)
 
 
-@pytest.fixture(autouse=True)
-def _compile_quickly():
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
-
-
 NETWORK = Network(12)
 
 

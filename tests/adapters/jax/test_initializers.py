@@ -15,14 +15,6 @@ from tests.adapters.jax.optimizers import LAYOUT, PARAMS, compiled, initial, run
 ADAM = optax.adam(0.1)
 
 
-@pytest.fixture(autouse=True)
-def unoptimized():
-    """Compile sooner: nothing here is about speed."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
-
-
 def test_every_reset_draws_anew():
     tx = regrama(optax.sgd(0.0), LAYOUT, initializer=initial, tau=0.05, every=1)
     step, params, state, drawn = compiled(tx), PARAMS, tx.init(PARAMS), []

@@ -56,14 +56,6 @@ MODELS = {
 }
 
 
-@pytest.fixture(autouse=True)
-def unoptimized():
-    """Compile sooner: nothing here is about speed."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
-
-
 def summary(layout):
     """Own patterns, status and what is fed, by group."""
     return {

@@ -10,7 +10,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-import pytest
 from flax import nnx
 from flax.training.train_state import TrainState
 
@@ -36,14 +35,6 @@ class NNXTwo(nnx.Module):
 
 
 HAIKU_TWO = hk.without_apply_rng(hk.transform(lambda x: hk.nets.MLP([WIDTH, 2])(x)))
-
-
-@pytest.fixture(autouse=True)
-def unoptimized():
-    """Compile sooner: nothing here is about speed."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
 
 
 def chain(weight, bias, reader, *, last=True):

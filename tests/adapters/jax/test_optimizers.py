@@ -48,6 +48,7 @@ def assert_equal_trees(actual, expected):
     jax.tree.map(np.testing.assert_array_equal, actual, expected)
 
 
+@pytest.mark.usefixtures("optimized")
 def test_written_entries_are_fresh_and_all_others_those_of_the_plain_optimizer(make_optimizer):
     inner = make_optimizer()
     tx = regrama(inner, LAYOUT, **OPTIONS)
@@ -88,15 +89,6 @@ def test_written_entries_are_fresh_and_all_others_those_of_the_plain_optimizer(m
     assert len(traces) == 1
 
 
-@pytest.fixture
-def unoptimized():
-    """Compile sooner, where nothing is about speed or bits."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
-
-
-@pytest.mark.usefixtures("unoptimized")
 @pytest.mark.parametrize("name", ["adam", "MultiSteps"])
 def test_a_scan_mapped_over_seeds_equals_loops_and_draws_independently(name):
     def start(seed):

@@ -13,14 +13,6 @@ from neuroactivity_jax import activation_gradients, gradients, layout_of
 from tests.adapters.jax.models import KEY, SEQUENCES, LinenImages, LinenRecurrent, LinenResidual, LinenTwins, X, linen
 
 
-@pytest.fixture(autouse=True)
-def unoptimized():
-    """Compile sooner: nothing here is about speed."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
-
-
 def square(output):
     return sum(jnp.square(leaf).mean() for leaf in jax.tree.leaves(output))
 

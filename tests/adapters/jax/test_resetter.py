@@ -16,14 +16,6 @@ from tests.adapters.jax.releases import enable_x64
 ADAM = optax.adam(0.1)
 
 
-@pytest.fixture(autouse=True)
-def unoptimized():
-    """Compile sooner: nothing here is about speed."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
-
-
 @pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
 def test_parameters_of_low_precision_are_rounded_once_and_keep_their_dtype(dtype):
     params, grads = (jax.tree.map(lambda value: jnp.asarray(value, dtype), tree) for tree in (PARAMS, at(0)))

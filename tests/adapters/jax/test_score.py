@@ -69,7 +69,5 @@ def test_compiled_code_of_another_score_does_not_take_a_state():
     params = initial(jax.random.key(0))
     tx = redo(optax.sgd(0.0), LAYOUT, initializer=initial)
     state = regrama(optax.sgd(0.0), LAYOUT, initializer=initial, score=smallest).init(params)
-    with pytest.raises(
-        ValueError, match=r"^state: expected .* the wrapper's own score, got .*smallest'"
-    ):
+    with pytest.raises(ValueError, match=r"^state: expected .* the wrapper's own score, got .*smallest'"):
         jax.jit(tx.update)(params, state, params, activations={"hidden": jnp.ones((5, 4))})

@@ -18,14 +18,6 @@ ADAM = optax.adam(0.1)
 DEAD = {"a": [(0, 1, 2), (2, 0, 0), (2, 0, 5)], "b": [(1, 1, 3)]}
 
 
-@pytest.fixture(autouse=True)
-def unoptimized():
-    """Compile sooner: nothing here is about speed."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
-
-
 def initial(key):
     """One critic."""
     keys = jax.random.split(key, 6)

@@ -85,14 +85,6 @@ def members(module: Critic, count: int) -> nn.Module:
     return nn.vmap(Critic, **axes)(module.blocks, last=module.last, width=module.width)
 
 
-@pytest.fixture(autouse=True)
-def unoptimized():
-    """Compile sooner: nothing here is about speed."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
-
-
 def test_members_on_a_sphere_are_found_as_one_alone_would_be():
     layout = found(members(Critic((("none", 12, "sphere", False),), last=False, width=8), 2))
     statuses = {name.removeprefix("params/"): group.status for name, group in layout.items()}

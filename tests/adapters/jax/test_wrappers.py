@@ -19,14 +19,6 @@ from tests.adapters.jax.optimizers import LAYOUT, PARAMS, at, compiled, initial,
 ADAM = optax.adam(0.1)
 
 
-@pytest.fixture(autouse=True)
-def unoptimized():
-    """Compile sooner: nothing here is about speed."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
-
-
 def test_measurements_fall_on_every_nth_update():
     tx, due = regrama(optax.sgd(0.1), LAYOUT, every=3, max_fraction=0.0), []
     state = tx.init(PARAMS)

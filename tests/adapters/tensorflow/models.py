@@ -103,9 +103,11 @@ def step(model, optimizer, x=X, y=0.0):
     return grads
 
 
-def fit(model, optimizer, epochs: int = 1, **options):
-    """Train with ``model.fit``, two batches an epoch."""
+def fit(model, optimizer, epochs: int = 1, *, ahead: bool = True, **options):
+    """Train with ``model.fit``, two batches an epoch; an optimizer that was built ahead is traced once, not twice."""
     model.compile(optimizer, loss="mse", **options)
+    if ahead and model.built and model.distribute_strategy is None:
+        model.optimizer.build(model.trainable_variables)
     model.fit(X, Y, batch_size=32, epochs=epochs, shuffle=False, verbose=0)
 
 

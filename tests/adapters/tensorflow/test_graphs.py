@@ -34,7 +34,7 @@ def loop(model, optimizer, epochs: int, *, graph: bool) -> None:
 
 
 WAYS = {
-    "fit": lambda model, optimizer, epochs: fit(model, optimizer, epochs, jit_compile=False),
+    "fit": lambda model, optimizer, epochs: fit(model, optimizer, epochs, ahead=False, jit_compile=False),
     "fit eagerly": lambda model, optimizer, epochs: fit(model, optimizer, epochs, run_eagerly=True),
     "tf.function": lambda model, optimizer, epochs: loop(model, optimizer, epochs, graph=True),
     "eager loop": lambda model, optimizer, epochs: loop(model, optimizer, epochs, graph=False),

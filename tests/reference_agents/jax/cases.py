@@ -42,15 +42,13 @@ def sharing(start):
 
 @contextmanager
 def compiled_once():
-    """Compile each agent's functions only once, without the costly optimisations, and find each layout only once."""
+    """Compile each agent's functions only once, and find each layout only once."""
     with pytest.MonkeyPatch.context() as patch:
         for module in (learning, sac, td3, dacer):
             patch.setattr(module, "discover_layout", discover_layout)
         for agent in AGENTS.values():
             patch.setattr(agent, "__init__", sharing(agent.__init__))
-        jax.config.update("jax_disable_most_optimizations", True)
         yield
-        jax.config.update("jax_disable_most_optimizations", False)
 
 
 def agent_of(algo, **settings):
