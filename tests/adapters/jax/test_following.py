@@ -121,11 +121,11 @@ def test_what_is_multiplied_or_masked_or_mixed_is_read_as_it_is_then():
     np.testing.assert_allclose(gated, jax.nn.relu(PRE) * gate, rtol=1e-6)
     np.testing.assert_allclose(seen(lambda z: (z * gate) @ jnp.ones((8, 2))), PRE * gate, rtol=1e-6)
     masked = jnp.where(mask, PRE, 0)
-    np.testing.assert_allclose(seen(lambda z: jax.nn.relu(jnp.where(mask, z, 0))), jax.nn.relu(masked))
+    np.testing.assert_allclose(seen(lambda z: jax.nn.relu(jnp.where(mask, z, 0))), jax.nn.relu(masked), rtol=1e-6)
     np.testing.assert_allclose(seen(lambda z: jax.nn.relu(mix @ z)), jax.nn.relu(mix @ PRE), rtol=1e-5)
     np.testing.assert_allclose(seen(lambda z: jax.nn.relu(z.mean(0))), jax.nn.relu(PRE.mean(0))[None], rtol=1e-5)
     np.testing.assert_allclose(seen(jax.nn.softmax), jax.nn.softmax(PRE), rtol=1e-5)
-    np.testing.assert_allclose(seen(lambda z: z.sum(-1)), PRE)
+    np.testing.assert_allclose(seen(lambda z: z.sum(-1)), PRE, rtol=1e-6)
 
 
 def test_what_layers_write_to_a_residual_stream_is_their_own_part_of_it():
