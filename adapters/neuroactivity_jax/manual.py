@@ -84,8 +84,8 @@ def varying_as(tree: T, like: PyTree) -> T:
         missing = tuple(sorted(axes - varying_axes(leaf)))
         if not missing or not hasattr(leaf, "shape"):
             return leaf
-        newer = hasattr(jax.lax, "pcast")  # than JAX 0.7.1
-        return jax.lax.pcast(leaf, missing, to="varying") if newer else jax.lax.pvary(leaf, missing)
+        lax: Any = jax.lax  # where JAX 0.7.1 has `pvary`, and later releases `pcast`
+        return lax.pcast(leaf, missing, to="varying") if hasattr(lax, "pcast") else lax.pvary(leaf, missing)
 
     marked: T = jax.tree.map(mark, tree) if axes else tree
     return marked

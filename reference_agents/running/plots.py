@@ -98,12 +98,12 @@ def _plot_activity(axes: Axes, records: Records, network: str, colours: Mapping[
     for kind, style in (("inactive", "-"), ("dormant", ":")):
         prefix = f"{kind}/{network}/"
         for index, (name, group) in enumerate(_groups(records, prefix).items()):
-            steps, values = _series(records, prefix + group)
+            at, values = _series(records, prefix + group)
             axes.plot(
-                steps,
+                at,
                 values,
                 style,
-                marker="o" if len(steps) == 1 else "",  # which a line does not show
+                marker="o" if len(at) == 1 else "",  # which a line does not show
                 color=colours.get(name, LAYERS[-1]),
                 linewidth=max(3.2 - 0.8 * index, 1),  # keeps coinciding lines visible
                 label=picture_text(name if kind == "inactive" else f"{name}, ReDo"),
