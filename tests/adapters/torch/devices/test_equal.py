@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from tests.adapters.torch.devices.cells import train_all
-from tests.adapters.torch.devices.worlds import in_world
+from tests.adapters.torch.devices.worlds import in_world, on_cpus
 
 QUICK = [
     {"how": "ddp", "method": "redo"},
@@ -29,11 +29,6 @@ MODELS = {
     "tensor": ["even", "uneven"],
     "mesh2": ["even", "uneven"],
 }
-
-
-on_cpus = pytest.mark.skipif(
-    not hasattr(torch.cpu.Stream, "record_event"), reason="no fully_shard on CPUs: PyTorch 2.6"
-)
 
 
 def assert_same(found, expected, *, exact: bool) -> None:
