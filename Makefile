@@ -42,7 +42,7 @@ test-gpu: .venv/installed
 	$(BIN)/pytest -m gpu
 
 test-hosts: .venv-hosts/installed
-	.venv-hosts/bin/pytest tests/hosts
+	.venv-hosts/bin/pytest --numprocesses $(JOBS) --dist loadfile tests/hosts
 
 test-comparison: .venv-comparison/installed
 	.venv-comparison/bin/pytest tests/hosts/test_comparison.py

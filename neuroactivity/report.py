@@ -3,7 +3,7 @@
 import math
 import statistics
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from itertools import chain
 from typing import Any, TypeAlias, TypeVar
@@ -74,10 +74,11 @@ class GroupActivity:
 
 
 @dataclass(frozen=True)
-class ActivityReport:
+class ActivityReport(Mapping[str, GroupActivity]):
     """What a measurement found in every neuron group.
 
-    ``str(report)`` is a table for a person, :meth:`scalars` a flat dictionary for any logger, :meth:`to_dict` JSON.
+    ``str(report)`` is a table for a person, :meth:`scalars` a flat dictionary for any logger, :meth:`to_dict` JSON. It
+    is a mapping of group name to what was found there, as in ``report["fc1"]`` or ``report.items()``.
 
     Attributes:
         tau: Threshold at or below which a neuron counts as inactive.
@@ -93,6 +94,12 @@ class ActivityReport:
 
     def __getitem__(self, name: str) -> GroupActivity:
         return {group.name: group for group in self.groups}[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter([group.name for group in self.groups])
+
+    def __len__(self) -> int:
+        return len(self.groups)
 
     @property
     def total(self) -> GroupActivity:
@@ -245,7 +252,7 @@ def latest_scalars(report: ActivityReport | None, layout: Layout, prefix: str) -
     """Return a report's scalars, with NaN for groups and totals that it does not tell, or everything without one."""
     totals = ("inactive_fraction", *_SUMMED, "reset", "reset_again")
     names = [*(f"{name}/inactive_fraction" for name in layout), *totals]
-    return {f"{prefix}/{name}": math.nan for name in names} | (report.scalars(prefix) if report else {})
+    return {f"{prefix}/{name}": math.nan for name in names} | ({} if report is None else report.scalars(prefix))
 
 
 def warn_of_alerts(report: ActivityReport, warned: set[str], *, stacklevel: int) -> None:

@@ -1,6 +1,7 @@
 """Discover a tree's layout: its groups by names and shapes of parameters, what they feed by probing gradients."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from typing import Any, TypeAlias
 
 import jax
@@ -145,7 +146,8 @@ def _output_function(params: PyTree, functions: Sequence[Apply]) -> OutputFuncti
 
 def _evaluate(function: Callable[[dict[str, Any]], Any], values: Mapping[str, Any]) -> Any:
     """Evaluate a compiled function at once, inside of any transformation, to NumPy arrays."""
-    with jax.ensure_compile_time_eval():
+    traced = isinstance(jnp.zeros(()), jax.core.Tracer)
+    with jax.ensure_compile_time_eval() if traced else nullcontext():  # in which JAX 0.7.1 has no scan
         results = function(dict(values))
     if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(results)):
         raise na.LayoutError(

@@ -82,7 +82,10 @@ def varying_as(tree: T, like: PyTree) -> T:
 
     def mark(leaf: Any) -> Any:
         missing = tuple(sorted(axes - varying_axes(leaf)))
-        return jax.lax.pcast(leaf, missing, to="varying") if missing and hasattr(leaf, "shape") else leaf
+        if not missing or not hasattr(leaf, "shape"):
+            return leaf
+        lax: Any = jax.lax  # where JAX 0.7.1 has `pvary`, and later releases `pcast`
+        return lax.pcast(leaf, missing, to="varying") if hasattr(lax, "pcast") else lax.pvary(leaf, missing)
 
     marked: T = jax.tree.map(mark, tree) if axes else tree
     return marked

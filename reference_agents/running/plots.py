@@ -85,7 +85,9 @@ def _plot_returns(axes: Axes, records: Records, random_policy: float | None) -> 
     """Plot the returns of training episodes and of evaluations."""
     if random_policy is not None:
         axes.axhline(random_policy, color=RANDOM, linewidth=1.4, linestyle="--", label="random policy")
-    axes.plot(*_series(records, "return"), color=TRAINING, linewidth=1.8, label="training episodes")
+    steps, returns = _series(records, "return")
+    alone = "o" if len(steps) == 1 else ""
+    axes.plot(steps, returns, marker=alone, color=TRAINING, linewidth=1.8, label="training episodes")
     axes.plot(*_series(records, "evaluation"), "o-", color=EVALUATION, linewidth=2, markersize=5, label="evaluation")
     axes.set_ylabel("return")
     axes.legend(loc="upper left")
@@ -96,9 +98,12 @@ def _plot_activity(axes: Axes, records: Records, network: str, colours: Mapping[
     for kind, style in (("inactive", "-"), ("dormant", ":")):
         prefix = f"{kind}/{network}/"
         for index, (name, group) in enumerate(_groups(records, prefix).items()):
+            at, values = _series(records, prefix + group)
             axes.plot(
-                *_series(records, prefix + group),
+                at,
+                values,
                 style,
+                marker="o" if len(at) == 1 else "",  # which a line does not show
                 color=colours.get(name, LAYERS[-1]),
                 linewidth=max(3.2 - 0.8 * index, 1),  # keeps coinciding lines visible
                 label=picture_text(name if kind == "inactive" else f"{name}, ReDo"),

@@ -259,6 +259,18 @@ def test_a_report_is_a_value():
     assert ActivityReport(0.1, ()).total.neurons == 0
 
 
+def test_a_report_is_a_mapping_of_its_groups():
+    found = report()
+    assert list(found) == [group.name for group in found.groups] == list(SCORES)
+    assert dict(found.items())["fc2"] is found["fc2"] is found.groups[1]
+    assert "fc1" in found
+    assert "frozen" not in found
+    assert found.get("frozen") is None
+    assert len(found) == 6
+    with pytest.raises(KeyError, match="frozen"):
+        found["frozen"]
+
+
 def test_the_order_is_the_layouts():
     backwards = dict(reversed(SCORES.items()))
     assert [group.name for group in report(backwards).groups] == list(SCORES)

@@ -109,14 +109,15 @@ def test_a_normalisation_reads_what_an_activation_function_in_front_of_it_makes_
 
 def test_what_is_multiplied_or_masked_or_mixed_is_read_as_it_is_then():
     gate, mask, mix = jax.nn.sigmoid(X @ jnp.ones((3, 8))), X[:, :1] > 0, jnp.arange(12.0).reshape(2, 6)
-    np.testing.assert_allclose(seen(lambda z: (jax.nn.relu(z) * gate) @ jnp.ones((8, 2))), jax.nn.relu(PRE) * gate)
-    np.testing.assert_allclose(seen(lambda z: (z * gate) @ jnp.ones((8, 2))), PRE * gate)
+    gated = seen(lambda z: (jax.nn.relu(z) * gate) @ jnp.ones((8, 2)))
+    np.testing.assert_allclose(gated, jax.nn.relu(PRE) * gate, rtol=1e-6)
+    np.testing.assert_allclose(seen(lambda z: (z * gate) @ jnp.ones((8, 2))), PRE * gate, rtol=1e-6)
     masked = jnp.where(mask, PRE, 0)
-    np.testing.assert_allclose(seen(lambda z: jax.nn.relu(jnp.where(mask, z, 0))), jax.nn.relu(masked))
+    np.testing.assert_allclose(seen(lambda z: jax.nn.relu(jnp.where(mask, z, 0))), jax.nn.relu(masked), rtol=1e-6)
     np.testing.assert_allclose(seen(lambda z: jax.nn.relu(mix @ z)), jax.nn.relu(mix @ PRE), rtol=1e-5)
     np.testing.assert_allclose(seen(lambda z: jax.nn.relu(z.mean(0))), jax.nn.relu(PRE.mean(0))[None], rtol=1e-5)
     np.testing.assert_allclose(seen(jax.nn.softmax), jax.nn.softmax(PRE), rtol=1e-5)
-    np.testing.assert_allclose(seen(lambda z: z.sum(-1)), PRE)
+    np.testing.assert_allclose(seen(lambda z: z.sum(-1)), PRE, rtol=1e-6)
 
 
 def test_what_layers_write_to_a_residual_stream_is_their_own_part_of_it():

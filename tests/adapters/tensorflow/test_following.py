@@ -125,11 +125,12 @@ def both_signs(net, x):
     return net.out(tf.concat([hidden, b], axis=-1))
 
 
-def normed_by_hand(net, x):
-    def normal(h):
-        h = h - tf.reduce_mean(h, axis=-1, keepdims=True)
-        return h * tf.math.rsqrt(tf.reduce_mean(h * h, axis=-1, keepdims=True) + 1e-6)
+def normal(h):
+    h = h - tf.reduce_mean(h, axis=-1, keepdims=True)
+    return h * tf.math.rsqrt(tf.reduce_mean(h * h, axis=-1, keepdims=True) + 1e-6)
 
+
+def normed_by_hand(net, x):
     a, b = tf.nn.relu(net.a(x)), tf.nn.elu(normal(net.b(x)))
     net.tell(a=a, b=b)
     return net.out(normal(a) + b)
@@ -137,7 +138,7 @@ def normed_by_hand(net, x):
 
 def residual(net, x):
     b = net.b(x)
-    inner = ops.gelu(net.a(ops.layer_normalization(b, axis=-1)))
+    inner = ops.gelu(net.a(normal(b)))
     down = net.down(inner)
     net.tell(a=inner, b=b, down=down)
     return net.out(tf.nn.relu(b + down))

@@ -93,7 +93,6 @@ def test_a_logger_behind_it_has_the_same_columns_from_the_first_epoch(tmp_path):
 
 
 def test_tensorboard_behind_it_has_its_figures(tmp_path):
-    pytest.importorskip("tensorboard")
     fit(make(), ActivityCallback(**OPTIONS, details=True), keras.callbacks.TensorBoard(tmp_path))
     written = b"".join(path.read_bytes() for path in tmp_path.rglob("events*"))
     assert f"epoch_{KEY}".encode() in written

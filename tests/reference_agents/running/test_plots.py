@@ -69,6 +69,17 @@ def test_a_run_too_short_for_anything_is_drawn_too(tmp_path):
     assert (tmp_path / "activity.png").exists()
 
 
+def test_a_single_measurement_is_a_point(tmp_path, monkeypatch):
+    figures = []
+    monkeypatch.setattr(Figure, "savefig", lambda self, *a, **k: figures.append(self))
+    for count, marker in ((2, "o"), (3, "")):  # the first record has no measurement
+        write(tmp_path / f"{count}.jsonl", [record(step) for step in range(1, count + 1)])
+        plot_run(tmp_path / f"{count}.jsonl", tmp_path / "activity.png", title="SAC")
+        drawn = {line.get_label(): line for line in figures[-1].axes[1].lines}
+        assert len(drawn["layer1"].get_xdata()) == count - 1
+        assert drawn["layer1"].get_marker() == drawn["layer2"].get_marker() == marker
+
+
 @pytest.mark.parametrize("separator", [".", "/"])
 @pytest.mark.parametrize("kinds", [("inactive",), ("inactive", "dormant")])
 def test_many_groups_are_told_apart_and_their_legend_fits(tmp_path, kinds, separator, monkeypatch):

@@ -20,6 +20,7 @@ from tests.adapters.jax.devices.cells import (
     make_params,
     outputs,
 )
+from tests.adapters.jax.releases import varying
 
 X, Y = BATCHES[0]
 SPECS = {"a": COLUMNS, "c": ROWS, "o": EVERYWHERE}
@@ -58,7 +59,7 @@ def not_reduced(kind):
     tx, params = WRAPPERS[kind](), make_params()
 
     def step(params, x, y):
-        own = jax.tree.map(lambda a: lax.pcast(a, "model", to="varying"), params)
+        own = jax.tree.map(lambda a: varying(a, "model"), params)
         grads = jax.grad(loss)(own, x, y)
         grads, extra = (lax.pmean(grads, "model"), {"activations": outputs(own, x)}) if kind == "redo" else (grads, {})
         updates, _ = tx.update(grads, tx.init(params), params, **extra)

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from tests.adapters.torch.devices.cells import train_all
-from tests.adapters.torch.devices.worlds import in_world
+from tests.adapters.torch.devices.worlds import in_world, on_cpus
 
 QUICK = [
     {"how": "ddp", "method": "redo"},
@@ -22,6 +22,7 @@ QUICK = [
 ]
 OPTIONS = [{"initializer": "snapshot"}, {"outgoing": "small"}, {"outgoing": "fresh"}, {"batches": 2}, {"clock": "run"}]
 OPTIONS += [{"max_fraction": 0, "lowest": None, "layout": None}, {"check_ranks": True}]
+SHARDED = ("fsdp", "mesh1", "mesh2", "hybrid")
 MODELS = {
     **{how: ["even"] for how in ("ddp", "bare", "no_sync", "static", "looked_at", "columns", "mesh1", "hybrid")},
     "fsdp": ["even", "uneven", "conv", "recurrent"],
@@ -67,7 +68,13 @@ def quick(tmp_path_factory):
 
 
 @pytest.mark.counts(cells=1, ranks=2)
-@pytest.mark.parametrize("number", range(len(QUICK)), ids=[" ".join(map(str, cell.values())) for cell in QUICK])
+@pytest.mark.parametrize(
+    "number",
+    [
+        pytest.param(number, marks=on_cpus if cell["how"] in SHARDED else (), id=" ".join(map(str, cell.values())))
+        for number, cell in enumerate(QUICK)
+    ],
+)
 def test_two_ranks_do_what_one_device_does(quick, number):
     cell, expected, *ranks = quick[number]
     check(cell, expected, ranks)
@@ -107,6 +114,7 @@ def test_a_transformer_with_a_residual_stream_and_normalisations(tmp_path):
 KINDS = [{"method": "redo"}, {"method": "regrama", "initializer": "snapshot"}]
 
 
+@on_cpus
 @pytest.mark.counts(cells=8, ranks=2)
 def test_a_run_that_is_moved_to_more_or_fewer_ranks_goes_on_with_the_same_draws(tmp_path_factory):
     """Each half has four steps and two resets, and reset entries go by their own clock when it is moved."""

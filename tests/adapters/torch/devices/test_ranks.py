@@ -6,8 +6,10 @@ import torch
 from neuroactivity_torch import ReGraMa
 from tests.adapters.torch.devices import scenes
 from tests.adapters.torch.devices.cells import layout_for
-from tests.adapters.torch.devices.worlds import in_world
+from tests.adapters.torch.devices.worlds import in_world, on_cpus
 from tests.adapters.torch.models import mlp
+
+pytestmark = on_cpus
 
 SCENES = {
     "parts": (scenes.scores_of_parts, {}),

@@ -10,8 +10,13 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 import torch.distributed as dist
+
+on_cpus = pytest.mark.skipif(
+    not hasattr(torch.cpu.Stream, "record_event"), reason="no fully_shard on CPUs: PyTorch 2.6"
+)
 
 _PATIENCE = 120  # seconds that a rank waits for the others
 CONTEXT = multiprocessing.get_context("forkserver")  # which loads PyTorch once, for all worlds
