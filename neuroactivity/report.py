@@ -1,23 +1,19 @@
 """What a measurement found, for a person, a logger or a file."""
 
 import math
-import statistics
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from itertools import chain
-from typing import Any, TypeAlias, TypeVar
+from typing import Any
 
-from neuroactivity.arrays import Array, Arrays, to_list
+from neuroactivity.arrays import Arrays
+from neuroactivity.counts import Rows, count_again, count_neurons, mask_rows, rows_of
 from neuroactivity.errors import ActivityWarning, LayoutError
-from neuroactivity.layout import Layout, NeuronGroup
+from neuroactivity.layout import Layout
 from neuroactivity.tables import format_table
 
 _WORDS = ("group", "status", "remark")
 _SUMMED = ("neurons", "inactive", "silent", "nonfinite")
-
-T = TypeVar("T")
-Rows: TypeAlias = tuple[tuple[T, ...], ...]
 
 
 @dataclass(frozen=True)
@@ -231,18 +227,18 @@ def build_report(
     for name, group in layout.items():
         if name not in scores:
             continue
-        rows, low = _rows(scores[name]), _rows(scores[name] <= float(tau))
-        mask, before = [_mask_rows(given, group, rows) for given in (masks, reset_before)]
+        rows, low = rows_of(scores[name]), rows_of(scores[name] <= float(tau))
+        mask, before = [mask_rows(given, group, rows) for given in (masks, reset_before)]
         groups.append(
             GroupActivity(
                 name=name,
                 reset=None if mask is None else sum(map(sum, mask)),
-                reset_again=None if before is None else _count_again(rows, low, before),
+                reset_again=None if before is None else count_again(rows, low, before),
                 status=group.status,
                 reason=group.reason,
                 scores=rows,
                 mask=mask,
-                **_count(rows, low),
+                **count_neurons(rows, low),
             )
         )
     return ActivityReport(float(tau), tuple(groups), tuple(name for name in layout if name not in scores))
@@ -262,43 +258,3 @@ def warn_of_alerts(report: ActivityReport, warned: set[str], *, stacklevel: int)
     if alerts:
         what = ", ".join(f"{name} ({why})" for name, why in alerts.items())
         warnings.warn(f"neurons could not be judged: {what}", ActivityWarning, stacklevel=stacklevel + 1)
-
-
-def _rows(array: Array) -> Rows[Any]:
-    """Return one row a stack member."""
-    values = to_list(array)
-    return tuple(map(tuple, values)) if array.ndim == 2 else (tuple(values),)
-
-
-def _mask_rows(masks: Arrays | None, group: NeuronGroup, rows: Rows[float]) -> Rows[bool] | None:
-    """Return the rows of a group's mask, all False for a group that is never reset; ``None`` without masks."""
-    if masks is None:
-        return None
-    written = group.resettable and group.name in masks
-    return _rows(masks[group.name]) if written else tuple([(False,) * len(row) for row in rows])
-
-
-def _count_again(scores: Rows[float], low: Rows[bool], before: Rows[bool]) -> int:
-    """Count the neurons that were reset before and are inactive now."""
-    rows = [(below, then) for row, below, then in zip(scores, low, before, strict=True) if _is_sound(row)]
-    return sum([a and b for below, then in rows for a, b in zip(below, then, strict=True)])
-
-
-def _count(scores: Rows[float], low: Rows[bool]) -> dict[str, Any]:
-    """Count neurons by what their scores say; ``low`` are those at or below tau, compared in the scores' own dtype."""
-    sound = [(row, below) for row, below in zip(scores, low, strict=True) if _is_sound(row)]
-    values = sorted(chain.from_iterable(row for row, _ in sound))
-    return {
-        "neurons": sum(map(len, scores)),
-        "inactive": sum(sum(below) for _, below in sound),
-        "lowest": values[0] if values else None,
-        "median": statistics.median(values) if values else None,
-        "highest": values[-1] if values else None,
-        "silent": sum(len(row) for row, _ in sound if row and not any(row)),
-        "nonfinite": sum(map(len, scores)) - len(values),
-    }
-
-
-def _is_sound(row: tuple[float, ...]) -> bool:
-    """Whether all scores are finite, which a finite sum tells sooner."""
-    return math.isfinite(sum(row)) or all(map(math.isfinite, row))

@@ -32,11 +32,11 @@ def test_lines_of_code_are_those_without_blanks_comments_and_docstrings():
 @pytest.mark.parametrize(
     ("part", "most"),
     [
-        ("core", 1_550),
-        ("neuroactivity/wrapping", 555),
+        ("core", 1_620),
+        ("neuroactivity/wrapping", 640),
         ("neuroactivity/discovery", 1_620),
         ("neuroactivity/looking", 1_065),
-        ("adapters", 7_930),
+        ("adapters", 8_050),
         ("hosts", 1_300),
     ],
 )
