@@ -62,7 +62,7 @@ def slots_of(optimizer: Any, rules: Mapping[str, Moment]) -> Slots:
     """Find which variables of a built optimizer belong to which variable of the model.
 
     Raises:
-        ValueError: If there is no rule for one of the optimizer's slots.
+        ValueError: If there is no rule for one of the optimizer's slots, or it does not tell what a slot belongs to.
     """
     slots: dict[str, dict[int, Any]] = {}
     twin = twin_of(optimizer)
@@ -82,6 +82,9 @@ def slots_of(optimizer: Any, rules: Mapping[str, Moment]) -> Slots:
                 expected = ", ".join(rules)
                 raise ValueError(f"optimizer {type(optimizer).__name__}, slot {name!r}: expected one of {expected}")
             slots.setdefault(name, {})[variable] = slot
+        elif len(copy.shape):
+            what = f"optimizer {type(optimizer).__name__}, variable {copy.name!r}: it belongs to no parameter"
+            raise ValueError(f"{what}; an optimizer makes its slots by add_variable_from_reference")
     return slots
 
 

@@ -218,6 +218,22 @@ def test_a_slot_that_no_rule_speaks_of_is_refused_and_nothing_is_written():
     assert equal(values(model), before)
 
 
+class Unnamed(Traced):
+    """An optimizer that does not say what its slots belong to."""
+
+    def build(self, variables):
+        optimizers.Optimizer.build(self, variables)
+        self.traces = [self.add_variable(v.shape, name="trace") for v in variables]
+
+
+def test_slots_that_belong_to_no_parameter_are_refused():
+    model, optimizer = mlp(), Unnamed(0.1)
+    step(model, optimizer)
+    moments = {"trace": lambda parameter, optimizer: parameter}
+    with pytest.raises(ValueError, match=r"optimizer Unnamed, variable 'trace': it belongs to no parameter"):
+        clear_moments(optimizer, model, {}, mlp_layout(), moments=moments)
+
+
 def test_a_loop_of_ones_own_resets_model_and_optimizer():
     model, optimizer = mlp(), optimizers.Adam(0.01)
     layout = mlp_layout()
