@@ -78,6 +78,8 @@ METHODS: Final[Mapping[str, Method]] = {
     "redo": _scored("ReDo", "redo"),
     "redo_published": _scored("ReDo, published clock", "redo", clock="run"),
     "regrama_batches": _scored("ReGraMa, 50 batches", "regrama", batches=50),
+    "regrama_tuned": Method("ReGraMa, tuned", {"reset": "regrama"}, "tau", (0.01, 0.03, 0.1)),
+    "redo_tuned": Method("ReDo, tuned", {"reset": "redo"}, "tau", (0.025, 0.1, 0.25)),
     "continual": _strength("continual backprop", "continual", 0.1, 0.3, 1.0),
     "ccbp": _strength("CCBP's partial resets", "ccbp", 0.1, 0.3, 1.0),
     "shrink_perturb": _strength("shrink and perturb", "shrink_perturb", 0.03, 0.1, 0.3),

@@ -246,7 +246,7 @@ def test_an_optimizer_that_needs_the_loss_has_its_own_clock_too():
 
 def test_a_state_of_an_older_version_is_refused():
     state = regrama(optax.adam(0.1), LAYOUT).init(PARAMS)
-    with pytest.raises(ValueError, match="expected the 15 fields of an ActivityState, got 10; it was saved by"):
+    with pytest.raises(ValueError, match="expected the 16 fields of an ActivityState, got 10; it was saved by"):
         type(state)(*state[:10])
     of_the_run = regrama(optax.adam(0.1), LAYOUT, clock="run").init(PARAMS)
     with pytest.raises(ValueError, match="expected the young of this layout's groups, a, out, got none; it was made"):
