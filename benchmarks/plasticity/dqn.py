@@ -3,7 +3,6 @@
 Between phases only the network and its optimizer live on: replay and episodes start anew, as does exploration.
 """
 
-import itertools
 from collections.abc import Iterator
 from functools import partial
 from typing import Any, Final, NamedTuple
@@ -19,6 +18,7 @@ from benchmarks.plasticity import catch
 from benchmarks.plasticity.experiment import Experiment, Outcome
 from benchmarks.plasticity.methods import counts, optimizer
 from benchmarks.plasticity.networks import Params, apply, draw
+from benchmarks.plasticity.returns import curve, mean_return
 from neuroactivity_jax import gradients, layout_of
 
 __all__ = ["Agent", "phases", "start"]
@@ -26,7 +26,7 @@ __all__ = ["Agent", "phases", "start"]
 ENVIRONMENTS, BATCH, REPLAY, TARGET_EVERY, DISCOUNT = 8, 64, 4096, 100, 0.99
 EXPLORATION: Final = (1.0, 0.05)
 """Share of random actions at the start of a phase, and from its first fifth on."""
-TWENTIETHS, INACTIVE = 20, 0.01
+INACTIVE = 0.01
 
 
 class Agent(NamedTuple):
@@ -104,17 +104,10 @@ def one_phase(
     phase, (rewards, ended, happened) = jax.lax.scan(step, phase, jnp.arange(experiment.steps_per_phase))
     steps = experiment.steps_per_phase
     last = slice(steps - steps // 4, None)
-    edges = np.linspace(0, steps, TWENTIETHS + 1).astype(int)
-    curve = jnp.stack([_mean_return(rewards[a:b], ended[a:b]) for a, b in itertools.pairwise(edges)])
     inactive = _inactive(experiment, layout, phase, jax.random.fold_in(key, 4))
     resets, measured_again, reset_again = (count.sum() for count in happened)
-    returns = _mean_return(rewards[last], ended[last])
-    return phase.agent, Outcome(returns, inactive, resets, measured_again, reset_again, curve)
-
-
-def _mean_return(rewards: Array, ended: Array) -> Array:
-    """Return the mean return of the episodes that ended; rewards come at their ends only."""
-    return rewards.sum() / ended.sum()
+    returns = mean_return(rewards[last], ended[last])
+    return phase.agent, Outcome(returns, inactive, resets, measured_again, reset_again, curve(rewards, ended))
 
 
 def _empty(observations: Array) -> Replay:

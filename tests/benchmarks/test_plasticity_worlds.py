@@ -55,16 +55,7 @@ def check_resuming(experiment, folder):
 @pytest.mark.parametrize("experiment", [PPO, SAC], ids=["ppo", "sac"])
 def test_a_run_that_was_interrupted_goes_on_as_if_it_had_not_been(experiment, reset, tmp_path):
     experiment = replace(experiment, reset=reset, tau=None if reset == "none" else 0.5)
-    whole = finished(experiment, tmp_path / "whole.json")
-    module = AGENTS[experiment.agent]
-    agent, functions = module.start(experiment)
-    state, first = next(module.phases(experiment, agent, functions, 0))
-    save(tmp_path / "again.npz", experiment, state, [first])
-    again = finished(experiment, tmp_path / "again.json")
-    assert all(np.array_equal(a, b, equal_nan=True) for a, b in zip(whole, again, strict=True))
-    assert np.isfinite(whole.returns).all()
-    assert whole.returns.shape == (2, 2)
-    assert whole.curves.shape == (2, 2, 20)
+    whole = check_resuming(experiment, tmp_path)
     assert (whole.resets > 0).all() == (reset == "regrama")
     assert (whole.measured_again.sum() > 0) == (reset == "regrama")
 
