@@ -51,7 +51,10 @@ mutants: .venv/mutation
 	$(BIN)/python -m tests.mutation
 
 coverage: .venv/mutation
-	$(QUICKLY) $(BIN)/pytest -m "not slow and not gpu" --numprocesses $(JOBS) --dist loadfile --cov
+	rm -rf build/coverage && mkdir -p build/coverage
+	$(QUICKLY) $(BIN)/coverage run -m pytest -m "not slow and not gpu" --numprocesses $(JOBS) --dist loadfile
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage report
 
 test-oldest test-newest: test-%: .venv-%/installed
 	.venv-$*/bin/python -m pip list

@@ -148,10 +148,12 @@ def accumulation_dtype(xp: Any, dtype: Any) -> Any:
     raise LayoutError(f"expected a real floating dtype, got {dtype_name(dtype)}")
 
 
-def asarray_like(values: tuple[int, ...] | tuple[bool, ...] | float, *, like: Array, dtype: Any) -> Array:
-    """Make an array of fixed values, or of one, on the device of ``like``."""
-    device = like.device if _is_torch(like) or is_tensorflow(like) else array_api_compat.device(like)
-    return namespace(like).asarray(values, dtype=dtype, device=device)
+def asarray_like(values: tuple[int, ...] | tuple[bool, ...] | float, *, like: Array, dtype: Any = None) -> Array:
+    """Make an array of fixed values, or of one, on the device of ``like``; without a dtype, they are positions."""
+    xp = namespace(like)
+    if dtype is None:
+        dtype = xp.int64 if _is_torch(like) else xp.int32
+    return xp.asarray(values, dtype=dtype, device=getattr(like, "device", None))  # a tracer of JAX 0.9 has none
 
 
 def map_batched(function: Callable[[Array], Array], arrays: Arrays) -> dict[str, Array]:

@@ -125,7 +125,7 @@ class Values:
         old, xp, shape = params[name], namespace(params[name]), tuple(params[name].shape)
         source = dict(zip(second, first, strict=True))
         order = tuple([source.get(neuron, neuron) for neuron in range(bound.size(NEURON))])
-        order = asarray_like(order, like=old, dtype=xp.int32)
+        order = asarray_like(order, like=old)
         moved = xp.reshape(xp.take(xp.reshape(old, bound.sizes), order, axis=bound.names.index(NEURON)), shape)
         params[name] = xp.where(expand_mask(_mask(second, old, bound), shape, bound, None), -moved, moved)
 
@@ -153,7 +153,7 @@ class Values:
 
 def _place(rows: Array, neurons: Sequence[int], bound: BoundPattern) -> tuple[Any, ...]:
     """Return the index of some positions along the axis of neurons."""
-    index = asarray_like(tuple(neurons), like=rows, dtype=namespace(rows).int64)
+    index = asarray_like(tuple(neurons), like=rows)
     return (*[slice(None)] * bound.names.index(NEURON), index)
 
 

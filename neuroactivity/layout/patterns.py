@@ -255,7 +255,7 @@ def _gather(sums: Array, owners: NeuronIndex, neurons: int) -> Array:
     xp = namespace(sums)
     width = len(owners.table) // max(len(owners.positions), 1)
     without = width * (neurons - len(owners.positions))
-    values = xp.take(sums, asarray_like(owners.table + (0,) * without, like=sums, dtype=xp.int32), axis=-1)
+    values = xp.take(sums, asarray_like(owners.table + (0,) * without, like=sums), axis=-1)
     filled = asarray_like(owners.filled + (False,) * without, like=sums, dtype=xp.bool)
     values = xp.where(filled, values, xp.zeros_like(values))
     return xp.sum(xp.reshape(values, (*sums.shape[:-1], neurons, width)), axis=-1)
@@ -286,7 +286,7 @@ def broadcastable(values: Array, bound: BoundPattern, owners: NeuronIndex | None
     """
     xp = namespace(values)
     if owners is not None:
-        table = asarray_like(tuple([max(owner, 0) for owner in owners.index]), like=values, dtype=xp.int32)
+        table = asarray_like(tuple([max(owner, 0) for owner in owners.index]), like=values)
         values = xp.take(values, table, axis=-1)
     own, last = (NEURON, STACK) if len(values.shape) == 2 else (NEURON,), len(bound.stack_sizes)
     before = bound.stacks_before_neuron

@@ -112,7 +112,7 @@ def _opened(array: Array, view: ParamView, bound: BoundPattern, neurons: int) ->
     if len(counts) > 1:
         raise LayoutError(f"parameter {view.param!r}: cannot be compared, its neurons have {sorted(counts)} positions")
     positions = [position for owned in view.owners.positions for position in owned]
-    taken = xp.take(opened, asarray_like(tuple(positions), like=array, dtype=xp.int32), axis=axis)
+    taken = xp.take(opened, asarray_like(tuple(positions), like=array), axis=axis)
     shape = [*taken.shape[:axis], neurons, len(positions) // neurons, *taken.shape[axis + 1 :]]
     names = (*bound.names[: axis + 1], "position", *bound.names[axis + 1 :])
     if len(positions) == neurons:
@@ -186,5 +186,5 @@ def _in_order(array: Array, view: ParamView, bound: BoundPattern, keys: _Keys, w
         rest = [position for position in range(array.shape[axis]) if position not in read]
         order = (*[position for _, position in fed], *rest)
         xp = namespace(array)
-        array = xp.take(array, asarray_like(order, like=array, dtype=xp.int32), axis=axis)
+        array = xp.take(array, asarray_like(order, like=array), axis=axis)
     return array

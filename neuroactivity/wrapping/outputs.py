@@ -113,7 +113,7 @@ def join_neurons(parts: Sequence[tuple[Array, Sequence[int]]], neurons: int, *, 
 def _pick(values: Array, positions: tuple[int, ...], axis: int) -> Array:
     """Take positions along an axis."""
     xp = namespace(values)
-    return xp.take(values, asarray_like(positions, like=values, dtype=xp.int32), axis=axis)
+    return xp.take(values, asarray_like(positions, like=values), axis=axis)
 
 
 def _take_evenly(values: Array, index: Sequence[int], owners: Sequence[int]) -> Array | None:

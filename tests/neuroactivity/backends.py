@@ -11,8 +11,10 @@ import array_api_strict
 import jax
 import ml_dtypes
 import numpy as np
+import pytest
 import tensorflow as tf
 import torch
+from packaging.version import Version
 
 from tests.adapters.jax.releases import enable_x64
 
@@ -103,5 +105,9 @@ COMPILED = (
     Backend("tensorflow XLA", "tensorflow", (*LOW, "float32", "float64")),
 )
 """Further ways to run, which take long to compile: for the matrix, not for every test."""
+traced_by_torch = pytest.mark.skipif(
+    Version(torch.__version__) < Version("2.9"),
+    reason="torch.compile cannot trace all of the core before PyTorch 2.9",
+)
 EPSILON = {"float32": 2.0**-23, "float64": 2.0**-52}
 ACCUMULATED = {"float16": "float32", "bfloat16": "float32", "float32": "float32", "float64": "float64"}

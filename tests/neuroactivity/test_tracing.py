@@ -10,7 +10,7 @@ import tensorflow as tf
 import torch
 
 import neuroactivity as na
-from tests.neuroactivity.backends import to_numpy
+from tests.neuroactivity.backends import to_numpy, traced_by_torch
 from tests.neuroactivity.cases import DENSE_FLAX, RESIDUAL, STACKS_APART, TWIN_CRITICS, UNEVEN, Case
 
 CASE_LIST = (DENSE_FLAX, TWIN_CRITICS, STACKS_APART, RESIDUAL, UNEVEN)
@@ -50,7 +50,8 @@ def jax_compilations():
     try:
         yield found
     finally:
-        jax.monitoring.unregister_event_duration_listener(listen)
+        if hasattr(jax.monitoring, "unregister_event_duration_listener"):  # not before JAX 0.8
+            jax.monitoring.unregister_event_duration_listener(listen)
 
 
 @each_case
@@ -99,6 +100,7 @@ def test_jax_scan_is_a_loop_over_steps():
     assert_equal([last], [params])
 
 
+@traced_by_torch
 @each_case
 def test_torch_compile_compiles_once(case):
     """As one graph, without a warning (every warning is an error here), for other values the same."""
@@ -117,6 +119,7 @@ def test_torch_compile_compiles_once(case):
     assert len(graphs[0].graph.nodes) > 20
 
 
+@traced_by_torch
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:`torch.jit.script_method` is deprecated:DeprecationWarning")
 @pytest.mark.parametrize("case", SOONER, ids=lambda case: case.name)
@@ -127,6 +130,7 @@ def test_torch_compile_to_machine_code(case):
     assert_equal(compiled(*inputs), event(case.layout, *inputs))
 
 
+@traced_by_torch
 def test_torch_compile_of_activations():
     """Their pattern is the group's, parsed where it is needed."""
     torch.compiler.reset()

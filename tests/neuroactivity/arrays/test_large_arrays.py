@@ -174,6 +174,7 @@ def test_what_is_recorded_or_elsewhere_is_summed_at_once(x, with_threads):
     assert seen.shapes == [(1000, 200)]
 
 
+@pytest.mark.skipif(jax.__version_info__ < (0, 10), reason="XLA makes more loops of it before JAX 0.10")
 @pytest.mark.parametrize("pattern", ["neuron in", "in neuron"])
 @pytest.mark.parametrize("signal", ["weights", "activations"])
 def test_jax_needs_no_temporary_of_the_size_of_a_gradient(pattern, signal):

@@ -13,9 +13,10 @@ from typing import Any
 import pytest
 import torch
 import torch.distributed as dist
+from packaging.version import Version
 
 on_cpus = pytest.mark.skipif(
-    not hasattr(torch.cpu.Stream, "record_event"), reason="no fully_shard on CPUs: PyTorch 2.6"
+    Version(torch.__version__) < Version("2.9"), reason="fully_shard fails, or computes other gradients, on CPUs"
 )
 
 _PATIENCE = 120  # seconds that a rank waits for the others
