@@ -77,7 +77,7 @@ PARTS = {
         ARRAYS,
         [
             *("-k", "not jax and not XLA"),
-            *_paths(f"{UNITS}/arrays", "test_libraries.py", "test_shards.py", "test_tensorflow.py"),
+            *_paths(f"{UNITS}/arrays", *(f"test_{name}.py" for name in ("libraries", "shards", "tensorflow", "large_arrays"))),
             *_paths(UNITS, "test_metrics.py", "test_masks.py", "test_resets.py"),
             *ARRAYS,
         ],
