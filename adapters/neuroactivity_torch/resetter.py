@@ -186,8 +186,13 @@ class Resetter(Attached):
         return new
 
     def _compare_ranks(self, new: Sequence[tuple[Rows, Entries, Tensor | float]]) -> None:
-        """Raise if the ranks do not have the same parameters, or have not written the same into sharded ones."""
-        numbers = {n: 0 if is_sharded(p) else fingerprint(p) for n, p in self._written().items()}
+        """Raise if the ranks have other parameters or moments, or have not written the same into sharded ones."""
+        numbers = dict.fromkeys(self._written(), 0)
+        for name, param in self._written().items():
+            states = [value for stepper in self._steppers for _, value in stepper.state_of(param)]
+            for value in (param, *states):
+                if isinstance(value, Tensor) and not is_sharded(value):
+                    numbers[name] = (31 * numbers[name] + fingerprint(value)) % 2**62
         for each, entries, values in new:
             for part in (entries.flat(), torch.as_tensor(values)):
                 numbers[each.view.param] ^= fingerprint(part)

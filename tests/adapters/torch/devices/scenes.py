@@ -188,6 +188,13 @@ def parted() -> dict[str, str]:
     with torch.no_grad():
         model.module[2].weight += 1e-6 * rank
     found["value"] = error_of(optimizer.step)
+    model, optimizer, wrapper = trained("bare", check_ranks=True, every=1)
+    backward(model)
+    optimizer.step()
+    backward(model)
+    optimizer.state[model.module[2].weight]["exp_avg_sq"] *= 1 + 1e-3 * rank
+    optimizer.param_groups[0]["lr"] = 0.0  # which keeps the parameters the same
+    found["moment"] = error_of(optimizer.step)
     model, optimizer, wrapper = trained("fsdp", check_ranks=True, every=1)
     wrapper.resets += rank
     backward(model)

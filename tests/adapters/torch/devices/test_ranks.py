@@ -111,6 +111,7 @@ def test_what_cannot_be_right_is_refused_when_the_wrapper_is_made(ranks):
 def test_ranks_that_part_stop_with_the_parameter_s_name(ranks):
     for rank in ranks:
         assert "the ranks have parted, step 2: they differ in 2.weight" in rank["parted"]["value"]
+        assert "they differ in 2.weight" in rank["parted"]["moment"]
         assert "0.weight" in rank["parted"]["draw"]
         assert "the number of resets" in rank["parted"]["draw"]
         assert rank["parted"]["steps"] == "0"
