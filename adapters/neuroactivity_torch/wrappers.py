@@ -76,8 +76,8 @@ class ReGraMa(Resetter):
     Raises:
         LayoutError: If the layout cannot be discovered, as of a model that is sharded already, or does not fit the
             model.
-        RuntimeError: At a measurement, with ``check_ranks``, if the processes do not have the same parameters and moments
-            any more.
+        RuntimeError: At a measurement, with ``check_ranks``, if the processes do not have the same parameters and
+            moments any more.
         TypeError: If a ``score`` returns something else than tensors by name.
         ValueError: If an option is out of range or differs between processes, a ``score`` returns something else than
             scores of all groups, the optimizer is not known, a parameter
