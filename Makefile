@@ -128,6 +128,7 @@ $(ALONE:%=package-%): package-%: package-dist
 .venv-newest/installed: pyproject.toml
 	$(PYTHON) -m venv .venv-newest
 	.venv-newest/bin/python -m pip install --quiet --upgrade --editable ".[test]"
+	.venv-newest/bin/python -m pip uninstall --quiet --yes triton  # crashes where TensorFlow is loaded before it
 	touch $@
 
 clean:
