@@ -11,7 +11,7 @@ import jax.numpy as jnp
 
 import neuroactivity as na
 from neuroactivity.report import latest_scalars
-from neuroactivity.wrapping import HostOptions, Method, check_host_options
+from neuroactivity.wrapping import HostOptions, Method, check_host_options, check_networks
 from neuroactivity_jax.hosts.train_state import Attached, detach_state
 from neuroactivity_jax.reports import find_state, report
 from neuroactivity_jax.state import ActivityState
@@ -63,8 +63,13 @@ class ActivityCallback(BaseCallback):  # type: ignore[misc]
     ) -> None:
         super().__init__(verbose)
         check_host_options(method, options)
+        check_networks(networks)
         self._method, self._networks, self._options = method, networks, options
         self._told: dict[str, tuple[int, dict[str, float]]] = {}
+
+    def _init_callback(self) -> None:
+        if self.parent is not None:  # which calls it at its events alone, and not when learn() begins and ends
+            raise ValueError(f"callback: give it to learn() itself, not to {type(self.parent).__name__}")
 
     def _on_training_start(self) -> None:
         if _OWNERS.get(self.model) is self:
@@ -149,8 +154,7 @@ def _attach(
     detach(model)  # one that was saved while it learned has its wrappers still
     policy, saved = model.policy, getattr(model, _STATE, {})
     names = list(states(policy))
-    if unknown := sorted(set(networks or ()) - set(names)):
-        raise ValueError(f"networks: expected some of {', '.join(names)}, got {', '.join(unknown)}")
+    check_networks(networks, names)
     again, attached = {}, {}
     for name in names if networks is None else networks:
         settings = {"method": method, "probe": Probe(model), **options}

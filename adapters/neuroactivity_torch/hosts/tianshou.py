@@ -75,7 +75,7 @@ def attach(
 
     found = {}
     for name, (module, optimizer) in pairs.items():
-        others = [other for other in called if parts[other] in sharing(module, parts.values())]
+        others = [other for other in sharing(name, parts) if other in called]
         found[name] = Network(
             module,
             optimizer,

@@ -71,7 +71,7 @@ def attach(
         if stacks:
             found[name] = _stacked(getattr(loss, name), params, optimizer, batch[:_EXAMPLES])
         else:
-            others = [getattr(loss, other) for other in held if held[other] in sharing(params, held.values())]
+            others = [getattr(loss, other) for other in sharing(name, held)]
             found[name] = _plain(getattr(loss, name), optimizer, others, batch, probe)
     record = None if logger is None else partial(_record, logger, lambda name: attached[name].steps)
     attached: Attachments = Attachments(found, method, only=networks, record=record, **options)
