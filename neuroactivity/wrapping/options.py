@@ -143,17 +143,11 @@ def check_networks(networks: Any, known: Collection[str] = ()) -> None:
     """
     if networks is None:
         return
-    if (
-        isinstance(networks, str)
-        or not isinstance(networks, Collection)
-        or not all(isinstance(n, str) for n in networks)
-    ):
+    listed = isinstance(networks, Collection) and not isinstance(networks, str)
+    if not listed or not networks or not all(isinstance(name, str) for name in networks):
         raise ValueError(f"networks: expected names in a list, or None for all, got {networks!r}")
-    unknown = sorted(set(networks) - set(known)) if known else []
-    if unknown or not networks:
-        raise ValueError(
-            f"networks: expected some of {', '.join(known) or 'the networks'}, got {', '.join(unknown) or 'none'}"
-        )
+    if known and (unknown := sorted(set(networks) - set(known))):
+        raise ValueError(f"networks: expected some of {', '.join(known)}, got {', '.join(unknown)}")
 
 
 def option(name: str) -> Any:

@@ -112,7 +112,6 @@ def test_layers_in_the_optimizers_of_two_networks_are_left_alone():
 
 
 def test_networks_are_names():
-    with pytest.raises(ValueError, match=r"^networks: expected names in a list, or None for all, got 'critic'$"):
-        host.ActivityCallback(networks="critic")
-    with pytest.raises(ValueError, match=r"^networks: expected some of the networks, got none$"):
-        host.ActivityCallback(networks=[])
+    for wrong, shown in (("critic", "'critic'"), ([], r"\[\]"), ([3], r"\[3\]"), (3, "3")):
+        with pytest.raises(ValueError, match=rf"^networks: expected names in a list, or None for all, got {shown}$"):
+            host.ActivityCallback(networks=wrong)

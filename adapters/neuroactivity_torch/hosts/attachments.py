@@ -162,7 +162,7 @@ class Attachments(Mapping[str, ReGraMa | ReDo]):
         state = _of_this_model(name, state, network.model)
         inputs = () if listed else as_inputs(network.inputs())
         layout = self._find_layout(network, inputs, state, listed=listed)
-        given["layout"] = layout if layout is None or listed else self._leave_shared_alone(network.model, layout)
+        given["layout"] = layout if layout is None or listed else self._leave_alone(network, layout)
         if self.method != "redo":
             wrapper: ReGraMa | ReDo = ReGraMa(network.model, network.optimizer, **given)
         elif network.probe is None:
@@ -192,12 +192,18 @@ class Attachments(Mapping[str, ReGraMa | ReDo]):
             return layout_of(network.model) if listed else None  # the wrapper will ask for inputs
         return layout_of(network.model, *inputs, readers=network.readers)
 
-    def _leave_shared_alone(self, model: nn.Module, layout: na.Layout) -> na.Layout:
-        """Reset nothing that optimizers of several networks train: each would clear its own moments alone."""
-        names = {name for name, parameter in unwrapped(model).named_parameters() if id(parameter) in self._shared}
-        kept = {"resettable": False, "reason": "trained with several networks"}
-        groups = [(group, names & {view.param for _, view in group.views}) for group in layout.values()]
-        return na.Layout([replace(each, **kept) if shared and each.resettable else each for each, shared in groups])
+    def _leave_alone(self, network: Network, layout: na.Layout) -> na.Layout:
+        """Reset nothing that another optimizer trains, or trains too: a reset clears the moments of its own alone."""
+        named, held = dict(unwrapped(network.model).named_parameters()), _trained_by(network)
+        trained = {name for name, value in named.items() if id(value) in held and value.requires_grad}
+        shared = {name for name, value in named.items() if id(value) in self._shared}
+        groups = []
+        for group in layout.values():
+            written, own = {view.param for _, view in group.views}, {view.param for view in group.incoming} & trained
+            reason = "trained with several networks" if written & shared else ""
+            reason = reason or ("written with what its optimizer does not train" if own and written - trained else "")
+            groups.append(replace(group, resettable=False, reason=reason) if reason and group.resettable else group)
+        return na.Layout(groups)
 
     def __getitem__(self, name: str) -> ReGraMa | ReDo:
         return self._wrappers[name]
@@ -229,8 +235,14 @@ class Attachments(Mapping[str, ReGraMa | ReDo]):
         """
         if set(state) != set(self):
             raise ValueError(f"state: expected the networks {', '.join(self)}, got {', '.join(state) or 'nothing'}")
-        for name, wrapper in self.items():
-            _load(wrapper, state[name])
+        before = self.state_dict()
+        try:
+            for name, wrapper in self.items():
+                _load(wrapper, state[name])
+        except BaseException:
+            for name, wrapper in self.items():
+                _load(wrapper, before[name])
+            raise
 
     def detach(self) -> None:
         """Remove every hook; the networks keep their values, and the wrappers their counts and reports."""
@@ -246,12 +258,17 @@ def _shapes(model: nn.Module) -> dict[str, list[int]]:
     return {name: list(value.shape) for name, value in parameters(model).items()}
 
 
+def _trained_by(network: Network) -> set[int]:
+    """Return what a network's optimizers hold."""
+    optimizers = network.optimizer if isinstance(network.optimizer, Sequence) else [network.optimizer]
+    return set().union(*map(_held, optimizers))
+
+
 def _held_by_several(networks: Mapping[str, Network]) -> set[int]:
     """Return the parameters that are part of several networks and in the optimizers of each."""
     counts: Counter[int] = Counter()
     for network in networks.values():
-        optimizers = network.optimizer if isinstance(network.optimizer, Sequence) else [network.optimizer]
-        counts.update({id(value) for value in network.model.parameters()} & set().union(*map(_held, optimizers)))
+        counts.update({id(value) for value in network.model.parameters()} & _trained_by(network))
     return {number for number, count in counts.items() if count > 1}
 
 
@@ -259,9 +276,8 @@ def _of_this_model(name: str, state: Any, model: nn.Module) -> Any:
     """Return a saved state, or nothing if it is of a model with other parameters, whose layout is another one too."""
     if state is None or state.get(_SHAPES, shapes := _shapes(model)) == shapes:
         return state
-    warnings.warn(
-        f"{name} starts anew: its state is of a network with other parameters", na.ActivityWarning, stacklevel=5
-    )
+    what = "its state is of a network with other parameters"
+    warnings.warn(f"{name} starts anew: {what}", na.ActivityWarning, stacklevel=5)
     return None
 
 

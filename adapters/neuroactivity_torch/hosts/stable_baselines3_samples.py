@@ -42,11 +42,9 @@ def input_names(module: nn.Module) -> list[str]:
 
 
 def examples(model: BaseAlgorithm) -> dict[str, Any]:
-    """Draw samples of a model's spaces, actions as buffers hold them, from copies, so that the spaces' own generators stay as they are."""
-    samples = {
-        "obs": _draw(model.observation_space, model),
-        "actions": _draw(model.action_space, model).reshape(_EXAMPLES, -1).float(),
-    }
+    """Draw samples of a model's spaces, from copies, so that the spaces' own generators stay as they are."""
+    actions = _draw(model.action_space, model).reshape(_EXAMPLES, -1).float()  # as buffers hold them
+    samples = {"obs": _draw(model.observation_space, model), "actions": actions}
     if hasattr(model.policy, "lstm_actor"):
         layers, _, width = model.policy.lstm_hidden_state_shape
         state = torch.zeros(layers, _SEQUENCES, width, device=model.device)
