@@ -129,7 +129,7 @@ def detach(model: BaseAlgorithm) -> None:
     policy = model.policy
     for name, state in _attached(policy).items():
         records = jax.device_get(find_state(state.opt_state)._asdict() | {"inner_state": ()})
-        kept = {"layout": state.tx.layout.to_dict(), "records": records}
+        kept = {"layout": state.tx.layout.to_dict(), "records": records, "parameters": _shapes(state.params)}
         setattr(model, _STATE, {**getattr(model, _STATE, {}), name: kept})
         setattr(policy, f"{name}_state", detach_state(state))
     vars(policy).pop("build", None)
@@ -158,7 +158,7 @@ def _attach(
     again, attached = {}, {}
     for name in names if networks is None else networks:
         settings = {"method": method, "probe": Probe(model), **options}
-        kept = saved.get(name)
+        kept = _of_this_model(name, saved.get(name), getattr(policy, f"{name}_state").params)
         state = attach_network(policy, name, layout=_kept_layout(kept, method), **settings)
         again[name] = partial(attach_network, name=name, layout=state.tx.layout, **settings)
         attached[name] = state if kept is None else _continued(state, kept, name)
@@ -179,6 +179,19 @@ def _build(policy: Any, again: Mapping[str, Callable[[Any], Any]], *args: Any) -
     for name, attach_again in again.items():
         setattr(policy, f"{name}_state", attach_again(policy))
     return key
+
+
+def _shapes(params: Any) -> dict[str, list[int]]:
+    return {jax.tree_util.keystr(path): list(leaf.shape) for path, leaf in jax.tree_util.tree_leaves_with_path(params)}
+
+
+def _of_this_model(name: str, kept: Any, params: Any) -> Any:
+    """Return what an earlier ``learn`` has left, or nothing if it was of a network with other parameters."""
+    if kept is None or kept.get("parameters", shapes := _shapes(params)) == shapes:
+        return kept
+    what = "its state is of a network with other parameters"
+    warnings.warn(f"{name} starts anew: {what}", na.ActivityWarning, stacklevel=4)
+    return None
 
 
 def _kept_layout(kept: Any, method: Method) -> na.Layout | None:
