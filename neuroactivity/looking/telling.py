@@ -40,7 +40,7 @@ def tell(command: Callable[[], int | None], *errors: type[Exception], interrupte
     except KeyboardInterrupt:
         return _say(interrupted, 130)
     except Exception as error:
-        if not isinstance(error, (RecordsError, OSError, *errors)):
+        if not isinstance(error, (RecordsError, OSError, MemoryError, *errors)):
             raise
         return _say(f"error: {printable(_message(error), longest=600)}", 2)
     return status
@@ -56,4 +56,4 @@ def _message(error: Exception) -> str:
     """Return what to tell of an error."""
     if isinstance(error, OSError) and error.strerror:
         return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
-    return str(error)
+    return str(error) or "not enough memory"

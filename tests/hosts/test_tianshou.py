@@ -134,6 +134,12 @@ def test_measuring_writes_nothing_and_the_logger_gets_every_report():
     assert again["model"].measurements == attached["model"].measurements > 0
 
 
+def test_a_logger_that_cannot_write_is_refused():
+    _, algorithm = make("DQN")
+    with pytest.raises(ValueError, match=r"^logger: expected one with a method write\(\), got 3$"):
+        host.attach(algorithm, np.zeros((4, 4), np.float32), logger=3)
+
+
 def test_between_measurements_nothing_is_computed():
     def learn(size, **options):
         env, algorithm = make("DQN")

@@ -185,6 +185,16 @@ def test_the_state_goes_on():
         again.load_state_dict({})
 
 
+def test_what_would_never_measure_or_log_is_refused():
+    loss, batch = make("SAC")
+    foreign = torch.optim.Adam(nn.Linear(1, 1).parameters())
+    for optimizers in ([], foreign):
+        with pytest.raises(ValueError, match=r"^optimizer: expected one that trains networks of the host"):
+            host.attach(loss, optimizers, batch)
+    with pytest.raises(ValueError, match=r"^logger: expected one with a method log_scalar\(\), got 3$"):
+        host.attach(loss, optimizers_of(loss), batch, logger=3)
+
+
 def test_between_measurements_nothing_is_computed():
     def learn(size, **options):
         loss, batch = make("SAC")

@@ -84,6 +84,16 @@ def trained(modules: Mapping[str, nn.Module], optimizers: Iterable[Any]) -> dict
     return found
 
 
+def check_logger(logger: Any, method: str) -> None:
+    """Raise if a logger of a host, where one is given, has not the method that reports are passed to.
+
+    Raises:
+        ValueError: If it has not.
+    """
+    if logger is not None and not callable(getattr(logger, method, None)):
+        raise ValueError(f"logger: expected one with a method {method}(), got {logger!r}")
+
+
 def _held(optimizer: Any) -> set[int]:
     return {id(value) for group in optimizer.param_groups for value in group["params"]}
 
@@ -138,6 +148,8 @@ class Attachments(Mapping[str, ReGraMa | ReDo]):
     ) -> None:
         check_options(method, options)
         self._listeners = [each for each in (record, options.pop("on_report", None)) if each is not None]
+        if not networks:
+            raise ValueError("optimizer: expected one that trains networks of the host, got none that does")
         check_networks(only, networks)
         self._shared = _held_by_several(networks)
         self.method = method

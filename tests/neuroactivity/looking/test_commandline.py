@@ -95,15 +95,19 @@ def test_closed_or_full_streams(tmp_path, closed, status):
 
 
 @pytest.mark.counts(faults=1)
-def test_ctrl_c_is_one_line(tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize(
+    ("error", "status", "line"),
+    [(KeyboardInterrupt, 130, "interrupted"), (MemoryError, 2, "error: not enough memory")],
+)
+def test_ctrl_c_and_too_little_memory_are_one_line(tmp_path, monkeypatch, capsys, error, status, line):
     def interrupt(*args):
-        raise KeyboardInterrupt
+        raise error
 
     run, page = recorded(tmp_path / "run.jsonl"), tmp_path / "page.html"
     page.write_text("older")
     monkeypatch.setattr("neuroactivity.looking.commandline.build_page", interrupt)
-    assert main(["plot", str(run), "--out", str(page)]) == 130
-    assert capsys.readouterr().err == "interrupted\n"
+    assert main(["plot", str(run), "--out", str(page)]) == status
+    assert capsys.readouterr().err == f"{line}\n"
     assert page.read_text() == "older"
 
 
