@@ -37,6 +37,7 @@ def test_the_layout_is_that_without_checkpoints(always, training):
     assert all(parameter.grad is None for parameter in model.parameters())
 
 
+@pytest.mark.filterwarnings("ignore:None of the inputs have requires_grad")
 def test_checkpoints_that_autograd_cannot_follow_are_named():
     model = nn.Sequential(nn.Linear(3, 6), Block(reentrant=True, always=True), nn.Linear(6, 1))
     with pytest.raises(LayoutError, match="use_reentrant=False"):
