@@ -20,9 +20,9 @@ def shown(text: str) -> str:
     return "\n".join(printable(line, longest=2000) for line in text.split("\n"))
 
 
-def tell(command: Callable[[], int | None]) -> int:
+def tell(command: Callable[[], int | None], *, interrupted: str = "interrupted") -> int:
     """Run a command; return its exit status, 2 with one line ``error: ...`` where the user can put something right."""
-    return telling.tell(command, UsageError)
+    return telling.tell(command, UsageError, interrupted=interrupted)
 
 
 def parse(command: type[T], args: Sequence[str] | None, *, prog: str) -> T:

@@ -56,6 +56,7 @@ def check_setting(name: str, hint: Any, value: object) -> None:
         expected = " or ".join("None" if kind is type(None) else kind.__name__ for kind in allowed)
         raise UsageError(f"{name}: expected {expected}, got {value!r}")
     low, high = LIMITS.get(name, (-inf, inf))
-    if isinstance(value, int | float) and not low <= value <= high:
+    if isinstance(value, int | float) and (not low <= value <= high or value == inf):
         expected = f"at least {low}" if high == inf else f"a value from {low} to {high}"
+        expected = "a finite number" if value == inf else expected
         raise UsageError(f"{name}: expected {expected}, got {value!r}")

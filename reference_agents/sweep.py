@@ -63,11 +63,8 @@ class Run:
 
 def main(args: Sequence[str] | None = None) -> int:
     """Run the command line; return its exit status."""
-    try:
-        return tell(lambda: _run(parse(Command, args, prog="python -m reference_agents.sweep")))
-    except KeyboardInterrupt:
-        print("interrupted; the same command goes on", file=sys.stderr)
-        return 130
+    goes_on = "interrupted; the same command goes on"
+    return tell(lambda: _run(parse(Command, args, prog="python -m reference_agents.sweep")), interrupted=goes_on)
 
 
 def _run(command: Command) -> int:

@@ -29,11 +29,8 @@ class Command:
 
 def main(args: Sequence[str] | None = None) -> int:
     """Run the command line; return its exit status."""
-    try:
-        return tell(lambda: _run(parse(Command, args, prog="python -m reference_agents.train")))
-    except KeyboardInterrupt:
-        print("interrupted; the same command with --resume goes on from the last checkpoint", file=sys.stderr)
-        return 130
+    goes_on = "interrupted; the same command with --resume goes on from the last checkpoint"
+    return tell(lambda: _run(parse(Command, args, prog="python -m reference_agents.train")), interrupted=goes_on)
 
 
 def _run(command: Command) -> None:

@@ -153,8 +153,7 @@ def probe_functions(
     The model runs on copies of its buffers and with the same random numbers each time, in evaluation mode, and in
     training mode as well if it computes something else there, as noisy layers and auxiliary heads do; twice in a row if
     it keeps something from one call for the next. Normalisations over the batch use its statistics, dropout is off. A
-    fixed random projection reduces all outputs to a scalar. Each gradient is handed over as soon as it is complete, and
-    dropped then.
+    fixed random projection reduces all outputs to a scalar. Each gradient is handed over as soon as it is complete.
     """
     probed = _Probed(model, readers)
     parts = Parts.of(probed)
@@ -164,17 +163,22 @@ def probe_functions(
     inputs = _noisy_inputs(inputs, seed, dtypes.pop() if len(dtypes) == 1 else None)
     resting = resting_statistics(probed)
 
-    def run(params: Mapping[str, Tensor], *, training: bool, calls: int) -> list[list[Any]]:
+    @contextmanager
+    def probing(params: Mapping[str, Tensor], *, training: bool) -> Iterator[None]:
         buffers = {name: resting.get(name, buffer).clone() for name, buffer in parts.buffers.items()}
         values = {names[name]: value for name, value in params.items()}
         with undisturbed(probed, seed=derive_key(seed, 0, "model"), parts=parts), _without_cudnn(model):
             _set_probe_mode(parts.modules, training=training)
             with swapped(probed, values, buffers, parts):
-                start, results = torch.get_rng_state(), []
-                for _ in range(calls):
-                    torch.set_rng_state(start)
-                    results.append([model(*inputs), *[reader(*inputs) for reader in readers]])
-                return results
+                yield
+
+    def run(params: Mapping[str, Tensor], *, training: bool, calls: int) -> list[list[Any]]:
+        with probing(params, training=training):
+            start, results = torch.get_rng_state(), []
+            for _ in range(calls):
+                torch.set_rng_state(start)
+                results.append([model(*inputs), *[reader(*inputs) for reader in readers]])
+            return results
 
     def run_modes(params: Mapping[str, Tensor]) -> list[list[list[Any]]]:
         return [run(params, training=training, calls=calls) for training in modes]
@@ -191,7 +195,9 @@ def probe_functions(
             leaf.register_post_accumulate_grad_hook(partial(hand_over, name=name))  # type: ignore[no-untyped-call]
         with torch.enable_grad():
             scalar = _project_outputs(run_modes(leaves), seed)
-        if asked:
+        if not asked:
+            return
+        with probing(leaves, training=modes[-1]):  # where activations are checkpointed, parts of it run again
             scalar.backward(inputs=list(asked.values()))  # type: ignore[no-untyped-call]
 
     @torch.no_grad()

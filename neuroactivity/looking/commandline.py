@@ -2,6 +2,7 @@
 
 import argparse
 from collections.abc import Sequence
+from os.path import realpath
 from pathlib import Path
 from typing import NoReturn
 
@@ -60,11 +61,11 @@ def _parser() -> argparse.ArgumentParser:
 
 def _plot(paths: Sequence[Path], out: Path) -> None:
     """Write the page of runs, or nothing."""
-    out = out.resolve()
     if out.exists() and not out.is_file():
         raise RecordsError(f"--out: expected the name of a page, got {out}, which is no file")
-    if out.suffix == ".jsonl" or out in [path.resolve() for path in paths]:
+    if out.suffix.lower() == ".jsonl" or realpath(out) in map(realpath, paths):
         raise RecordsError(f"--out: expected the name of a page, got {out}, which holds records")
     text = build_page([read_run(path) for path in paths])
+    out = Path(realpath(out.parent), out.name)  # a link of this name is replaced, and not followed
     write_text(out, text)
     print(f"{printable(str(out), longest=4000)} ({-(-len(text) // 1000):,} kB)")

@@ -124,6 +124,9 @@ def _group(values: Mapping[str, Any], name: str) -> Group:
             raise RecordsError(f"{where}: expected {neurons} scores, got {len(scores)}")
     counts = {key: None if values.get(key) is None else _count(values[key], f"{where}, {key}") for key in
               ("reset", "reset_again")}  # fmt: skip
+    most = max([count for count in counts.values() if count is not None], default=0)
+    if "neurons" in values and most > neurons:
+        raise RecordsError(f"{where}: expected at most {neurons} neurons reset, got {most}")
     return Group(
         fraction=inactive / (neurons - nonfinite) if neurons > nonfinite else None,
         neurons=neurons,

@@ -14,7 +14,7 @@ from neuroactivity.layout.layout import HEADER as LAYOUT_HEADER
 from neuroactivity.layout.layout import table_rows
 from neuroactivity.looking.figures import title
 from neuroactivity.looking.forms import Group
-from neuroactivity.looking.reading import read_json, read_run
+from neuroactivity.looking.reading import read_json, read_lines, read_run
 from neuroactivity.looking.series import Track
 from neuroactivity.looking.text import RecordsError, counted, percent, short, stepped
 from neuroactivity.tables import format_table
@@ -51,13 +51,26 @@ def _layout(path: Path) -> Layout | None:
     """Return the layout in a JSON file, ``None`` if it holds something else."""
     if path.suffix != ".json" or not path.is_file():
         return None
-    record = read_json(path, "a layout or records in JSON")
+    try:
+        record = read_json(path, "a layout or records in JSON")
+    except RecordsError:
+        if _begins_with_a_record(path):
+            return None
+        raise
     if not isinstance(record, dict) or not isinstance(record.get("groups"), list):
         return None
     try:
         return Layout.from_dict(record)
     except LayoutError as error:
         raise RecordsError(f"{path}: {error}") from None
+
+
+def _begins_with_a_record(path: Path) -> bool:
+    """Whether the first line of a file is a whole JSON object, as in records that are named ``.json``."""
+    try:
+        return any(isinstance(record, dict) for _, record in islice(read_lines(path), 1))
+    except RecordsError:
+        return False
 
 
 def _print_layout(layout: Layout) -> None:

@@ -1,7 +1,7 @@
 """When a wrapper measures, and what it resets."""
 
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from typing import Any, Literal, SupportsIndex, TypeAlias, TypedDict, get_args
 
@@ -133,6 +133,21 @@ def check_host_options(method: Method, options: HostOptions) -> ResetOptions:
     most: Any = 0 if method == "measure" else options.get("max_fraction")
     given = {"tau": 0.02 if method == "redo" else 0.01, **options, "max_fraction": most}
     return ResetOptions(**{name: given[name] for name in given.keys() - {"initializer", "seed"}})
+
+
+def check_networks(networks: Any, known: Collection[str] = ()) -> None:
+    """Raise unless ``networks`` are names of some networks, of those that are known if there are any, or ``None``.
+
+    Raises:
+        ValueError: If they are not.
+    """
+    if networks is None:
+        return
+    listed = isinstance(networks, Collection) and not isinstance(networks, str)
+    if not listed or not networks or not all(isinstance(name, str) for name in networks):
+        raise ValueError(f"networks: expected names in a list, or None for all, got {networks!r}")
+    if known and (unknown := sorted(set(networks) - set(known))):
+        raise ValueError(f"networks: expected some of {', '.join(known)}, got {', '.join(unknown)}")
 
 
 def option(name: str) -> Any:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import partial
 from glob import glob
+from os.path import realpath
 from pathlib import Path
 from typing import Any, Final
 
@@ -111,7 +112,7 @@ def find_runs(paths: Iterable[str]) -> list[Path]:
     Raises:
         UsageError: If a path or pattern does not exist, or there is no run at all.
     """
-    folders: dict[Path, Path] = {}
+    folders: dict[str, Path] = {}
     for path in paths:
         matches = [path] if Path(path).exists() else sorted(glob(path))
         if not matches:
@@ -119,7 +120,7 @@ def find_runs(paths: Iterable[str]) -> list[Path]:
         for match in matches:
             files = (file for name in ("config.json", "metrics.jsonl") for file in Path(match).rglob(name))
             for folder in sorted({file.parent for file in files}):
-                folders.setdefault(folder.resolve(), folder)
+                folders.setdefault(realpath(folder), folder)
     if not folders:
         raise UsageError("runs: expected folders of runs, got none")
     return list(folders.values())

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import tyro
 
 from reference_agents import train
-from reference_agents.commandline import parse
+from reference_agents.commandline import parse, tell
 from reference_agents.errors import UsageError
 from reference_agents.ranges import parse_range
 from reference_agents.running.loop import Training
@@ -90,16 +90,10 @@ def _vmapped(update: Callable[..., Any]) -> Callable[..., Any]:
 
 def main(args: Sequence[str] | None = None) -> int:
     """Run the command line; return its exit status."""
-    try:
-        command = parse(Command, args, prog="python -m reference_agents.jax.vmap_seeds")
-        run(command)
-    except UsageError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("interrupted; the same command goes on from the last checkpoints", file=sys.stderr)
-        return 130
-    return 0
+    goes_on = "interrupted; the same command goes on from the last checkpoints"
+    return tell(
+        lambda: run(parse(Command, args, prog="python -m reference_agents.jax.vmap_seeds")), interrupted=goes_on
+    )
 
 
 def run(command: Command) -> None:

@@ -1,5 +1,6 @@
 """Evaluation of a policy: its returns over a fixed set of episodes."""
 
+import math
 import statistics
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -35,5 +36,7 @@ def _episode(policy: Policy, env: Environment, seed: int) -> float:
 
 
 def describe(returns: list[float]) -> dict[str, Any]:
-    """Return the mean, the standard deviation over episodes, and the returns."""
-    return {"mean": statistics.fmean(returns), "std": statistics.pstdev(returns), "returns": returns}
+    """Return the mean, the standard deviation over episodes, and the returns; NaN where one is not finite."""
+    finite = all(map(math.isfinite, returns))  # those of an agent that has diverged may not be
+    mean, std = (statistics.fmean(returns), statistics.pstdev(returns)) if finite else (math.nan, math.nan)
+    return {"mean": mean, "std": std, "returns": returns}

@@ -164,6 +164,9 @@ def test_a_second_fit_goes_on_and_an_exception_detaches():
 def test_errors_are_early():
     with pytest.raises(ValueError, match=r"^tau: "):
         host.ActivityCallback(tau=-1)
+    for inputs in (3, {"model": 3}):
+        with pytest.raises(ValueError, match=r"^inputs: expected a function of a batch, or a mapping of such, got"):
+            host.ActivityCallback(inputs=inputs)
     with pytest.raises(ValueError, match=r"^inputs: expected a function for each network, got none for 'critic'"):
         fit(Pair(), host.ActivityCallback("regrama", inputs={"generator": lambda batch: batch[0]}))
     with pytest.raises(na.LayoutError, match=r"^example_inputs: the model fails"):
@@ -175,3 +178,67 @@ def test_between_measurements_nothing_is_computed():
         fit(Module(), host.ActivityCallback(**options) if options else lightning.Callback(), size=size, max_steps=8)
 
     check_operations(train)
+
+
+class Sharing(Pair):
+    """A trunk with two heads, and two optimizers, the second of the other head alone or of both."""
+
+    def __init__(self, second):
+        super().__init__()
+        self.second = second
+        self.trunk = nn.Sequential(nn.Linear(3, 8), nn.ReLU(), nn.Linear(8, 3), nn.ReLU())
+
+    def forward(self, x):
+        return self.generator(self.trunk(x)), self.critic(self.trunk(x))
+
+    def training_step(self, batch, number):
+        for optimizer, place in zip(self.optimizers(), (0, 1), strict=True):
+            optimizer.zero_grad()
+            self.manual_backward((self(batch[0])[place] - batch[1]).square().mean())
+            optimizer.step()
+
+    def configure_optimizers(self):
+        second = self.critic if self.second == "head" else nn.ModuleList([self.critic, self.trunk])
+        return [
+            torch.optim.Adam([*self.generator.parameters(), *self.trunk.parameters()]),
+            torch.optim.Adam(second.parameters()),
+        ]
+
+
+@pytest.mark.parametrize(
+    ("second", "alone"),
+    [("head", {"trunk.2": "written with what its optimizer does not train"}),
+     ("both", dict.fromkeys(["trunk.0", "trunk.2"], "trained with several networks"))],
+)  # fmt: skip
+def test_what_another_optimizer_trains_too_is_left_alone(second, alone):
+    callback = host.ActivityCallback("regrama", every=2, tau=0.5, inputs=lambda batch: batch[0])
+    if second == "head":
+        callback._inputs = {"optimizer_0": lambda batch: batch[0], "critic": lambda batch: batch[0]}
+    fit(Sharing(second), callback)
+    layout = callback.wrappers["optimizer_0"].layout
+    left = {name: group.reason.partition(" in ")[0] for name, group in layout.items() if not group.resettable}
+    assert alone.items() <= left.items()
+    assert layout["generator.0"].resettable
+    assert all(wrapper.neurons_reset > 0 for wrapper in callback.wrappers.values())
+
+
+def test_optimizers_that_are_replaced_are_attached_to():
+    class Replacing(Module):
+        def on_train_epoch_start(self):
+            if self.current_epoch == 1:
+                self.trainer.strategy.setup_optimizers(self.trainer)
+
+    callback = host.ActivityCallback("regrama", every=2)
+    with pytest.warns(na.ActivityWarning, match="^optimizers were replaced, attaching anew$"):
+        fit(Replacing(), callback, epochs=3)
+    assert callback.wrappers["model"].steps == 12
+
+
+def test_another_module_starts_anew():
+    deep, callback = Module(), host.ActivityCallback("regrama", every=2, tau=0.4)
+    deep.net = nn.Sequential(nn.Linear(3, 12), nn.ReLU(), nn.Linear(12, 12), nn.ReLU(), nn.Linear(12, 1))
+    fit(Module(), callback)
+    with pytest.warns(na.ActivityWarning, match="^model starts anew: its state is of a network with other parameters$"):
+        fit(deep, callback)
+    assert [view.param for view in callback.wrappers["model"].layout["net.0"].outgoing] == ["net.2.weight"]
+    assert callback.wrappers["model"].layout["net.2"].status == "exclusive"

@@ -7,10 +7,12 @@ import pytest
 pytestmark = pytest.mark.filterwarnings("default")  # what a host warns of is its own affair
 sbx = pytest.importorskip("sbx")
 
+from stable_baselines3.common.callbacks import EveryNTimesteps  # noqa: E402
 from stable_baselines3.common.env_util import make_vec_env  # noqa: E402
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize  # noqa: E402
 
-from neuroactivity_jax.hosts.sbx import ActivityCallback  # noqa: E402
+import neuroactivity as na  # noqa: E402
+from neuroactivity_jax.hosts.sbx import ActivityCallback, attach, detach  # noqa: E402
 from neuroactivity_jax.hosts.sbx_networks import Probe  # noqa: E402
 
 OPTIONS = {"every": 2, "tau": 0.5}
@@ -85,3 +87,24 @@ def test_redo_judges_observations_as_the_networks_see_them():
     stored = model.replay_buffer.observations[:12].reshape(-1, 3)
     expected = {tuple(row) for row in model.get_vec_normalize_env().normalize_obs(stored).astype("f")}
     assert {tuple(row) for row in seen.astype("f")} <= expected
+
+
+def test_a_model_with_other_layers_starts_anew():
+    model = sbx.PPO("MlpPolicy", "Pendulum-v1", policy_kwargs={"net_arch": [12]}, n_steps=16, batch_size=8, seed=0)
+    attach(model, every=2)
+    detach(model)
+    model.policy, model.policy_kwargs = None, {"net_arch": [12, 12]}
+    model._setup_model()
+    with pytest.warns(na.ActivityWarning, match="^actor starts anew: its state is of a network with other parameters$"):
+        attach(model, every=2)
+    layout = model.policy.actor_state.tx.layout
+    assert {"params/Dense_0", "params/Dense_1", "params/Dense_2"} <= layout.keys()
+    detach(model)
+
+
+def test_a_callback_that_another_one_triggers_is_refused():
+    model = sbx.PPO("MlpPolicy", "Pendulum-v1", n_steps=16, batch_size=8)
+    with pytest.raises(ValueError, match=r"^callback: give it to learn\(\) itself, not to EveryNTimesteps$"):
+        model.learn(1, callback=EveryNTimesteps(10, ActivityCallback()))
+    with pytest.raises(ValueError, match=r"^networks: expected names in a list, or None for all, got 'qf'$"):
+        ActivityCallback(networks="qf")

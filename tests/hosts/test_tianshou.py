@@ -22,7 +22,7 @@ sac, dqn, reinforce = [
 ]
 
 
-def make(kind):
+def make(kind, hidden=(12,)):
     torch.manual_seed(0)
     np.random.seed(0)
     env = gymnasium.make("Pendulum-v1" if kind == "SAC" else "CartPole-v1")
@@ -46,7 +46,7 @@ def make(kind):
         net = common.Net(state_shape=state, action_shape=space.n, hidden_sizes=[12])
         policy = dqn.DiscreteQLearningPolicy(model=net, action_space=space)
         return env, algorithms.DQN(policy=policy, optim=factory(), target_update_freq=10)
-    trunks = [common.Net(state_shape=state, hidden_sizes=[12]) for _ in range(2)]
+    trunks = [common.Net(state_shape=state, hidden_sizes=hidden) for _ in range(2)]
     actor = discrete.DiscreteActor(preprocess_net=trunks[0], action_shape=space.n)
     critic = discrete.DiscreteCritic(preprocess_net=trunks[0 if kind == "shared" else 1])
     policy = reinforce.ProbabilisticActorPolicy(
@@ -134,6 +134,12 @@ def test_measuring_writes_nothing_and_the_logger_gets_every_report():
     assert again["model"].measurements == attached["model"].measurements > 0
 
 
+def test_a_logger_that_cannot_write_is_refused():
+    _, algorithm = make("DQN")
+    with pytest.raises(ValueError, match=r"^logger: expected one with a method write\(\), got 3$"):
+        host.attach(algorithm, np.zeros((4, 4), np.float32), logger=3)
+
+
 def test_between_measurements_nothing_is_computed():
     def learn(size, **options):
         env, algorithm = make("DQN")
@@ -142,3 +148,14 @@ def test_between_measurements_nothing_is_computed():
         train("DQN", env, algorithm, data.VectorReplayBuffer(200, 1), batch_size=size)
 
     check_operations(learn)
+
+
+@pytest.mark.parametrize("method", ["regrama", "redo"])
+def test_the_inner_layers_of_a_shared_trunk_are_left_alone_too(method):
+    env, algorithm = make("shared", hidden=[12, 12])
+    buffer = data.VectorReplayBuffer(200, 1)
+    attached = host.attach(algorithm, np.zeros((8, 4), np.float32) + 0.1, method, every=2, buffer=buffer)
+    train("shared", env, algorithm, buffer)
+    for wrapper in attached.values():
+        assert wrapper.measurements > 0
+        assert not any(group.resettable for name, group in wrapper.layout.items() if name.startswith("preprocess"))

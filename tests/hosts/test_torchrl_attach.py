@@ -134,6 +134,25 @@ def test_redo_runs_what_is_not_stacked():
     assert list(host.attach(loss, optimizers_of(loss), batch, "redo", networks=["actor_network"])) == ["actor_network"]
 
 
+def test_a_trunk_that_actor_and_critic_share_is_left_alone():
+    td = tensordict.nn
+    trunk = nn.Sequential(nn.Linear(3, 12), nn.ReLU(), nn.Linear(12, 12), nn.ReLU())
+    common = td.TensorDictModule(trunk, in_keys=["observation"], out_keys=["hidden"])
+    head = nn.Sequential(nn.Linear(12, 8), nn.ReLU(), nn.Linear(8, 2), td.NormalParamExtractor())
+    head = td.TensorDictModule(head, in_keys=["hidden"], out_keys=["loc", "scale"])
+    kwargs = {"distribution_class": modules.TanhNormal, "return_log_prob": True}
+    actor = modules.ProbabilisticActor(head, ["loc", "scale"], **kwargs)
+    value = nn.Sequential(nn.Linear(12, 8), nn.ReLU(), nn.Linear(8, 1))
+    both = modules.ActorValueOperator(common, actor, modules.ValueOperator(value, in_keys=["hidden"]))
+    loss = objectives.ClipPPOLoss(both.get_policy_operator(), both.get_value_operator())
+    optimizer, (_, batch) = torch.optim.Adam(loss.parameters()), make("PPO")
+    audit, attached = attach(loss, [optimizer], batch)
+    train(loss, [optimizer], batch)
+    for name, wrapper in attached.items():
+        assert not any(group.resettable for path, group in wrapper.layout.items() if path.startswith("module.0."))
+        assert wrapper.neurons_reset == audit.reset[name] > 0
+
+
 def test_measuring_lists_the_layouts_and_writes_nothing():
     loss, batch = make("TD3")
     optimizers = optimizers_of(loss)
@@ -164,6 +183,16 @@ def test_the_state_goes_on():
     assert again["qvalue_network"].neurons_reset == attached["qvalue_network"].neurons_reset > 0
     with pytest.raises(ValueError, match=r"^state: expected the networks actor_network, qvalue_network, got nothing$"):
         again.load_state_dict({})
+
+
+def test_what_would_never_measure_or_log_is_refused():
+    loss, batch = make("SAC")
+    foreign = torch.optim.Adam(nn.Linear(1, 1).parameters())
+    for optimizers in ([], foreign):
+        with pytest.raises(ValueError, match=r"^optimizer: expected one that trains networks of the host"):
+            host.attach(loss, optimizers, batch)
+    with pytest.raises(ValueError, match=r"^logger: expected one with a method log_scalar\(\), got 3$"):
+        host.attach(loss, optimizers_of(loss), batch, logger=3)
 
 
 def test_between_measurements_nothing_is_computed():

@@ -124,6 +124,29 @@ def test_a_run_that_is_resumed_from_a_checkpoint_goes_on(tmp_path):
         make(tmp_path / "parts", [rest]).train(resume_from_checkpoint=str(tmp_path / "parts" / "checkpoint-4"))
 
 
+@pytest.mark.parametrize("damage", [b"", b"hello", b"PK", {"model": 3}, {"model": {"layout": {"version": 9}}}, [1]])
+def test_a_state_that_is_damaged_is_refused_before_the_first_step(tmp_path, damage):
+    saving = {"save_strategy": "steps", "save_steps": 1, "max_steps": 1}
+    make(tmp_path, [host.ActivityCallback()], **saving).train()
+    file = tmp_path / "checkpoint-1" / "neuroactivity.pt"
+    torch.save(damage, file) if not isinstance(damage, bytes) else file.write_bytes(damage)
+    trainer = make(tmp_path, [host.ActivityCallback()], max_steps=2)
+    with pytest.raises(ValueError, match=r"neuroactivity\.pt: expected what an ActivityCallback saved, got \w+: "):
+        trainer.train(resume_from_checkpoint=str(tmp_path / "checkpoint-1"))
+    assert trainer.state.global_step == 1
+
+
+def test_checkpointed_activations_and_frozen_parameters(tmp_path):
+    callback = host.ActivityCallback("regrama", every=2, tau=0.4)
+    trainer = make(tmp_path, [callback], gradient_checkpointing=True)
+    trainer.model.transformer.h[0].attn.c_proj.requires_grad_(False)
+    trainer.train()
+    layout = callback.wrappers["model"].layout
+    assert (layout[MLP].status, layout[MLP].resettable) == ("exclusive", True)
+    assert not layout[f"{BLOCK}.attn.c_attn"].resettable
+    assert layout[f"{BLOCK}.attn.c_attn"].reason == "written with what its optimizer does not train"
+
+
 def test_between_measurements_nothing_is_computed(tmp_path):
     def train(size, **options):
         callbacks = [host.ActivityCallback(**options)] if options else []

@@ -22,6 +22,7 @@ BAD = [
     ("tau", "0.1", "tau: expected float or None, got '0.1'"),
     ("max_fraction", 1.5, "max_fraction: expected a value from 0 to 1, got 1.5"),
     ("gamma", float("nan"), "gamma: expected a value from 0 to 1, got nan"),
+    ("critic_lr", float("inf"), "critic_lr: expected a finite number, got inf"),
     ("seed", -1, "seed: expected at least 0, got -1"),
     ("actor_depth", 0, "actor_depth: expected at least 1, got 0"),
     ("replay_ratio", 0.5, "replay_ratio: expected int or None, got 0.5"),

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 
 import neuroactivity as na
 from neuroactivity.report import latest_scalars
-from neuroactivity.wrapping import HostOptions, Method, check_host_options
+from neuroactivity.wrapping import HostOptions, Method, check_host_options, check_networks
 from neuroactivity_jax.hosts.train_state import Attached, detach_state
 from neuroactivity_jax.reports import find_state, report
 from neuroactivity_jax.state import ActivityState
@@ -63,8 +63,13 @@ class ActivityCallback(BaseCallback):  # type: ignore[misc]
     ) -> None:
         super().__init__(verbose)
         check_host_options(method, options)
+        check_networks(networks)
         self._method, self._networks, self._options = method, networks, options
         self._told: dict[str, tuple[int, dict[str, float]]] = {}
+
+    def _init_callback(self) -> None:
+        if self.parent is not None:  # which calls it at its events alone, and not when learn() begins and ends
+            raise ValueError(f"callback: give it to learn() itself, not to {type(self.parent).__name__}")
 
     def _on_training_start(self) -> None:
         if _OWNERS.get(self.model) is self:
@@ -124,7 +129,7 @@ def detach(model: BaseAlgorithm) -> None:
     policy = model.policy
     for name, state in _attached(policy).items():
         records = jax.device_get(find_state(state.opt_state)._asdict() | {"inner_state": ()})
-        kept = {"layout": state.tx.layout.to_dict(), "records": records}
+        kept = {"layout": state.tx.layout.to_dict(), "records": records, "parameters": _shapes(state.params)}
         setattr(model, _STATE, {**getattr(model, _STATE, {}), name: kept})
         setattr(policy, f"{name}_state", detach_state(state))
     vars(policy).pop("build", None)
@@ -149,12 +154,11 @@ def _attach(
     detach(model)  # one that was saved while it learned has its wrappers still
     policy, saved = model.policy, getattr(model, _STATE, {})
     names = list(states(policy))
-    if unknown := sorted(set(networks or ()) - set(names)):
-        raise ValueError(f"networks: expected some of {', '.join(names)}, got {', '.join(unknown)}")
+    check_networks(networks, names)
     again, attached = {}, {}
     for name in names if networks is None else networks:
         settings = {"method": method, "probe": Probe(model), **options}
-        kept = saved.get(name)
+        kept = _of_this_model(name, saved.get(name), getattr(policy, f"{name}_state").params)
         state = attach_network(policy, name, layout=_kept_layout(kept, method), **settings)
         again[name] = partial(attach_network, name=name, layout=state.tx.layout, **settings)
         attached[name] = state if kept is None else _continued(state, kept, name)
@@ -175,6 +179,19 @@ def _build(policy: Any, again: Mapping[str, Callable[[Any], Any]], *args: Any) -
     for name, attach_again in again.items():
         setattr(policy, f"{name}_state", attach_again(policy))
     return key
+
+
+def _shapes(params: Any) -> dict[str, list[int]]:
+    return {jax.tree_util.keystr(path): list(leaf.shape) for path, leaf in jax.tree_util.tree_leaves_with_path(params)}
+
+
+def _of_this_model(name: str, kept: Any, params: Any) -> Any:
+    """Return what an earlier ``learn`` has left, or nothing if it was of a network with other parameters."""
+    if kept is None or kept.get("parameters", shapes := _shapes(params)) == shapes:
+        return kept
+    what = "its state is of a network with other parameters"
+    warnings.warn(f"{name} starts anew: {what}", na.ActivityWarning, stacklevel=4)
+    return None
 
 
 def _kept_layout(kept: Any, method: Method) -> na.Layout | None:

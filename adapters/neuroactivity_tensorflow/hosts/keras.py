@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, Unpack
+from weakref import WeakKeyDictionary
 
 import keras
 import numpy as np
@@ -14,6 +15,8 @@ from neuroactivity_tensorflow.resetter import Resetter
 from neuroactivity_tensorflow.wrappers import ReDo, ReGraMa
 
 _BATCH, _LENGTH = 8, 4
+_FITS: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()
+"""What Keras tells the callbacks of a model's latest ``fit``: each fit has its own."""
 
 
 class ActivityCallback(keras.callbacks.Callback):  # type: ignore[misc]
@@ -78,6 +81,9 @@ class ActivityCallback(keras.callbacks.Callback):  # type: ignore[misc]
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Wrap the model's optimizer, or go on with the wrapper that it has."""
+        if self.params and _FITS.get(self.model) is self.params:
+            raise ValueError("callback: two ActivityCallbacks in one fit(); the second would replace the first")
+        _FITS[self.model] = self.params
         wrapper = _innermost(self.model.optimizer)
         self.wrapper = self._continue(wrapper) if isinstance(wrapper, Resetter) else self._wrap(wrapper)
 

@@ -1,9 +1,10 @@
 """What the hosts share: a wrapper for each network that a host trains, attached, saved and detached together."""
 
 import warnings
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, TypeAlias, Unpack
 
@@ -13,10 +14,22 @@ from torch.optim import Optimizer
 from torch.utils import _pytree as pytree
 
 import neuroactivity as na
-from neuroactivity.wrapping import HostOptions, Method, as_inputs, check_host_options, check_seed, derive_key
+from neuroactivity.wrapping import (
+    HostOptions,
+    Method,
+    as_inputs,
+    check_host_options,
+    check_networks,
+    check_seed,
+    derive_key,
+)
+from neuroactivity_torch.devices import unwrapped
 from neuroactivity_torch.layouts import Reader, layout_of
 from neuroactivity_torch.optimizers import Moment
+from neuroactivity_torch.parameters import parameters
 from neuroactivity_torch.wrappers import ReDo, ReGraMa
+
+_SHAPES = "parameters"  # in a network's state, beside what its wrapper says
 
 Listener: TypeAlias = Callable[[str, na.ActivityReport], None]
 """Called with the name of a network and its report."""
@@ -47,7 +60,7 @@ class Network:
     layout: Callable[[bool], na.Layout] | None = None
 
 
-def check_options(method: Method, options: HostOptions) -> None:
+def check_options(method: Method, options: HostOptions, networks: Collection[str] | None = None) -> None:
     """Raise if there is no such method, or an option is out of range, before there is anything to attach to.
 
     Raises:
@@ -56,11 +69,12 @@ def check_options(method: Method, options: HostOptions) -> None:
     """
     check_host_options(method, options)
     check_seed(options.get("seed", 0))
+    check_networks(networks)
 
 
 def trained(modules: Mapping[str, nn.Module], optimizers: Iterable[Any]) -> dict[str, tuple[nn.Module, Any]]:
     """Return, by name, the modules that an optimizer trains, with it. Target networks are none of them."""
-    held = [(each, {id(value) for group in each.param_groups for value in group["params"]}) for each in optimizers]
+    held = [(each, _held(each)) for each in optimizers]
     found = {}
     for name, module in modules.items():
         own = {id(parameter) for parameter in module.parameters()}
@@ -70,10 +84,25 @@ def trained(modules: Mapping[str, nn.Module], optimizers: Iterable[Any]) -> dict
     return found
 
 
-def sharing(module: nn.Module, others: Iterable[nn.Module]) -> list[nn.Module]:
-    """Return the other modules that have parameters in common with one."""
-    own = {id(parameter) for parameter in module.parameters()}
-    return [each for each in others if each is not module and any(id(value) in own for value in each.parameters())]
+def check_logger(logger: Any, method: str) -> None:
+    """Raise if a logger of a host, where one is given, has not the method that reports are passed to.
+
+    Raises:
+        ValueError: If it has not.
+    """
+    if logger is not None and not callable(getattr(logger, method, None)):
+        raise ValueError(f"logger: expected one with a method {method}(), got {logger!r}")
+
+
+def _held(optimizer: Any) -> set[int]:
+    return {id(value) for group in optimizer.param_groups for value in group["params"]}
+
+
+def sharing(name: str, modules: Mapping[str, nn.Module]) -> list[str]:
+    """Return the names of the other modules that have parameters in common with one."""
+    module, own = modules[name], {id(parameter) for parameter in modules[name].parameters()}
+    others = {other: each for other, each in modules.items() if each is not module}
+    return [other for other, each in others.items() if any(id(value) in own for value in each.parameters())]
 
 
 @contextmanager
@@ -119,9 +148,10 @@ class Attachments(Mapping[str, ReGraMa | ReDo]):
     ) -> None:
         check_options(method, options)
         self._listeners = [each for each in (record, options.pop("on_report", None)) if each is not None]
-        unknown = set(only or ()) - set(networks)
-        if unknown:
-            raise ValueError(f"networks: expected some of {', '.join(networks)}, got {', '.join(sorted(unknown))}")
+        if not networks:
+            raise ValueError("optimizer: expected one that trains networks of the host, got none that does")
+        check_networks(only, networks)
+        self._shared = _held_by_several(networks)
         self.method = method
         self._wrappers: dict[str, ReGraMa | ReDo] = {}
         try:
@@ -141,8 +171,10 @@ class Attachments(Mapping[str, ReGraMa | ReDo]):
         if self.method == "measure":
             given["max_fraction"] = 0
         listed = given.get("max_fraction") == 0 and self.method != "redo"
+        state = _of_this_model(name, state, network.model)
         inputs = () if listed else as_inputs(network.inputs())
-        given["layout"] = self._find_layout(network, inputs, state, listed=listed)
+        layout = self._find_layout(network, inputs, state, listed=listed)
+        given["layout"] = layout if layout is None or listed else self._leave_alone(network, layout)
         if self.method != "redo":
             wrapper: ReGraMa | ReDo = ReGraMa(network.model, network.optimizer, **given)
         elif network.probe is None:
@@ -172,6 +204,19 @@ class Attachments(Mapping[str, ReGraMa | ReDo]):
             return layout_of(network.model) if listed else None  # the wrapper will ask for inputs
         return layout_of(network.model, *inputs, readers=network.readers)
 
+    def _leave_alone(self, network: Network, layout: na.Layout) -> na.Layout:
+        """Reset nothing that another optimizer trains, or trains too: a reset clears the moments of its own alone."""
+        named, held = dict(unwrapped(network.model).named_parameters()), _trained_by(network)
+        trained = {name for name, value in named.items() if id(value) in held and value.requires_grad}
+        shared = {name for name, value in named.items() if id(value) in self._shared}
+        groups = []
+        for group in layout.values():
+            written, own = {view.param for _, view in group.views}, {view.param for view in group.incoming} & trained
+            reason = "trained with several networks" if written & shared else ""
+            reason = reason or ("written with what its optimizer does not train" if own and written - trained else "")
+            groups.append(replace(group, resettable=False, reason=reason) if reason and group.resettable else group)
+        return na.Layout(groups)
+
     def __getitem__(self, name: str) -> ReGraMa | ReDo:
         return self._wrappers[name]
 
@@ -190,7 +235,7 @@ class Attachments(Mapping[str, ReGraMa | ReDo]):
 
     def state_dict(self) -> dict[str, Any]:
         """Return what a run that is continued needs: each wrapper's state, on the host."""
-        state = {name: wrapper.state_dict() for name, wrapper in self.items()}
+        state = {name: {**wrapper.state_dict(), _SHAPES: _shapes(wrapper.model)} for name, wrapper in self.items()}
         copied: dict[str, Any] = pytree.tree_map_only(Tensor, torch.Tensor.cpu, state)
         return copied
 
@@ -202,8 +247,14 @@ class Attachments(Mapping[str, ReGraMa | ReDo]):
         """
         if set(state) != set(self):
             raise ValueError(f"state: expected the networks {', '.join(self)}, got {', '.join(state) or 'nothing'}")
-        for name, wrapper in self.items():
-            _load(wrapper, state[name])
+        before = self.state_dict()
+        try:
+            for name, wrapper in self.items():
+                _load(wrapper, state[name])
+        except BaseException:
+            for name, wrapper in self.items():
+                _load(wrapper, before[name])
+            raise
 
     def detach(self) -> None:
         """Remove every hook; the networks keep their values, and the wrappers their counts and reports."""
@@ -215,7 +266,35 @@ class Attachments(Mapping[str, ReGraMa | ReDo]):
         return dict, (self.state_dict(),)
 
 
+def _shapes(model: nn.Module) -> dict[str, list[int]]:
+    return {name: list(value.shape) for name, value in parameters(model).items()}
+
+
+def _trained_by(network: Network) -> set[int]:
+    """Return what a network's optimizers hold."""
+    optimizers = network.optimizer if isinstance(network.optimizer, Sequence) else [network.optimizer]
+    return set().union(*map(_held, optimizers))
+
+
+def _held_by_several(networks: Mapping[str, Network]) -> set[int]:
+    """Return the parameters that are part of several networks and in the optimizers of each."""
+    counts: Counter[int] = Counter()
+    for network in networks.values():
+        counts.update({id(value) for value in network.model.parameters()} & _trained_by(network))
+    return {number for number, count in counts.items() if count > 1}
+
+
+def _of_this_model(name: str, state: Any, model: nn.Module) -> Any:
+    """Return a saved state, or nothing if it is of a model with other parameters, whose layout is another one too."""
+    if state is None or state.get(_SHAPES, shapes := _shapes(model)) == shapes:
+        return state
+    what = "its state is of a network with other parameters"
+    warnings.warn(f"{name} starts anew: {what}", na.ActivityWarning, stacklevel=5)
+    return None
+
+
 def _load(wrapper: ReGraMa | ReDo, state: Mapping[str, Any]) -> None:
     """Bring a saved state to the device of a wrapper's model."""
     device = next(wrapper.model.parameters()).device
+    state = {key: value for key, value in state.items() if key != _SHAPES}
     wrapper.load_state_dict(pytree.tree_map_only(Tensor, lambda value: value.to(device), state))

@@ -1,5 +1,6 @@
 """Lightning: ``Trainer(callbacks=[ActivityCallback()])``."""
 
+import warnings
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, TypeAlias, Unpack
@@ -64,7 +65,11 @@ class ActivityCallback(Callback):
     ) -> None:
         super().__init__()
         check_options(method, options)
+        functions = inputs.values() if isinstance(inputs, Mapping) else [inputs]
+        if not all(map(callable, functions)):
+            raise ValueError(f"inputs: expected a function of a batch, or a mapping of such, got {inputs!r}")
         self.wrappers: Mapping[str, Any] = {}
+        self._optimizers: list[Any] = []
         self._method, self._inputs, self._options = method, inputs, options
         self._state: Mapping[str, Any] | None = None
         self._batch: Any = None
@@ -76,9 +81,13 @@ class ActivityCallback(Callback):
             self._state, self.wrappers = self._state or self.wrappers.state_dict(), {}
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
-        """Attach at the first batch; keep the batch for ReDo."""
+        """Attach at the first batch, and anew where optimizers were replaced; keep the batch for ReDo."""
         self._batch = batch
+        if self.wrappers and trainer.optimizers != self._optimizers:
+            warnings.warn("optimizers were replaced, attaching anew", na.ActivityWarning, stacklevel=2)
+            self.on_train_start(trainer, pl_module)
         if not self.wrappers:
+            self._optimizers = list(trainer.optimizers)
             found, record = self._networks(trainer, pl_module), partial(self._record, trainer)
             self.wrappers = Attachments(found, self._method, state=self._state, record=record, **self._options)
             self._state = None

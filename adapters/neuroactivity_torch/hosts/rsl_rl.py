@@ -63,7 +63,7 @@ def attach(
             optimizer,
             inputs=lambda: runner.env.get_observations()[:_EXAMPLES].to(runner.device),
             probe=lambda: algorithm.storage.observations.flatten(0, 1)[:_STORED],
-            readers=sharing(module, modules.values()),
+            readers=[modules[other] for other in sharing(name, modules)],
         )
         for name, (module, optimizer) in pairs.items()
     }

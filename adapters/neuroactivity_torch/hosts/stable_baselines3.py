@@ -1,11 +1,12 @@
 """Stable-Baselines3 and its contrib package: ``model.learn(..., callback=ActivityCallback())``."""
 
+import warnings
 from collections.abc import Callable, Collection, Mapping
 from functools import partial
 from typing import Any, Unpack
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 import neuroactivity as na
@@ -67,15 +68,23 @@ class ActivityCallback(BaseCallback):
         **options: Unpack[HostOptions],
     ) -> None:
         super().__init__(verbose)
-        check_options(method, options)
+        check_options(method, options, networks)
         self.wrappers: Mapping[str, Any] = {}
         self._method, self._networks, self._options = method, networks, options
 
+    def _init_callback(self) -> None:
+        if self.parent is not None:  # which calls it at its events alone, and not when learn() begins and ends
+            raise ValueError(f"callback: give it to learn() itself, not to {type(self.parent).__name__}")
+
     def _on_training_start(self) -> None:
         before = getattr(self.model, _STATE, None)
+        if isinstance(before, Attachments) and before.training is self.locals:
+            raise ValueError("callback: two ActivityCallbacks in one learn(); the second would replace the first")
+        self._attach(before)
+
+    def _attach(self, before: Any) -> None:
+        """Attach to what the model trains now, and go on from what was attached before."""
         if isinstance(before, Attachments):
-            if before.training is self.locals:
-                raise ValueError("callback: two ActivityCallbacks in one learn(); the second would replace the first")
             before.detach()  # it is, unless a learn() was broken off
             before = before.state_dict()
         found, only = networks(self.model), self._networks
@@ -83,6 +92,15 @@ class ActivityCallback(BaseCallback):
         wrappers.training = self.locals
         self.wrappers = wrappers
         setattr(self.model, _STATE, wrappers)
+
+    def _on_rollout_start(self) -> None:
+        """Attach anew where networks or optimizers were replaced since."""
+        now = _trained(self.model.policy)
+        if any(now.get(name) != (each.model, each.optimizer) for name, each in self.wrappers.items()):
+            warnings.warn("networks or optimizers were replaced, attaching anew", na.ActivityWarning, stacklevel=3)
+            self._attach(self.wrappers)
+
+    _on_rollout_end = _on_rollout_start
 
     def _on_step(self) -> bool:
         return True
@@ -112,14 +130,15 @@ def networks(model: BaseAlgorithm) -> dict[str, Network]:
     trained = _trained(model.policy)
     if not trained:
         raise ValueError(f"{type(model).__name__} trains no network by an optimizer")
+    modules = {name: module for name, (module, _) in trained.items()}
     return {
         name: Network(
             module,
             optimizer,
             inputs=partial(_called_with, module, examples, model),
             probe=partial(_called_with, module, stored, model),
-            readers=[_reader(module, other, model) for other in sharing(module, [net for net, _ in trained.values()])],
-            initializer=lambda key, name=name: parameters(_trained(_fresh_policy(model))[name][0]),
+            readers=[_reader(module, trained[other][0], model) for other in sharing(name, modules)],
+            initializer=partial(_fresh, model, name),
             moments=_OF_A2C if isinstance(optimizer, RMSpropTFLike) else None,
             layout=partial(recurrent_layout, model) if hasattr(module, "lstm_actor") else None,
         )
@@ -134,6 +153,7 @@ def _called_with(module: nn.Module, samples: Callable[[BaseAlgorithm], Mapping[s
 
 def _trained(policy: nn.Module) -> dict[str, tuple[nn.Module, Optimizer]]:
     """Return the networks of a policy with their optimizers: its parts that have one, or what its own trains."""
+    policy = getattr(policy, "_orig_mod", policy)  # of one that is compiled as a whole
     parts = dict(policy.named_children())
     own = {name: getattr(part, "optimizer", None) for name, part in parts.items()}
     found = {name: (parts[name], optimizer) for name, optimizer in own.items() if isinstance(optimizer, Optimizer)}
@@ -142,6 +162,12 @@ def _trained(policy: nn.Module) -> dict[str, tuple[nn.Module, Optimizer]]:
         return found
     beside_target = next((name for name in ("q_net", "quantile_net") if name in parts), None)
     return {beside_target or "policy": (parts[beside_target] if beside_target else policy, optimizer)}
+
+
+def _fresh(model: BaseAlgorithm, name: str, key: int) -> dict[str, Tensor]:
+    """Return the values of a network of a policy made anew, where parts of the model's own may be compiled."""
+    fresh = parameters(_trained(_fresh_policy(model))[name][0])
+    return {each: fresh[each.replace("_orig_mod.", "")] for each in parameters(_trained(model.policy)[name][0])}
 
 
 def _fresh_policy(model: BaseAlgorithm) -> nn.Module:

@@ -36,14 +36,15 @@ def inputs(module: nn.Module, samples: Mapping[str, Any]) -> tuple[Any, ...]:
 
 def input_names(module: nn.Module) -> list[str]:
     """Return the names of what a network has to be called with."""
-    wanted = signature(module.forward).parameters.values()
+    wanted = signature(getattr(module, "_orig_mod", module).forward).parameters.values()
     names = [each.name for each in wanted if each.default is each.empty]
     return ["actions" if name == "action" else name for name in names]
 
 
 def examples(model: BaseAlgorithm) -> dict[str, Any]:
     """Draw samples of a model's spaces, from copies, so that the spaces' own generators stay as they are."""
-    samples = {"obs": _draw(model.observation_space, model), "actions": _draw(model.action_space, model)}
+    actions = _draw(model.action_space, model).reshape(_EXAMPLES, -1).float()  # as buffers hold them
+    samples = {"obs": _draw(model.observation_space, model), "actions": actions}
     if hasattr(model.policy, "lstm_actor"):
         layers, _, width = model.policy.lstm_hidden_state_shape
         state = torch.zeros(layers, _SEQUENCES, width, device=model.device)

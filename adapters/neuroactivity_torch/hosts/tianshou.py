@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 import neuroactivity as na
 from neuroactivity.wrapping import HostOptions, Method
-from neuroactivity_torch.hosts.attachments import Attachments, Network, numpy_untouched, sharing, trained
+from neuroactivity_torch.hosts.attachments import Attachments, Network, check_logger, numpy_untouched, sharing, trained
 
 try:
     from gymnasium.spaces import Box
@@ -57,6 +57,7 @@ def attach(
     Example:
         ``attach(algorithm, envs.reset()[0], every=1000)``
     """
+    check_logger(logger, "write")
     parts = {**dict(algorithm.policy.named_children()), **dict(algorithm.named_children())}
     parts.pop("policy", None)
     pairs = trained(parts, [wrapped._optim for wrapped in algorithm._optimizers])
@@ -75,7 +76,7 @@ def attach(
 
     found = {}
     for name, (module, optimizer) in pairs.items():
-        others = [other for other in called if parts[other] in sharing(module, parts.values())]
+        others = [other for other in sharing(name, parts) if other in called]
         found[name] = Network(
             module,
             optimizer,

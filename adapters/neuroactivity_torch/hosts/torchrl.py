@@ -11,7 +11,7 @@ from torch.optim import Optimizer
 
 import neuroactivity as na
 from neuroactivity.wrapping import HostOptions, Method
-from neuroactivity_torch.hosts.attachments import Attachments, Network, sharing, trained
+from neuroactivity_torch.hosts.attachments import Attachments, Network, check_logger, sharing, trained
 from neuroactivity_torch.layouts import layout_of
 from neuroactivity_torch.parameters import parameters
 
@@ -61,6 +61,7 @@ def attach(
     Example:
         ``attach(loss, [actor_optimizer, critic_optimizer], buffer.sample(), every=1000)``
     """
+    check_logger(logger, "log_scalar")
     held = {name.removesuffix("_params"): part for name, part in loss.named_children() if name.endswith("_params")}
     pairs = trained(held, optimizers if isinstance(optimizers, Sequence) else [optimizers])
     found = {}
@@ -71,7 +72,7 @@ def attach(
         if stacks:
             found[name] = _stacked(getattr(loss, name), params, optimizer, batch[:_EXAMPLES])
         else:
-            others = [getattr(loss, other) for other in held if held[other] in sharing(params, held.values())]
+            others = [getattr(loss, other) for other in sharing(name, held)]
             found[name] = _plain(getattr(loss, name), optimizer, others, batch, probe)
     record = None if logger is None else partial(_record, logger, lambda name: attached[name].steps)
     attached: Attachments = Attachments(found, method, only=networks, record=record, **options)

@@ -145,10 +145,19 @@ def _read(args: Any, step: int) -> Mapping[str, Any] | None:
     folders = [*([Path(given)] if isinstance(given, str) else []), _folder(args, step)]
     for folder in folders:
         if (folder / _FILE).is_file():
-            state: Mapping[str, Any] = torch.load(folder / _FILE, map_location="cpu", weights_only=True)
-            return state
+            return _load(folder / _FILE)
     warnings.warn(f"model starts anew: there is no {_FILE} in {folders[0]}", na.ActivityWarning, stacklevel=2)
     return None
+
+
+def _load(file: Path) -> Mapping[str, Any]:
+    try:
+        state: Mapping[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
+        na.Layout.from_dict(state["model"]["layout"])
+    except Exception as error:  # of many kinds: the file may hold anything
+        what = f"{type(error).__name__}: {error}".splitlines()[0]
+        raise ValueError(f"{file}: expected what an ActivityCallback saved, got {what}") from error
+    return state
 
 
 @contextmanager

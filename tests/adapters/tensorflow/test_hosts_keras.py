@@ -214,6 +214,15 @@ def test_a_second_wrapper_with_other_options_is_refused():
     fit(model, ActivityCallback(**{**OPTIONS, "tau": 0.25}))
 
 
+def test_two_callbacks_in_one_fit_are_refused():
+    model, one = make(), ActivityCallback(**OPTIONS)
+    for two in ([one, ActivityCallback(**OPTIONS)], [one, one]):
+        with pytest.raises(ValueError, match=r"^callback: two ActivityCallbacks in one fit"):
+            fit(model, *two)
+    fit(model, one)
+    assert one.wrapper.measurements == 2
+
+
 def test_options_are_checked_when_the_callback_is_made():
     with pytest.raises(ValueError, match="method: expected 'regrama', 'redo' or 'measure', got 'gramma'"):
         ActivityCallback("gramma")

@@ -59,6 +59,76 @@ def test_what_is_wrong_is_said_in_one_line_and_nothing_is_written(tmp_path, monk
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
+@pytest.mark.counts(faults=1)
+def test_a_link_that_has_the_pages_name_is_replaced_and_not_followed(tmp_path):
+    run, page = recorded(tmp_path / "run.jsonl"), tmp_path / "page.html"
+    (tmp_path / "victim").write_text("as it was")
+    page.symlink_to(tmp_path / "victim")
+    assert main(["plot", str(run), "--out", str(page)]) == 0
+    assert (tmp_path / "victim").read_text() == "as it was"
+    assert not page.is_symlink()
+    page.unlink()
+    page.symlink_to(run)
+    assert main(["plot", str(run), "--out", str(page)]) == 2
+
+
+@pytest.mark.counts(faults=1)
+def test_links_that_lead_in_a_circle_are_one_line_at_most(tmp_path, capsys):
+    run = recorded(tmp_path / "run.jsonl")
+    (tmp_path / "a").symlink_to(tmp_path / "b")
+    (tmp_path / "b").symlink_to(tmp_path / "a")
+    for command in (["inspect"], ["plot", "--out", str(tmp_path / "page.html")]):
+        assert main([*command, str(tmp_path / "a")]) == 2
+        assert capsys.readouterr().err.count("\n") == 1
+    assert main(["plot", str(run), "--out", str(tmp_path / "a")]) == 0
+    assert (tmp_path / "b").is_symlink()
+
+
+@pytest.mark.counts(faults=1)
+@pytest.mark.parametrize(("closed", "status"), [(">&-", 0), ("2>&-", 0), ("2>/dev/full", 2), (">/dev/full", 2)])
+def test_closed_or_full_streams(tmp_path, closed, status):
+    run = recorded(tmp_path / "run.jsonl") if status == 0 or closed[0] == ">" else "none"
+    command = f"{sys.executable} -m neuroactivity.looking inspect {run} {closed}"
+    done = subprocess.run(command, shell=True, capture_output=True, text=True, check=False)
+    assert "Traceback" not in done.stderr
+    assert done.returncode == status
+
+
+@pytest.mark.counts(faults=1)
+@pytest.mark.parametrize(
+    ("error", "status", "line"),
+    [(KeyboardInterrupt, 130, "interrupted"), (MemoryError, 2, "error: not enough memory")],
+)
+def test_ctrl_c_and_too_little_memory_are_one_line(tmp_path, monkeypatch, capsys, error, status, line):
+    def interrupt(*args):
+        raise error
+
+    run, page = recorded(tmp_path / "run.jsonl"), tmp_path / "page.html"
+    page.write_text("older")
+    monkeypatch.setattr("neuroactivity.looking.commandline.build_page", interrupt)
+    assert main(["plot", str(run), "--out", str(page)]) == status
+    assert capsys.readouterr().err == f"{line}\n"
+    assert page.read_text() == "older"
+
+
+def test_records_may_be_named_json(tmp_path, capsys):
+    path = recorded(tmp_path / "run.json", 2)
+    assert main(["inspect", str(path)]) == 0
+    assert "2 measurements" in capsys.readouterr().out
+    path.write_text('{\n"groups": [\n')
+    assert main(["inspect", str(path)]) == 2
+    assert "expected a layout or records in JSON" in capsys.readouterr().err
+
+
+@pytest.mark.counts(faults=1)
+@pytest.mark.parametrize("key", ["reset", "reset_again"])
+def test_no_more_neurons_are_reset_than_there_are(tmp_path, capsys, key):
+    group = {"neurons": 4, "inactive": 1, key: 5}
+    path = written(tmp_path / "run.jsonl", {"tau": 0.01, "groups": {"fc": group}})
+    assert main(["inspect", str(path)]) == 2
+    assert "group 'fc': expected at most 4 neurons reset, got 5" in capsys.readouterr().err
+
+
 def test_an_older_page_stays_where_the_new_one_cannot_be_made(tmp_path):
     (tmp_path / "page.html").write_text("older")
     written(tmp_path / "broken.jsonl", b"no\n")

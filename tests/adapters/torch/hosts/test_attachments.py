@@ -165,8 +165,8 @@ def test_what_an_optimizer_trains_and_who_shares_it():
     nets |= {"target": copy.deepcopy(nets["critic"]), "head": nn.Sequential(nets["critic"][0], nn.Linear(8, 2))}
     found = trained(nets, optimizers.values())
     assert {name: optimizer for name, (_, optimizer) in found.items()} == {**optimizers, "head": optimizers["critic"]}
-    assert sharing(nets["critic"], nets.values()) == [nets["head"]]
-    assert sharing(nets["actor"], nets.values()) == []
+    assert sharing("critic", nets) == ["head"]
+    assert sharing("actor", nets) == []
 
 
 def test_readers_of_a_network_are_part_of_the_search():
@@ -174,3 +174,55 @@ def test_readers_of_a_network_are_part_of_the_search():
     network = Network(nets["critic"], optimizers["critic"], lambda: INPUTS[:4], readers=[nets["critic"][0]])
     layout = Attachments({"critic": network}, "regrama")["critic"].layout
     assert layout["0"].status != layout_of(nets["critic"], INPUTS[:4])["0"].status == "exclusive"
+
+
+@pytest.mark.counts(faults=1)
+@pytest.mark.parametrize("one", [True, False], ids=["one optimizer", "two optimizers"])
+@pytest.mark.parametrize("method", ["regrama", "redo"])
+def test_what_several_networks_train_is_left_alone(one, method):
+    trunk = nn.Sequential(nn.Linear(3, 8), nn.ReLU(), nn.Linear(8, 8), nn.ReLU())
+    nets = {name: nn.Sequential(trunk, nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 1)) for name in "ab"}
+    both = torch.optim.Adam(nn.ModuleDict(nets).parameters())
+    optimizers = {name: both if one else torch.optim.Adam(net.parameters()) for name, net in nets.items()}
+    networks = {
+        name: Network(net, optimizers[name], lambda: INPUTS[:4], lambda: INPUTS, readers=[nets["ab".strip(name)]])
+        for name, net in nets.items()
+    }
+    attached = Attachments(networks, method, every=1, tau=0.9)
+    before = [value.clone() for value in trunk.parameters()]
+    for wrapper in attached.values():
+        assert not any(group.resettable for path, group in wrapper.layout.items() if path.startswith("0."))
+        assert wrapper.layout["1"].resettable
+    for optimizer in optimizers.values():
+        optimizer.param_groups[0]["lr"] = 0.0
+    train(nets, optimizers, steps=2)
+    assert all(wrapper.neurons_reset > 0 for wrapper in attached.values())
+    assert all(torch.equal(old, new) for old, new in zip(before, trunk.parameters(), strict=True))
+
+
+@pytest.mark.counts(faults=1)
+def test_a_state_of_a_network_with_other_parameters_is_not_gone_on_from():
+    _, _, networks = make()
+    state = Attachments(networks, "regrama", every=2).state_dict()
+    deep = nn.Sequential(nn.Linear(3, 8), nn.ReLU(), nn.Linear(8, 4), nn.ReLU(), nn.Linear(4, 1))
+    other = Network(deep, torch.optim.Adam(deep.parameters()), lambda: INPUTS[:4])
+    message = "^critic starts anew: its state is of a network with other parameters$"
+    with pytest.warns(na.ActivityWarning, match=message):
+        found = Attachments({"critic": other}, "regrama", state=state)
+    assert found["critic"].layout["2"].status == "exclusive"
+
+
+@pytest.mark.counts(faults=1)
+def test_a_state_is_loaded_for_all_networks_or_for_none():
+    _, _, networks = make()
+    attached = Attachments(networks, "regrama", every=2)
+    state = attached.state_dict()
+    state["actor"]["steps"], state["critic"]["steps"] = 7, -1
+    with pytest.raises(ValueError, match="steps"):
+        attached.load_state_dict(state)
+    assert [wrapper.steps for wrapper in attached.values()] == [0, 0]
+
+
+def test_no_network_at_all_is_refused():
+    with pytest.raises(ValueError, match=r"^optimizer: expected one that trains networks of the host, got none"):
+        Attachments({}, "measure")
