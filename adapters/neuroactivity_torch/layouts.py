@@ -164,7 +164,8 @@ def probe_functions(
     inputs = _noisy_inputs(inputs, seed, dtypes.pop() if len(dtypes) == 1 else None)
     resting = resting_statistics(probed)
 
-    def run(params: Mapping[str, Tensor], *, training: bool, calls: int) -> list[list[Any]]:
+    @contextmanager
+    def running(params: Mapping[str, Tensor], *, training: bool, calls: int) -> Iterator[list[list[Any]]]:
         buffers = {name: resting.get(name, buffer).clone() for name, buffer in parts.buffers.items()}
         values = {names[name]: value for name, value in params.items()}
         with undisturbed(probed, seed=derive_key(seed, 0, "model"), parts=parts), _without_cudnn(model):
@@ -174,10 +175,11 @@ def probe_functions(
                 for _ in range(calls):
                     torch.set_rng_state(start)
                     results.append([model(*inputs), *[reader(*inputs) for reader in readers]])
-                return results
+                yield results
 
-    def run_modes(params: Mapping[str, Tensor]) -> list[list[list[Any]]]:
-        return [run(params, training=training, calls=calls) for training in modes]
+    def run(params: Mapping[str, Tensor], *, training: bool, calls: int) -> list[list[Any]]:
+        with running(params, training=training, calls=calls) as results:
+            return results
 
     def each(params: dict[str, Tensor], wanted: Iterable[str], take: Take) -> None:
         leaves = {name: value.detach().requires_grad_() for name, value in params.items() if _is_differentiable(value)}
@@ -189,14 +191,17 @@ def probe_functions(
 
         for name, leaf in asked.items():
             leaf.register_post_accumulate_grad_hook(partial(hand_over, name=name))  # type: ignore[no-untyped-call]
+        *others, last = modes
         with torch.enable_grad():
-            scalar = _project_outputs(run_modes(leaves), seed)
-        if asked:
-            scalar.backward(inputs=list(asked.values()))  # type: ignore[no-untyped-call]
+            results = [run(leaves, training=training, calls=calls) for training in others]
+            with running(leaves, training=last, calls=calls) as found:  # activation checkpoints run the model again
+                scalar = _project_outputs([*results, found], seed)
+                if asked:
+                    scalar.backward(inputs=list(asked.values()))  # type: ignore[no-untyped-call]
 
     @torch.no_grad()
     def output_fn(params: dict[str, Tensor]) -> list[Tensor]:
-        return [leaf.clone() for leaf in _tensors(run_modes(params))]
+        return [leaf.clone() for leaf in _tensors([run(params, training=each, calls=calls) for each in modes])]
 
     noisy = {
         name: value + 0.1 * _standard_normal(value, seed)

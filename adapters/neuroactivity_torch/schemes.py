@@ -110,11 +110,14 @@ class _Recorder(TorchDispatchMode):
         self, operation: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         result = operation(*args, **(kwargs or {}))
-        for argument, given in zip(operation._schema.arguments, args, strict=False):
+        named = dict(zip([argument.name for argument in operation._schema.arguments], args, strict=False))
+        named |= kwargs or {}  # out= among them
+        for argument in operation._schema.arguments:
+            given = named.get(argument.name)
             if argument.alias_info is None or not argument.alias_info.is_write:
                 continue
             for value in given if isinstance(given, list | tuple) else [given]:
-                name = self._names.get(value.untyped_storage()._cdata)
+                name = None if value is None else self._names.get(value.untyped_storage()._cdata)
                 if name is not None:
                     whole = value is given and value.numel() == self._params[name].numel()
                     self.found[name] = _scheme(operation, args[1:], kwargs or {}) if whole else None
