@@ -167,47 +167,49 @@ class Attached(ABC):
         """Raise if resets could not write what they are to write, or another wrapper writes it."""
         written = self._written()
         check_memory(dict(self.model.named_parameters()), written)
-        held = Counter(number for stepper in self._steppers for number in stepper.holds())
-        for name in [name for name, parameter in written.items() if held[id(parameter)] > 1]:
-            raise ValueError(
-                f"optimizer: expected each parameter in one of several, got {name!r} in {held[id(written[name])]}"
-            )
+        times = Counter(number for stepper in self._steppers for number in stepper.holds())
+        for name in [name for name, parameter in written.items() if times[id(parameter)] > 1]:
+            several = f"expected each parameter in one of several, got {name!r} in {times[id(written[name])]}"
+            raise ValueError(f"optimizer: {several}")
         for stepper in self._steppers:
             held = stepper.holds()
             names = [name for name, parameter in written.items() if id(parameter) in held]
             stepper.check_state(written, names)
             if first:
                 stepper.check_first_state(written, names)
-        optimizers, own = {id(stepper.optimizer) for stepper in self._steppers}, set(map(id, written.values()))
-        for other in _ATTACHED:
-            shared = optimizers & {id(stepper.optimizer) for stepper in other._steppers}
-            if other is not self and shared and own & set(map(id, other._written().values())):
+        for other in [other for other in _ATTACHED if other is not self]:
+            self._check_beside(other)
+
+    def _check_beside(self, other: "Attached") -> None:
+        """Raise if another wrapper writes what this one does, or knows readers of it that this one does not."""
+        mine, theirs = [{id(each.optimizer) for each in wrapper._steppers} for wrapper in (self, other)]
+        if mine & theirs and {*map(id, self._written().values())} & {*map(id, other._written().values())}:
+            raise ValueError(
+                f"optimizer: a {type(other).__name__} is attached to it already and resets the same parameters; "
+                "call its detach() first, or make one of the two with max_fraction=0, to measure only"
+            )
+        for resets, reads in ((self, other), (other, self)):
+            if missed := resets._unseen_reader(reads):
+                name, param, model = *missed, type(reads.model).__name__
                 raise ValueError(
-                    f"optimizer: a {type(other).__name__} is attached to it already and resets the same parameters; "
-                    "call its detach() first, or make one of the two with max_fraction=0, to measure only"
+                    f"group {name!r}: its neurons are read by {param!r} of {model} too, another wrapper's model, and "
+                    "a reset would not clear that; find both layouts with layout_of(..., readers=[the other model]), "
+                    "mark the group resettable=False, or detach() a wrapper that is not needed any more"
                 )
-            for resets, reads in ((self, other), (other, self)) if other is not self else ():
-                if missed := resets._unseen_reader(reads):
-                    name, param, model = *missed, type(reads.model).__name__
-                    raise ValueError(
-                        f"group {name!r}: its neurons are read by {param!r} of {model} too, another wrapper's model, "
-                        "and a reset would not clear that; find both layouts with layout_of(..., readers=[the other "
-                        "model]), mark the group resettable=False, or detach() a wrapper that is not needed any more"
-                    )
 
     def _unseen_reader(self, other: "Attached") -> tuple[str, str] | None:
-        """Name a group that is reset here, and a parameter that another wrapper knows to read it, and this one not."""
+        """Name a group that is reset here, and a parameter that another wrapper alone knows to read it."""
 
-        def key(params: Mapping[str, nn.Parameter], view: na.ParamView) -> tuple[int, na.ParamView]:
-            return id(params.get(view.param)), replace(view, param="")
+        def key(wrapper: "Attached", view: na.ParamView) -> tuple[int, na.ParamView]:
+            return id(wrapper._params.get(view.param, view)), replace(view, param="")
 
-        theirs = {key(other._params, view): group for group in other.layout.values() for view in group.incoming}
+        theirs = {key(other, view): group for group in other.layout.values() for view in group.incoming}
         for group in self._trained_layout.values() if self._writes else ():
             own = {id(self._params[view.param]) for view in group.outgoing if group.resettable}
-            there = [theirs[k] for view in group.incoming if own and (k := key(self._params, view)) in theirs]
-            for view in [view for same in there for view in same.outgoing]:
-                if view.param in other._params and id(other._params[view.param]) not in own:
-                    return group.name, view.param
+            for view in group.incoming if own else ():
+                readers = [each.param for each in theirs[key(self, view)].outgoing] if key(self, view) in theirs else []
+                if missed := [name for name in readers if id(other._params.get(name)) not in own]:
+                    return group.name, missed[0]
         return None
 
     def _look(self) -> None:

@@ -42,13 +42,13 @@ class Hooks:
             if before is not None and self._before:
                 _hooks(optimizer, "pre").move_to_end(self._before[id(optimizer)].id)
 
-        compiled = torch.compiler.disable
-        self._after = [each.register_step_post_hook(compiled(called)) for each in optimizers]
+        eager: Any = torch.compiler.disable
+        self._after = [each.register_step_post_hook(eager(called)) for each in optimizers]
         for each, handle in zip(optimizers, self._after, strict=True):
             _hooks(each, "post").move_to_end(handle.id, last=False)
         self._before: dict[int, RemovableHandle] = {}
         if before is not None:
-            self._before = {id(each): each.register_step_pre_hook(compiled(before)) for each in optimizers}
+            self._before = {id(each): each.register_step_pre_hook(eager(before)) for each in optimizers}
 
     def remove(self) -> None:
         """Remove the hooks at once, or after the step if one is running."""
