@@ -117,8 +117,7 @@ class _Recorder(TorchDispatchMode):
             if argument.alias_info is None or not argument.alias_info.is_write:
                 continue
             for value in given if isinstance(given, list | tuple) else [given]:
-                name = self._names.get(value.untyped_storage()._cdata) if isinstance(value, Tensor) else None
-                if name is not None:
+                if isinstance(value, Tensor) and (name := self._names.get(value.untyped_storage()._cdata)) is not None:
                     whole = value is given and value.numel() == self._params[name].numel()
                     self.found[name] = _scheme(operation, args[1:], kwargs or {}) if whole else None
         return result
