@@ -113,12 +113,13 @@ class _Recorder(TorchDispatchMode):
         named = dict(zip([argument.name for argument in operation._schema.arguments], args, strict=False))
         named |= kwargs or {}  # out= among them
         for argument in operation._schema.arguments:
-            given = named.get(argument.name)
+            given: Any = named.get(argument.name)
             if argument.alias_info is None or not argument.alias_info.is_write:
                 continue
             for value in given if isinstance(given, list | tuple) else [given]:
-                if isinstance(value, Tensor) and (name := self._names.get(value.untyped_storage()._cdata)) is not None:
-                    whole = value is given and value.numel() == self._params[name].numel()
+                memory = value.untyped_storage()._cdata if isinstance(value, Tensor) else None
+                if (name := self._names.get(memory)) is not None:
+                    whole = value is given and given.numel() == self._params[name].numel()
                     self.found[name] = _scheme(operation, args[1:], kwargs or {}) if whole else None
         return result
 
