@@ -35,7 +35,7 @@ from neuroactivity_torch.layouts import layout_of
 from neuroactivity_torch.measurements import Measurement
 from neuroactivity_torch.memory import Memory
 from neuroactivity_torch.optimizers import Moment, steppers
-from neuroactivity_torch.parameters import check_memory, parameters
+from neuroactivity_torch.parameters import UsedGradient, check_memory, parameters
 from neuroactivity_torch.ranks import ProcessGroup, Ranks
 
 
@@ -81,7 +81,7 @@ class Attached(ABC):
         self._reported = self.layout  # as it is reset now
         self._latest: Measurement | None = None
         self.steps = self.measurements = self.resets = self.neurons_reset = 0
-        self._stepped: set[int] = set()
+        self._stepped: dict[int, UsedGradient] = {}
         self._gradients: dict[int, Tensor] = {}
         self._checked = False
         self._warned: set[str] = set()
@@ -243,7 +243,13 @@ class Attached(ABC):
     def __getstate__(self) -> dict[str, Any]:
         """Leave out the hooks, and with them the functions that only they call: few of these can be pickled."""
         options = replace(self.options, on_report=None, score=None)
-        return vars(self) | {"_hooks": copy.copy(self._hooks), "_steppers": [], "_ranks": Ranks(), "_options": options}
+        return vars(self) | {
+            "_hooks": copy.copy(self._hooks),
+            "_steppers": [],
+            "_stepped": {},
+            "_ranks": Ranks(),
+            "_options": options,
+        }
 
 
 _ATTACHED: WeakSet[Attached] = WeakSet()

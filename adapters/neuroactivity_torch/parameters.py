@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from neuroactivity import LayoutError
 from neuroactivity.arrays import check_like, is_sharded
@@ -44,6 +45,42 @@ def dense_gradient(parameter: Tensor) -> Tensor | None:
     if is_sharded(gradient):
         gradient = shared_alike(gradient, parameter)
     return gradient.to_dense() if gradient.is_sparse else gradient
+
+
+class UsedGradient(NamedTuple):
+    """A gradient that an optimizer has stepped with, to tell whether a new backward pass has come since.
+
+    Attributes:
+        parameter: The first parameter that has one; ``None`` if none has.
+        gradient: The gradient.
+        version: How often it had been written to.
+    """
+
+    parameter: Tensor | None
+    gradient: Tensor | None
+    version: int
+
+    @classmethod
+    def of(cls, optimizer: Optimizer) -> "UsedGradient":
+        """Note what an optimizer has stepped with."""
+        for held in [held for group in optimizer.param_groups for held in group["params"]]:
+            if held.grad is not None:
+                return cls(held, held.grad, held.grad._version)
+        return cls(None, None, 0)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether there is another gradient now; one that was cleared is none."""
+        now = None if self.parameter is None else self.parameter.grad
+        if self.parameter is None or now is None:
+            return False
+        if now is not self.gradient:
+            return True
+        return (
+            now._version != self.version
+            and (gradient := dense_gradient(self.parameter)) is not None
+            and bool(gradient.any())
+        )
 
 
 def write(model: nn.Module, params: Mapping[str, Tensor]) -> None:
