@@ -18,7 +18,7 @@ from torch.optim import Optimizer
 
 import neuroactivity as na
 from neuroactivity.arrays import check_like
-from neuroactivity.resets import Outgoing
+from neuroactivity.resets import Outgoing, check_masks
 from neuroactivity.wrapping import Rows, written_rows
 from neuroactivity_torch.devices import unwrapped
 from neuroactivity_torch.rows import Entries, locate, overwrite_entries
@@ -243,9 +243,11 @@ def clear_moments(
         outgoing: As given to :func:`neuroactivity.reset`.
 
     Raises:
+        LayoutError: If masks do not fit the layout, as for :func:`neuroactivity.reset`.
         ValueError: If the optimizer, or an entry of its state, is not known; nothing is written.
     """
     params = dict(unwrapped(model).named_parameters())
+    check_masks(params, masks, layout)
     shapes = {name: tuple(parameter.shape) for name, parameter in params.items()}
     neurons = {name: mask.flatten().nonzero().flatten().tolist() for name, mask in masks.items()}
     located = locate(written_rows(neurons, layout, shapes, outgoing=outgoing), params)

@@ -181,3 +181,21 @@ def test_measuring_only_works_with_any_optimizer():
     optimizer = optim.SparseAdam([torch.nn.Parameter(torch.zeros(1))])
     optimizer.add_param_group({"params": list(model.parameters())})
     assert ReGraMa(model, optimizer, example_inputs=X, max_fraction=0.0).neurons_reset == 0
+
+
+@pytest.mark.counts(faults=1)
+@pytest.mark.parametrize(
+    ("masks", "message"),
+    [
+        ({"nope": torch.ones(16, dtype=torch.bool)}, "group 'nope' of the masks is not in the layout"),
+        (
+            {"0": torch.ones(8, dtype=torch.bool)},
+            r"group '0': expected a boolean mask of shape \(16,\), got torch.bool",
+        ),
+        ({"0": torch.ones(16)}, r"group '0': expected a boolean mask of shape \(16,\), got torch.float32"),
+    ],
+)
+def test_custom_loops_are_told_of_masks_that_do_not_fit(masks, message):
+    model = mlp()
+    with pytest.raises(na.LayoutError, match=message):
+        clear_moments(optim.Adam(model.parameters()), model, masks, layout_of(model, X))
