@@ -106,6 +106,10 @@ class _Recorder(TorchDispatchMode):
         self._names = {value.untyped_storage()._cdata: name for name, value in params.items()}
         self.found: dict[str, Scheme | None] = {}
 
+    def holds(self, name: str, value: Tensor) -> bool:
+        """Whether a parameter still has the memory that was watched."""
+        return self._names.get(value.untyped_storage()._cdata) == name
+
     def __torch_dispatch__(
         self, operation: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
@@ -154,5 +158,5 @@ def schemes(module: nn.Module, initialise: Callable[[], Any]) -> dict[str, Schem
             initialise()
     except Exception:  # noqa: BLE001: it needs numbers, so it is no scheme of this kind
         return {}
-    kept = [name for name, value in params.items() if module._parameters.get(name) is value]
+    kept = [n for n, value in params.items() if module._parameters.get(n) is value and recorder.holds(n, value)]
     return {name: scheme for name in kept if (scheme := recorder.found.get(name)) is not None}
