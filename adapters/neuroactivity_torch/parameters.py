@@ -1,5 +1,7 @@
 """A module's parameters as arrays by name, and back."""
 
+import random
+import sys
 from collections import OrderedDict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -253,6 +255,31 @@ def _exchange(value: Any, others: dict[int, Any]) -> Any:
 
 
 @contextmanager
+def seeded(seed: int | None, devices: Sequence[int] = ()) -> Iterator[None]:
+    """Restore the random generators of PyTorch, Python and NumPy afterwards; a seed sets them meanwhile.
+
+    Args:
+        seed: The seed; with ``None`` they go on from where they are.
+        devices: CUDA devices whose generators take part.
+    """
+    numpy: Any = sys.modules.get("numpy")
+    of_python, of_numpy = random.getstate(), numpy.random.get_state() if numpy else None
+    try:
+        with torch.random.fork_rng(devices=list(devices)):
+            if seed is not None:
+                for generator in (torch.default_generator, *[torch.cuda.default_generators[i] for i in devices]):
+                    generator.manual_seed(seed)
+                random.seed(seed)
+                if numpy:
+                    numpy.random.seed(seed % 2**32)
+            yield
+    finally:
+        random.setstate(of_python)
+        if numpy:
+            numpy.random.set_state(of_numpy)
+
+
+@contextmanager
 def undisturbed(model: nn.Module, *, seed: int | None = None, parts: Parts | None = None) -> Iterator[None]:
     """Restore a model's mode and buffers and the random generators afterwards; a seed sets the generators meanwhile."""
     modules, own, own_buffers = parts or Parts.of(model)
@@ -260,10 +287,7 @@ def undisturbed(model: nn.Module, *, seed: int | None = None, parts: Parts | Non
     buffers = [(buffer, buffer.clone()) for buffer in own_buffers.values()]
     devices = sorted({parameter.device.index for parameter in own.values() if parameter.is_cuda})
     try:
-        with torch.random.fork_rng(devices=devices):
-            if seed is not None:
-                for generator in (torch.default_generator, *[torch.cuda.default_generators[i] for i in devices]):
-                    generator.manual_seed(seed)
+        with seeded(seed, devices):
             yield
     finally:
         for module, training in modes:
