@@ -35,8 +35,9 @@ from neuroactivity_torch.layouts import layout_of
 from neuroactivity_torch.measurements import Measurement
 from neuroactivity_torch.memory import Memory
 from neuroactivity_torch.optimizers import Moment, steppers
-from neuroactivity_torch.parameters import UsedGradient, check_memory, parameters
+from neuroactivity_torch.parameters import UsedGradient, parameters
 from neuroactivity_torch.ranks import ProcessGroup, Ranks
+from neuroactivity_torch.storage import check_memory
 
 
 class Attached(ABC):

@@ -3,7 +3,7 @@
 import random
 import sys
 from collections import OrderedDict
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple
 
@@ -13,7 +13,7 @@ from torch.optim import Optimizer
 
 from neuroactivity import LayoutError
 from neuroactivity.arrays import check_like, is_sharded
-from neuroactivity_torch.devices import own_part, shared_alike, unwrapped
+from neuroactivity_torch.devices import shared_alike, unwrapped
 
 
 def parameters(model: nn.Module) -> dict[str, Tensor]:
@@ -129,39 +129,6 @@ def overwrite(pairs: Sequence[tuple[Tensor, Tensor]]) -> None:
             raise
 
 
-def check_memory(params: Mapping[str, nn.Parameter], written: Collection[str]) -> None:
-    """Raise if a parameter that resets write cannot be written row by row.
-
-    Args:
-        params: The model's parameters by name.
-        written: Names of those that resets write.
-
-    Raises:
-        ValueError: If one has no values, its entries share their memory, as in an expanded tensor, or it shares it with
-            another.
-    """
-    starts: dict[int, list[str]] = {}
-    for name, parameter in params.items():
-        starts.setdefault(_start(parameter), []).append(name)
-    for name in written:
-        if params[name].is_meta:
-            what = "is on the meta device, where it has no values to reset; give it some first"
-            raise ValueError(f"parameter {name!r} {what} (model.to_empty(device=...))")
-        reach, part = 0, own_part(params[name])
-        for stride, size in sorted(zip(part.stride(), part.shape, strict=True)):
-            if size > 1 and stride <= reach:
-                what = "its entries share memory, as in an expanded tensor; clone it first"
-                raise ValueError(f"parameter {name!r}: {what}")
-            reach += stride * (size - 1)
-        start = _start(params[name])
-        others = [other for other in starts[start] if other != name] if start else []
-        if others:
-            raise ValueError(
-                f"parameter {name!r} shares its memory with {others[0]!r}, but is another parameter; tie them by "
-                "assigning the same nn.Parameter"
-            )
-
-
 def owner_of(model: nn.Module, param: str) -> nn.Module:
     """Return the submodule that holds a parameter; where a part of its name is no module, the one that it is in."""
     named: dict[str, nn.Module] = dict(model.named_modules(remove_duplicate=False))
@@ -169,14 +136,6 @@ def owner_of(model: nn.Module, param: str) -> nn.Module:
     while path not in named:
         path = path.rpartition(".")[0]
     return named[path]
-
-
-def _start(tensor: Tensor) -> int:
-    """Where a tensor's memory starts; 0 if it has none, as on the meta device, or none of its own."""
-    try:
-        return own_part(tensor).data_ptr()
-    except RuntimeError:
-        return 0
 
 
 class Parts(NamedTuple):

@@ -136,10 +136,28 @@ def tied_by_memory(model):
     model[4].weight = nn.Parameter(model[2].weight.data[:2])
 
 
+def partly_tied_by_memory(model):
+    """Rows of one matrix, one of which is in both."""
+    rows = torch.randn(17, 16)
+    model[2].weight, model[4].weight = nn.Parameter(rows[:16]), nn.Parameter(rows[15:])
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+def test_parameters_that_lie_side_by_side_in_memory_are_none_that_share_it(axis):
+    model, whole = mlp(outputs=16), torch.randn(32, 32) * 0.15
+    for layer, part in zip((model[2], model[4]), whole.narrow(1 - axis, 0, 16).chunk(2, axis), strict=True):
+        layer.weight = nn.Parameter(part)
+    kill(model[0], [2, 9])
+    regrama = ReGraMa(model, optim.Adam(model.parameters()), layout=layout_of(mlp(), X), tau=0.0, every=1)
+    step(model, regrama.optimizer, X)
+    assert regrama.last_report["0"].reset == 2
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
         (expanded, r"parameter '2\.bias': its entries share memory, as in an expanded tensor; clone it first"),
+        (partly_tied_by_memory, r"parameter '2\.weight' shares its memory with '4\.weight', but is another parameter"),
         (tied_by_memory, r"parameter '2\.weight' shares its memory with '4\.weight', but is another parameter"),
     ],
 )
