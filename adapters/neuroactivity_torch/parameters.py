@@ -65,24 +65,18 @@ class UsedGradient(NamedTuple):
     @classmethod
     def of(cls, optimizer: Optimizer) -> "UsedGradient":
         """Note what an optimizer has stepped with."""
-        for held in [held for group in optimizer.param_groups for held in group["params"]]:
-            if held.grad is not None:
-                return cls(held, held.grad, held.grad._version)
-        return cls(None, None, 0)
+        held = (held for group in optimizer.param_groups for held in group["params"] if held.grad is not None)
+        first = next(held, None)
+        return cls(None, None, 0) if first is None else cls(first, first.grad, first.grad._version)
 
     @property
     def is_over(self) -> bool:
         """Whether there is another gradient now; one that was cleared is none."""
-        now = None if self.parameter is None else self.parameter.grad
+        now = None if self.parameter is None else dense_gradient(self.parameter)
         if self.parameter is None or now is None:
             return False
-        if now is not self.gradient:
-            return True
-        return (
-            now._version != self.version
-            and (gradient := dense_gradient(self.parameter)) is not None
-            and bool(gradient.any())
-        )
+        written = self.gradient is not None and self.gradient._version != self.version
+        return self.parameter.grad is not self.gradient or (written and bool(now.any()))
 
 
 def write(model: nn.Module, params: Mapping[str, Tensor]) -> None:

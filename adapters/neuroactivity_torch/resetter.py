@@ -112,12 +112,15 @@ class Resetter(Attached):
 
         Gradient scaling may have called off the step of some only.
         """
+        if len(self._steppers) == 1:
+            return True
         for number in self._stepper(optimizer).holds() if self._gradients else ():
             self._gradients.pop(number, None)
         if id(optimizer) in self._stepped:
             self._stepped = {}
-        self._stepped = {number: used for number, used in self._stepped.items() if not used.is_over}
         self._stepped[id(optimizer)] = UsedGradient.of(optimizer)
+        if len(self._stepped) == len(self._steppers):
+            self._stepped = {number: used for number, used in self._stepped.items() if not used.is_over}
         if len(self._stepped) < len(self._steppers):
             return False
         self._stepped = {}
