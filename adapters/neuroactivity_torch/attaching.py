@@ -152,8 +152,8 @@ class Attached(ABC):
             hint = "" if self._reads_outputs else ", or max_fraction=0 to measure only"
             raise na.LayoutError(f"example_inputs: {what}; or give layout={hint}")
         layout = layout_of(self.model, *inputs) if layout is None else layout
-        layout.validate(parameters(self.model))
         check_searched(layout, writes=self._writes)
+        layout.validate(parameters(self.model))
         own = {id(parameter) for parameter in self.model.parameters()}
         outside = {held for stepper in self._steppers for held in stepper.holds()} - own
         return note_outside(layout, len(outside), type(self.model).__name__)

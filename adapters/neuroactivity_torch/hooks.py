@@ -68,7 +68,7 @@ class Hooks:
 
 def _hooks(optimizer: Optimizer, when: str) -> Any:
     """What an optimizer calls before (``"pre"``) or after (``"post"``) its steps, in order."""
-    return vars(optimizer)[f"_optimizer_step_{when}_hooks"]
+    return getattr(optimizer, f"_optimizer_step_{when}_hooks")
 
 
 def _take_off(handles: list[RemovableHandle]) -> None:

@@ -20,7 +20,7 @@ import neuroactivity as na
 from neuroactivity.arrays import check_like
 from neuroactivity.resets import Outgoing, check_masks
 from neuroactivity.wrapping import Rows, written_rows
-from neuroactivity_torch.devices import unwrapped
+from neuroactivity_torch.devices import own_part, unwrapped
 from neuroactivity_torch.rows import Entries, locate, overwrite_entries
 
 Moment: TypeAlias = Callable[[Tensor, Mapping[str, Any]], Tensor]
@@ -98,14 +98,22 @@ class Stepper:
                 self.check_entry(name, params[name], key, value)
 
     def check_first_state(self, params: Mapping[str, nn.Parameter], names: Sequence[str]) -> None:
-        """Raise likewise before there is a state: an optimizer that is not known here takes a step on a copy.
+        """Raise likewise before there is a state: rules are tried, and an optimizer not known here steps on a copy.
 
         Raises:
+            LayoutError: If a rule returns something else than start values for the rows that it gets.
             ValueError: As for :meth:`check_state`.
         """
-        if known_class(type(self.optimizer)) is None and names:
-            name = max(names, key=lambda name: params[name].ndim)
-            for key, value in _first_state(self.optimizer, params[name], self.holds()[id(params[name])]).items():
+        name = max(names, key=lambda name: params[name].ndim, default=None)
+        if name is None:
+            return
+        options, rows = self.holds()[id(params[name])], own_part(params[name].detach())[:1].clone()
+        for key, start in self.rules.items():
+            begun: Any = start(rows, options)
+            found = begun.to(rows.dtype) if isinstance(begun, Tensor) else begun
+            check_like(found, rows, f"moments[{key!r}] of parameter {name!r}")
+        if known_class(type(self.optimizer)) is None:
+            for key, value in _first_state(self.optimizer, params[name], options).items():
                 self.check_entry(name, params[name], key, value)
 
     def check_entry(self, name: str, parameter: nn.Parameter, key: str, value: Any) -> None:
@@ -213,6 +221,9 @@ def _rules(links: Sequence[Any], moments: Mapping[str, Moment] | None) -> Mappin
             f"{', '.join(sorted(cls.__name__ for cls in _KNOWN))}. For another one give "
             'moments={"state_key": lambda parameter, options: start, ...}'
         )
+    for key, start in (moments or {}).items():
+        if not callable(start):
+            raise ValueError(f"moments[{key!r}]: expected a function of rows and options, got {start!r}")
     return {**(_KNOWN[known] if known else {}), **(moments or {}), **(_SLOW if len(links) > 1 else {})}
 
 
