@@ -176,7 +176,7 @@ class Attached(ABC):
             held = stepper.holds()
             names = [name for name, parameter in written.items() if id(parameter) in held]
             stepper.check_state(written, names)
-            if first:
+            if first and names:
                 stepper.check_first_state(written, names)
         for other in [other for other in _ATTACHED if other is not self]:
             self._check_beside(other)

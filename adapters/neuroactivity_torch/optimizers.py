@@ -101,12 +101,9 @@ class Stepper:
         """Raise likewise before there is a state: rules are tried, and an optimizer not known here steps on a copy.
 
         Raises:
-            LayoutError: If a rule returns something else than start values for the rows that it gets.
-            ValueError: As for :meth:`check_state`.
+            ValueError: As for :meth:`check_state`, or if a rule returns no start values for the rows that it gets.
         """
-        name = max(names, key=lambda name: params[name].ndim, default=None)
-        if name is None:
-            return
+        name = max(names, key=lambda name: params[name].ndim)
         options, rows = self.holds()[id(params[name])], own_part(params[name].detach())[:1].clone()
         for key, start in self.rules.items():
             begun: Any = start(rows, options)
@@ -221,9 +218,8 @@ def _rules(links: Sequence[Any], moments: Mapping[str, Moment] | None) -> Mappin
             f"{', '.join(sorted(cls.__name__ for cls in _KNOWN))}. For another one give "
             'moments={"state_key": lambda parameter, options: start, ...}'
         )
-    for key, start in (moments or {}).items():
-        if not callable(start):
-            raise ValueError(f"moments[{key!r}]: expected a function of rows and options, got {start!r}")
+    for key, start in [(key, start) for key, start in (moments or {}).items() if not callable(start)]:
+        raise ValueError(f"moments[{key!r}]: expected a function of rows and options, got {start!r}")
     return {**(_KNOWN[known] if known else {}), **(moments or {}), **(_SLOW if len(links) > 1 else {})}
 
 

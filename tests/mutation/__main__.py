@@ -77,7 +77,10 @@ PARTS = {
         ARRAYS,
         [
             *("-k", "not jax and not XLA"),
-            *_paths(f"{UNITS}/arrays", *(f"test_{name}.py" for name in ("libraries", "shards", "tensorflow", "large_arrays"))),
+            *_paths(
+                f"{UNITS}/arrays",
+                *(f"test_{name}.py" for name in ("libraries", "shards", "tensorflow", "large_arrays")),
+            ),
             *_paths(UNITS, "test_metrics.py", "test_masks.py", "test_resets.py"),
             *ARRAYS,
         ],
@@ -95,7 +98,16 @@ PARTS = {
         [
             *("-k", "not jax and not tensorflow"),
             *_tests(
-                "torch", "resetter", "reset_rows", "rows", "initializers", "schemes", "states", "failures", "clock"
+                "torch",
+                "resetter",
+                "reset_rows",
+                "rows",
+                "initializers",
+                "initializers_seeded",
+                "schemes",
+                "states",
+                "failures",
+                "clock",
             ),
             *_tests("torch", "wrapped_optimizers"),
             *CONTRACT,
