@@ -119,6 +119,12 @@ def reset_moments(
     return written
 
 
+def check_masks(arrays: Arrays, masks: Arrays, layout: Layout) -> None:
+    """Raise what :func:`reset` raises if masks are not boolean, or not of these arrays and this layout."""
+    for _ in _entries(arrays, masks, layout, "zero"):
+        pass
+
+
 def _entries(
     arrays: Arrays, masks: Arrays, layout: Layout, outgoing: Outgoing
 ) -> Iterator[tuple[NeuronGroup, Role, ParamView, BoundPattern, Array]]:

@@ -79,8 +79,6 @@ class Resetter:
     _drawn: set[Any] = field(default_factory=set, compare=False, repr=False)
 
     def __post_init__(self) -> None:
-        if not isinstance(self.layout, na.Layout):
-            raise TypeError(f"layout: expected a neuroactivity.Layout, got {self.layout!r}")
         check_searched(self.layout, writes=self.options.writes)
 
     def written(self) -> list[str]:

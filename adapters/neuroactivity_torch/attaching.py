@@ -1,13 +1,14 @@
 """What a wrapper is attached to: a model, the optimizers that train it, and what resets may write of it."""
 
+import copy
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from operator import attrgetter
 from typing import Any, Literal, Unpack
 from weakref import WeakSet
 
-import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
@@ -28,13 +29,15 @@ from neuroactivity.wrapping import (
 from neuroactivity_torch.changes import fitting_groups, trained_parameters, warn_of_changes
 from neuroactivity_torch.clock import Clock
 from neuroactivity_torch.devices import check_wrapping, reshard, unwrapped
+from neuroactivity_torch.hooks import Hooks
 from neuroactivity_torch.initializers import FreshValues
 from neuroactivity_torch.layouts import layout_of
 from neuroactivity_torch.measurements import Measurement
 from neuroactivity_torch.memory import Memory
 from neuroactivity_torch.optimizers import Moment, steppers
-from neuroactivity_torch.parameters import check_memory, parameters
+from neuroactivity_torch.parameters import UsedGradient, parameters
 from neuroactivity_torch.ranks import ProcessGroup, Ranks
+from neuroactivity_torch.storage import check_memory
 
 
 class Attached(ABC):
@@ -79,11 +82,12 @@ class Attached(ABC):
         self._reported = self.layout  # as it is reset now
         self._latest: Measurement | None = None
         self.steps = self.measurements = self.resets = self.neurons_reset = 0
-        self._stepped: set[int] = set()
+        self._stepped: dict[int, UsedGradient] = {}
         self._gradients: dict[int, Tensor] = {}
         self._checked = False
         self._warned: set[str] = set()
         self._params = dict(model.named_parameters())
+        self._shapes = {name: parameter.shape for name, parameter in self._params.items()}
         self._trained = trained_parameters(self._params, self._steppers)
         self._trained_layout = trained_groups(self.layout, self._trained, writes=writes)
         self._check_writes(first=True)
@@ -96,11 +100,8 @@ class Attached(ABC):
         if not self._reads_outputs:
             self._try_score({name: self._trained.get(name) for name in self._params})
         _ATTACHED.add(self)
-        hooks = (self._before_step, self._after_step)
-        before, after = [torch.compiler.disable(hook) for hook in hooks]  # type: ignore[no-untyped-call]
         inner = [stepper.optimizer for stepper in self._steppers]
-        self._handles = [optimizer.register_step_post_hook(after) for optimizer in inner]
-        self._handles += [optimizer.register_step_pre_hook(before) for optimizer in inner if writes]
+        self._hooks = Hooks(inner, self._before_step if writes else None, self._after_step)
 
     def _compare_wrappers(self, seed: Any) -> None:
         """Raise if the ranks have not made the same wrapper."""
@@ -151,8 +152,8 @@ class Attached(ABC):
             hint = "" if self._reads_outputs else ", or max_fraction=0 to measure only"
             raise na.LayoutError(f"example_inputs: {what}; or give layout={hint}")
         layout = layout_of(self.model, *inputs) if layout is None else layout
-        layout.validate(parameters(self.model))
         check_searched(layout, writes=self._writes)
+        layout.validate(parameters(self.model))
         own = {id(parameter) for parameter in self.model.parameters()}
         outside = {held for stepper in self._steppers for held in stepper.holds()} - own
         return note_outside(layout, len(outside), type(self.model).__name__)
@@ -167,28 +168,61 @@ class Attached(ABC):
         """Raise if resets could not write what they are to write, or another wrapper writes it."""
         written = self._written()
         check_memory(dict(self.model.named_parameters()), written)
+        times = Counter(number for stepper in self._steppers for number in stepper.holds())
+        for name in [name for name, parameter in written.items() if times[id(parameter)] > 1]:
+            several = f"expected each parameter in one of several, got {name!r} in {times[id(written[name])]}"
+            raise ValueError(f"optimizer: {several}")
         for stepper in self._steppers:
             held = stepper.holds()
             names = [name for name, parameter in written.items() if id(parameter) in held]
             stepper.check_state(written, names)
-            if first:
+            if first and names:
                 stepper.check_first_state(written, names)
-        optimizers, own = {id(stepper.optimizer) for stepper in self._steppers}, set(map(id, written.values()))
-        for other in _ATTACHED:
-            shared = optimizers & {id(stepper.optimizer) for stepper in other._steppers}
-            if other is not self and shared and own & set(map(id, other._written().values())):
+        for other in [other for other in _ATTACHED if other is not self]:
+            self._check_beside(other)
+
+    def _check_beside(self, other: "Attached") -> None:
+        """Raise if another wrapper writes what this one does, or knows readers of it that this one does not."""
+        mine, theirs = [{id(each.optimizer) for each in wrapper._steppers} for wrapper in (self, other)]
+        if mine & theirs and {*map(id, self._written().values())} & {*map(id, other._written().values())}:
+            raise ValueError(
+                f"optimizer: a {type(other).__name__} is attached to it already and resets the same parameters; "
+                "call its detach() first, or make one of the two with max_fraction=0, to measure only"
+            )
+        for resets, reads in ((self, other), (other, self)):
+            if missed := resets._unseen_reader(reads):
+                name, param, model = *missed, type(reads.model).__name__
                 raise ValueError(
-                    f"optimizer: a {type(other).__name__} is attached to it already and resets the same parameters; "
-                    "call its detach() first, or make one of the two with max_fraction=0, to measure only"
+                    f"group {name!r}: its neurons are read by {param!r} of {model} too, another wrapper's model, and "
+                    "a reset would not clear that; find both layouts with layout_of(..., readers=[the other model]), "
+                    "mark the group resettable=False, or detach() a wrapper that is not needed any more"
                 )
+
+    def _unseen_reader(self, other: "Attached") -> tuple[str, str] | None:
+        """Name a group that is reset here, and a parameter that another wrapper alone knows to read it."""
+
+        def key(wrapper: "Attached", view: na.ParamView) -> tuple[int, na.ParamView]:
+            return id(wrapper._params.get(view.param, view)), replace(view, param="")
+
+        theirs = {key(other, view): group for group in other.layout.values() for view in group.incoming}
+        for group in self._trained_layout.values() if self._writes else ():
+            own = {id(self._params[view.param]) for view in group.outgoing if group.resettable}
+            for view in group.incoming if own else ():
+                readers = [each.param for each in theirs[key(self, view)].outgoing] if key(self, view) in theirs else []
+                if missed := [name for name in readers if id(other._params.get(name)) not in own]:
+                    return group.name, missed[0]
+        return None
 
     def _look(self) -> None:
         """See which parameters are trained now: some may have been frozen, replaced or added."""
         reshard(self.model)
         self._params = dict(self.model.named_parameters())
         before, now = self._trained, trained_parameters(self._params, self._steppers)
-        if before.keys() == now.keys() and all(before[name] is parameter for name, parameter in now.items()):
+        shapes, was = {name: parameter.shape for name, parameter in self._params.items()}, self._shapes
+        same = before.keys() == now.keys() and all(before[name] is parameter for name, parameter in now.items())
+        if same and shapes == was:
             return
+        self._shapes = shapes
         layout = fitting_groups(self.layout, parameters(self.model))
         old, self._trained = self._trained_layout, now
         self._trained_layout = trained_groups(layout, now, writes=self._writes, strict=False)
@@ -198,19 +232,25 @@ class Attached(ABC):
             self._clock.keep({number for stepper in self._steppers for number in stepper.holds()})
         reported = [self._trained_layout.get(name, group) for name, group in self.layout.items()]
         self._reported = na.Layout([replace(group, partners=()) for group in reported])
-        warn_of_changes(self.model, before, now, old, self._trained_layout)
+        resized = {name for name, shape in shapes.items() if was.get(name, shape) != shape}
+        warn_of_changes(self.model, before, now, old, self._trained_layout, resized)
 
     def detach(self) -> None:
         """Remove the hooks from the optimizer; the model keeps its values."""
         self._hand_over()
         _ATTACHED.discard(self)
-        for handle in self._handles:
-            handle.remove()
+        self._hooks.remove()
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave out the hooks, and with them the functions that only they call: few of these can be pickled."""
         options = replace(self.options, on_report=None, score=None)
-        return vars(self) | {"_handles": [], "_steppers": [], "_ranks": Ranks(), "_options": options}
+        return vars(self) | {
+            "_hooks": copy.copy(self._hooks),
+            "_steppers": [],
+            "_stepped": {},
+            "_ranks": Ranks(),
+            "_options": options,
+        }
 
 
 _ATTACHED: WeakSet[Attached] = WeakSet()

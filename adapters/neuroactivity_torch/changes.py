@@ -1,7 +1,7 @@
 """Which parameters an optimizer trains, by identity, and what has changed since a wrapper was attached."""
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
 from torch import Tensor, nn
@@ -36,6 +36,7 @@ def warn_of_changes(
     now: Mapping[str, nn.Parameter],
     old: Layout,
     new: Layout,
+    resized: Collection[str],
 ) -> None:
     """Name the parameters that were frozen, replaced, removed or added, and what that means for their groups.
 
@@ -45,6 +46,7 @@ def warn_of_changes(
         now: Those that are trained now.
         old: The groups that were measured.
         new: The groups that are.
+        resized: The parameters that have another shape now.
     """
     there, found = dict(model.named_parameters()), {}
     for name in (*before, *[name for name in now if name not in before]):
@@ -54,6 +56,8 @@ def warn_of_changes(
             found[name] = "trained now"
         elif now[name] is not before[name]:
             found[name] = "replaced"
+        elif name in resized:
+            found[name] = "of another shape"
     parts = [f"{what}: {_listed([n for n, w in found.items() if w == what])}" for what in dict.fromkeys(found.values())]
     grouped = {view.param for group in (*old.values(), *new.values()) for _, view in group.views}
     kept = {name for name, group in new.items() if group.resettable}

@@ -47,6 +47,14 @@ class Young:
     age: int = 0
     numbers: dict[str, Any] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        self._shape = self.parameter.shape
+
+    @property
+    def is_there(self) -> bool:
+        """Whether the parameter has the shape that it had."""
+        return self.parameter.shape == self._shape
+
 
 @dataclass(eq=False)
 class _Before:
@@ -85,14 +93,15 @@ class Clock:
     @torch.no_grad()
     def before_step(self, stepper: Stepper) -> None:
         """Keep what the optimizer's step will change."""
+        self._forget()
         held, kept = stepper.holds(), []
         for young in self._all():
             if id(young.parameter) not in held:
                 continue
             young.index = young.index.to(young.parameter.device)
             moments = _moments(stepper.optimizer, young.parameter)
-            if not moments:
-                young.age = 0  # there is no state yet, or not any more: all entries are new
+            if not moments or stepper.optimizer.state[young.parameter].keys() - moments.keys() - young.numbers.keys():
+                young.age = 0  # there is no state yet, not any more, or that of another optimizer: all entries are new
             taken = {key: take_own(value, young.index) for key, value in moments.items()}
             kept.append(_Before(young, take_own(young.parameter.detach(), young.index), taken))
         self._before[id(stepper.optimizer)] = kept
@@ -158,9 +167,10 @@ class Clock:
             yield from ages
 
     def _forget(self) -> None:
-        """Forget what is no longer young, and what has no entries left."""
-        young = {n: [each for each in ages if each.age < YOUNG and len(each.index)] for n, ages in self._young.items()}
-        self._young = {name: ages for name, ages in young.items() if ages}
+        """Forget what is no longer young, has no entries left, or is of another shape now."""
+        for name, ages in list(self._young.items()):
+            self._young[name] = [each for each in ages if each.age < YOUNG and len(each.index) and each.is_there]
+        self._young = {name: ages for name, ages in self._young.items() if ages}
 
 
 def corrects_bias(stepper: Stepper) -> bool:

@@ -33,7 +33,10 @@ def check_wrapping(model: nn.Module) -> None:
 
     Raises:
         LayoutError: If there is a ``FullyShardedDataParallel`` module, which is not ``fully_shard``.
+        TypeError: If it is no model at all.
     """
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"model: expected a torch.nn.Module, got {type(model).__name__}")
     old = getattr(sys.modules.get("torch.distributed.fsdp"), "FullyShardedDataParallel", ())
     if any(isinstance(module, old) for module in model.modules()):
         raise LayoutError(

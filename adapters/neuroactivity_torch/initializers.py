@@ -25,7 +25,7 @@ from neuroactivity.wrapping import (
     written_rows,
 )
 from neuroactivity_torch.devices import own_part, shared_out, whole
-from neuroactivity_torch.parameters import owner_of, parameters
+from neuroactivity_torch.parameters import owner_of, parameters, seeded
 from neuroactivity_torch.rows import Entries, locate
 from neuroactivity_torch.schemes import Draw, Scheme, draw_rows, random_bits, schemes
 from neuroactivity_torch.skeletons import initialiser_of, skeleton
@@ -47,7 +47,7 @@ class FreshValues:
         layout: Its neuron groups.
         initializer: ``"layer"`` calls the ``reset_parameters`` of the module that holds the parameter, on a copy.
             ``"snapshot"`` draws rows at random from the values that the model has now. A function gets a key, an
-            integer, while PyTorch's CPU generator is seeded with it, and returns fresh parameters by name.
+            integer, while random generators are seeded with it, and returns fresh parameters by name.
         seed: Seed of all draws.
         outgoing: What a reset makes of outgoing parameters, which are drawn too where it needs fresh values of them.
         compare: Whether to warn if the layers' own initialisers draw another spread than the model's values have.
@@ -179,8 +179,7 @@ class FreshValues:
         fresh: Mapping[str, Tensor] = {}
         if callable(self._initializer):
             key = derive_key(self._seed, event, "")
-            with torch.random.fork_rng(devices=[]), torch.device("cpu"):
-                torch.default_generator.manual_seed(key)
+            with seeded(key), torch.device("cpu"):
                 fresh = self._initializer(key)
         else:
             fresh = {name: self._reinitialise(name, event) for name in names}
@@ -195,7 +194,8 @@ class FreshValues:
             method = initialiser_of(owner)
             if method is not None and name not in found:
                 module = skeleton(owner, self._stacks(owner, name), device="meta")
-                scheme = schemes(module, getattr(module, method)).get(key)
+                with seeded(0):
+                    scheme = schemes(module, getattr(module, method)).get(key)
                 found |= {} if scheme is None else {name: scheme}
         return found
 
@@ -228,10 +228,13 @@ class FreshValues:
         module, axes = skeleton(owner, stacks), stacks.get(key, ())
         sizes = [owner.get_parameter(key).shape[axis] for axis in axes]
         members = []
-        with torch.random.fork_rng(devices=[]), torch.device("cpu"):
-            torch.default_generator.manual_seed(derive_key(self._seed, event, name))
+        with seeded(derive_key(self._seed, event, name)), torch.device("cpu"):
             for _ in range(math.prod(sizes)):
-                getattr(module, method)()
+                try:
+                    getattr(module, method)()
+                except Exception as error:
+                    what = f"{type(owner).__name__}.{method}() fails: {error}"
+                    raise ValueError(f"parameter {name!r}: {what}; {_INSTEAD}") from error
                 members.append(module.get_parameter(key).detach().clone())
         if any(bool(member.isnan().any()) for member in members):
             what = f"{type(owner).__name__}.{method}() does not initialise it"

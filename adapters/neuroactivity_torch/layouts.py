@@ -164,24 +164,21 @@ def probe_functions(
     resting = resting_statistics(probed)
 
     @contextmanager
-    def probing(params: Mapping[str, Tensor], *, training: bool) -> Iterator[None]:
+    def running(params: Mapping[str, Tensor], *, training: bool, calls: int) -> Iterator[list[list[Any]]]:
         buffers = {name: resting.get(name, buffer).clone() for name, buffer in parts.buffers.items()}
         values = {names[name]: value for name, value in params.items()}
         with undisturbed(probed, seed=derive_key(seed, 0, "model"), parts=parts), _without_cudnn(model):
             _set_probe_mode(parts.modules, training=training)
             with swapped(probed, values, buffers, parts):
-                yield
+                start, results = torch.get_rng_state(), []
+                for _ in range(calls):
+                    torch.set_rng_state(start)
+                    results.append([model(*inputs), *[reader(*inputs) for reader in readers]])
+                yield results
 
     def run(params: Mapping[str, Tensor], *, training: bool, calls: int) -> list[list[Any]]:
-        with probing(params, training=training):
-            start, results = torch.get_rng_state(), []
-            for _ in range(calls):
-                torch.set_rng_state(start)
-                results.append([model(*inputs), *[reader(*inputs) for reader in readers]])
+        with running(params, training=training, calls=calls) as results:
             return results
-
-    def run_modes(params: Mapping[str, Tensor]) -> list[list[list[Any]]]:
-        return [run(params, training=training, calls=calls) for training in modes]
 
     def each(params: dict[str, Tensor], wanted: Iterable[str], take: Take) -> None:
         leaves = {name: value.detach().requires_grad_() for name, value in params.items() if _is_differentiable(value)}
@@ -193,16 +190,17 @@ def probe_functions(
 
         for name, leaf in asked.items():
             leaf.register_post_accumulate_grad_hook(partial(hand_over, name=name))  # type: ignore[no-untyped-call]
+        *others, last = modes
         with torch.enable_grad():
-            scalar = _project_outputs(run_modes(leaves), seed)
-        if not asked:
-            return
-        with probing(leaves, training=modes[-1]):  # where activations are checkpointed, parts of it run again
-            scalar.backward(inputs=list(asked.values()))  # type: ignore[no-untyped-call]
+            results = [run(leaves, training=training, calls=calls) for training in others]
+            with running(leaves, training=last, calls=calls) as found:  # activation checkpoints run the model again
+                scalar = _project_outputs([*results, found], seed)
+                if asked:
+                    scalar.backward(inputs=list(asked.values()))  # type: ignore[no-untyped-call]
 
     @torch.no_grad()
     def output_fn(params: dict[str, Tensor]) -> list[Tensor]:
-        return [leaf.clone() for leaf in _tensors(run_modes(params))]
+        return [leaf.clone() for leaf in _tensors([run(params, training=each, calls=calls) for each in modes])]
 
     noisy = {
         name: value + 0.1 * _standard_normal(value, seed)

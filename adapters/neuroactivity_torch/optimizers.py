@@ -18,9 +18,9 @@ from torch.optim import Optimizer
 
 import neuroactivity as na
 from neuroactivity.arrays import check_like
-from neuroactivity.resets import Outgoing
+from neuroactivity.resets import Outgoing, check_masks
 from neuroactivity.wrapping import Rows, written_rows
-from neuroactivity_torch.devices import unwrapped
+from neuroactivity_torch.devices import own_part, unwrapped
 from neuroactivity_torch.rows import Entries, locate, overwrite_entries
 
 Moment: TypeAlias = Callable[[Tensor, Mapping[str, Any]], Tensor]
@@ -98,14 +98,19 @@ class Stepper:
                 self.check_entry(name, params[name], key, value)
 
     def check_first_state(self, params: Mapping[str, nn.Parameter], names: Sequence[str]) -> None:
-        """Raise likewise before there is a state: an optimizer that is not known here takes a step on a copy.
+        """Raise likewise before there is a state: rules are tried, and an optimizer not known here steps on a copy.
 
         Raises:
-            ValueError: As for :meth:`check_state`.
+            ValueError: As for :meth:`check_state`, or if a rule returns no start values for the rows that it gets.
         """
-        if known_class(type(self.optimizer)) is None and names:
-            name = max(names, key=lambda name: params[name].ndim)
-            for key, value in _first_state(self.optimizer, params[name], self.holds()[id(params[name])]).items():
+        name = max(names, key=lambda name: params[name].ndim)
+        options, rows = self.holds()[id(params[name])], own_part(params[name].detach())[:1].clone()
+        for key, start in self.rules.items():
+            begun: Any = start(rows, options)
+            found = begun.to(rows.dtype) if isinstance(begun, Tensor) else begun
+            check_like(found, rows, f"moments[{key!r}] of parameter {name!r}")
+        if known_class(type(self.optimizer)) is None:
+            for key, value in _first_state(self.optimizer, params[name], options).items():
                 self.check_entry(name, params[name], key, value)
 
     def check_entry(self, name: str, parameter: nn.Parameter, key: str, value: Any) -> None:
@@ -213,6 +218,8 @@ def _rules(links: Sequence[Any], moments: Mapping[str, Moment] | None) -> Mappin
             f"{', '.join(sorted(cls.__name__ for cls in _KNOWN))}. For another one give "
             'moments={"state_key": lambda parameter, options: start, ...}'
         )
+    for key, start in [(key, start) for key, start in (moments or {}).items() if not callable(start)]:
+        raise ValueError(f"moments[{key!r}]: expected a function of rows and options, got {start!r}")
     return {**(_KNOWN[known] if known else {}), **(moments or {}), **(_SLOW if len(links) > 1 else {})}
 
 
@@ -243,9 +250,11 @@ def clear_moments(
         outgoing: As given to :func:`neuroactivity.reset`.
 
     Raises:
+        LayoutError: If masks do not fit the layout, as for :func:`neuroactivity.reset`.
         ValueError: If the optimizer, or an entry of its state, is not known; nothing is written.
     """
     params = dict(unwrapped(model).named_parameters())
+    check_masks(params, masks, layout)
     shapes = {name: tuple(parameter.shape) for name, parameter in params.items()}
     neurons = {name: mask.flatten().nonzero().flatten().tolist() for name, mask in masks.items()}
     located = locate(written_rows(neurons, layout, shapes, outgoing=outgoing), params)

@@ -1,16 +1,19 @@
 """A module's parameters as arrays by name, and back."""
 
+import random
+import sys
 from collections import OrderedDict
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from neuroactivity import LayoutError
 from neuroactivity.arrays import check_like, is_sharded
-from neuroactivity_torch.devices import own_part, shared_alike, unwrapped
+from neuroactivity_torch.devices import shared_alike, unwrapped
 
 
 def parameters(model: nn.Module) -> dict[str, Tensor]:
@@ -44,6 +47,36 @@ def dense_gradient(parameter: Tensor) -> Tensor | None:
     if is_sharded(gradient):
         gradient = shared_alike(gradient, parameter)
     return gradient.to_dense() if gradient.is_sparse else gradient
+
+
+class UsedGradient(NamedTuple):
+    """A gradient that an optimizer has stepped with, to tell whether a new backward pass has come since.
+
+    Attributes:
+        parameter: The first parameter that has one; ``None`` if none has.
+        gradient: The gradient.
+        version: How often it had been written to.
+    """
+
+    parameter: Tensor | None
+    gradient: Tensor | None
+    version: int
+
+    @classmethod
+    def of(cls, optimizer: Optimizer) -> "UsedGradient":
+        """Note what an optimizer has stepped with."""
+        held = (held for group in optimizer.param_groups for held in group["params"] if held.grad is not None)
+        first = next(held, None)
+        return cls(None, None, 0) if first is None else cls(first, first.grad, first.grad._version)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether there is another gradient now; one that was cleared is none."""
+        now = None if self.parameter is None else dense_gradient(self.parameter)
+        if self.parameter is None or now is None:
+            return False
+        written = self.gradient is not None and self.gradient._version != self.version
+        return self.parameter.grad is not self.gradient or (written and bool(now.any()))
 
 
 def write(model: nn.Module, params: Mapping[str, Tensor]) -> None:
@@ -90,39 +123,6 @@ def overwrite(pairs: Sequence[tuple[Tensor, Tensor]]) -> None:
             raise
 
 
-def check_memory(params: Mapping[str, nn.Parameter], written: Collection[str]) -> None:
-    """Raise if a parameter that resets write cannot be written row by row.
-
-    Args:
-        params: The model's parameters by name.
-        written: Names of those that resets write.
-
-    Raises:
-        ValueError: If one has no values, its entries share their memory, as in an expanded tensor, or it shares it with
-            another.
-    """
-    starts: dict[int, list[str]] = {}
-    for name, parameter in params.items():
-        starts.setdefault(_start(parameter), []).append(name)
-    for name in written:
-        if params[name].is_meta:
-            what = "is on the meta device, where it has no values to reset; give it some first"
-            raise ValueError(f"parameter {name!r} {what} (model.to_empty(device=...))")
-        reach, part = 0, own_part(params[name])
-        for stride, size in sorted(zip(part.stride(), part.shape, strict=True)):
-            if size > 1 and stride <= reach:
-                what = "its entries share memory, as in an expanded tensor; clone it first"
-                raise ValueError(f"parameter {name!r}: {what}")
-            reach += stride * (size - 1)
-        start = _start(params[name])
-        others = [other for other in starts[start] if other != name] if start else []
-        if others:
-            raise ValueError(
-                f"parameter {name!r} shares its memory with {others[0]!r}, but is another parameter; tie them by "
-                "assigning the same nn.Parameter"
-            )
-
-
 def owner_of(model: nn.Module, param: str) -> nn.Module:
     """Return the submodule that holds a parameter; where a part of its name is no module, the one that it is in."""
     named: dict[str, nn.Module] = dict(model.named_modules(remove_duplicate=False))
@@ -130,14 +130,6 @@ def owner_of(model: nn.Module, param: str) -> nn.Module:
     while path not in named:
         path = path.rpartition(".")[0]
     return named[path]
-
-
-def _start(tensor: Tensor) -> int:
-    """Where a tensor's memory starts; 0 if it has none, as on the meta device, or none of its own."""
-    try:
-        return own_part(tensor).data_ptr()
-    except RuntimeError:
-        return 0
 
 
 class Parts(NamedTuple):
@@ -216,6 +208,31 @@ def _exchange(value: Any, others: dict[int, Any]) -> Any:
 
 
 @contextmanager
+def seeded(seed: int | None, devices: Sequence[int] = ()) -> Iterator[None]:
+    """Restore the random generators of PyTorch, Python and NumPy afterwards; a seed sets them meanwhile.
+
+    Args:
+        seed: The seed; with ``None`` they go on from where they are.
+        devices: CUDA devices whose generators take part.
+    """
+    numpy: Any = sys.modules.get("numpy")
+    of_python, of_numpy = random.getstate(), numpy.random.get_state() if numpy else None
+    try:
+        with torch.random.fork_rng(devices=list(devices)):
+            if seed is not None:
+                for generator in (torch.default_generator, *[torch.cuda.default_generators[i] for i in devices]):
+                    generator.manual_seed(seed)
+                random.seed(seed)
+                if numpy:
+                    numpy.random.seed(seed % 2**32)
+            yield
+    finally:
+        random.setstate(of_python)
+        if numpy:
+            numpy.random.set_state(of_numpy)
+
+
+@contextmanager
 def undisturbed(model: nn.Module, *, seed: int | None = None, parts: Parts | None = None) -> Iterator[None]:
     """Restore a model's mode and buffers and the random generators afterwards; a seed sets the generators meanwhile."""
     modules, own, own_buffers = parts or Parts.of(model)
@@ -223,10 +240,7 @@ def undisturbed(model: nn.Module, *, seed: int | None = None, parts: Parts | Non
     buffers = [(buffer, buffer.clone()) for buffer in own_buffers.values()]
     devices = sorted({parameter.device.index for parameter in own.values() if parameter.is_cuda})
     try:
-        with torch.random.fork_rng(devices=devices):
-            if seed is not None:
-                for generator in (torch.default_generator, *[torch.cuda.default_generators[i] for i in devices]):
-                    generator.manual_seed(seed)
+        with seeded(seed, devices):
             yield
     finally:
         for module, training in modes:

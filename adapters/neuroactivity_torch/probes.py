@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 from torch import Tensor, nn
+from torch.utils import _pytree as pytree
 
 import neuroactivity as na
 from neuroactivity.wrapping import as_inputs
@@ -33,7 +34,7 @@ class Probe:
         """
         with undisturbed(model):
             try:
-                inputs = as_inputs(self._inputs())
+                inputs = self._batch()
             except Exception:  # a replay buffer may still be empty
                 inputs = as_inputs(example_inputs)
         if not self._ranks.all(bool(inputs)):  # to run a sharded model takes all of them
@@ -46,9 +47,22 @@ class Probe:
 
     def outputs(self, model: nn.Module, layout: na.Layout) -> dict[str, Tensor | None]:
         """Return the outputs of neurons; None for groups that cannot be measured."""
-        outputs, _ = read_activations(model, as_inputs(self._ranks.together(self._inputs)), layout)
+        outputs, _ = read_activations(model, self._ranks.together(self._batch), layout)
         self._name(outputs)
         return outputs
+
+    def _batch(self) -> tuple[Any, ...]:
+        """Return the model's inputs.
+
+        Raises:
+            ValueError: If there are none, or tensors without a single entry.
+        """
+        inputs = self._inputs()
+        tensors = [leaf for leaf in pytree.tree_leaves(inputs) if isinstance(leaf, Tensor)]
+        if inputs is None or (tensors and not any(tensor.numel() for tensor in tensors)):
+            told = f"shapes {', '.join([str(tuple(tensor.shape)) for tensor in tensors])}" if tensors else "None"
+            raise ValueError(f"probe: expected a batch of model inputs, got {told}")
+        return as_inputs(inputs)
 
     def _name(self, outputs: dict[str, Tensor | None]) -> None:
         """Warn of groups that cannot be measured, if they have not been named."""

@@ -30,7 +30,7 @@ from neuroactivity_torch.devices import whole
 from neuroactivity_torch.measurements import Joined, Measurement, to_host
 from neuroactivity_torch.memory import Memory, read_arrays
 from neuroactivity_torch.optimizers import Stepper, cleared_moments
-from neuroactivity_torch.parameters import dense_gradient
+from neuroactivity_torch.parameters import UsedGradient, dense_gradient
 from neuroactivity_torch.ranks import fingerprint
 from neuroactivity_torch.rows import Entries, locate, overwrite_entries, shrink
 
@@ -83,11 +83,9 @@ class Resetter(Attached):
         if self._clock:
             with undivided():
                 self._clock.after_step(self._stepper(optimizer))
-        self._stepped.add(id(optimizer))
-        if len(self._stepped) < len(self._steppers):
+        if not self._is_last(optimizer):
             self._keep_gradients(optimizer)
             return
-        self._stepped.clear()
         if not self._checked:
             self._look()
             self._check_writes()  # now that there is a state
@@ -108,6 +106,25 @@ class Resetter(Attached):
             self._gradients = {}
         if found is not None:
             self._tell(found)
+
+    def _is_last(self, optimizer: Optimizer) -> bool:
+        """Whether all optimizers have stepped now, each once, and on the gradients that are there.
+
+        Gradient scaling may have called off the step of some only.
+        """
+        if len(self._steppers) == 1:
+            return True
+        for number in self._stepper(optimizer).holds() if self._gradients else ():
+            self._gradients.pop(number, None)
+        if id(optimizer) in self._stepped:
+            self._stepped = {}
+        self._stepped[id(optimizer)] = UsedGradient.of(optimizer)
+        if len(self._stepped) == len(self._steppers):
+            self._stepped = {number: used for number, used in self._stepped.items() if not used.is_over}
+        if len(self._stepped) < len(self._steppers):
+            return False
+        self._stepped = {}
+        return True
 
     def _keep_gradients(self, optimizer: Optimizer) -> None:
         """Keep the gradients of one of several optimizers: steps taken in the backward pass clear them at once."""

@@ -106,17 +106,24 @@ class _Recorder(TorchDispatchMode):
         self._names = {value.untyped_storage()._cdata: name for name, value in params.items()}
         self.found: dict[str, Scheme | None] = {}
 
+    def holds(self, name: str, value: Tensor) -> bool:
+        """Whether a parameter still has the memory that was watched."""
+        return self._names.get(value.untyped_storage()._cdata) == name
+
     def __torch_dispatch__(
         self, operation: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         result = operation(*args, **(kwargs or {}))
-        for argument, given in zip(operation._schema.arguments, args, strict=False):
+        named = dict(zip([argument.name for argument in operation._schema.arguments], args, strict=False))
+        named |= kwargs or {}  # out= among them
+        for argument in operation._schema.arguments:
+            given: Any = named.get(argument.name)
             if argument.alias_info is None or not argument.alias_info.is_write:
                 continue
             for value in given if isinstance(given, list | tuple) else [given]:
-                name = self._names.get(value.untyped_storage()._cdata)
-                if name is not None:
-                    whole = value is given and value.numel() == self._params[name].numel()
+                memory = value.untyped_storage()._cdata if isinstance(value, Tensor) else None
+                if (name := self._names.get(memory)) is not None:
+                    whole = value is given and given.numel() == self._params[name].numel()
                     self.found[name] = _scheme(operation, args[1:], kwargs or {}) if whole else None
         return result
 
@@ -151,5 +158,5 @@ def schemes(module: nn.Module, initialise: Callable[[], Any]) -> dict[str, Schem
             initialise()
     except Exception:  # noqa: BLE001: it needs numbers, so it is no scheme of this kind
         return {}
-    kept = [name for name, value in params.items() if module._parameters.get(name) is value]
+    kept = [n for n, value in params.items() if module._parameters.get(n) is value and recorder.holds(n, value)]
     return {name: scheme for name in kept if (scheme := recorder.found.get(name)) is not None}

@@ -54,8 +54,8 @@ class ReGraMa(Resetter):
             is made.
         initializer: Where fresh values come from: ``"layer"`` (``reset_parameters`` of each module), ``"snapshot"``
             (rows of the values that the model has now), or a function from a key to freshly initialised parameters by
-            name, such as ``lambda key: parameters(make_model())``, called while PyTorch's CPU generator is seeded with
-            the key.
+            name, such as ``lambda key: parameters(make_model())``, called while the generators of PyTorch, Python
+            and NumPy are seeded with the key.
         moments: For an optimizer outside ``torch.optim``: by state key, a function from the new values of reset rows of
             a parameter (the first axis counts them) and its parameter group's options to what the optimizer starts with
             there, of the same shape.

@@ -60,6 +60,8 @@ def check_fresh(fresh: Arrays, params: Arrays, names: Collection[str]) -> None:
     Raises:
         ValueError: If one is missing, or does not fit.
     """
+    if not isinstance(fresh, Mapping):
+        raise ValueError(f"initializer: expected fresh parameters by name, got {type(fresh).__name__}")
     for name in names:
         if name not in fresh:
             given = ", ".join(list(fresh)[:8]) or "nothing"

@@ -50,7 +50,11 @@ def check_searched(layout: Layout, *, writes: bool) -> None:
 
     Raises:
         LayoutError: If nothing could ever be reset, because nobody has searched what the neurons feed.
+        TypeError: If it is no layout.
     """
+    if not isinstance(layout, Layout):
+        what = f"expected a neuroactivity.Layout, got {type(layout).__name__}"
+        raise TypeError(f"layout: {what}; neuroactivity.Layout.from_dict makes one of what to_dict returned")
     if writes and layout and all(group.status == "listed" for group in layout.values()):
         raise LayoutError(
             "layout: its groups are listed and not searched, so nothing could be reset; give layout_of example inputs "

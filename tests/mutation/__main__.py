@@ -98,7 +98,16 @@ PARTS = {
         [
             *("-k", "not jax and not tensorflow"),
             *_tests(
-                "torch", "resetter", "reset_rows", "rows", "initializers", "schemes", "states", "failures", "clock"
+                "torch",
+                "resetter",
+                "reset_rows",
+                "rows",
+                "initializers",
+                "initializers_seeded",
+                "schemes",
+                "states",
+                "failures",
+                "clock",
             ),
             *_tests("torch", "wrapped_optimizers"),
             *CONTRACT,

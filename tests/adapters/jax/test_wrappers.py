@@ -190,7 +190,7 @@ def test_redo_scores_activations_and_computes_them_only_when_due():
             ValueError,
             "initializer: expected 'snapshot' or a function",
         ),
-        ({"layout": {}}, TypeError, "layout: expected a neuroactivity.Layout, got {}"),
+        ({"layout": {}}, TypeError, "layout: expected a neuroactivity.Layout, got dict"),
     ],
 )
 def test_bad_options_are_refused(options, error, message):

@@ -136,10 +136,28 @@ def tied_by_memory(model):
     model[4].weight = nn.Parameter(model[2].weight.data[:2])
 
 
+def partly_tied_by_memory(model):
+    """Rows of one matrix, one of which is in both."""
+    rows = torch.randn(17, 16)
+    model[2].weight, model[4].weight = nn.Parameter(rows[:16]), nn.Parameter(rows[15:])
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+def test_parameters_that_lie_side_by_side_in_memory_are_none_that_share_it(axis):
+    model, whole = mlp(outputs=16), torch.randn(32, 32) * 0.15
+    for layer, part in zip((model[2], model[4]), whole.narrow(1 - axis, 0, 16).chunk(2, axis), strict=True):
+        layer.weight = nn.Parameter(part)
+    kill(model[0], [2, 9])
+    regrama = ReGraMa(model, optim.Adam(model.parameters()), layout=layout_of(mlp(), X), tau=0.0, every=1)
+    step(model, regrama.optimizer, X)
+    assert regrama.last_report["0"].reset == 2
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
         (expanded, r"parameter '2\.bias': its entries share memory, as in an expanded tensor; clone it first"),
+        (partly_tied_by_memory, r"parameter '2\.weight' shares its memory with '4\.weight', but is another parameter"),
         (tied_by_memory, r"parameter '2\.weight' shares its memory with '4\.weight', but is another parameter"),
     ],
 )
@@ -173,3 +191,57 @@ def test_groups_that_no_longer_fit_are_nobody_s_partners():
     layout = na.Layout([na.NeuronGroup(name, [(name, "neuron in")], partners=partners) for name, partners in listed])
     left = fitting_groups(layout, {"a": torch.zeros(2, 3), "b": torch.zeros(2, 3), "gone": torch.zeros(2)})
     assert {name: group.partners for name, group in left.items()} == {"a": ("b",), "b": ("a",)}
+
+
+@pytest.mark.counts(faults=1)
+@pytest.mark.parametrize("initializer", ["layer", "snapshot"])
+def test_a_layer_that_grows_in_place_is_measured_and_reset_as_it_is(initializer):
+    model, optimizer, regrama = attached(initializer=initializer)
+    step(model, optimizer, X)
+    for parameter, rows, axis in ((model[0].weight, torch.zeros(2, 5), 0), (model[2].weight, torch.ones(16, 2), 1)):
+        parameter.data = torch.cat([parameter.data, rows], axis)
+    model[0].bias.data = torch.cat([model[0].bias.data, -torch.ones(2)])
+    for parameter in model.parameters():
+        parameter.grad = None
+    with pytest.warns(na.ActivityWarning, match=r"of another shape: 0\.weight, 0\.bias, 2\.weight\)"):
+        step(model, optimizer, X)
+    assert regrama.last_report["0"].neurons == 18
+    assert not model[2].weight[:, 16:].any()
+    assert model[0].weight[16:].any(1).all()
+
+
+def trunk_and_heads():
+    """Two networks that share a trunk."""
+    torch.manual_seed(0)
+    trunk = nn.Sequential(nn.Linear(5, 8), nn.ReLU())
+    return nn.Sequential(trunk, nn.Linear(8, 2)), nn.Sequential(trunk, nn.Linear(8, 1))
+
+
+@pytest.mark.counts(faults=1)
+@pytest.mark.parametrize("trained", [slice(None), slice(1, None)])
+@pytest.mark.parametrize("order", [1, -1])
+def test_a_reader_that_another_wrapper_knows_is_not_forgotten(trained, order):
+    """Whether or not the second network's optimizer trains the trunk too, and whichever wrapper is made first."""
+    critic, actor = trunk_and_heads()
+    pairs = [(critic, optim.Adam(critic.parameters())), (actor, optim.Adam(actor[trained].parameters()))][::order]
+    first = ReGraMa(*pairs[0], example_inputs=X)
+    with pytest.raises(ValueError, match=r"group '0\.0': its neurons are read by '1\.weight' of Sequential too"):
+        ReGraMa(*pairs[1], example_inputs=X)
+    first.detach()
+    for (model, optimizer), (other, _) in zip(pairs, pairs[::-1], strict=True):
+        ReGraMa(model, optimizer, layout=layout_of(model, X, readers=[other]))
+
+
+def test_a_new_optimizer_may_take_over_before_the_old_wrapper_is_detached():
+    model, _, regrama = attached()
+    again = ReGraMa(model, optim.Adam(model.parameters()), layout=regrama.layout, every=1)
+    step(model, again.optimizer, X)
+    assert (regrama.steps, again.steps) == (0, 1)
+
+
+@pytest.mark.counts(faults=1)
+def test_a_parameter_that_two_of_the_optimizers_train_is_refused():
+    model = mlp()
+    optimizers = [optim.Adam(model.parameters()), optim.SGD(model[0].parameters())]
+    with pytest.raises(ValueError, match=r"optimizer: expected each parameter in one of several, got '0\.weight' in 2"):
+        ReGraMa(model, optimizers, example_inputs=X)

@@ -5,9 +5,12 @@ import io
 
 import pytest
 import torch
+from torch import optim
 
 from neuroactivity.wrapping.clock import YOUNG
-from tests.adapters.torch.clocks import OPTIMIZERS, Run, young
+from neuroactivity_torch import ReGraMa
+from tests.adapters.torch.clocks import LAYOUT, OPTIMIZERS, Run, young
+from tests.adapters.torch.models import X, mlp, step
 
 
 @pytest.mark.parametrize("name", ["Adam", "Adam fused", "AMSGrad", "NAdam"])
@@ -69,3 +72,38 @@ def test_a_wrong_clock_is_refused_and_nothing_is_set(clock):
     with pytest.raises(ValueError, match=r"^state: clock"):
         run.resetter.load_state_dict({**run.resetter.state_dict(), "steps": 99, "clock": clock})
     assert run.resetter.steps == 9
+
+
+@pytest.mark.counts(faults=1)
+def test_young_entries_that_another_optimizer_had_are_new_to_this_one():
+    """NAdam keeps two numbers of a parameter, Adam one."""
+    model, other = mlp(), mlp()
+    adam, nadam = optim.Adam(model.parameters(), lr=0.01), optim.NAdam(other.parameters(), lr=0.01)
+    first, second = [ReGraMa(m, o, layout=LAYOUT, tau=0.7, every=2) for m, o in ((model, adam), (other, nadam))]
+    for _ in range(3):
+        step(model, adam, X)
+    step(other, nadam, X)
+    second.load_state_dict(first.state_dict())
+    before = other[0].weight.detach().clone()
+    step(other, nadam, X)
+    assert second.steps == 4
+    assert (other[0].weight - before).abs().max() > 0
+
+
+@pytest.mark.counts(faults=1)
+def test_a_parameter_of_another_shape_has_no_young_entries():
+    """What was young lies elsewhere in it, were it flat."""
+    model = mlp()
+    optimizer = optim.Adam(model.parameters(), lr=0.01)
+    regrama = ReGraMa(model, optimizer, layout=LAYOUT, tau=0.7, every=2)
+    for _ in range(2):
+        step(model, optimizer, X)
+    assert {"0.weight", "2.weight"} <= regrama.state_dict()["clock"].keys()
+    for parameter, axis in ((model[0].weight, 0), (model[0].bias, 0), (model[2].weight, 1)):
+        state = optimizer.state[parameter]
+        parts = {"exp_avg": state["exp_avg"], "exp_avg_sq": state["exp_avg_sq"], "": parameter.data}
+        grown = {key: torch.cat([value, value.narrow(axis, 0, 1)], axis) for key, value in parts.items()}
+        parameter.data, parameter.grad = grown.pop(""), None
+        state |= grown
+    step(model, optimizer, X)
+    assert regrama.state_dict()["clock"].keys() & {"0.weight", "0.bias", "2.weight"} == set()

@@ -3,6 +3,7 @@
 import pytest
 import torch
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
 import neuroactivity as na
 from neuroactivity_torch import layout_of, parameters, write
@@ -206,3 +207,27 @@ def test_a_further_network_that_reads_the_trunk_is_seen():
     assert read.reason == "read, directly or not, by what is in no group: readers.0.value.weight"
     assert layout_of(critic, X, readers=[lambda x: actor(x).detach()])["trunk"].status == "unproved"
     assert not layout_of(critic, X, readers=[lambda x: actor(x)])["trunk"].resettable
+
+
+class Checkpointed(nn.Module):
+    """A residual network, some of which is computed again in the backward pass, and a head for training alone."""
+
+    def __init__(self, again):
+        super().__init__()
+        torch.manual_seed(0)
+        self.first, self.block, self.head = nn.Linear(5, 8), nn.Sequential(nn.Linear(8, 8), nn.ReLU()), nn.Linear(8, 2)
+        self.inner, self.auxiliary, self.again = nn.Linear(8, 8), nn.Linear(8, 1), again
+
+    def compute(self, x):
+        hidden = torch.relu(self.first(x))
+        return hidden + self.inner(self.block(hidden))
+
+    def forward(self, x):
+        hidden = checkpoint(self.compute, x, use_reentrant=False) if self.again else self.compute(x)
+        return self.head(hidden), self.auxiliary(hidden) if self.training else None
+
+
+def test_what_an_activation_checkpoint_computes_again_is_computed_with_the_probed_values():
+    plain, again = [layout_of(Checkpointed(again), X) for again in (False, True)]
+    assert again == plain
+    assert again["block.0"].status == "exclusive"

@@ -146,12 +146,13 @@ def test_a_subclass_with_a_step_of_its_own_may_do_anything_and_is_refused():
         ReGraMa(model, MyAdam(model.parameters()), example_inputs=X)
 
 
-def test_an_unknown_optimizer_can_be_taught():
-    class Signed(optim.Optimizer):
-        def step(self, closure=None):
-            for parameter in self.param_groups[0]["params"]:
-                self.state[parameter].setdefault("trace", torch.full_like(parameter, 3.0)).add_(1.0)
+class Signed(optim.Optimizer):
+    def step(self, closure=None):
+        for parameter in self.param_groups[0]["params"]:
+            self.state[parameter].setdefault("trace", torch.full_like(parameter, 3.0)).add_(1.0)
 
+
+def test_an_unknown_optimizer_can_be_taught():
     model = mlp()
     optimizer = Signed(model.parameters(), {})
     moments = {"trace": lambda parameter, options: torch.full_like(parameter, 3.0)}
@@ -181,3 +182,52 @@ def test_measuring_only_works_with_any_optimizer():
     optimizer = optim.SparseAdam([torch.nn.Parameter(torch.zeros(1))])
     optimizer.add_param_group({"params": list(model.parameters())})
     assert ReGraMa(model, optimizer, example_inputs=X, max_fraction=0.0).neurons_reset == 0
+
+
+@pytest.mark.counts(faults=1)
+@pytest.mark.parametrize(
+    ("masks", "message"),
+    [
+        ({"nope": torch.ones(16, dtype=torch.bool)}, "group 'nope' of the masks is not in the layout"),
+        (
+            {"0": torch.ones(8, dtype=torch.bool)},
+            r"group '0': expected a boolean mask of shape \(16,\), got torch.bool",
+        ),
+        ({"0": torch.ones(16)}, r"group '0': expected a boolean mask of shape \(16,\), got torch.float32"),
+    ],
+)
+def test_custom_loops_are_told_of_masks_that_do_not_fit(masks, message):
+    model = mlp()
+    with pytest.raises(na.LayoutError, match=message):
+        clear_moments(optim.Adam(model.parameters()), model, masks, layout_of(model, X))
+
+
+@pytest.mark.counts(faults=1)
+@pytest.mark.parametrize(
+    ("start", "message"),
+    [
+        (0.0, r"^moments\['trace'\]: expected a function of rows and options, got 0\.0$"),
+        (lambda rows, options: 0.0, r"^moments\['trace'\] of parameter '0\.weight': expected shape \(1, 5\) and dtype"),
+        (lambda rows, options: torch.zeros(16, 5), r"^moments\['trace'\] of parameter '0\.weight': expected shape"),
+    ],
+)
+def test_start_values_that_could_not_be_written_are_refused_when_attached(start, message):
+    model = mlp()
+    with pytest.raises(ValueError, match=message):
+        ReGraMa(model, Signed(model.parameters(), {}), layout=layout_of(model, X), moments={"trace": start})
+
+
+@pytest.mark.parametrize("model", [nn.Linear, mlp().parameters(), len])
+def test_what_is_no_model_is_refused(model):
+    with pytest.raises(TypeError, match=r"^model: expected a torch\.nn\.Module, got "):
+        ReGraMa(model, optim.Adam(mlp().parameters()), example_inputs=X)
+    with pytest.raises(TypeError, match=r"^model: expected a torch\.nn\.Module, got "):
+        layout_of(model, X)
+
+
+def test_a_layout_as_it_is_saved_is_no_layout_yet():
+    model = mlp()
+    with pytest.raises(
+        TypeError, match=r"^layout: expected a neuroactivity\.Layout, got dict; neuroactivity\.Layout\.from"
+    ):
+        ReGraMa(model, optim.Adam(model.parameters()), layout=layout_of(model, X).to_dict())

@@ -68,6 +68,18 @@ def test_a_probe_that_has_no_batch_yet_is_no_error(example_inputs):
     assert wrapper.last_report.absent == ()
 
 
+@pytest.mark.counts(faults=1)
+@pytest.mark.parametrize(("nothing", "told"), [(None, "None"), (X[:0], r"shapes \(0, 5\)"), ((X[:0],), r"shapes")])
+def test_a_probe_without_a_single_sample_is_no_error_at_first_and_one_clear_error_later(nothing, told):
+    model = mlp()
+    wrapper = redo(model, probe=lambda: nothing, example_inputs=X)
+    before = model[0].weight.detach().clone()
+    with pytest.raises(ValueError, match=f"probe: expected a batch of model inputs, got {told}"):
+        step(model, wrapper.optimizer, X)
+    torch.testing.assert_close(model[0].weight.detach(), before - 0.1 * model[0].weight.grad)
+    assert (wrapper.steps, wrapper.measurements) == (0, 0)
+
+
 def test_trying_the_probe_draws_nothing_from_the_global_generator():
     generator = torch.get_rng_state()
     redo(mlp(), probe=lambda: torch.randn(8, 5))

@@ -95,6 +95,16 @@ def together(module):
     torch._foreach_zero_([module.weight])
 
 
+def scaled_and_assigned(module):
+    nn.init.normal_(module.weight)
+    module.weight.data = 0.1 * module.weight.data
+
+
+def by_identity(module):
+    nn.init.normal_(module.weight)
+    nn.init.eye_(module.weight)  # which writes by out=
+
+
 @pytest.mark.parametrize(
     "layer",
     [
@@ -102,7 +112,7 @@ def together(module):
         Own(lambda module: nn.init.orthogonal_(module.weight)),
         Own(lambda module: nn.init.trunc_normal_(module.weight)),
         Own(lambda module: nn.init.eye_(module.weight)),
-        *map(Own, (by_parts, assigned, replaced, by_values, scaled, together)),
+        *map(Own, (by_parts, assigned, replaced, by_values, scaled, together, by_identity, scaled_and_assigned)),
     ],
 )
 def test_what_is_no_scheme_is_not_taken_for_one(layer):

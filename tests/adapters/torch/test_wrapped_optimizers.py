@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import optim
 
-from neuroactivity_torch import ReGraMa, layout_of
+import neuroactivity as na
+from neuroactivity_torch import ReGraMa, gradients, layout_of
 from tests.adapters.torch.models import X, kill, mlp, step
 
 LAYOUT = layout_of(mlp(), X)
@@ -125,6 +126,27 @@ def test_gradients_that_are_cleared_before_all_have_stepped_are_measured_and_kep
         assert regrama._gradients == {}
     assert kept == [0, 0, 2, 0]
     assert regrama.last_report["0"].reset == 2
+
+
+@pytest.mark.counts(faults=1)
+@pytest.mark.parametrize("to_none", [True, False])
+@pytest.mark.parametrize("order", [1, -1])
+@pytest.mark.parametrize("taken", [([0, 1], [1], [0, 1], [0, 1]), ([1], [0, 1], [0], [], [0, 1]), ([0], [0], [0, 1])])
+def test_a_step_that_a_scaler_calls_off_for_one_of_several_does_not_mix_two_backward_passes(taken, order, to_none):
+    model, factor = mlp(), 1.0
+    optimizers = [optim.SGD(part.parameters(), lr=0.0) for part in (model[0], model[2:])]
+    regrama = ReGraMa(model, optimizers, layout=LAYOUT, max_fraction=0, every=1)
+    for steps in taken:
+        for optimizer in optimizers:
+            optimizer.zero_grad(to_none)
+        factor += 1
+        (model(X * factor) + factor).square().mean().backward()
+        counted, expected = regrama.steps, na.grama(gradients(model), LAYOUT)
+        for place in steps[::order]:
+            optimizers[place].step()
+        assert regrama.steps - counted == (len(steps) == 2)
+        if len(steps) == 2:
+            assert all(torch.equal(regrama._latest.scores[name], score) for name, score in expected.items())
 
 
 def test_an_optimizer_that_is_given_twice_is_refused():

@@ -99,6 +99,7 @@ def test_drawn_views_are_those_of_incoming_and_unscored_parameters_of_groups_tha
     ("fresh", "message"),
     [
         ({}, "initializer: expected a fresh value for parameter 'w', got nothing"),
+        ([("w", np.zeros(2))], "initializer: expected fresh parameters by name, got list"),
         ({"v": np.zeros(2)}, "initializer: expected a fresh value for parameter 'w', got v"),
         ({"w": np.zeros(3)}, "initializer, parameter 'w': expected shape (2,) and dtype float64, got (3,) and float64"),
         ({"w": [0.0]}, "initializer, parameter 'w': expected shape (2,) and dtype float64, got () and list"),

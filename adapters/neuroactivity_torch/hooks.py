@@ -1,0 +1,76 @@
+"""The hooks of a wrapper around an optimizer's steps: the last one before a step, and the first one after it.
+
+So what a user's hook makes of the parameters before a step is what the step starts from, and one that clamps them after
+it, or clears gradients, comes when everything has been measured and reset.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch.optim import Optimizer
+from torch.optim.optimizer import register_optimizer_step_post_hook
+from torch.utils.hooks import RemovableHandle
+
+_running: list["Hooks"] = []
+"""The wrappers whose hooks are running."""
+
+_leaving: list[RemovableHandle] = []
+"""Hooks that were removed meanwhile: to take one off while PyTorch goes through them makes it fail."""
+
+
+class Hooks:
+    """Calls functions before and after each step of optimizers.
+
+    Args:
+        optimizers: The optimizers.
+        before: Called before a step, if it is given.
+        after: Called after a step.
+    """
+
+    def __init__(
+        self, optimizers: Sequence[Optimizer], before: Callable[..., None] | None, after: Callable[..., None]
+    ) -> None:
+        def called(optimizer: Optimizer, *args: Any) -> None:
+            if not self._after:
+                return
+            _running.append(self)
+            try:
+                after(optimizer, *args)
+            finally:
+                _running.pop()
+            if before is not None and self._before:
+                _hooks(optimizer, "pre").move_to_end(self._before[id(optimizer)].id)
+
+        eager: Any = torch.compiler.disable
+        self._after = [each.register_step_post_hook(eager(called)) for each in optimizers]
+        for each, handle in zip(optimizers, self._after, strict=True):
+            _hooks(each, "post").move_to_end(handle.id, last=False)
+        self._before: dict[int, RemovableHandle] = {}
+        if before is not None:
+            self._before = {id(each): each.register_step_pre_hook(eager(before)) for each in optimizers}
+
+    def remove(self) -> None:
+        """Remove the hooks at once, or after the step if one is running."""
+        handles = [*self._after, *self._before.values()]
+        self._after, self._before = [], {}
+        if not _running:
+            _take_off(handles)
+            return
+        if not _leaving:
+            _leaving.append(register_optimizer_step_post_hook(lambda *args: _take_off(_leaving)))
+        _leaving.extend(handles)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """A copy is attached to nothing."""
+        return {"_after": [], "_before": {}}
+
+
+def _hooks(optimizer: Optimizer, when: str) -> Any:
+    """What an optimizer calls before (``"pre"``) or after (``"post"``) its steps, in order."""
+    return getattr(optimizer, f"_optimizer_step_{when}_hooks")
+
+
+def _take_off(handles: list[RemovableHandle]) -> None:
+    while handles:
+        handles.pop().remove()
