@@ -156,7 +156,7 @@ def schemes(module: nn.Module, initialise: Callable[[], Any]) -> dict[str, Schem
     try:
         with torch.no_grad(), _Recorder(params) as recorder:
             initialise()
-    except Exception:  # noqa: BLE001: it needs numbers, so it is no scheme of this kind
+    except Exception:  # it needs numbers, so it is no scheme of this kind
         return {}
     kept = [n for n, value in params.items() if module._parameters.get(n) is value and recorder.holds(n, value)]
     return {name: scheme for name in kept if (scheme := recorder.found.get(name)) is not None}

@@ -118,9 +118,8 @@ def find_runs(paths: Iterable[str]) -> list[Path]:
         if not matches:
             raise UsageError(f"runs: expected folders of runs, got {path!r}, where there is nothing")
         for match in matches:
-            files = (file for name in ("config.json", "metrics.jsonl") for file in Path(match).rglob(name))
-            for folder in sorted({file.parent for file in files}):
-                folders.setdefault(realpath(folder), folder)
+            found = {file.parent for name in ("config.json", "metrics.jsonl") for file in Path(match).rglob(name)}
+            folders |= {place: each for each in sorted(found) if (place := realpath(each)) not in folders}
     if not folders:
         raise UsageError("runs: expected folders of runs, got none")
     return list(folders.values())

@@ -32,11 +32,11 @@ def test_lines_of_code_are_those_without_blanks_comments_and_docstrings():
 @pytest.mark.parametrize(
     ("part", "most"),
     [
-        ("core", 1_620),
-        ("neuroactivity/wrapping", 640),
+        ("core", 1_630),
+        ("neuroactivity/wrapping", 655),
         ("neuroactivity/discovery", 1_620),
-        ("neuroactivity/looking", 1_065),
-        ("adapters", 8_050),
+        ("neuroactivity/looking", 1_090),
+        ("adapters", 8_320),
         ("hosts", 1_300),
     ],
 )
