@@ -30,7 +30,7 @@ from neuroactivity_tensorflow.graphs import check_one_strategy, check_scope, mer
 from neuroactivity_tensorflow.initializers import FreshValues
 from neuroactivity_tensorflow.layouts import layout_to_use
 from neuroactivity_tensorflow.memory import Remembering
-from neuroactivity_tensorflow.optimizers import Moment, members_of, moments_of
+from neuroactivity_tensorflow.optimizers import Moment, check_whole_steps, members_of, moments_of
 from neuroactivity_tensorflow.parameters import Model, assign_all, dense_gradient, is_frozen, tf_variable, variables_of
 from neuroactivity_tensorflow.rows import moment_patches, patches
 from neuroactivity_tensorflow.slots import cleared_moments, members, unscale_and_clip
@@ -147,6 +147,7 @@ class Resetter(Remembering):
     def apply(self, grads: Sequence[Any], trainable_variables: Sequence[Any] | None = None) -> None:
         """Let the inner optimizer make the step, count it, and measure and reset when that is due."""
         check_scope(self)
+        self._state.compiled |= not tf.executing_eagerly()
         grads = list(grads)
         if trainable_variables is not None:
             trainable_variables = list(trainable_variables)
@@ -174,6 +175,8 @@ class Resetter(Remembering):
         if (self.options.clock, self.options.outgoing) != state.made_with:
             clock, outgoing = state.made_with
             raise ValueError(f"this wrapper was built with {clock=}, {outgoing=}; make another one to change that")
+        for member in state.members:
+            check_whole_steps(member.optimizer)
         ids = {id(tf_variable(variable)) for variable in trained}
         names = [name for name, variable in state.variables.items() if id(variable) in ids]
         if len(names) == len(state.variables):
