@@ -78,6 +78,6 @@ def test_parts_of_a_state_that_come_with_an_update_are_refused_at_the_start():
 
     tx = regrama(optax.chain(optax.GradientTransformation(lambda params: {}, update), optax.sgd(0.1)), LAYOUT)
     with pytest.raises(
-        ValueError, match="state '0/last/a/bias' of the optimizer: expected it to be there from init on"
+        ValueError, match="state '0/last/a/bias' of the optimizer: expected it to be there from init"
     ):
         tx.init(PARAMS)
