@@ -88,7 +88,7 @@ def innermost(optimizer: Any) -> Any:
 
 def is_optimizer_of(model: Any, wrapper: Any) -> bool:
     """Whether a compiled model is trained with a wrapper, alone or inside of others."""
-    optimizer = getattr(model, "optimizer", None)
+    optimizer: Any = getattr(model, "optimizer", None)
     while optimizer is not wrapper and hasattr(optimizer, "inner_optimizer"):
         optimizer = optimizer.inner_optimizer
     return optimizer is wrapper

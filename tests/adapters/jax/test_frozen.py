@@ -77,7 +77,5 @@ def test_parts_of_a_state_that_come_with_an_update_are_refused_at_the_start():
         return updates, {"last": updates}
 
     tx = regrama(optax.chain(optax.GradientTransformation(lambda params: {}, update), optax.sgd(0.1)), LAYOUT)
-    with pytest.raises(
-        ValueError, match="state '0/last/a/bias' of the optimizer: expected it to be there from init"
-    ):
+    with pytest.raises(ValueError, match="state '0/last/a/bias' of the optimizer: expected it to be there from init"):
         tx.init(PARAMS)
