@@ -26,7 +26,7 @@ from neuroactivity.wrapping import (
 )
 from neuroactivity_tensorflow.clock import warn_of_counts
 from neuroactivity_tensorflow.constraints import constrain, constraints_of, mark_constrained
-from neuroactivity_tensorflow.graphs import check_one_strategy, check_scope, merge_replicas, on_host
+from neuroactivity_tensorflow.graphs import check_one_strategy, check_scope, merge_replicas, number_of_replicas, on_host
 from neuroactivity_tensorflow.initializers import FreshValues
 from neuroactivity_tensorflow.layouts import layout_to_use
 from neuroactivity_tensorflow.memory import Remembering
@@ -165,6 +165,8 @@ class Resetter(Remembering):
         self._iterations.assign_add(1)
         by_id = {id(tf_variable(variable)): gradient for variable, gradient in zip(variables, grads, strict=True)}
         named = {name: by_id.get(id(variable)) for name, variable in self._state.variables.items()}
+        if number_of_replicas() > 1:  # where each clips its own gradients, which are summed afterwards
+            named = unscale_and_clip(self.inner_optimizer, named, self._state.variables)
         merge_replicas(partial(self._measure_when_due, trained), named)
 
     def _groups_of_step(self, variables: Sequence[Any]) -> na.Layout:
@@ -199,7 +201,7 @@ class Resetter(Remembering):
             variables = self._state.variables
             self._state.check_model()
             dense = {name: dense_gradient(summed(gradient), variables[name]) for name, gradient in grads.items()}
-            used = unscale_and_clip(self.inner_optimizer, dense, variables)
+            used = unscale_and_clip(self.inner_optimizer, dense, variables) if number_of_replicas() == 1 else dense
             if int(self.options.batches) > 1:
                 self._add_up(used, trained)
             else:
