@@ -6,7 +6,7 @@ import jax
 import optax
 
 from neuroactivity_jax.dataflow import plain, trace_labels
-from neuroactivity_jax.parameters import PyTree, parameters, replace
+from neuroactivity_jax.parameters import PyTree, name_of, parameters, replace
 
 
 def frozen_params(inner: optax.GradientTransformationExtraArgs, params: PyTree) -> frozenset[str]:
@@ -15,6 +15,9 @@ def frozen_params(inner: optax.GradientTransformationExtraArgs, params: PyTree) 
     Nothing is computed: the optimizer's program is read. So a learning rate that starts at zero, or an optimizer that
     gathers several batches, is not mistaken for one that never moves. Of an optimizer that asks for more than
     gradients, such as the loss, nothing is known.
+
+    Raises:
+        ValueError: If the optimizer's state has other parts after an update than at first.
 
     Example:
         >>> params = {"a": jax.numpy.ones(2), "b": jax.numpy.ones(2)}
@@ -26,15 +29,28 @@ def frozen_params(inner: optax.GradientTransformationExtraArgs, params: PyTree) 
 
     def step(grads: dict[str, Any], values: dict[str, Any]) -> dict[str, Any]:
         tree = replace(params, values)
-        updates, _ = inner.update(replace(params, grads), inner.init(tree), tree)
+        state = inner.init(tree)
+        updates, after = inner.update(replace(params, grads), state, tree)
+        parts[:] = _names(state), _names(after)
         return parameters(updates)
 
-    shapes = jax.eval_shape(dict, parameters(params))
+    shapes, parts = jax.eval_shape(dict, parameters(params)), list[list[str]]()
     try:
         program, updates = jax.make_jaxpr(step, return_shape=True)(shapes, shapes)
     except (TypeError, ValueError):
         return frozenset()
+    before, after = parts
+    if before != after:
+        first = min(set(before) ^ set(after), default="")
+        raise ValueError(
+            f"state {first!r} of the optimizer: expected it to be there from init on and to stay; where parts come "
+            "and go with updates, it cannot be reset (with max_fraction=0 nothing is)"
+        )
     gradients = [frozenset([name]) for name in sorted(shapes)]  # as JAX takes a dictionary apart
     reached = trace_labels(program.jaxpr, gradients + [frozenset()] * len(shapes))
     moved = {name for name, names in zip(sorted(updates), reached, strict=True) if name in plain(names)}
     return frozenset(set(updates) - moved)
+
+
+def _names(state: PyTree) -> list[str]:
+    return [name_of(path) for path, _ in jax.tree_util.tree_leaves_with_path(state)]

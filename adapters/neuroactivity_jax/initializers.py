@@ -55,12 +55,24 @@ class FreshValues:
         Raises:
             ValueError: If a value is missing or does not fit its parameter.
         """
+        kept = {} if callable(self.initializer) else {name: jnp.array(params[name]) for name in views}
+        self.check(kept, params, views)
+        return kept
+
+    def check(self, snapshot: Mapping[str, Array], params: Mapping[str, Array], views: DrawnViews) -> None:
+        """Raise unless there is a value of the right shape for all that a reset draws.
+
+        Raises:
+            ValueError: If one is missing or does not fit its parameter.
+        """
         initializer = self.initializer
-        if not callable(initializer):
-            return {name: jnp.array(params[name]) for name in views}
-        fresh = jax.eval_shape(lambda: parameters(initializer(self._key(self.key_data(), 0))))
-        check_fresh(fresh, params, views)
-        return {}
+        if callable(initializer):
+            check_fresh(jax.eval_shape(lambda: parameters(initializer(self._key(self.key_data(), 0)))), params, views)
+        elif unknown := [name for name in views if name not in snapshot]:
+            raise ValueError(
+                f"initializer: the state holds no snapshot of {unknown[0]!r}; give update the initializer and "
+                "max_fraction that init was given"
+            )
 
     def draw(
         self,
@@ -78,9 +90,6 @@ class FreshValues:
             snapshot: What :meth:`snapshot` returned.
             views: The parameters to draw, and the views of the neurons in each.
             needed: For each whether any entry of it is needed; what a compiled function need not draw is zero.
-
-        Raises:
-            ValueError: If the snapshot lacks a parameter.
         """
         key = self._key(key_data, event)
         if callable(self.initializer):
@@ -90,11 +99,6 @@ class FreshValues:
                 return draw_needed(self.initializer, key, {name: needed[name] for name in views})
             fresh = parameters(self.initializer(key))
             return {name: fresh[name] for name in views}
-        if unknown := [name for name in views if name not in snapshot]:
-            raise ValueError(
-                f"initializer: the state holds no snapshot of {unknown[0]!r}; give update the initializer and "
-                "max_fraction that init was given"
-            )
         keys = {name: jax.random.fold_in(key, derive_key(0, 0, name) >> 32) for name in views}
         return {name: _resample(snapshot[name], views[name], keys[name]) for name in views}
 

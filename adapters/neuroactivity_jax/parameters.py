@@ -160,8 +160,10 @@ def arrays_of(tree: PyTree, layout: Layout) -> dict[str, Array | None]:
 def widened(updates: PyTree, params: PyTree) -> PyTree:
     """Make the updates of parameters of low precision float32, so that a reset is rounded once."""
     old, moves = parameters(params), parameters(updates)
-    wide = {name: jnp.result_type(jnp.float32, old[name].dtype, move.dtype) for name, move in moves.items()}
-    return replace(updates, {name: jnp.asarray(move, wide[name]) for name, move in moves.items()})
+    wide = {
+        name: jnp.result_type(jnp.float32, old[name].dtype, move.dtype) for name, move in moves.items() if name in old
+    }
+    return replace(updates, {name: jnp.asarray(moves[name], dtype) for name, dtype in wide.items()})
 
 
 def is_float(leaf: Any) -> bool:

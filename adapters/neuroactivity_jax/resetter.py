@@ -14,6 +14,7 @@ import neuroactivity as na
 from neuroactivity.layout import lookup
 from neuroactivity.wrapping import (
     NEVER,
+    DrawnViews,
     ResetOptions,
     check_searched,
     drawn_views,
@@ -93,7 +94,8 @@ class Resetter:
         inner_state, shapes = self.inner.init(params), shapes_of(arrays)
         snapshot: dict[str, Array] = {}
         if self.options.writes:
-            snapshot = self._snapshot(params, layout)
+            snapshot = self.fresh.snapshot(arrays, self._drawn_views(params, layout))
+            self._drawn.add((_form(params), *sorted(snapshot)))
             state_owners(inner_state, params)
         groups = {name: group.bind(shapes).shape for name, group in layout.items()}
         dtypes = {name: score_dtype(group, arrays) for name, group in layout.items()}
@@ -149,7 +151,7 @@ class Resetter:
         updates, inner_state = self.inner.update(grads, before, params, **extra)
         if self.options.writes:
             updates = widened(updates, params)
-            self._check_writes(updates, params, layout)
+            self._check_writes(updates, state, params, layout)
         state = state._replace(inner_state=inner_state, steps=state.steps + 1)
         clock: Any = None if correction is None or not correction.effective else correction
         records = Records(**{name: getattr(state, name) for name in Records._fields})
@@ -245,7 +247,7 @@ class Resetter:
         ages = before.ages if clock is None else self._clock(clock, layout, {}).reset(before.ages, inner_state, masks)
         return before._replace(updates=replace(before.updates, updates), inner_state=inner_state, ages=ages)
 
-    def _check_writes(self, updates: PyTree, params: PyTree, layout: na.Layout) -> None:
+    def _check_writes(self, updates: PyTree, state: ActivityState, params: PyTree, layout: na.Layout) -> None:
         """Raise at any update, due or not, if a reset could not write what it is to write."""
         names = written_params(layout, layout, outgoing=self.options.outgoing)
         if missing := sorted(set(names) - parameters(updates).keys()):
@@ -253,15 +255,13 @@ class Resetter:
                 f"updates: expected one for parameter {missing[0]!r}, which a reset may write, got None; train it, or "
                 "mark its groups resettable=False"
             )
-        if callable(self.fresh.initializer) and _form(params) not in self._drawn:
-            self._snapshot(params, layout)
+        form = _form(params), *sorted(state.snapshot)
+        if form not in self._drawn:
+            self.fresh.check(state.snapshot, parameters(params), self._drawn_views(params, layout))
+            self._drawn.add(form)
 
-    def _snapshot(self, params: PyTree, layout: na.Layout) -> dict[str, Array]:
-        """Return the values that fresh ones are drawn from, none for a function, which is seen to fit."""
-        arrays = parameters(params)
-        views = drawn_views(layout, shapes_of(arrays), outgoing=self.options.outgoing)
-        self._drawn.add(_form(params))
-        return self.fresh.snapshot(arrays, views)
+    def _drawn_views(self, params: PyTree, layout: na.Layout) -> DrawnViews:
+        return drawn_views(layout, shapes_of(parameters(params)), outgoing=self.options.outgoing)
 
     def _trained_groups(self, params: PyTree) -> na.Layout:
         """Return the groups that the optimizer trains, checked against the parameters."""

@@ -45,6 +45,12 @@ def apart(branch: Callable[[], None]) -> Callable[[], Any]:
     return called
 
 
+def number_of_replicas() -> int:
+    """Return how many replicas take the same step."""
+    number: int = tf.distribute.get_strategy().num_replicas_in_sync
+    return number
+
+
 def merge_replicas(function: Callable[[Any, Callable[[Any], Any]], None], values: Any) -> None:
     """Call a function once for all replicas of a distribution strategy; its assignments reach every replica.
 
@@ -53,7 +59,7 @@ def merge_replicas(function: Callable[[Any, Callable[[Any], Any]], None], values
         values: Tensors by name, ``None`` where there is none.
     """
     context = tf.distribute.get_replica_context()
-    if tf.distribute.get_strategy().num_replicas_in_sync == 1:
+    if number_of_replicas() == 1:
         function(values, lambda value: value)
     elif context is None:
         raise ValueError("apply() must be called in a replica context, inside strategy.run()")

@@ -13,6 +13,10 @@ Moment: TypeAlias = Callable[[Any, Any], Any]
 """From a parameter's value and the optimizer to the initial value of a slot."""
 
 
+_SETTINGS = {"weight_decay", "clipnorm", "clipvalue", "global_clipnorm", "gradient_accumulation_steps"}
+_SETTINGS |= {"use_ema", "ema_momentum", "ema_overwrite_frequency"}
+
+
 class OptimizerWrapper(optimizers.Optimizer):  # type: ignore[misc]
     """A Keras optimizer around another one, to which it delegates, as ``LossScaleOptimizer`` does.
 
@@ -24,6 +28,16 @@ class OptimizerWrapper(optimizers.Optimizer):  # type: ignore[misc]
     def __init__(self, optimizer: Any, *, name: str | None = None) -> None:
         super().__init__(learning_rate=0.0, name=name)
         self.inner_optimizer = optimizer
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Refuse what Keras's constructor sets and only the inner optimizer reads.
+
+        Raises:
+            ValueError: If it is set here, where it would have no effect.
+        """
+        if name in _SETTINGS and "inner_optimizer" in vars(self):
+            raise ValueError(f"{name}: expected to be set on the optimizer inside, optimizer.inner_optimizer.{name}")
+        super().__setattr__(name, value)
 
     @property
     def variables(self) -> list[Any]:
@@ -70,6 +84,14 @@ class OptimizerWrapper(optimizers.Optimizer):  # type: ignore[misc]
 def innermost(optimizer: Any) -> Any:
     """Return the optimizer that makes the steps, inside all wrappers of this library."""
     return innermost(optimizer.inner_optimizer) if isinstance(optimizer, OptimizerWrapper) else optimizer
+
+
+def is_optimizer_of(model: Any, wrapper: Any) -> bool:
+    """Whether a compiled model is trained with a wrapper, alone or inside of others."""
+    optimizer: Any = getattr(model, "optimizer", None)
+    while optimizer is not wrapper and hasattr(optimizer, "inner_optimizer"):
+        optimizer = optimizer.inner_optimizer
+    return optimizer is wrapper
 
 
 def members_of(optimizer: Any) -> list[Any]:
@@ -142,11 +164,7 @@ def moments_of(optimizer: Any, moments: Mapping[str, Moment] | None = None) -> M
         ValueError: If the optimizer is not listed and ``moments`` is not given, or it accumulates gradients.
     """
     name = type(optimizer).__name__
-    if optimizer.gradient_accumulation_steps:
-        raise ValueError(
-            f"optimizer {name}: gradient_accumulation_steps={optimizer.gradient_accumulation_steps} is not supported, "
-            "since a call of it sees a part of a step's gradients; accumulate them before the optimizer"
-        )
+    check_whole_steps(optimizer)
     if moments is not None:
         return {**_AVERAGE, **_KNOWN.get(type(optimizer), {}), **moments}
     if type(optimizer) in _REFUSED:
@@ -158,3 +176,16 @@ def moments_of(optimizer: Any, moments: Mapping[str, Moment] | None = None) -> M
             'moments={"slot": lambda parameter, optimizer: start, ...}'
         )
     return {**_AVERAGE, **_KNOWN[type(optimizer)]}
+
+
+def check_whole_steps(optimizer: Any) -> None:
+    """Raise if an optimizer accumulates gradients.
+
+    Raises:
+        ValueError: If it does.
+    """
+    if steps := optimizer.gradient_accumulation_steps:
+        raise ValueError(
+            f"optimizer {type(optimizer).__name__}: gradient_accumulation_steps={steps} is not supported, since a call "
+            "of it sees a part of a step's gradients; accumulate them before the optimizer"
+        )

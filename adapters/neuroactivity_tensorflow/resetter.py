@@ -26,11 +26,11 @@ from neuroactivity.wrapping import (
 )
 from neuroactivity_tensorflow.clock import warn_of_counts
 from neuroactivity_tensorflow.constraints import constrain, constraints_of, mark_constrained
-from neuroactivity_tensorflow.graphs import check_one_strategy, check_scope, merge_replicas, on_host
+from neuroactivity_tensorflow.graphs import check_one_strategy, check_scope, merge_replicas, number_of_replicas, on_host
 from neuroactivity_tensorflow.initializers import FreshValues
 from neuroactivity_tensorflow.layouts import layout_to_use
 from neuroactivity_tensorflow.memory import Remembering
-from neuroactivity_tensorflow.optimizers import Moment, members_of, moments_of
+from neuroactivity_tensorflow.optimizers import Moment, check_whole_steps, members_of, moments_of
 from neuroactivity_tensorflow.parameters import Model, assign_all, dense_gradient, is_frozen, tf_variable, variables_of
 from neuroactivity_tensorflow.rows import moment_patches, patches
 from neuroactivity_tensorflow.slots import cleared_moments, members, unscale_and_clip
@@ -147,6 +147,7 @@ class Resetter(Remembering):
     def apply(self, grads: Sequence[Any], trainable_variables: Sequence[Any] | None = None) -> None:
         """Let the inner optimizer make the step, count it, and measure and reset when that is due."""
         check_scope(self)
+        self._state.compiled |= not tf.executing_eagerly()
         grads = list(grads)
         if trainable_variables is not None:
             trainable_variables = list(trainable_variables)
@@ -164,6 +165,8 @@ class Resetter(Remembering):
         self._iterations.assign_add(1)
         by_id = {id(tf_variable(variable)): gradient for variable, gradient in zip(variables, grads, strict=True)}
         named = {name: by_id.get(id(variable)) for name, variable in self._state.variables.items()}
+        if number_of_replicas() > 1:  # where each clips its own gradients, which are summed afterwards
+            named = unscale_and_clip(self.inner_optimizer, named, self._state.variables)
         merge_replicas(partial(self._measure_when_due, trained), named)
 
     def _groups_of_step(self, variables: Sequence[Any]) -> na.Layout:
@@ -174,6 +177,8 @@ class Resetter(Remembering):
         if (self.options.clock, self.options.outgoing) != state.made_with:
             clock, outgoing = state.made_with
             raise ValueError(f"this wrapper was built with {clock=}, {outgoing=}; make another one to change that")
+        for member in state.members:
+            check_whole_steps(member.optimizer)
         ids = {id(tf_variable(variable)) for variable in trained}
         names = [name for name, variable in state.variables.items() if id(variable) in ids]
         if len(names) == len(state.variables):
@@ -196,7 +201,7 @@ class Resetter(Remembering):
             variables = self._state.variables
             self._state.check_model()
             dense = {name: dense_gradient(summed(gradient), variables[name]) for name, gradient in grads.items()}
-            used = unscale_and_clip(self.inner_optimizer, dense, variables)
+            used = unscale_and_clip(self.inner_optimizer, dense, variables) if number_of_replicas() == 1 else dense
             if int(self.options.batches) > 1:
                 self._add_up(used, trained)
             else:

@@ -13,7 +13,7 @@ import neuroactivity as na
 from neuroactivity.wrapping import COUNTS, ResetOptions, check_same_layout, option, read_counts
 from neuroactivity.wrapping.scoring import check_same_score, name_of_score
 from neuroactivity_tensorflow.initializers import Initializer
-from neuroactivity_tensorflow.optimizers import OptimizerWrapper
+from neuroactivity_tensorflow.optimizers import OptimizerWrapper, is_optimizer_of
 from neuroactivity_tensorflow.parameters import assign_all, tf_variable
 from neuroactivity_tensorflow.state import BuildState, ModelRecord
 
@@ -23,13 +23,30 @@ _CONFIG = ("name", "optimizer", "layout", *_OPTIONS, "initializer", "model")
 _LAYOUT = "layout"
 
 
+def _option(name: str) -> Any:
+    """Make an attribute out of an option; where a compiled step has it already, ``fit`` compiles its step anew."""
+    plain = option(name)
+
+    def assign(wrapper: Any, value: Any) -> None:
+        changed = plain.fget(wrapper) != value
+        if changed and wrapper._state.compiled and not is_optimizer_of(wrapper._state.record.model, wrapper):
+            raise ValueError(
+                f"{name}: a compiled step goes by the options that it was compiled with; make another wrapper"
+            )
+        plain.fset(wrapper, value)
+        if changed and wrapper._state.compiled:
+            wrapper._state.record.model.make_train_function(force=True)
+
+    return property(plain.fget, assign)
+
+
 class SavedWrapper(OptimizerWrapper):
     """A wrapper that Keras can save and load: its configuration, its counts and its other variables."""
 
-    tau, every, max_fraction = option("tau"), option("every"), option("max_fraction")
-    reset_silent, on_report, lowest = option("reset_silent"), option("on_report"), option("lowest")
-    start, stop, batches, protect = option("start"), option("stop"), option("batches"), option("protect")
-    outgoing, clock, score = option("outgoing"), option("clock"), property(attrgetter("options.score"))
+    tau, every, max_fraction = _option("tau"), _option("every"), _option("max_fraction")
+    reset_silent, on_report, lowest = _option("reset_silent"), _option("on_report"), _option("lowest")
+    start, stop, batches, protect = _option("start"), _option("stop"), _option("batches"), _option("protect")
+    outgoing, clock, score = _option("outgoing"), _option("clock"), property(attrgetter("options.score"))
 
     layout: na.Layout
     options: ResetOptions
@@ -80,6 +97,11 @@ class SavedWrapper(OptimizerWrapper):
         if not hasattr(store, "keys"):
             raise ValueError(f"state: expected variables by number, got {type(store).__name__}")
         keys, variables = set(store.keys()), self.variables
+        if _LAYOUT in keys and not self.built:
+            raise ValueError(
+                "state: expected a wrapper that has its variables; call optimizer.build(model.trainable_variables) "
+                "before loading"
+            )
         if len(keys - {_LAYOUT}) == len(variables) - len(self._state.newer):  # of an earlier version
             variables = [variable for variable in variables if id(variable) not in self._state.newer]
         if _LAYOUT not in keys and len(keys) != len(variables):  # it had not been built, or was no wrapper

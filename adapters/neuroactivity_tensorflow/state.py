@@ -243,6 +243,7 @@ class BuildState:
         newer: Which of the wrapper's variables are not in files of earlier versions.
         made_with: The clock, and what outgoing parameters become, that it was built for.
         warned: Groups that have been warned of.
+        compiled: Whether a step has been compiled, with the options of that time.
     """
 
     record: ModelRecord
@@ -259,6 +260,7 @@ class BuildState:
     newer: Collection[int] = ()
     made_with: tuple[str, str] = ("own", "zero")
     warned: set[str] = field(default_factory=set)
+    compiled: bool = False
 
     def check_model(self) -> None:
         """See whether the model still is what it was when the wrapper was made; warn once of what has been added.

@@ -191,14 +191,14 @@ class ReDo(Resetter):
             )
 
     def _measure(self, grads: Mapping[str, Any], trained: na.Layout, *, scored: bool) -> tuple[dict[str, Any], Any]:
-        model, probe, state = self._state.record.model, self.probe, self._state
-        if model is None or probe is None:
+        model, state = self._state.record.model, self._state
+        if model is None or self.probe is None:
             raise ValueError("this ReDo was loaded without model and probe; call optimizer.attach(model, probe)")
         dtype = tf_variable(self._scores).dtype
         specs = [tf.TensorSpec(shape, dtype) for shape in state.shapes.values()]
 
         def judge(*weights: Any) -> list[Any]:
-            outputs, _ = read_activations(model, as_inputs(probe()), trained)
+            outputs, _ = read_activations(model, as_inputs(self.probe()), trained)  # type: ignore[misc]
             scores = self._measured(outputs, trained, scored=scored)
             unseen = {name: tf.fill(shape, tf.constant(float("nan"), dtype)) for name, shape in state.shapes.items()}
             present = tf.constant([name in scores for name in state.trained])

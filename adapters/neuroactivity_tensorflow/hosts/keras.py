@@ -102,7 +102,9 @@ class ActivityCallback(keras.callbacks.Callback):  # type: ignore[misc]
                 f"optimizer: a {type(wrapper).__name__} with other options is around it already; use these options, or "
                 "call detach(model) first"
             )
-        wrapper.on_report = self._checked.on_report
+        if wrapper.options != self._checked:
+            wrapper.options = self._checked
+            self.model.make_train_function(force=True)
         if isinstance(wrapper, ReDo) and self._probe is not None:
             wrapper.attach(self.model, self._probe)
         return wrapper

@@ -69,3 +69,13 @@ def test_of_an_optimizer_that_asks_for_more_nothing_is_known():
 
     inner = optax.GradientTransformationExtraArgs(lambda params: optax.EmptyState(), update)
     assert frozen_params(inner, PARAMS) == frozenset()
+
+
+@pytest.mark.counts(faults=1)
+def test_parts_of_a_state_that_come_with_an_update_are_refused_at_the_start():
+    def update(updates, state, params=None):
+        return updates, {"last": updates}
+
+    tx = regrama(optax.chain(optax.GradientTransformation(lambda params: {}, update), optax.sgd(0.1)), LAYOUT)
+    with pytest.raises(ValueError, match="state '0/last/a/bias' of the optimizer: expected it to be there from init"):
+        tx.init(PARAMS)

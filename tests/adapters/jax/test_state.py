@@ -86,6 +86,14 @@ def test_a_tree_that_is_one_array_keeps_its_count():
     np.testing.assert_array_equal(cleared[0].mu[:, 3], state[0].mu[:, 3])
 
 
+def test_a_whole_number_among_the_parameters_is_left_to_the_optimizer():
+    params, grads = PARAMS | {"steps": jnp.int32(3)}, at(0) | {"steps": jnp.int32(1)}
+    tx = regrama(optax.sgd(2.0), LAYOUT, initializer=lambda key: PARAMS, every=1, tau=0.05)
+    updates, state = tx.update(grads, tx.init(params), params)
+    assert int(optax.apply_updates(params, updates)["steps"]) == 1
+    assert int(state.neurons_reset) > 0
+
+
 def test_a_quantised_state_is_refused():
     def init(params):
         return jax.tree.map(lambda x: jnp.zeros((4, 8), jnp.uint8), params)
@@ -122,7 +130,7 @@ def test_an_empty_tree_is_no_stand_in():
 
 def test_what_update_is_given_is_what_init_was_given():
     state = regrama(optax.sgd(0.1), LAYOUT, initializer=initial, every=1).init(PARAMS)
-    other = regrama(optax.sgd(0.1), LAYOUT, initializer="snapshot", every=1)
+    other = regrama(optax.sgd(0.1), LAYOUT, initializer="snapshot", every=100)
     with pytest.raises(ValueError, match="initializer: the state holds no snapshot of 'a/kernel'; give update"):
         other.update(at(0), state, PARAMS)
 

@@ -223,6 +223,19 @@ def test_two_callbacks_in_one_fit_are_refused():
     assert one.wrapper.measurements == 2
 
 
+def test_the_functions_of_the_next_callback_are_called_in_the_next_fit():
+    model, calls = make(), []
+    for number in (1, 2):
+        probe = lambda number=number: (calls.append(number), X)[1]  # noqa: E731
+        fit(model, ActivityCallback("redo", probe=probe, every=2))
+    assert calls == [1, 1, 1, 2, 2, 2]
+    calls.clear()
+    detach(model)
+    for number in (1, 2):
+        fit(model, ActivityCallback(every=2, on_report=lambda report, number=number: calls.append(number)))
+    assert calls == [1, 1, 2, 2]
+
+
 def test_options_are_checked_when_the_callback_is_made():
     with pytest.raises(ValueError, match="method: expected 'regrama', 'redo' or 'measure', got 'gramma'"):
         ActivityCallback("gramma")

@@ -135,6 +135,53 @@ def test_options_are_attributes_that_can_be_changed_and_are_checked():
     assert regrama.every == 1
 
 
+def test_an_option_that_is_changed_between_fits_holds_in_the_next_one():
+    model, reports = mlp(), []
+    regrama = ReGraMa(SGD(0.0), model, layout=mlp_layout(), tau=0.0, every=2)
+    fit(model, regrama, jit_compile=False)
+    assert regrama.measurements == 1
+    assert regrama.last_report["0"].reset < 16
+    regrama.tau, regrama.every, regrama.on_report = 100.0, 1, reports.append
+    model.fit(X, np.ones((len(X), 2)), batch_size=len(X), verbose=0)
+    assert regrama.measurements == 2
+    assert [report["0"].reset for report in reports] == [16]
+
+
+def test_an_option_that_a_compiled_step_of_ones_own_would_not_see_is_refused():
+    model = mlp()
+    regrama = ReGraMa(SGD(0.0), model, layout=mlp_layout(), tau=0.5, every=1)
+    tf.function(lambda: step(model, regrama))()
+    regrama.tau = 0.5
+    with pytest.raises(ValueError, match="tau: a compiled step goes by the options that it was compiled with"):
+        regrama.tau = 0.1
+    assert regrama.tau == 0.5
+
+
+SETTINGS = {"clipnorm": 0.1, "global_clipnorm": 0.1, "clipvalue": 0.1, "weight_decay": 0.1, "use_ema": True}
+SETTINGS |= {"ema_momentum": 0.5, "ema_overwrite_frequency": 2, "gradient_accumulation_steps": 2}
+
+
+@pytest.mark.counts(faults=len(SETTINGS))
+@pytest.mark.parametrize("name", SETTINGS)
+def test_a_setting_that_has_no_effect_on_the_wrapper_is_refused(name):
+    inner = Adam()
+    regrama = ReGraMa(inner, mlp(), layout=mlp_layout())
+    with pytest.raises(ValueError, match=f"{name}: expected to be set on the optimizer inside"):
+        setattr(regrama, name, SETTINGS[name])
+    assert getattr(inner, name) != SETTINGS[name]
+
+
+@pytest.mark.counts(faults=1)
+def test_gradients_that_are_accumulated_from_some_step_on_are_refused():
+    model = mlp()
+    regrama = ReGraMa(SGD(0.1), model, layout=mlp_layout())
+    step(model, regrama)
+    regrama.inner_optimizer.gradient_accumulation_steps, before = 2, values(model)
+    with pytest.raises(ValueError, match="optimizer SGD: gradient_accumulation_steps=2 is not supported"):
+        step(model, regrama)
+    assert equal(before, values(model))
+
+
 @pytest.mark.parametrize("graph", [False, True])
 def test_exactly_one_neuron_is_reset(graph):
     model = mlp()

@@ -92,6 +92,11 @@ def test_a_state_of_a_wrapper_with_other_options_is_refused(wrapper, good):
         wrapper.load_own_variables(5)
 
 
+def test_a_state_for_a_wrapper_without_variables_is_refused(good):
+    with pytest.raises(ValueError, match=r"state: expected a wrapper that has its variables; call optimizer\.build"):
+        ReGraMa(Adam(0.01), mlp(), layout=mlp_layout()).load_own_variables(good)
+
+
 def test_a_state_shares_no_memory_with_the_wrapper(wrapper, good):
     saved = state_of(wrapper)
     for value in saved.values():

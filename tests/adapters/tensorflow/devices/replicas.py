@@ -22,7 +22,7 @@ import numpy as np
 from keras.optimizers import SGD, Adam
 
 import neuroactivity as na
-from neuroactivity_tensorflow import ReDo, ReGraMa, parameters
+from neuroactivity_tensorflow import ReDo, ReGraMa, gradients, parameters
 
 X = np.random.default_rng(0).normal(size=(64, 5)).astype("float32")
 Y = np.random.default_rng(1).normal(size=(64, 2)).astype("float32")
@@ -145,7 +145,26 @@ def scopes():
     ), message
 
 
-CELLS = {f"{way} {kind}": partial(cell, kind, way) for way in WAYS for kind in WRAPPERS} | {"scopes": scopes}
+def clipped():
+    """Each replica clips its own gradients, as Keras does, and their sum is scored."""
+    strategy, most = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]), 0.02
+    with strategy.scope():
+        model = make_model()
+        optimizer = ReGraMa(SGD(0.0, clipvalue=most), model, layout=LAYOUT, every=1, max_fraction=0)
+    WAYS["loop"](strategy, model, optimizer)
+    total = dict.fromkeys(parameters(model), 0.0)
+    for part in (slice(48, 56), slice(56, 64)):  # of the last batch
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_sum((model(X[part]) - Y[part]) ** 2) / 32
+        for name, gradient in gradients(model, tape.gradient(loss, model.trainable_variables)).items():
+            total[name] += np.clip(gradient, -most, most)
+    scores = optimizer._state.split(optimizer._scores.numpy())
+    for name, expected in na.grama(total, LAYOUT).items():
+        np.testing.assert_allclose(scores[name], expected, rtol=1e-4, err_msg=name)
+
+
+CELLS = {f"{way} {kind}": partial(cell, kind, way) for way in WAYS for kind in WRAPPERS}
+CELLS |= {"scopes": scopes, "clipped": clipped}
 
 if __name__ == "__main__":
     warnings.simplefilter("ignore")

@@ -25,6 +25,11 @@ def test_model_optimizer_and_wrapper_of_different_scopes_are_refused():
     assert run("scopes") == "1 cells are right"
 
 
+@pytest.mark.counts(ranks=2, cells=1)
+def test_gradients_that_each_replica_clips_are_scored_as_the_step_uses_them():
+    assert run("clipped") == "1 cells are right"
+
+
 @pytest.mark.slow
 @pytest.mark.counts(ranks=2, cells=5)
 @pytest.mark.parametrize("way", ["fit", "loop", "eager"])
