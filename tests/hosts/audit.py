@@ -1,5 +1,7 @@
 """Looks over a wrapper's shoulder: what each report claims is compared with what happened at that very step."""
 
+from functools import partial
+
 import torch
 from torch.optim.optimizer import register_optimizer_step_post_hook
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -23,8 +25,13 @@ class Audit:
         self.young = {}  # entries that an earlier reset wrote, which go by their own clock
         optimizers = {id(optimizer): optimizer for _, optimizer in networks.values()}
         for optimizer in optimizers.values():
-            optimizer.register_step_post_hook(self.look)
-        self.hooks = {number: dict(own._optimizer_step_post_hooks) for number, own in optimizers.items()}
+            number = optimizer.register_step_post_hook(self.look).id
+            optimizer.register_step_pre_hook(partial(self.come_first, number=number))
+        self.hooks = {number: hooks_of(optimizer) for number, optimizer in optimizers.items()}
+
+    def come_first(self, optimizer, args, kwargs, *, number):
+        """Look before the wrapper, whose hook is the first after a step otherwise."""
+        optimizer._optimizer_step_post_hooks.move_to_end(number, last=False)
 
     def look(self, optimizer, args, kwargs):
         """Remember all values, after a step and before the wrapper's hook."""
@@ -59,8 +66,11 @@ class Audit:
     def check_detached(self):
         """No hook is left but the audit's own."""
         for _, optimizer in self.networks.values():
-            assert dict(optimizer._optimizer_step_post_hooks) == self.hooks[id(optimizer)]
-            assert not optimizer._optimizer_step_pre_hooks
+            assert hooks_of(optimizer) == self.hooks[id(optimizer)]
+
+
+def hooks_of(optimizer):
+    return dict(optimizer._optimizer_step_pre_hooks), dict(optimizer._optimizer_step_post_hooks)
 
 
 class Operations(TorchDispatchMode):
