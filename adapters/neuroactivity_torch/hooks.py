@@ -15,6 +15,9 @@ from torch.utils.hooks import RemovableHandle
 _running: list["Hooks"] = []
 """The wrappers whose hooks are running."""
 
+_ours: set[int] = set()
+"""The numbers of all wrappers' hooks after steps, which come in the order in which the wrappers were made."""
+
 _leaving: list[RemovableHandle] = []
 """Hooks that were removed meanwhile: to take one off while PyTorch goes through them makes it fail."""
 
@@ -44,8 +47,10 @@ class Hooks:
 
         eager: Any = torch.compiler.disable
         self._after = [each.register_step_post_hook(eager(called)) for each in optimizers]
-        for each, handle in zip(optimizers, self._after, strict=True):
-            _hooks(each, "post").move_to_end(handle.id, last=False)
+        _ours.update([handle.id for handle in self._after])
+        for hooks in [_hooks(each, "post") for each in optimizers]:
+            for number in [number for number in reversed(hooks) if number in _ours]:
+                hooks.move_to_end(number, last=False)
         self._before: dict[int, RemovableHandle] = {}
         if before is not None:
             self._before = {id(each): each.register_step_pre_hook(eager(before)) for each in optimizers}

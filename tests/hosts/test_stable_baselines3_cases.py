@@ -6,10 +6,12 @@ import torch
 from gymnasium import spaces
 
 import neuroactivity as na
-from tests.hosts.test_stable_baselines3_callback import Extractor, Observed, audited, host, make
+
+callbacks = pytest.importorskip("stable_baselines3.common.callbacks")
+
+from tests.hosts.test_stable_baselines3_callback import Extractor, Observed, audited, host, make  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("default", "ignore:.*resets do not last")
-callbacks = pytest.importorskip("stable_baselines3.common.callbacks")
 
 
 class At(callbacks.BaseCallback):

@@ -68,11 +68,11 @@ def test_what_a_users_hook_changes_before_a_step_is_where_young_entries_start_fr
 @pytest.mark.counts(faults=1)
 @pytest.mark.parametrize("leaves", [0, 1])
 def test_a_wrapper_may_be_detached_while_it_reports(leaves):
-    """The one that reports or the other one of two, whose own hook comes before or after."""
+    """The one that reports, or the other one of two, whose own hook came before."""
     models = nn.ModuleList([network()[0], network()[0]])
     optimizer = optim.Adam(models.parameters())
     wrappers = [attach(model, optimizer) for model in models]
-    wrappers[0].on_report = lambda report: wrappers[leaves].detach()
+    wrappers[1].on_report = lambda report: wrappers[leaves].detach()
     for _ in range(2):
         optimizer.zero_grad()
         sum(model(X).square().mean() for model in models).backward()
@@ -86,7 +86,16 @@ def test_a_wrapper_that_is_detached_before_its_turn_does_not_see_the_step():
     models = nn.ModuleList([network()[0], network()[0]])
     optimizer = optim.Adam(models.parameters())
     wrappers = [attach(model, optimizer) for model in models]
-    wrappers[1].on_report = lambda report: wrappers[0].detach()
+    wrappers[0].on_report = lambda report: wrappers[1].detach()
     sum(model(X).square().mean() for model in models).backward()
     optimizer.step()
-    assert [wrapper.steps for wrapper in wrappers] == [0, 1]
+    assert [wrapper.steps for wrapper in wrappers] == [1, 0]
+
+
+def test_wrappers_come_in_the_order_in_which_they_were_made():
+    model, optimizer = network()
+    calls = []
+    for number in (1, 2, 3):
+        attach(model, optimizer, max_fraction=0, on_report=lambda report, number=number: calls.append(number))
+    step(model, optimizer, X)
+    assert calls == [1, 2, 3]
