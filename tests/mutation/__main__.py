@@ -127,7 +127,7 @@ PARTS = {
         _paths("adapters/neuroactivity_tensorflow", "resetter.py", "rows.py", "initializers.py", "slots.py"),
         [
             *("-k", "not torch and not jax"),
-            *_tests("tensorflow", "resetter", "rows", "initializers", "optimizers", "atomic"),
+            *_tests("tensorflow", "resetter", "options", "rows", "initializers", "optimizers", "atomic"),
             *QUICK_CONTRACT,
         ],
         ("tensorflow", "keras"),
