@@ -1,8 +1,11 @@
 """The table of what either method costs has a row for each framework, and each agent measured as it should."""
 
+import pytest
+
 from benchmarks import methods
 
 
+@pytest.mark.slow
 def test_a_row_for_each_framework(capsys):
     assert methods.main(["--frameworks", "torch", "--network", "mlp", "--sizes", "5", "2", "--rounds", "1"]) == 0
     header, _, row = capsys.readouterr().out.splitlines()

@@ -11,7 +11,7 @@ import pytest
 from benchmarks.plasticity import catch, dqn
 from benchmarks.plasticity.__main__ import finished, main
 from benchmarks.plasticity.experiment import Experiment
-from benchmarks.plasticity.record import picture, read, restore, save
+from benchmarks.plasticity.record import picture, read, restore, save, write
 from reference_agents.errors import UsageError
 
 SMALL = Experiment(seeds=2, phases=3, steps_per_phase=40, width=8, every=20)
@@ -147,12 +147,11 @@ def test_a_damaged_checkpoint_is_told_before_anything_runs(damage, tmp_path):
 
 def test_another_experiments_files_are_refused(tmp_path):
     other = replace(SMALL, phases=1)
-    agent, layout = dqn.start(other)
-    state, outcome = next(dqn.phases(other, agent, layout, 0))
-    save(tmp_path / "run.npz", other, state, [outcome])
+    agent, _ = dqn.start(other)
+    save(tmp_path / "run.npz", other, agent, [dqn.Outcome(*map(np.zeros, [2] * 5 + [(2, 20)]))])
     with pytest.raises(UsageError, match="another experiment's"):
         restore(tmp_path / "run.npz", SMALL, agent)
-    finished(other, tmp_path / "run.json")
+    write(other, dqn.Outcome(*map(np.zeros, [(2, 1)] * 5 + [(2, 1, 20)])), tmp_path / "run.json")
     assert read(tmp_path / "run.json")[0] == other
     assert json.loads((tmp_path / "run.json").read_text())["config"]["phases"] == 1
     with pytest.raises(UsageError, match="expected Experiment"):

@@ -15,6 +15,7 @@ from reference_agents.errors import UsageError
 TINY = Settings(task="Hopper-v5", seeds=2, width=8, batch_size=4, every=4, round_steps=12, random_steps=12, capacity=20)
 
 
+@pytest.mark.slow
 def test_a_round_of_random_steps_fills_the_replay_and_goes_on_from_its_checkpoint(tmp_path):
     with closing(make_environments(TINY, parallel=False)) as envs:
         method = Method(TINY, "none", envs)

@@ -17,6 +17,8 @@ _health = [HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.data_t
 fuzzed = settings(suppress_health_check=_health, max_examples=5000 if LONG else 60)
 """Of targets that take less than a millisecond."""
 fuzzed_slowly = settings(suppress_health_check=_health, max_examples=1000 if LONG else 60)
+fuzzed_rarely = settings(suppress_health_check=_health, max_examples=1000 if LONG else 20)
+"""Of targets that take a tenth of a second and more."""
 
 NAMES = ["fc", "", "..", "../../X", "/etc/x", "$\\frac{$", "\x1b[31m", "\u202e", "</script><b onload=x>", "_", "\ud800"]
 NUMBERS = [0, 1, -1, 2, 2.5, 1e308, -1e308, 2**53, 2**63, 2**64, 10**30, 10**400, float("nan"), float("inf")]

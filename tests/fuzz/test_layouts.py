@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 import neuroactivity as na
 from neuroactivity.layout.patterns import bind, parse
-from tests.fuzz.material import bounded, fuzzed, fuzzed_slowly, mutated, texts, values
+from tests.fuzz.material import bounded, fuzzed, fuzzed_rarely, mutated, texts, values
 
 PIECES = ["neuron", "stack", "in", "out", "...", "(", ")", " ", "h", "neurons", "3", ",", "Été", "_", "\x00", "\u202e"]
 patterns = st.lists(st.sampled_from(PIECES), max_size=9).map(" ".join) | st.text(max_size=20) | texts
@@ -58,7 +58,7 @@ def test_any_view(param, pattern, given_sizes, index):
 
 
 @pytest.mark.counts(targets=1)
-@fuzzed_slowly
+@fuzzed_rarely
 @given(
     st.lists(st.integers(-1, 40), max_size=60),
     st.sampled_from([0, 1, 10**4]),

@@ -24,7 +24,18 @@ from reference_agents.running.folder import RunFolder
 from reference_agents.running.progress import Progress
 from reference_agents.running.recording import Recorder
 from reference_agents.running.replay import ReplayBuffer
-from tests.fuzz.material import bounded, command_of, damaged, fuzzed, fuzzed_slowly, lines, mutated, texts, values
+from tests.fuzz.material import (
+    bounded,
+    command_of,
+    damaged,
+    fuzzed,
+    fuzzed_rarely,
+    fuzzed_slowly,
+    lines,
+    mutated,
+    texts,
+    values,
+)
 
 GROUP = {"neurons": 4, "inactive": 1, "reset": 1, "scores": [[0.0, 1.0], [2.0, None]], "reset_neurons": [[0], []]}
 REPORT = {"version": 1, "step": 100, "tau": 0.01, "network": "critic", "method": "regrama", "run": 0,
@@ -211,7 +222,7 @@ mains = [looking.main, train.main, sweep.main, compare.main, analyze.main]
 
 
 @pytest.mark.counts(targets=1)
-@fuzzed_slowly
+@fuzzed_rarely
 @given(main=st.sampled_from(mains), args=st.lists(words | texts.filter(lambda t: "\0" not in t), max_size=5))
 def test_any_command_line_ends_in_one_line(main, args):
     with folder() as out, contextlib.chdir(out), pytest.MonkeyPatch.context() as patch:

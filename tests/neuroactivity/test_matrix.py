@@ -27,9 +27,9 @@ RAN: Counter[str] = Counter()
 
 
 def is_slow(backend, dtype, case):
-    if dtype == "float32":
-        return backend.name in LENGTHY and case not in VARIED
-    return backend.name == "jax" or (backend.name in COSTLY and case not in VARIED[:1])
+    if backend.name in LENGTHY:
+        return dtype != "float32" or case not in VARIED
+    return dtype != "float32" and backend.name in COSTLY and case not in VARIED[:1]
 
 
 CELLS = [(backend, dtype, case) for backend in (*BACKENDS, *COMPILED) for dtype in backend.dtypes for case in CASES]

@@ -16,21 +16,15 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:.*resets do not last"),
 ]
 
-AGENTS = [  # those that are compiled take long
-    pytest.param(
-        framework, algo, "mlp", marks=[pytest.mark.slow] * (algo != "sac" and (framework, algo) != ("torch", "td3"))
-    )
-    for framework, algo in FACTORIES
-]
-AGENTS += [
-    pytest.param(framework, algo, "bronet", marks=[pytest.mark.slow] * ((framework, algo) != ("torch", "td3")))
-    for framework, algo in FACTORIES
-    if algo in ("sac", "td3")
-]
+QUICK = (("torch", "td3", "mlp"), ("jax", "sac", "mlp"))
+AGENTS = [(framework, algo, "mlp") for framework, algo in FACTORIES]
+AGENTS += [(framework, algo, "bronet") for framework, algo in FACTORIES if algo in ("sac", "td3")]
+AGENTS = [pytest.param(*agent, marks=[pytest.mark.slow] * (agent not in QUICK)) for agent in AGENTS]
 ON_LARGE_TASKS = [
-    pytest.param(framework, algo, marks=[pytest.mark.slow] * ((framework, algo) != ("torch", "td3")))
-    for framework, algo in FACTORIES
-    if algo != "drqv2"  # whose images take a machine that draws them
+    pytest.param(env, *agent, marks=[pytest.mark.slow] * ((env, agent) != ("humanoid-walk", ("torch", "td3"))))
+    for env in ("dog-walk", "humanoid-walk")
+    for agent in FACTORIES
+    if agent[1] != "drqv2"  # whose images take a machine that draws them
 ]
 SHORTENED = {
     "env": "InvertedPendulum-v5",
@@ -88,22 +82,32 @@ def compiled_once(framework):
         yield
 
 
+def learned(config, out):
+    """Train, check that the run has learned, measured and reset, and return its summary."""
+    train(config, out)
+    final = summary(out)
+    critics = ("critic",) if config.algo == "drqv2" else ("critic1", "critic2")
+    actor_steps = 200 if config.algo in ("sac", "drqv2") else 100
+    assert final["updates"] == 200
+    assert final["measurements"] == actor_steps // 24 + len(critics) * (200 // 24)
+    assert 0 < final["resets"] <= final["measurements"]
+    assert final["neurons_reset"] >= final["resets"]
+    assert all(records(out)[-1][f"neurons_reset/{name}"] for name in ("actor", *critics))
+    return final
+
+
+def test_a_shortened_run_in_tensorflow_learns_measures_and_resets(tmp_path):
+    """Traced once; the slow tests break it off and trace it again."""
+    learned(Config(**SHORTENED, framework="tensorflow", algo="sac", network="mlp"), tmp_path)
+
+
 @pytest.mark.usefixtures("compiled_once")
 @pytest.mark.parametrize(("framework", "algo", "network"), AGENTS)
 def test_a_shortened_run_learns_measures_resets_and_survives_a_break(framework, algo, network, tmp_path, monkeypatch):
     settings = SHORTENED | (SEEN if algo == "drqv2" else {})
     config = Config(**settings, framework=framework, algo=algo, network=network)
     whole, broken = tmp_path / "whole", tmp_path / "broken"
-    train(config, whole)
-    final = summary(whole)
-    critics = ("critic",) if algo == "drqv2" else ("critic1", "critic2")
-    actor_steps = 200 if algo in ("sac", "drqv2") else 100
-    assert final["updates"] == 200
-    assert final["measurements"] == actor_steps // 24 + len(critics) * (200 // 24)
-    assert 0 < final["resets"] <= final["measurements"]
-    assert final["neurons_reset"] >= final["resets"]
-    assert all(records(whole)[-1][f"neurons_reset/{name}"] for name in ("actor", *critics))
-
+    final = learned(config, whole)
     with monkeypatch.context() as patch:
         break_at_record(patch, 4)
         with pytest.raises(PowerFailureError):
@@ -120,10 +124,14 @@ def test_a_shortened_run_learns_measures_resets_and_survives_a_break(framework, 
 
 
 @pytest.mark.usefixtures("compiled_once")
-@pytest.mark.parametrize(("framework", "algo"), ON_LARGE_TASKS)
-@pytest.mark.parametrize("env", ["dm_control/dog-walk-v0", "dm_control/humanoid-walk-v0"])
+@pytest.mark.parametrize(("env", "framework", "algo"), ON_LARGE_TASKS)
 def test_agents_learn_on_the_large_tasks_of_the_control_suite(env, framework, algo, tmp_path):
-    settings = SHORTENED | {"env": env, "steps": 300, "learning_starts": 200, "evaluation_episodes": 1}
+    settings = SHORTENED | {
+        "env": f"dm_control/{env}-v0",
+        "steps": 300,
+        "learning_starts": 200,
+        "evaluation_episodes": 1,
+    }
     config = Config(**settings, framework=framework, algo=algo)
     training = Training(config, RunFolder(tmp_path))
     first = PARAMETERS[framework](training.agent)

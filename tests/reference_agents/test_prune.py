@@ -18,6 +18,8 @@ from tests.reference_agents.cases import OBSERVATION
 from tests.reference_agents.runs import SHORT
 from tests.reference_agents.torch import cases as agent_cases
 
+RECORDED = SHORT | {"steps": 400, "record_scores": True, "evaluate_every": 0}
+
 
 def small_agent(framework, algo):
     return import_module(f"tests.reference_agents.{framework}.cases").agent_of(algo)
@@ -73,7 +75,7 @@ def test_neurons_with_an_effect_are_not_taken_for_others(algo):
 def recorded(tmp_path_factory):
     """A run with scores, whose checkpoint is before its end."""
     folder = tmp_path_factory.mktemp("recorded") / "run"
-    train(Config(**SHORT | {"record_scores": True, "evaluate_every": 0}), folder)
+    train(Config(**RECORDED), folder)
     return folder
 
 
@@ -85,7 +87,7 @@ def test_returns_of_pruned_actors(recorded):
     before = contents(recorded)
     found = prune_run(recorded, [0.0, 0.5, 1.0], episodes=2)
     assert contents(recorded) == before
-    training = Training(Config(**SHORT | {"record_scores": True, "evaluate_every": 0}), RunFolder(recorded))
+    training = Training(Config(**RECORDED), RunFolder(recorded))
     training.restore()
     assert found["step"] == training.progress.step
     assert found["scores"] == 100 + (found["step"] - 100) // 60 * 60

@@ -229,7 +229,8 @@ class TwoStreams(nn.Module):
         return ResidualCritic()(x), ResidualCritic()(x)
 
 
-def test_streams_that_normalisations_read_are_those_of_one_copy():
+@pytest.mark.parametrize("members", [pytest.param(1, marks=pytest.mark.slow), 3])
+def test_streams_that_normalisations_read_are_those_of_one_copy(members):
     def found(module):
         params = module.init(KEY, X)
         layout = layout_of(params, lambda params: module.apply(params, X))
@@ -239,8 +240,7 @@ def test_streams_that_normalisations_read_are_those_of_one_copy():
     stream = "params/ResidualCritic_0/Dense_0"
     assert expected[stream] == "shared"
     assert "ResidualCritic_1" not in one[stream].reason
-    for members in (1, 3):
-        axes = {"variable_axes": {"params": 0}, "split_rngs": {"params": True}, "axis_size": members}
-        statuses, layout = found(nn.vmap(TwoStreams, in_axes=None, **axes)())
-        assert statuses == expected
-        assert {name: group.reason for name, group in layout.items()} == {n: g.reason for n, g in one.items()}
+    axes = {"variable_axes": {"params": 0}, "split_rngs": {"params": True}, "axis_size": members}
+    statuses, layout = found(nn.vmap(TwoStreams, in_axes=None, **axes)())
+    assert statuses == expected
+    assert {name: group.reason for name, group in layout.items()} == {n: g.reason for n, g in one.items()}

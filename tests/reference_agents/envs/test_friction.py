@@ -79,6 +79,7 @@ def test_a_task_without_a_ground_is_refused(env_id, tmp_path):
         Training(Config(**SHORT | {"env": env_id, "friction_every": 10}), RunFolder(tmp_path))
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("layouts_found_once")
 def test_a_run_on_changing_ground_records_it_and_goes_on_after_a_break(monkeypatch, tmp_path):
     whole, broken = tmp_path / "whole", tmp_path / "broken"

@@ -20,9 +20,6 @@ from tests.reference_agents.jax.cases import agent_of, moved, parts
 from tests.reference_agents.jax.dacer_cases import ACTOR, HIDDEN, chained, check_actors_layout, normal
 
 SETTINGS = {"alpha_delay": 9, "diffusion_steps": 3}
-each_reset = pytest.mark.parametrize(
-    "reset", ["regrama", pytest.param("redo", marks=pytest.mark.slow), pytest.param("none", marks=pytest.mark.slow)]
-)
 
 
 @pytest.fixture
@@ -172,7 +169,8 @@ def test_alpha_rises_where_the_entropy_is_below_its_target_and_falls_above():
     assert float(steps(agent.state, 100.0)) == pytest.approx(3e-2, rel=1e-3)
 
 
-@each_reset
+@pytest.mark.slow
+@pytest.mark.parametrize("reset", ["none", "redo", "regrama"])
 @pytest.mark.usefixtures("compiled_once")
 def test_a_saved_agent_goes_on_as_it_would_have(reset):
     agent, twin = small(reset=reset), small(reset=reset)

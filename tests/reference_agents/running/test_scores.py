@@ -10,7 +10,7 @@ from reference_agents.train import train
 from tests.reference_agents.runs import SHORT, PowerFailureError, break_at_record
 
 pytestmark = pytest.mark.usefixtures("layouts_found_once")
-RECORDED = SHORT | {"evaluate_every": 0, "record_scores": True}
+RECORDED = SHORT | {"steps": 400, "evaluate_every": 0, "record_every": 60, "record_scores": True}
 NETWORKS = ("critic1", "critic2", "actor")
 
 
@@ -22,7 +22,7 @@ def test_scores_by_gradients_and_by_activations_are_recorded_at_each_measurement
     for network in NETWORKS:
         for kind in ("inactive", "dormant"):
             own = [record for record in found if (record["network"], record["kind"]) == (network, kind)]
-            assert [record["step"] for record in own] == list(range(160, 701, 60))
+            assert [record["step"] for record in own] == list(range(160, 401, 60))
             resets = (reset, kind) in {("redo", "dormant"), ("regrama", "inactive")}
             assert any(any(row) for record in own for rows in record["reset"].values() for row in rows) == resets
             for record in own:
@@ -37,7 +37,7 @@ def test_scores_by_gradients_and_by_activations_are_recorded_at_each_measurement
 def test_a_break_leaves_no_trace(monkeypatch, tmp_path):
     train(Config(**RECORDED), tmp_path / "whole")
     with monkeypatch.context() as patch:
-        break_at_record(patch, 5)
+        break_at_record(patch, 4)
         with pytest.raises(PowerFailureError):
             train(Config(**RECORDED), tmp_path / "broken")
     before = (tmp_path / "broken" / "scores.jsonl").read_bytes()

@@ -31,6 +31,7 @@ CRITICS = {"mlp": (*DENSE, "head"), "bronet": (*RESIDUAL, *SECOND_BLOCK, "head")
 
 each_agent = pytest.mark.parametrize(("algo", "network"), AGENTS)
 each_algo = pytest.mark.parametrize("algo", ["sac", "td3"])
+each_traced = pytest.mark.parametrize("algo", [pytest.param("sac", marks=pytest.mark.slow), "td3"])
 
 
 def global_states():
@@ -40,7 +41,7 @@ def global_states():
     return python, numpy[1].tolist(), numpy[2:], keyed
 
 
-@each_algo
+@each_traced
 def test_actions_are_bounded_and_drawn_from_the_agents_own_generator(algo):
     agent, twin = traced(algo)
     observation = np.ones(OBSERVATION, np.float32)
@@ -110,7 +111,7 @@ def check_that_it_goes_on(agent, twin, resets):
     np.testing.assert_array_equal(twin.act(observation, explore=True), agent.act(observation, explore=True))
 
 
-@pytest.mark.parametrize("algo", [pytest.param("td3", marks=pytest.mark.slow), "sac"])
+@each_traced
 def test_a_saved_agent_goes_on_as_it_would_have(algo):
     check_that_it_goes_on(*traced(algo), resets=True)
 
@@ -134,7 +135,7 @@ def test_what_is_saved_is_read_without_unpickling(monkeypatch):
     assert twin.losses() == agent.losses()
 
 
-@each_algo
+@each_traced
 def test_nothing_is_traced_again(algo):
     agent, _ = traced(algo)
     observation = np.ones(OBSERVATION, np.float32)
@@ -145,7 +146,7 @@ def test_nothing_is_traced_again(algo):
     assert [function.experimental_get_tracing_count() for function in functions] == [2, 2, 1, 1]
 
 
-@pytest.mark.parametrize("algo", [pytest.param("sac", marks=pytest.mark.slow), "td3"])
+@each_traced
 def test_graphs_compute_what_eager_updates_do(algo):
     agent, _ = traced(algo)
     twin = agent_of(algo)

@@ -12,26 +12,32 @@ def run(*cells):
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     result = subprocess.run(command, capture_output=True, text=True, env=environment)
     assert result.returncode == 0, result.stderr[-3000:]
-    return result.stdout.strip()
+    return result.stdout.splitlines()
+
+
+@pytest.fixture(scope="module")
+def right():
+    """The quick cells that are right, of one process."""
+    return run("loop redo", "scopes", "clipped")
 
 
 @pytest.mark.counts(ranks=2, cells=1)
-def test_redo_in_a_loop_of_ones_own_does_on_two_replicas_what_it_does_on_one():
-    assert run("loop redo") == "1 cells are right"
+def test_redo_in_a_loop_of_ones_own_does_on_two_replicas_what_it_does_on_one(right):
+    assert "loop redo" in right
 
 
 @pytest.mark.counts(ranks=2, faults=7)
-def test_model_optimizer_and_wrapper_of_different_scopes_are_refused():
-    assert run("scopes") == "1 cells are right"
+def test_model_optimizer_and_wrapper_of_different_scopes_are_refused(right):
+    assert "scopes" in right
 
 
 @pytest.mark.counts(ranks=2, cells=1)
-def test_gradients_that_each_replica_clips_are_scored_as_the_step_uses_them():
-    assert run("clipped") == "1 cells are right"
+def test_gradients_that_each_replica_clips_are_scored_as_the_step_uses_them(right):
+    assert "clipped" in right
 
 
 @pytest.mark.slow
 @pytest.mark.counts(ranks=2, cells=5)
 @pytest.mark.parametrize("way", ["fit", "loop", "eager"])
 def test_replicas_stay_the_same_and_are_what_one_device_is(way):
-    assert run(f"{way} *") == "5 cells are right"
+    assert len(run(f"{way} *")) == 5
