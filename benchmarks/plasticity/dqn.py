@@ -79,10 +79,16 @@ def seed_keys(experiment: Experiment) -> Array:
 def phases(experiment: Experiment, agent: Agent, layout: na.Layout, first: int) -> Iterator[tuple[Agent, Outcome]]:
     """Train from phase ``first`` on; yield the agents after each phase, and its outcome by seed."""
     keys = seed_keys(experiment)
-    train = jax.jit(jax.vmap(partial(one_phase, experiment, layout), (0, 0, None)))
     for number in range(first, experiment.phases):
-        agent, outcome = train(agent, keys, jnp.int32(number))
+        agent, outcome = _train(experiment, layout, agent, keys, jnp.int32(number))
         yield agent, Outcome(*map(np.asarray, outcome))
+
+
+@partial(jax.jit, static_argnums=(0, 1))
+def _train(
+    experiment: Experiment, layout: na.Layout, agents: Agent, keys: Array, number: Array
+) -> tuple[Agent, Outcome]:
+    return jax.vmap(partial(one_phase, experiment, layout), (0, 0, None))(agents, keys, number)
 
 
 def one_phase(
