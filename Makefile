@@ -8,7 +8,7 @@ export MUJOCO_GL ?= disable
 # XLA compiles in half the time, for programs that run a few times only; `make test-long` compiles as everybody does.
 QUICKLY := XLA_FLAGS="--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
 
-.PHONY: demo study plasticity bench test quick-tests test-long test-gpu test-hosts test-comparison test-oldest \
+.PHONY: demo study plasticity bench test test-long test-gpu test-hosts test-comparison test-oldest \
 	test-newest mutants coverage check style types docs format package package-dist clean
 
 demo: .venv/installed
@@ -27,12 +27,9 @@ bench: .venv/installed
 	$(BIN)/python -m benchmarks.resets
 	$(BIN)/python -m benchmarks.discovery
 
-# Types and the site, of which each takes one core only, beside the tests.
-test: style
-	$(MAKE) --jobs 3 types docs quick-tests
-
-quick-tests: .venv/installed
-	$(QUICKLY) $(BIN)/pytest -m "not slow and not gpu" --numprocesses $(JOBS) --dist loadfile
+# In the order of the folders, which ends with the shortest files: none is waited for long.
+test: .venv/installed
+	$(QUICKLY) $(BIN)/pytest -m "not slow and not gpu" --numprocesses $(JOBS) --dist loadfile --no-loadscope-reorder
 
 test-long: .venv/installed
 	HYPOTHESIS_PROFILE=long $(BIN)/pytest -m "not gpu"
@@ -60,7 +57,7 @@ test-oldest test-newest: test-%: .venv-%/installed
 	.venv-$*/bin/python -m pip list
 	.venv-$*/bin/pytest -m "not slow and not gpu" -W default --numprocesses $(JOBS) --dist loadfile $(VERSIONED)
 
-check: style types
+check: style types docs
 
 style: .venv/installed
 	$(BIN)/ruff format --check .

@@ -34,7 +34,7 @@ class Remembering(SavedWrapper):
         self._since = self.add_variable((size,), never, "int32", name="since")
         self._before = self.add_variable((size,), dtype="bool", name="before")
         self._sums = self.add_variable((size,), dtype=floating, name="sums")
-        self._seen = self.add_variable((len(state.trained),), dtype="bool", name="seen")
+        self._seen = self.add_variable((len(state.trained),), dtype="int32", name="seen")
         self._add_clocks(reset, size)
         state.newer = tuple([id(variable) for variable in self._variables[first:]])
 

@@ -212,30 +212,26 @@ class Resetter(Remembering):
     def _add_up(self, grads: Mapping[str, Any], trained: na.Layout) -> None:
         """Add magnitudes to those of other batches; where a measurement is due, score the sums.
 
-        Of a user's scores the mean so far takes the place of sums.
+        Of a user's scores the mean counts, over the batches that have them.
         """
         state, own = self._state, self.score is None
         magnitudes, present = self._measure(grads, trained, scored=False)
         places = {name: place for place, name in enumerate(state.trained)}
         held, seen = tf_variable(self._sums), tf_variable(self._seen)
-        if not own:
-            batch = tf.cast(self.options.batch_at(tf_variable(self._iterations)), held.dtype)
-            seen_in = {name: tf.where(seen[places[name]], batch, 1) for name in magnitudes}
-            mean = state.split(tf.convert_to_tensor(held))
-            magnitudes = {n: (tf.cast(new, held.dtype) - mean[n]) / seen_in[n] for n, new in magnitudes.items()}
         magnitudes = {name: tf.where(present[places[name]], value, 0) for name, value in magnitudes.items()}
-        sums, present = held + state.join(magnitudes, held.dtype), tf.logical_or(seen, present)
+        sums, batches = held + state.join(magnitudes, held.dtype), seen + tf.cast(present, seen.dtype)
 
         def score() -> None:
-            scores = {name: value for name, value in state.split(sums).items() if name in trained}
-            scores = na.scores(scores) if own else scores
+            found = {name: value for name, value in state.split(sums).items() if name in trained}
+            number = {name: tf.cast(batches[places[name]], held.dtype) for name in found}
+            scores = na.scores(found) if own else {name: value / number[name] for name, value in found.items()}
             nan = tf.constant(float("nan"), held.dtype)
-            scores = {name: tf.where(present[places[name]], value, nan) for name, value in scores.items()}
-            self._choose_and_reset(scores, present & [name in trained for name in state.trained], trained)
-            assign_all([(held, tf.zeros_like(sums)), (seen, tf.zeros_like(present))])
+            scores = {name: tf.where(number[name] > 0, value, nan) for name, value in scores.items()}
+            self._choose_and_reset(scores, (batches > 0) & [name in trained for name in state.trained], trained)
+            assign_all([(held, tf.zeros_like(sums)), (seen, tf.zeros_like(batches))])
 
         due = is_due(tf_variable(self._iterations), every=self.options.every)
-        tf.cond(due, score, lambda: assign_all([(held, sums), (seen, present)]))
+        tf.cond(due, score, lambda: assign_all([(held, sums), (seen, batches)]))
 
     def _choose_and_reset(self, scores: Mapping[str, Any], present: Any, trained: na.Layout) -> None:
         """Reset inactive neurons, and keep the outcome for the report."""

@@ -17,21 +17,25 @@ class Memory:
     """Arrays by group name, one number for each neuron.
 
     Attributes:
-        sums: Magnitudes of the batches of the next score that have been seen; of a user's score their mean so far.
+        sums: Magnitudes, or a user's scores, of the batches of the next score that have been seen, added up.
+        batches: How many batches each group's sum is of.
         since: Measurements since each neuron was reset, on the host, for the groups that were ever measured.
     """
 
     sums: dict[str, Tensor] = field(default_factory=dict)
+    batches: dict[str, int] = field(default_factory=dict)
     since: Joined = field(default_factory=lambda: Joined.of({}))
 
-    def added(self, new: Mapping[str, Tensor], batch: int | None = None) -> dict[str, Tensor]:
-        """Return the sums with these magnitudes; a group that they lack adds nothing.
+    def added(self, new: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, int]]:
+        """Return the sums with those of one more batch, and their numbers of batches; a group may be absent."""
+        fitting = {name for name, value in new.items() if self._fits(name, value)}
+        sums = {name: self.sums[name].to(value) + value if name in fitting else value for name, value in new.items()}
+        batches = {name: 1 + (self.batches[name] if name in fitting else 0) for name in new}
+        return {**self.sums, **sums}, {**self.batches, **batches}
 
-        Where the number of a batch is given, these are scores, of which the mean is kept.
-        """
-        fitting = {name: self.sums[name].to(value) for name, value in new.items() if self._fits(name, value)}
-        sums = {n: was + (new[n] if batch is None else (new[n] - was) / batch) for n, was in fitting.items()}
-        return {**self.sums, **new, **sums}
+    def clear(self) -> None:
+        """Begin a new score."""
+        self.sums, self.batches = {}, {}
 
     def _fits(self, name: str, value: Tensor) -> bool:
         return name in self.sums and self.sums[name].shape == value.shape
@@ -63,10 +67,11 @@ class Memory:
             return self.since
         return Joined.of(self.since.parts() | {n: torch.full_like(s, NEVER, dtype=torch.int32) for n, s in new.items()})
 
-    def state(self, layout: Layout) -> dict[str, dict[str, Tensor]]:
+    def state(self, layout: Layout) -> dict[str, dict[str, Any]]:
         """Copy all of it, in the order of the layout."""
         arrays = {"sums": self.sums, "since": self.since.parts()}
-        return {key: {name: own[name].clone() for name in layout if name in own} for key, own in arrays.items()}
+        copies = {key: {name: own[name].clone() for name in layout if name in own} for key, own in arrays.items()}
+        return {**copies, "batches": dict(self.batches)}
 
 
 def read_arrays(state: Any, layout: Layout, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, dict[str, Tensor]]:
@@ -91,3 +96,19 @@ def read_arrays(state: Any, layout: Layout, shapes: Mapping[str, tuple[int, ...]
                 raise ValueError(f"state: {key} of group {name!r}: expected {kind} numbers of shape {expected}")
             own[name] = value.detach().clone() if key == "sums" else value.detach().to("cpu", copy=True)
     return checked
+
+
+def read_batches(state: Mapping[str, Any], sums: Mapping[str, Tensor]) -> dict[str, int]:
+    """Return of how many batches each sum of a state is; a state of an older version, which does not say, of one.
+
+    Raises:
+        ValueError: If it says something else than a number for each sum.
+    """
+    found = state.get("batches", dict.fromkeys(sums, 1))
+    if not isinstance(found, Mapping) or found.keys() != sums.keys() or not all(map(_is_count, found.values())):
+        raise ValueError(f"state: batches: expected a number of 1 or more for each group of sums, got {found!r}")
+    return dict(found)
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 1

@@ -28,7 +28,7 @@ from neuroactivity_torch.attaching import Attached
 from neuroactivity_torch.clock import Clock, corrects_bias, read_clock, warn_of_counts
 from neuroactivity_torch.devices import whole
 from neuroactivity_torch.measurements import Joined, Measurement, to_host
-from neuroactivity_torch.memory import Memory, read_arrays
+from neuroactivity_torch.memory import Memory, read_arrays, read_batches
 from neuroactivity_torch.optimizers import Stepper, cleared_moments
 from neuroactivity_torch.parameters import UsedGradient, dense_gradient
 from neuroactivity_torch.ranks import fingerprint
@@ -95,7 +95,7 @@ class Resetter(Attached):
         step, measured = self.steps + 1, self.measurements
         self.steps = step
         if not self.options.collects_at(step):
-            self._memory.sums = {}
+            self._memory.clear()
             return
         try:
             found = self._collect(step)
@@ -141,11 +141,11 @@ class Resetter(Attached):
         own = self.options.score is None
         if own and self.options.batches == 1 and not (self._reads_outputs and self._ranks):
             return self._choose_and_reset(na.grama(signals, layout, signal=self._signal), step)
-        sums = self._memory.added(self._magnitudes(signals, layout), None if own else self.options.batch_at(step))
+        sums, batches = self._memory.added(self._magnitudes(signals, layout))
         if is_due(step, every=self.options.every):
-            found = {name: sums[name] for name in layout if name in sums}
+            found = {name: sums[name] if own else sums[name] / batches[name] for name in layout if name in sums}
             return self._choose_and_reset(na.scores(found) if own else found, step)
-        self._memory.sums = sums
+        self._memory.sums, self._memory.batches = sums, batches
         return None
 
     def _choose_and_reset(self, scores: Mapping[str, Tensor], step: int) -> Measurement:
@@ -162,7 +162,8 @@ class Resetter(Attached):
         found = Measurement(self._reported, options.tau, scores, chosen, before)
         with undivided():
             new = self._reset(found) if found.reset else ()
-            self._memory.since, self._memory.sums = since, {}
+            self._memory.since = since
+            self._memory.clear()
             self.measurements, self._latest = self.measurements + 1, found
             self.resets += bool(found.reset)
             self.neurons_reset += found.total.reset or 0
@@ -271,7 +272,7 @@ class Resetter(Attached):
                 used, or the reverse.
         """
         expected = {*COUNTS, "snapshot"}
-        later = {"layout", "score", "since", "sums", "clock"}  # older versions had none of them
+        later = {"layout", "score", "since", "sums", "batches", "clock"}  # older versions had none of them
         keys = set(state) if isinstance(state, Mapping) else type(state)
         if not isinstance(keys, set) or not expected <= keys <= expected | later:
             shown = sorted(map(str, keys)) if isinstance(keys, set) else keys.__name__
@@ -280,9 +281,10 @@ class Resetter(Attached):
         check_same_layout(state.get("layout"), self.layout)
         check_same_score(state.get("score", ""), self._scored_by)
         arrays = read_arrays(state, self.layout, {name: tuple(value.shape) for name, value in params.items()})
+        batches = read_batches(state, arrays["sums"])
         young = read_clock(state.get("clock", {}), params)
         snapshot = self._fresh.check_snapshot(state["snapshot"])
         with undivided():
             vars(self).update(counts)
             self._fresh.snapshot, self._clock = snapshot, Clock(young)
-            self._memory = Memory(arrays["sums"], Joined.of(arrays["since"]))
+            self._memory = Memory(arrays["sums"], batches, Joined.of(arrays["since"]))

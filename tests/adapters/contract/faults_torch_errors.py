@@ -68,7 +68,7 @@ def interrupted() -> str:
 
 def older_state() -> str:
     saved = make()("regrama").state()
-    for key in ("since", "sums", "clock", "layout"):
+    for key in ("since", "sums", "batches", "clock", "layout"):
         del saved[2][key]
     return loaded(saved, make()("regrama"))
 

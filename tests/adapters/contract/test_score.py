@@ -104,11 +104,12 @@ def test_a_batch_without_gradients_of_a_group_takes_no_part(driver):
     if driver.__name__ == "JaxDriver":
         return
     options = {"max_fraction": 0, "optimizer": "sgd", "every": 3, "batches": 3}
-    side = driver("regrama", score=lambda grads, layout: na.magnitudes(grads, layout), tau=0.99, **options)
-    for step in range(3):
-        ones = {name: np.ones_like(value) for name, value in gradients({}).items()}
-        side.step(ones if step != 1 else {n: None if n.startswith("first") else v for n, v in ones.items()})
-    assert side.report()["first"].inactive == 0
+    side = driver("regrama", score=lambda grads, layout: na.magnitudes(grads, layout), **options)
+    for step, size in enumerate((1, 1, 4)):
+        full = {name: np.full_like(value, size) for name, value in gradients({}).items()}
+        side.step(full if step != 1 else {n: None if n.startswith("first") else v for n, v in full.items()})
+    assert side.report()["first"].highest == pytest.approx(2.5)
+    assert side.report()["value"].highest == pytest.approx(2.0)
 
 
 def test_only_groups_with_gradients_have_to_be_scored(driver):

@@ -97,6 +97,7 @@ def test_python_inside_xla_is_refused_in_one_line():
             fit(model, regrama, jit_compile=True)
 
 
+@pytest.mark.slow
 def test_the_sparse_gradient_of_an_embedding_is_measured_under_xla():
     keras.utils.set_random_seed(0)
     pooled = L.GlobalAveragePooling1D()

@@ -110,7 +110,9 @@ def test_the_progress_bar_shows_two_figures(capsys):
 MODES = [{"run_eagerly": True}, {"jit_compile": True}, {"jit_compile": False, "steps_per_execution": 2}]
 
 
-@pytest.mark.parametrize("mode", MODES[1:], ids=["XLA", "several steps at once"])
+@pytest.mark.parametrize(
+    "mode", [pytest.param(MODES[1], marks=pytest.mark.slow), MODES[2]], ids=["XLA", "several steps at once"]
+)
 def test_it_finds_the_same_however_keras_compiles_the_step(mode, tmp_path):
     reports = []
     for options in (MODES[0], mode):

@@ -59,6 +59,9 @@ BAD = {
     "sums of another shape": {"sums": {"0": torch.zeros(1, 16)}},
     "sums of another dtype": {"sums": {"0": torch.zeros(16, dtype=torch.int32)}},
     "sums of something else": {"sums": [1.0]},
+    "a number of batches without a sum": {"batches": {"0": 1}},
+    "a sum without a number of batches": {"sums": {"0": torch.zeros(16)}},
+    "a sum of no batch": {"sums": {"0": torch.zeros(16)}, "batches": {"0": 0}},
 }
 
 
@@ -84,7 +87,7 @@ def test_numpys_whole_numbers_are_numbers():
     assert type(regrama.steps) is int
 
 
-@pytest.mark.parametrize("missing", [["layout"], ["layout", "since", "sums", "clock"]])
+@pytest.mark.parametrize("missing", [["layout"], ["layout", "since", "sums", "batches", "clock"]])
 def test_a_state_of_an_older_version_has_less(missing):
     regrama = attached()
     state = {key: value for key, value in regrama.state_dict().items() if key not in missing}

@@ -16,8 +16,8 @@ from tests.reference_agents.cases import ACTION, OBSERVATION, batch
 from tests.reference_agents.jax import cases as jax_cases
 from tests.reference_agents.jax.cases import COMPILED, agent_of, moved, parts
 
-AGENTS = [("sac", "mlp"), ("td3", "bronet")]
-REST = [pytest.param(*other, marks=pytest.mark.slow) for other in (("sac", "bronet"), ("td3", "mlp"))]
+OTHERS = (("td3", "bronet"), ("sac", "bronet"), ("td3", "mlp"))
+AGENTS = [("sac", "mlp"), *(pytest.param(*other, marks=pytest.mark.slow) for other in OTHERS)]
 DENSE = ("layer1", "layer2")
 RESIDUAL = ("layer", "norm", *(f"block1.{part}" for part in ("layer1", "norm1", "layer2", "norm2")))
 ACTORS = {
@@ -28,12 +28,12 @@ ACTORS = {
 }
 CRITICS = {"mlp": (*DENSE, "head"), "bronet": (*RESIDUAL, "head")}
 
-each_agent = pytest.mark.parametrize(("algo", "network"), [*AGENTS, *REST])
+each_agent = pytest.mark.parametrize(("algo", "network"), AGENTS)
 each_reset = pytest.mark.parametrize(
     ("algo", "network", "reset"),
     [
         ("sac", "mlp", "redo"),
-        ("td3", "bronet", "regrama"),
+        pytest.param("td3", "bronet", "regrama", marks=pytest.mark.slow),
         pytest.param("sac", "mlp", "none", marks=pytest.mark.slow),
         pytest.param("sac", "mlp", "regrama", marks=pytest.mark.slow),
         pytest.param("sac", "bronet", "redo", marks=pytest.mark.slow),
@@ -82,7 +82,7 @@ def test_actions_are_bounded_and_drawn_from_the_agents_own_key(algo, network):
         assert (abs(action) <= 1).all()
 
 
-@pytest.mark.parametrize(("algo", "network"), [AGENTS[0], pytest.param(*AGENTS[1], marks=pytest.mark.slow), *REST])
+@each_agent
 def test_losses_are_unknown_before_the_first_update(algo, network):
     agent = agent_of(algo, network=network, reset=RESET.get((algo, network), "regrama"))
     assert agent.losses() == dict.fromkeys({"sac": sac, "td3": td3}[algo].LOSSES) | (
@@ -238,9 +238,7 @@ def test_nothing_is_compiled_twice(algo, network, reset):
     }
 
 
-@pytest.mark.parametrize(
-    ("algo", "network"), [("sac", "mlp"), pytest.param("td3", "bronet", marks=pytest.mark.slow), *REST]
-)
+@each_agent
 def test_a_reset_takes_at_most_a_fraction_and_writes_no_head(algo, network):
     still = {"actor_lr": 0.0, "critic_lr": 0.0}  # only resets move anything
     agent = agent_of(algo, network=network, tau=1e9, max_fraction=0.25, reset_every=2, policy_delay=1, **still)
@@ -273,7 +271,7 @@ def test_activations_can_be_measured_and_reset(algo, network, activation, reset)
     assert all(count.neurons_reset > 0 for count in agent.activity.counts().values())
 
 
-@pytest.mark.parametrize(("algo", "network"), AGENTS)
+@pytest.mark.parametrize(("algo", "network"), AGENTS[:2])
 def test_noise_is_drawn_anew_each_time(algo, network):
     agent = agent_of(algo, network=network, reset=RESET[algo, network])
     keys = []

@@ -128,7 +128,15 @@ def test_the_same_seed_gives_the_same_run_and_another_gives_another(whole, tmp_p
     assert untimed(tmp_path / "1") != untimed(whole("regrama"))
 
 
-@pytest.mark.parametrize(("reset", "number"), [("regrama", 0), ("regrama", 6), ("redo", 8), ("none", 9)])
+@pytest.mark.parametrize(
+    ("reset", "number"),
+    [
+        ("regrama", 6),
+        ("redo", 8),
+        pytest.param("regrama", 0, marks=pytest.mark.slow),
+        pytest.param("none", 9, marks=pytest.mark.slow),
+    ],
+)
 def test_a_run_resumed_is_the_run_uninterrupted(whole, tmp_path, monkeypatch, reset, number):
     config = Config(**SHORT, reset=reset)
     with monkeypatch.context() as patch:
