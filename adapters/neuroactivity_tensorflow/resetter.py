@@ -73,7 +73,7 @@ class Resetter(Remembering):
             source: Any = initializer if checked.writes else "snapshot"
             model = ModelRecord.of(model, layout, source, outgoing=checked.outgoing)
         super().__init__(optimizer, name=name)
-        self.layout, self.options, self.initializer, self.seed = layout, checked, initializer, seed
+        self.layout, self.options, self._initializer, self._seed = layout, checked, initializer, seed
         self._state = BuildState(model, moments)
         check_one_strategy([self, *members_of(optimizer)], model.trained())
         self._warn_of_counts(stacklevel=3)

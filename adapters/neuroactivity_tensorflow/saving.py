@@ -47,11 +47,12 @@ class SavedWrapper(OptimizerWrapper):
     reset_silent, on_report, lowest = _option("reset_silent"), _option("on_report"), _option("lowest")
     start, stop, batches, protect = _option("start"), _option("stop"), _option("batches"), _option("protect")
     outgoing, clock, score = _option("outgoing"), _option("clock"), property(attrgetter("options.score"))
+    initializer, seed = property(attrgetter("_initializer")), property(attrgetter("_seed"))
 
     layout: na.Layout
     options: ResetOptions
-    initializer: Initializer
-    seed: int
+    _initializer: Initializer
+    _seed: int
     _state: BuildState
     _counts: Any
 

@@ -52,6 +52,9 @@ def test_options_are_attributes_that_can_be_changed_and_are_checked():
     with pytest.raises(ValueError, match="every: expected a whole number of steps of 1 or more, got 0"):
         regrama.every = 0
     assert regrama.every == 1
+    for name in ("seed", "initializer"):
+        with pytest.raises(AttributeError, match=f"property '{name}' of 'ReGraMa' object has no setter"):
+            setattr(regrama, name, None)
 
 
 def test_an_option_that_is_changed_between_fits_holds_in_the_next_one():
