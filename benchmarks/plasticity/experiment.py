@@ -25,9 +25,11 @@ Reset = Literal[
     "adam_rel",
     "large_eps",
     "equal_betas",
+    "regrama_l2_init",
+    "regrama_weight_decay",
 ]
 
-TAUS: Final = {"regrama": 0.01, "redo": 0.025}
+TAUS: Final = {"regrama": 0.01, "redo": 0.025, "regrama_l2_init": 0.01, "regrama_weight_decay": 0.01}
 STRENGTHS: Final = {
     "continual": 0.01,  # fraction of the mature neurons that is replaced at a time
     "ccbp": 0.3,  # of the way to a new neuron, at a time, for one that does not learn
@@ -36,6 +38,8 @@ STRENGTHS: Final = {
     "weight_decay": 1e-3,
     "large_eps": 1e-5,  # Adam's, as most codes of PPO have it
     "equal_betas": 0.99,  # both of Adam's
+    "regrama_l2_init": 1e-3,
+    "regrama_weight_decay": 1e-3,
 }
 OF_AGENTS: Final = {
     **dict.fromkeys(("rows", "columns", "distractors"), ("dqn", "ppo")),
@@ -70,7 +74,7 @@ class Experiment:
     every: int = 500
     """Updates between two resets."""
     tau: float | None = None
-    """Threshold; by default 0.01 for regrama and 0.025 for redo."""
+    """Threshold; by default 0.025 for redo and 0.01 for regrama, alone or with another method."""
     strength: float | None = None
     """How strongly a method acts that has no threshold; by default a value of its own."""
     seeds: int = 20

@@ -47,18 +47,17 @@ def optimizer(
     rate, every, strength = experiment.learning_rate, experiment.every, experiment.strength or 0.0
     adam = optax.adam(rate)
     match experiment.reset:
-        case "regrama":
-            return regrama(adam, layout, initializer=draw, seed=key, **experiment.wrapper_options)
+        case "regrama" | "regrama_l2_init" | "regrama_weight_decay":
+            inner = _regularized(experiment.reset.removeprefix("regrama_"), rate, strength)
+            return regrama(inner, layout, initializer=draw, seed=key, **experiment.wrapper_options)
         case "redo":
             return redo(adam, layout, initializer=draw, seed=key, **experiment.wrapper_options)
         case "continual":  # Dohare et al. 2024
             return continual(adam, layout, initializer=draw, every=every, rate=strength, key=key)
         case "ccbp":
             return partial_resets(adam, initializer=draw, every=every, rate=strength, key=key)
-        case "l2_init":  # Kumar et al. 2023
-            return optax.chain(toward_the_start(strength), adam)
-        case "weight_decay":  # Loshchilov and Hutter 2019
-            return optax.with_extra_args_support(optax.adamw(rate, weight_decay=strength))
+        case "l2_init" | "weight_decay":
+            return _regularized(experiment.reset, rate, strength)
         case "large_eps":
             return optax.with_extra_args_support(optax.adam(rate, eps=strength))
         case "equal_betas":  # Dohare et al. 2023
@@ -66,6 +65,16 @@ def optimizer(
     if (change := _change(experiment, draw, adam)) is not None:
         return periodically(adam, every, key, change)
     return optax.with_extra_args_support(adam)
+
+
+def _regularized(method: str, rate: float, strength: float) -> optax.GradientTransformationExtraArgs:
+    """Adam with a method that acts at every update, if it is one."""
+    match method:
+        case "l2_init":  # Kumar et al. 2023
+            return optax.chain(toward_the_start(strength), optax.adam(rate))
+        case "weight_decay":  # Loshchilov and Hutter 2019
+            return optax.with_extra_args_support(optax.adamw(rate, weight_decay=strength))
+    return optax.with_extra_args_support(optax.adam(rate))
 
 
 def _change(experiment: Experiment, draw: Draw, adam: optax.GradientTransformation) -> Change | None:
@@ -151,7 +160,7 @@ def counts(experiment: Experiment, before: Any, after: Any) -> tuple[Array, Arra
         fields = ("neurons_reset", "measured_again", "reset_again")
         resets, measured, again = (getattr(after, name) - getattr(before, name) for name in fields)
         return resets, measured, again
-    if experiment.reset not in ("regrama", "redo"):
+    if experiment.tau is None:
         return none, none, none
     old, new = (summary(state, "now") for state in (before, after))
     due = (new["now/measurements"] > old["now/measurements"]) & (old["now/reset"] > 0)

@@ -28,6 +28,7 @@ PAIRS: Final = (
     ("redo", "redo_published"),
     ("regrama", "new_network"),
     ("regrama_batches", "regrama"),
+    *((f"regrama_{other}", alone) for other in ("l2_init", "weight_decay") for alone in ("regrama", other)),
 )
 """What is compared beside each method against none."""
 SHOWN: Final = {

@@ -92,6 +92,8 @@ METHODS: Final[Mapping[str, Method]] = {
     "adam_rel": _period("AdamRel", "adam_rel"),
     "large_eps": _strength("Adam, larger epsilon", "large_eps", 1e-5, 1.5e-4, 1e-3),
     "equal_betas": _strength("Adam, equal betas", "equal_betas", 0.9, 0.99, 0.997),
+    "regrama_l2_init": _strength("ReGraMa and L2 init", "regrama_l2_init", 1e-4, 1e-3, 1e-2),
+    "regrama_weight_decay": _strength("ReGraMa and weight decay", "regrama_weight_decay", 1e-2, 1e-1, 1.0),
 }
 MAIN: Final = tuple(METHODS)[:6]
 PLAN: Final[Mapping[str, tuple[str, ...]]] = {

@@ -85,6 +85,8 @@ def test_a_run_that_was_interrupted_goes_on_as_if_it_had_not_been(tmp_path):
         "adam_rel",
         "large_eps",
         "equal_betas",
+        "regrama_l2_init",
+        "regrama_weight_decay",
     ],
 )
 def test_every_method_runs_on_every_network(reset, network, tmp_path):
@@ -95,7 +97,7 @@ def test_every_method_runs_on_every_network(reset, network, tmp_path):
         tmp_path / "run.json",
     )
     assert np.isfinite(outcome.returns).all()
-    assert (outcome.resets.sum() > 0) <= (reset in ("redo", "continual"))
+    assert (outcome.resets.sum() > 0) <= (reset in ("redo", "continual") or reset.startswith("regrama"))
 
 
 def test_a_picture_is_drawn(tmp_path):

@@ -83,6 +83,22 @@ def test_both_of_adams_decays_are_one():
         experiment("equal_betas", strength=1.0)
 
 
+def test_with_l2_init_a_reset_neuron_is_drawn_towards_its_fresh_values_from_then_on():
+    params, state, start = after(experiment("regrama_l2_init", tau=1.0), 2)
+    toward = state.inner_state[0]
+    np.testing.assert_allclose(toward["hidden1"]["kernel"], params["hidden1"]["kernel"], rtol=1e-5)
+    assert (toward["hidden1"]["kernel"] != start["hidden1"]["kernel"]).all()
+    np.testing.assert_array_equal(toward["out"]["bias"], start["out"]["bias"])
+
+
+def test_resets_and_weight_decay_together_are_both():
+    decaying, plain = (after(experiment(name, strength=value), 1) for name, value in
+                       (("regrama_weight_decay", 0.5), ("regrama", None)))  # fmt: skip
+    for layer, own in plain[0].items():
+        expected = own["kernel"] - 0.5 * RATE * plain[2][layer]["kernel"]
+        np.testing.assert_allclose(decaying[0][layer]["kernel"], expected, rtol=1e-4, atol=1e-6)
+
+
 def test_a_neuron_that_does_not_learn_moves_the_whole_part_and_others_less():
     found = part(jnp.array([0.0, 1.0, 2.0]), 0.5)
     np.testing.assert_allclose(found, [0.5, 0.25, 0.0], atol=1e-6)
