@@ -128,6 +128,7 @@ class TestMap:
         tests = sorted((self._names[n] for n in numbers), key=lambda name: self.seconds[name])
         stem = Path(mutant.file).stem
         mirrored = [name for name in tests if name.startswith(mutant.file) or f"/test_{stem}" in name]
+        tests = list(dict.fromkeys([*mirrored, *tests])) if seconds > MOST_SECONDS else tests
         ends = itertools.accumulate(self.seconds[name] for name in tests)
         quick = [name for name, end in zip(tests, ends, strict=True) if end <= seconds]
         return mirrored or quick if own else quick
