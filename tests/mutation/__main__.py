@@ -120,7 +120,7 @@ PARTS = {
         _paths("adapters/neuroactivity_jax", "resetter.py", "drawing.py", "initializers.py", "optimizers.py"),
         [
             *("-k", "not torch and not tensorflow"),
-            *_tests("jax", "resetter", "initializers", "optimizers", "frozen", "history", "clock", "score", "state"),
+            *_tests("jax", "resetter", "initializers", "drawing", "optimizers", "frozen", "history", "score", "state"),
             *CONTRACT_AND_SCORES,
         ],
         ALL_FRAMEWORKS,
@@ -131,6 +131,7 @@ PARTS = {
             *("-k", "not torch and not jax"),
             *_tests("tensorflow", "resetter", "options", "rows", "initializers", "optimizers", "atomic"),
             *_tests("tensorflow", "memory", "constraints", "multi_optimizer", "wrappers", "state", "clock"),
+            *_tests("tensorflow", "initializers_named", "score"),
             *CONTRACT_AND_SCORES,
         ],
         ALL_FRAMEWORKS,

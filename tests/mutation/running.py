@@ -35,7 +35,7 @@ PASSED, FAILED = 0, 1
 MOST_SECONDS = 3.0
 """What the tests of one mutant may take together when nothing fails; the quickest come first."""
 
-THREADED_SECONDS = 12.0
+THREADED_SECONDS = 15.0
 """The same for libraries whose tests are slower, and where importing alone takes longer than three seconds."""
 
 
@@ -128,7 +128,6 @@ class TestMap:
         tests = sorted((self._names[n] for n in numbers), key=lambda name: self.seconds[name])
         stem = Path(mutant.file).stem
         mirrored = [name for name in tests if name.startswith(mutant.file) or f"/test_{stem}" in name]
-        tests = list(dict.fromkeys([*mirrored, *tests])) if seconds > MOST_SECONDS else tests
         ends = itertools.accumulate(self.seconds[name] for name in tests)
         quick = [name for name, end in zip(tests, ends, strict=True) if end <= seconds]
         return mirrored or quick if own else quick

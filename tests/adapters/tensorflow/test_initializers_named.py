@@ -66,6 +66,21 @@ def test_an_initializer_that_gives_nan_repeats_itself():
     assert np.isnan(fresh.draw(1, ["0/kernel"])["0/kernel"]).all()
 
 
+class Noisy(Own):
+    """It has a part that is no initialiser and has something called ``seed``."""
+
+    def build(self, shape):
+        super().build(shape)
+        self.random = np.random
+
+
+def test_only_initializers_are_given_the_seed_of_a_draw():
+    layer, seed = Noisy(name="mine"), np.random.seed
+    layer(tf.zeros((2, 3)))
+    RebuiltLayer.of(layer).draw("table", tf_variable(layer.table), 3)
+    assert np.random.seed is seed
+
+
 def test_a_seed_draws_what_it_has_always_drawn():
     """A run that goes on after an upgrade draws as if there had been none."""
     start = tf.Variable([tf.range(12.0)])
