@@ -136,3 +136,15 @@ def test_only_the_arrays_that_are_needed_are_drawn(compiled_by_user):
     drawn = jax.jit(lambda key, needed: draw_needed(draw, key, needed))(jax.random.key(1), needed)
     expected = fresh(jax.random.key(1)) | {"b": jnp.zeros(3)}
     jax.tree.map(lambda one, other: np.testing.assert_allclose(one, other, rtol=1e-6), drawn, expected)
+
+
+def test_a_compiled_reset_draws_what_it_needs_and_others_all_at_once():
+    fresh = FreshValues(lambda key: {"a": jax.random.normal(key, (3,)), "b": jax.random.normal(key, (3,))}, 0)
+
+    def draw(data, needed):
+        return fresh.draw(data, 1, {}, {"a": [], "b": []}, needed)
+
+    needed = {"a": jnp.asarray(True), "b": jnp.asarray(False)}
+    for function, drawn in ((jax.jit(draw), {"a"}), (draw, {"a", "b"})):
+        values = function(fresh.key_data(), needed)
+        assert {name for name, value in values.items() if (value != 0).all()} == drawn
