@@ -74,10 +74,10 @@ class Resetter:
     options: ResetOptions
     fresh: FreshValues
     by_activations: bool
-    _frozen: dict[Any, frozenset[str]] = field(default_factory=dict, compare=False, repr=False)
-    _corrections: dict[Any, BiasCorrection] = field(default_factory=dict, compare=False, repr=False)
-    _warned: set[str] = field(default_factory=set, compare=False, repr=False)
-    _drawn: set[Any] = field(default_factory=set, compare=False, repr=False)
+    _frozen: dict[Any, frozenset[str]] = field(default_factory=dict, compare=False)
+    _corrections: dict[Any, BiasCorrection] = field(default_factory=dict, compare=False)
+    _warned: set[str] = field(default_factory=set, compare=False)
+    _drawn: set[Any] = field(default_factory=set, compare=False)
 
     def __post_init__(self) -> None:
         check_searched(self.layout, writes=self.options.writes)

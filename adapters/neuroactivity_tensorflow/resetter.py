@@ -76,7 +76,7 @@ class Resetter(Remembering):
         self.layout, self.options, self._initializer, self._seed = layout, checked, initializer, seed
         self._state = BuildState(model, moments)
         check_one_strategy([self, *members_of(optimizer)], model.trained())
-        self._warn_of_counts(stacklevel=3)
+        self._warn_of_counts(stacklevel=2 + (type(self).__init__ is not Resetter.__init__))
         if self.score is not None and named and self._signal == "weights":
             zeros = {name: None if is_frozen(v) else tf.zeros_like(tf_variable(v)) for name, v in named.items()}
             self._own_scores(zeros, layout, named)
@@ -126,7 +126,7 @@ class Resetter(Remembering):
             reset = state.trained if state.writes else na.Layout([])
             self.inner_optimizer.build(variables)
             state.members = members(self.inner_optimizer, state.moments) if reset else ()
-            self._warn_of_counts(stacklevel=3)  # of members that are known now
+            self._warn_of_counts(stacklevel=2)  # of members that are known now
             self._add_variables(reset)
             layers, snapshot = state.record.layers, state.snapshot
             state.fresh = FreshValues(
@@ -141,7 +141,7 @@ class Resetter(Remembering):
             if self.initializer == "layer":
                 fresh = state.fresh.draw(0, sorted(drawn_views(reset, shapes)))
                 present = {name: tf_variable(state.variables[name]) for name in fresh}
-                warn_of_spread(fresh, present, stacklevel=3)
+                warn_of_spread(fresh, present, stacklevel=2)
             super().build(list(variables))
 
     def apply(self, grads: Sequence[Any], trainable_variables: Sequence[Any] | None = None) -> None:

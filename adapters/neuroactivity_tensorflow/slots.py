@@ -38,7 +38,7 @@ def members(optimizer: Any, moments: Mapping[str, Moment] | None = None) -> list
 
 
 def unscale_and_clip(optimizer: Any, grads: Mapping[str, Any], variables: Mapping[str, Any]) -> dict[str, Any]:
-    """Return gradients as an optimizer uses them. Scaling and clipping by the global norm change no score.
+    """Return gradients as an optimizer uses them: without the scale of the loss, and clipped.
 
     Args:
         optimizer: A built optimizer.
@@ -46,15 +46,11 @@ def unscale_and_clip(optimizer: Any, grads: Mapping[str, Any], variables: Mappin
         variables: The parameters' ``tf.Variable`` by name.
     """
     used = dict(grads)
-    for member in members_of(optimizer):
-        if member.built and (member.clipnorm or member.clipvalue):
-            ids, scale = (
-                {id(tf_variable(variable)) for variable in member._trainable_variables},
-                member.loss_scale_factor,
-            )
-            own = {name: gradient for name, gradient in grads.items() if id(variables[name]) in ids}
-            unscaled = [grad if scale is None or grad is None else grad / scale for grad in own.values()]
-            used |= dict(zip(own, member._clip_gradients(unscaled), strict=True))
+    for member in [member for member in members_of(optimizer) if member.built]:
+        ids, scale = {id(tf_variable(variable)) for variable in member._trainable_variables}, member.loss_scale_factor
+        own = {name: gradient for name, gradient in grads.items() if id(variables[name]) in ids}
+        unscaled = [grad if scale is None or grad is None else grad / scale for grad in own.values()]
+        used |= dict(zip(own, member._clip_gradients(unscaled), strict=True))
     return used
 
 

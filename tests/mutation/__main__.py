@@ -20,6 +20,7 @@ from tests.mutation.mutants import OUT, ROOT, Mutant, equivalents, mutants_of
 from tests.mutation.running import (
     PASSED,
     THREADED,
+    THREADED_SECONDS,
     Chosen,
     Functions,
     TestMap,
@@ -60,8 +61,9 @@ ARRAYS = [file for file in _code("core") if file not in CORE]
 UNITS = "tests/neuroactivity"
 
 CONTRACT = _paths("tests/adapters/contract", *(f"test_{name}.py" for name in ("resets", "draws", "history", "clock")))
-QUICK_CONTRACT = CONTRACT[:2]
-"""For libraries that compile every step: what the parts below are judged by has to run thousands of times."""
+CONTRACT_AND_SCORES = [*CONTRACT, *_paths("tests/adapters/contract", "test_measuring.py", "test_score.py")]
+ALL_FRAMEWORKS = ("torch", "jax", "optax", "flax.linen", "flax.nnx", "haiku", "equinox", "tensorflow", "keras")
+"""What the contract imports."""
 
 PARTS = {
     "core": Part(
@@ -118,19 +120,21 @@ PARTS = {
         _paths("adapters/neuroactivity_jax", "resetter.py", "drawing.py", "initializers.py", "optimizers.py"),
         [
             *("-k", "not torch and not tensorflow"),
-            *_tests("jax", "resetter", "initializers", "optimizers", "frozen"),
-            *QUICK_CONTRACT,
+            *_tests("jax", "resetter", "initializers", "drawing", "optimizers", "frozen", "history", "score", "state"),
+            *CONTRACT_AND_SCORES,
         ],
-        ("jax", "flax.linen", "flax.nnx", "optax", "haiku", "equinox"),
+        ALL_FRAMEWORKS,
     ),
     "tensorflow": Part(
         _paths("adapters/neuroactivity_tensorflow", "resetter.py", "rows.py", "initializers.py", "slots.py"),
         [
             *("-k", "not torch and not jax"),
             *_tests("tensorflow", "resetter", "options", "rows", "initializers", "optimizers", "atomic"),
-            *QUICK_CONTRACT,
+            *_tests("tensorflow", "memory", "constraints", "multi_optimizer", "wrappers", "state", "clock"),
+            *_tests("tensorflow", "initializers_named", "score"),
+            *CONTRACT_AND_SCORES,
         ],
-        ("tensorflow", "keras"),
+        ALL_FRAMEWORKS,
     ),
 }
 """Judged in this order."""
@@ -172,7 +176,12 @@ def judge(name: str, mutants: Sequence[Mutant], *, resume: bool, jobs: int) -> N
     threaded = name in THREADED
     if not threaded:
         fork(partial(session, partial(_in_place, left, plan, results, jobs), part.tests), 1e5)
-    chosen = {mutant: plan.of(mutant, own=not threaded) for mutant in _left(left, results)}
+    chosen = {
+        mutant: plan.of(mutant, seconds=THREADED_SECONDS)
+        if threaded and not mutant.at_import
+        else plan.of(mutant, own=True)
+        for mutant in _left(left, results)
+    }
     runs = ((mutant, partial(try_from_import, mutant, tests)) for mutant, tests in chosen.items())
     for mutant, ended in fork_all(runs, 60, jobs):
         results.add(mutant, ended)

@@ -35,6 +35,9 @@ PASSED, FAILED = 0, 1
 MOST_SECONDS = 3.0
 """What the tests of one mutant may take together when nothing fails; the quickest come first."""
 
+THREADED_SECONDS = 15.0
+"""The same for libraries whose tests are slower, and where importing alone takes longer than three seconds."""
+
 
 def fork(run: Callable[[], int], seconds: float) -> str:
     """Run a function in a process of its own and return how that ended: ``lived``, ``killed`` or ``stuck``."""
@@ -112,12 +115,13 @@ class TestMap:
         self._tests: dict[str, dict[str, list[int]]] = content["lines"]
         self._names: list[str] = content["names"]
 
-    def of(self, mutant: Mutant, *, own: bool = False) -> list[str]:
+    def of(self, mutant: Mutant, *, own: bool = False, seconds: float = MOST_SECONDS) -> list[str]:
         """The tests that run the mutant's statement, the quickest first.
 
         Args:
             mutant: The mutant.
             own: Take those of the whole file instead that stand in its own test files, if there are any.
+            seconds: What they may take together.
         """
         lines, chosen = self._tests.get(mutant.file, {}), range(mutant.first, mutant.last + 1)
         numbers = {n for line, found in lines.items() if own or int(line) in chosen for n in found}
@@ -125,7 +129,7 @@ class TestMap:
         stem = Path(mutant.file).stem
         mirrored = [name for name in tests if name.startswith(mutant.file) or f"/test_{stem}" in name]
         ends = itertools.accumulate(self.seconds[name] for name in tests)
-        quick = [name for name, end in zip(tests, ends, strict=True) if end <= MOST_SECONDS]
+        quick = [name for name, end in zip(tests, ends, strict=True) if end <= seconds]
         return mirrored or quick if own else quick
 
 

@@ -73,6 +73,24 @@ def test_equal_seeds_write_equal_values_and_others_do_not():
     assert (kernel(4)[:, 1] != kernel(5)[:, 1]).all()
 
 
+def test_a_seed_draws_what_it_has_always_drawn():
+    """A run that goes on after an upgrade draws as if there had been none."""
+    view = na.ParamView("w", "neuron")
+    values, views = jnp.arange(12.0), {"w": [(view, view.bind((12,)))]}
+    fresh = FreshValues("snapshot", 3)
+    drawn = fresh.draw(fresh.key_data(), jnp.int32(2), {"w": values}, views, {})["w"]
+    of_parameter = jax.random.fold_in(jax.random.fold_in(jax.random.key(3), 2), 991973456)
+    of_group = jax.random.fold_in(of_parameter, 0)
+    assert drawn.tolist() == jax.random.randint(of_group, (12,), 0, 12).tolist()
+
+
+def test_a_snapshot_that_lacks_parameters_is_refused_by_the_name_of_the_first():
+    view = na.ParamView("w", "neuron")
+    views = {name: [(view, view.bind((2,)))] for name in ("a", "b", "c")}
+    with pytest.raises(ValueError, match="the state holds no snapshot of 'b'; give update"):
+        FreshValues("snapshot", 0).check({"a": jnp.ones(2)}, {}, views)
+
+
 def test_a_seed_becomes_a_new_array_of_the_numbers_of_its_key():
     key = jax.random.key(4)
     data = jax.random.key_data(key)
@@ -118,3 +136,15 @@ def test_only_the_arrays_that_are_needed_are_drawn(compiled_by_user):
     drawn = jax.jit(lambda key, needed: draw_needed(draw, key, needed))(jax.random.key(1), needed)
     expected = fresh(jax.random.key(1)) | {"b": jnp.zeros(3)}
     jax.tree.map(lambda one, other: np.testing.assert_allclose(one, other, rtol=1e-6), drawn, expected)
+
+
+def test_a_compiled_reset_draws_what_it_needs_and_others_all_at_once():
+    fresh = FreshValues(lambda key: {"a": jax.random.normal(key, (3,)), "b": jax.random.normal(key, (3,))}, 0)
+
+    def draw(data, needed):
+        return fresh.draw(data, 1, {}, {"a": [], "b": []}, needed)
+
+    needed = {"a": jnp.asarray(True), "b": jnp.asarray(False)}
+    for function, drawn in ((jax.jit(draw), {"a"}), (draw, {"a", "b"})):
+        values = function(fresh.key_data(), needed)
+        assert {name for name, value in values.items() if (value != 0).all()} == drawn

@@ -98,3 +98,11 @@ def test_float64_stays_float64():
         assert {value.dtype for value in jax.tree.leaves((updates, state.scores))} == {jnp.dtype("float64")}
         assert state.neurons_reset.dtype == jnp.int32
         assert int(state.neurons_reset) == 1
+
+
+def test_a_warning_of_the_clock_points_to_the_code_that_calls_init():
+    tx = regrama(optax.chain(ADAM, optax.clip_by_global_norm(1.0)), LAYOUT)
+    with pytest.warns(na.ActivityWarning, match="go by the clock of the run") as caught:
+        tx.init(PARAMS)
+    assert [warning.filename for warning in caught] == [__file__]
+    tx.init(PARAMS)  # and warns no more

@@ -47,6 +47,14 @@ def test_a_score_is_that_of_several_batches(batches, inactive):
     assert wrapper.measurements == 1
 
 
+@pytest.mark.filterwarnings("ignore:Gradients do not exist")
+def test_a_batch_without_gradients_of_a_group_adds_nothing():
+    wrapper, held = wrapped(every=2, batches=2, max_fraction=0)
+    see(wrapper, held, [1.0, 0.0, 0.0, 3.0])
+    wrapper.apply([None, tf.ones((4, 2))], list(held.values()))
+    np.testing.assert_allclose(wrapper.last_report["h"].scores[0], [1, 0, 0, 3])
+
+
 def test_sums_begin_anew_after_each_score_and_are_saved():
     (whole, held), (part, others) = wrapped(every=3, batches=2), wrapped(every=3, batches=2)
     batches = [[9.0, 0.0, 9.0, 9.0], *RARE, [9.0, 9.0, 9.0, 9.0], *RARE[::-1]]

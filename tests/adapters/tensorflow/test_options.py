@@ -5,10 +5,10 @@ import math
 import numpy as np
 import pytest
 import tensorflow as tf
-from keras.optimizers import SGD, Adam
+from keras.optimizers import SGD, Adam, Lamb
 
 import neuroactivity as na
-from neuroactivity_tensorflow import ReGraMa
+from neuroactivity_tensorflow import ReDo, ReGraMa
 from tests.adapters.tensorflow.models import X, equal, fit, mlp, mlp_layout, step, values
 
 
@@ -102,3 +102,21 @@ def test_gradients_that_are_accumulated_from_some_step_on_are_refused():
     with pytest.raises(ValueError, match="optimizer SGD: gradient_accumulation_steps=2 is not supported"):
         step(model, regrama)
     assert equal(before, values(model))
+
+
+def test_warnings_point_to_the_code_that_makes_or_builds_a_wrapper(recwarn):
+    model, options = mlp(), {"layout": mlp_layout()}
+    for layer in model.layers:
+        layer.set_weights([3 * weight for weight in layer.get_weights()])
+    ReGraMa(SGD(), model, **options, initializer="snapshot").build(model.trainable_variables)  # warns of nothing
+    ReGraMa(SGD(), model, **options).build(model.trainable_variables)
+    ReGraMa(Lamb(), model, **options)
+    ReDo(Lamb(), model, **options, probe=lambda: X)
+    found = [(str(warning.message)[:14], warning.filename) for warning in recwarn]
+    assert found == [("fresh values h", __file__), ("optimizer Lamb", __file__), ("optimizer Lamb", __file__)]
+
+
+def test_what_only_measures_or_goes_by_the_clock_of_the_run_warns_of_no_clock():
+    model = mlp()
+    ReGraMa(Lamb(), model, layout=mlp_layout(), max_fraction=0)
+    ReGraMa(Lamb(), model, layout=mlp_layout(), clock="run")  # a warning would be an error

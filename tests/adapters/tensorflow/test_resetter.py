@@ -37,14 +37,43 @@ def test_equal_seeds_write_equal_values_whatever_the_global_generators_do():
     assert not np.array_equal(weights[0], weights[2])
 
 
-def test_the_first_reset_takes_the_first_draw():
+def test_each_reset_takes_the_next_draw():
+    """Counted by resets, whatever is measured between them and however many neurons they reset."""
     model = mlp()
-    regrama, before = ReGraMa(SGD(0.0), model, layout=mlp_layout(), tau=0.7, every=1), values(model)["0/kernel"]
+    regrama = ReGraMa(SGD(0.0), model, layout=mlp_layout(), tau=0.7, every=1)
+    for event in (1, None, 2):
+        before = values(model)["0/kernel"]
+        if event:
+            step(model, regrama)
+        else:
+            regrama.apply([tf.zeros(v.shape) for v in model.trainable_variables], model.trainable_variables)
+        now, drawn = values(model)["0/kernel"], regrama._state.fresh.draw(event or 0, ["0/kernel"])["0/kernel"].numpy()
+        reset = (now != before).any(0)
+        assert (reset.sum() > 0) == (event is not None)
+        assert np.array_equal(now[:, reset], drawn[:, reset])
+    assert (regrama.measurements, regrama.resets) == (3, 2)
+
+
+def test_a_snapshot_is_taken_before_the_first_step_and_never_again():
+    model = mlp()
+    regrama = ReGraMa(SGD(0.1), model, layout=mlp_layout(), every=9, initializer="snapshot")
+    regrama.build(model.trainable_variables)
+    for variable in model.trainable_variables:
+        variable.assign(tf.ones_like(variable))
+    for _ in range(2):
+        step(model, regrama)
+    assert set(regrama._state.snapshot) == {"0/kernel", "0/bias", "2/kernel", "2/bias"}
+    assert all((copy.numpy() == 1).all() for copy in regrama._state.snapshot.values())
+    assert not (values(model)["0/kernel"] == 1).all()
+
+
+def test_a_layer_that_is_frozen_amid_the_batches_of_a_score_is_left_out():
+    model = mlp()
+    regrama = ReGraMa(SGD(0.0), model, layout=mlp_layout(), every=2, batches=2, max_fraction=0)
     step(model, regrama)
-    now, drawn = values(model)["0/kernel"], regrama._state.fresh.draw(1, ["0/kernel"])["0/kernel"].numpy()
-    reset = (now != before).any(0)
-    assert 0 < reset.sum() == regrama.last_report["0"].reset
-    assert np.array_equal(now[:, reset], drawn[:, reset])
+    model.layers[0].trainable = False
+    step(model, regrama)
+    assert regrama.last_report.absent == ("0",)
 
 
 def test_measurements_fall_on_every_nth_step_and_reports_are_passed_on():

@@ -1,11 +1,12 @@
 """A score of the user's in compiled code, and in files."""
 
 import keras
+import numpy as np
 import pytest
 import tensorflow as tf
 
 import neuroactivity as na
-from neuroactivity_tensorflow import ReGraMa
+from neuroactivity_tensorflow import ReGraMa, parameters
 from tests.adapters.tensorflow.models import X, mlp, mlp_layout, step
 
 
@@ -67,3 +68,22 @@ def test_the_score_of_a_wrapper_does_not_change():
     _, regrama = wrapped(size)
     with pytest.raises(AttributeError, match="score"):
         regrama.score = below
+
+
+@pytest.mark.parametrize("options", [{}, {"global_clipnorm": 2.0}, {"clipnorm": 2.0}, {"clipvalue": 0.5}], ids=str)
+def test_a_score_is_given_the_gradients_that_the_step_uses(options):
+    """Without the scale of the loss, and clipped."""
+    given = []
+
+    def score(grads, layout):
+        given.append(grads)
+        return na.magnitudes(grads, layout)
+
+    model = mlp()
+    inner = keras.optimizers.SGD(1.0, loss_scale_factor=8.0, **options)
+    regrama = ReGraMa(inner, model, layout=mlp_layout(), every=1, max_fraction=0, score=score)
+    before = parameters(model)
+    regrama.apply([tf.fill(variable.shape, 24.0) for variable in model.trainable_variables], model.trainable_variables)
+    for name, value in parameters(model).items():
+        if value.shape.rank == 2:
+            np.testing.assert_allclose(given[-1][name], before[name] - value, rtol=1e-4)
