@@ -173,8 +173,8 @@ class Resetter(Attached):
 
     def _tell(self, found: Measurement) -> None:
         """Warn of what a measurement found, and pass its report on."""
-        warn_of_alerts(found.judged(without=self._warned), self._warned, stacklevel=5)
-        warn_of_resets(found.total, self._warned, stacklevel=5)
+        warn_of_alerts(found.judged(without=self._warned), self._warned, stacklevel=6)
+        warn_of_resets(found.total, self._warned, stacklevel=6)
         if self.options.on_report is not None:
             self.options.on_report(found.report)
 

@@ -33,7 +33,7 @@ THREADED = ("jax", "tensorflow")
 
 PASSED, FAILED = 0, 1
 MOST_SECONDS = 3.0
-"""What the tests of one mutant may take together when nothing fails; the quickest come first."""
+"""What the tests of one mutant may take together when nothing fails, without those in the file's own test files."""
 
 THREADED_SECONDS = 15.0
 """The same for libraries whose tests are slower, and where importing alone takes longer than three seconds."""
@@ -115,22 +115,28 @@ class TestMap:
         self._tests: dict[str, dict[str, list[int]]] = content["lines"]
         self._names: list[str] = content["names"]
 
-    def of(self, mutant: Mutant, *, own: bool = False, seconds: float = MOST_SECONDS) -> list[str]:
-        """The tests that run the mutant's statement, the quickest first.
+    def of(self, mutant: Mutant, *, own: bool = False, seconds: float | None = None) -> list[str]:
+        """The tests that run the mutant's statement, and those in the file's own test files, the quickest first.
+
+        Those may run the statement unseen, since what ``torch.compile`` traces is not recorded.
 
         Args:
             mutant: The mutant.
-            own: Take those of the whole file instead that stand in its own test files, if there are any.
-            seconds: What they may take together.
+            own: Take the tests in its own test files alone, if there are any.
+            seconds: Take those that run the statement alone, as many as end within so many seconds.
         """
         lines, chosen = self._tests.get(mutant.file, {}), range(mutant.first, mutant.last + 1)
-        numbers = {n for line, found in lines.items() if own or int(line) in chosen for n in found}
-        tests = sorted((self._names[n] for n in numbers), key=lambda name: self.seconds[name])
+        numbers = {n for line, ran in lines.items() if own or int(line) in chosen for n in ran}
         stem = Path(mutant.file).stem
-        mirrored = [name for name in tests if name.startswith(mutant.file) or f"/test_{stem}" in name]
+        mirrored = {name for name in self._names if name.startswith(mutant.file) or f"/test_{stem}" in name}
+        found = {self._names[n] for n in numbers} | (mirrored if seconds is None else set())
+        tests = sorted(found, key=lambda name: self.seconds[name])
+        if own and mirrored:
+            return [name for name in tests if name in mirrored]
         ends = itertools.accumulate(self.seconds[name] for name in tests)
-        quick = [name for name, end in zip(tests, ends, strict=True) if end <= seconds]
-        return mirrored or quick if own else quick
+        if seconds is not None:
+            return [name for name, end in zip(tests, ends, strict=True) if end <= seconds]
+        return [name for name, end in zip(tests, ends, strict=True) if end <= MOST_SECONDS or name in mirrored]
 
 
 def draw_map(chosen: Chosen, files: Iterable[str], to: Path) -> int:
@@ -164,6 +170,7 @@ class Functions:
         wanted = {str(ROOT / file) for file in files}
         self._functions = defaultdict(list)
         self._caches = []
+        gc.unfreeze()  # what is frozen is not found
         for thing in gc.get_objects():
             if type(thing) is types.FunctionType and thing.__code__.co_filename in wanted:
                 self._functions[thing.__code__.co_filename].append(thing)
@@ -241,9 +248,9 @@ def try_from_import(mutant: Mutant, tests: Sequence[str]) -> int:
 
 
 def try_in_place(chosen: Chosen, functions: Functions, mutant: Mutant, tests: Sequence[str]) -> int:
-    """Put the mutant into the functions that are there, and run the tests that need no threads."""
+    """Put the mutant into the functions that are there, and run the tests that need no threads of JAX."""
     try:
         functions.change(mutant)
     except (ValueError, SyntaxError):  # two lambdas on a line, or another closure: tried from the import on
         return PASSED
-    return chosen.run([name for name in tests if not any(library in name for library in THREADED)])
+    return chosen.run([name for name in tests if "jax" not in name])

@@ -157,71 +157,6 @@ def test_a_module_without_initialiser_is_refused_at_once():
     assert fresh_values(Scale(), "snapshot", layout=layout).draw(1, ["weight"])["weight"].tolist() == [1.0] * 3
 
 
-class Members(nn.Module):
-    """Four two-layer networks in one, whose stacked weights stand in PyTorch's own layers."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.first, self.last = nn.Linear(100, 50), nn.Linear(50, 1)
-        for layer, (outputs, inputs) in ((self.first, (50, 100)), (self.last, (1, 50))):
-            bound = 1 / math.sqrt(inputs)
-            layer.weight = nn.Parameter(torch.empty(4, outputs, inputs).uniform_(-bound, bound))
-            layer.bias = nn.Parameter(torch.zeros(4, outputs))
-
-    def forward(self, x):
-        hidden = torch.relu(torch.einsum("bi,eoi->ebo", x, self.first.weight) + self.first.bias[:, None])
-        return torch.einsum("ebi,eoi->ebo", hidden, self.last.weight) + self.last.bias[:, None]
-
-    @staticmethod
-    def layout(first="first"):
-        return na.Layout(
-            [
-                na.dense(
-                    first,
-                    weight=(f"{first}.weight", "stack neuron in"),
-                    bias=(f"{first}.bias", "stack neuron"),
-                    outgoing=[("last.weight", "stack out neuron")],
-                    activation="stack ... neuron",
-                )
-            ]
-        )
-
-
-def test_stacked_weights_under_a_layer_of_pytorch_are_drawn_member_by_member():
-    drawn = fresh_values(Members(), layout=Members.layout()).draw(1, ["first.weight", "first.bias"])
-    assert drawn["first.weight"].shape == (4, 50, 100)
-    for values_ in [*drawn["first.weight"], *drawn["first.bias"]]:
-        assert 0.8 * 0.1 < values_.abs().max() <= 0.1
-    assert len({float(member.sum()) for member in drawn["first.weight"]}) == 4
-
-
-def test_stacks_on_another_axis_are_drawn_member_by_member():
-    layer = nn.Linear(100, 50, bias=False)
-    layer.weight = nn.Parameter(torch.zeros(50, 4, 100))
-    layout = na.Layout([na.dense("stack", weight=("weight", "neuron stack in"))])
-    drawn = fresh_values(layer, layout=layout).draw(1, ["weight"])["weight"]
-    assert drawn.shape == (50, 4, 100)
-    assert 0.099 < drawn.abs().max() <= 0.1
-    assert drawn[:, 0].std().item() == pytest.approx(0.1 / math.sqrt(3), rel=0.05)
-
-
-def test_an_initialiser_that_knows_stacks_draws_them_whole():
-    class Ensemble(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.weight, self.bias = nn.Parameter(torch.zeros(4, 3, 2)), nn.Parameter(torch.zeros(4, 3))
-
-        def reset_parameters(self):
-            nn.init.zeros_(self.bias)
-            for member in self.weight:
-                nn.init.orthogonal_(member)
-
-    model = nn.ModuleDict({"first": Ensemble(), "last": nn.Linear(3, 1)})
-    model["last"].weight = nn.Parameter(torch.zeros(4, 1, 3))
-    drawn = fresh_values(model, layout=Members.layout()).draw(1, ["first.weight"])["first.weight"]
-    torch.testing.assert_close(drawn.mT @ drawn, torch.eye(2).expand(4, 2, 2))
-
-
 def test_what_an_initialiser_leaves_alone_is_not_made_up():
     class Half(nn.Linear):
         def reset_parameters(self):
@@ -233,14 +168,14 @@ def test_what_an_initialiser_leaves_alone_is_not_made_up():
 
 
 def test_a_snapshot_of_an_array_that_groups_share_keeps_to_their_places():
-    layer = nn.Linear(2, 5)
-    group = na.NeuronGroup("second", [na.ParamView("weight", "neuron in", index=(-1, 0, 0, 1, 1))])
+    layer = nn.Linear(2, 7)
+    group = na.NeuronGroup("second", [na.ParamView("weight", "neuron in", index=(-1, 0, 0, 0, 1, 1, 1))])
     fresh = fresh_values(layer, "snapshot", seed=1, layout=na.Layout([group]))
     for event in range(4):
         rows = fresh.draw(event, ["weight"])["weight"].tolist()
         places = [layer.weight.tolist().index(row) for row in rows]
         assert places[0] == 0
-        assert {tuple(places[1:3]), tuple(places[3:])} <= {(1, 2), (3, 4)}
+        assert {tuple(places[1:4]), tuple(places[4:])} <= {(1, 2, 3), (4, 5, 6)}
 
 
 def test_layers_that_draw_entry_by_entry_are_not_drawn_as_a_whole(monkeypatch):

@@ -9,19 +9,8 @@ import torch
 from torch import nn, optim
 
 import neuroactivity as na
-from neuroactivity_torch import ReDo, ReGraMa, gradients, parameters
+from neuroactivity_torch import ReDo, ReGraMa, parameters
 from tests.adapters.torch.models import TwoHeaded, X, mlp, step, values
-
-
-def test_measurements_fall_on_every_nth_step():
-    model, due = mlp(), []
-    optimizer = optim.SGD(model.parameters(), lr=0.1)
-    regrama = ReGraMa(
-        model, optimizer, example_inputs=X, every=3, max_fraction=0.0, on_report=lambda _: due.append(regrama.steps)
-    )
-    for _ in range(10):
-        step(model, optimizer, X)
-    assert due == [3, 6, 9]
 
 
 def test_the_first_reset_takes_the_first_draw():
@@ -32,46 +21,6 @@ def test_the_first_reset_takes_the_first_draw():
     reset = (model[0].weight != before).any(1)
     assert 0 < reset.sum() == regrama.last_report["0"].reset
     assert torch.equal(model[0].weight[reset], regrama._fresh.draw(1, ["0.weight"])["0.weight"][reset])
-
-
-def test_a_closure_is_measured_with_the_gradients_of_its_step():
-    model = mlp()
-    optimizer = optim.SGD(model.parameters(), lr=0.0)
-    regrama = ReGraMa(model, optimizer, example_inputs=X, every=1, max_fraction=0.0)
-    model(torch.zeros(3, 5)).sum().backward()  # stale
-
-    def closure():
-        optimizer.zero_grad()
-        loss = model(X).square().mean()
-        loss.backward()
-        return loss
-
-    optimizer.step(closure)
-    expected = na.grama(gradients(model), regrama.layout)["0"]
-    assert regrama.last_report["0"].highest == pytest.approx(expected.max().item())
-
-
-def test_a_step_whose_measurement_fails_is_not_counted(monkeypatch):
-    model = mlp()
-    optimizer = optim.SGD(model.parameters(), lr=0.1)
-    regrama = ReGraMa(model, optimizer, example_inputs=X, every=1)
-    with monkeypatch.context() as patch:
-        patch.setattr(regrama, "_signals", lambda: (_ for _ in ()).throw(KeyboardInterrupt))
-        with pytest.raises(KeyboardInterrupt):
-            step(model, optimizer, X)
-    assert (regrama.steps, regrama.measurements) == (0, 0)
-    step(model, optimizer, X)
-    assert (regrama.steps, regrama.measurements) == (1, 1)
-
-
-def test_a_step_that_gradient_scaling_called_off_is_no_step():
-    model = mlp()
-    optimizer = optim.Adam(model.parameters(), fused=True)
-    regrama = ReGraMa(model, optimizer, example_inputs=X, every=1)
-    model(X).sum().backward()
-    optimizer.found_inf = torch.tensor(1.0)
-    optimizer.step()
-    assert (regrama.steps, regrama.last_report) == (0, None)
 
 
 def test_a_reset_that_would_write_into_another_optimizers_parameter_is_refused():
@@ -214,6 +163,17 @@ def test_what_outgoing_parameters_become_can_be_set_while_training():
     assert torch.equal(model[4].weight[:, reset], fresh["4.weight"][:, reset])
 
 
+def test_a_snapshot_stays_that_of_the_start_when_it_is_to_hold_more():
+    model = mlp()
+    start, optimizer = values(model), optim.SGD(model.parameters(), lr=0.1)
+    regrama = ReGraMa(model, optimizer, example_inputs=X, every=1, initializer="snapshot")
+    step(model, optimizer, X)
+    regrama.outgoing = "fresh"
+    snapshot = regrama.state_dict()["snapshot"]
+    assert "4.weight" in snapshot
+    assert torch.equal(snapshot["0.weight"], start["0.weight"])
+
+
 def test_redo_has_the_options_of_regrama_and_a_threshold_of_its_own():
     model = mlp()
     regrama = ReGraMa(model, optim.Adam(model.parameters()), example_inputs=X)
@@ -248,29 +208,6 @@ def test_detach_leaves_the_optimizer():
     assert not optimizer._optimizer_step_post_hooks
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch's own, while it compiles
-def test_a_compiled_step_is_measured():
-    model = mlp()
-    optimizer = optim.SGD(model.parameters(), lr=0.1)
-    regrama = ReGraMa(model, optimizer, example_inputs=X, tau=0.7, every=1)
-    compiled = torch.compile(optimizer.step, backend="eager")
-    model(X).square().mean().backward()
-    compiled()
-    assert regrama.neurons_reset > 0
-
-
-def test_a_step_that_a_cuda_graph_captures_is_refused(monkeypatch):
-    model = mlp()
-    optimizer = optim.SGD(model.parameters(), lr=0.1)
-    regrama = ReGraMa(model, optimizer, example_inputs=X, every=1)
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: True)
-    with pytest.raises(RuntimeError, match=r"^the optimizer cannot be followed: a CUDA graph captures its step"):
-        step(model, optimizer, X)
-    regrama.detach()
-    step(model, optimizer, X)
-
-
 def test_a_failing_initializer_leaves_everything_as_the_step_left_it():
     model, calls = mlp(), []
 
@@ -287,14 +224,3 @@ def test_a_failing_initializer_leaves_everything_as_the_step_left_it():
         step(model, optimizer, X)
     assert all(torch.equal(value, before[name]) for name, value in values(model).items())
     assert regrama.neurons_reset == 0
-
-
-@pytest.mark.parametrize("check", [False, True])
-def test_ranks_are_compared_where_that_is_asked_for_and_a_reset_was_due(monkeypatch, check):
-    model, compared = mlp(), []
-    optimizer = optim.SGD(model.parameters(), lr=0.1)
-    regrama = ReGraMa(model, optimizer, example_inputs=X, every=2, start=3, tau=0.0, check_ranks=check)
-    monkeypatch.setattr(regrama, "_compare_ranks", lambda new: compared.append(regrama.steps))
-    for _ in range(6):
-        step(model, optimizer, X)
-    assert compared == ([4, 6] if check else [])

@@ -67,6 +67,15 @@ def test_what_is_not_given_is_the_default(draw, expected):
     assert schemes_of(Own(draw)) == {"weight": expected}
 
 
+def with_an_identity(module):
+    torch.eye(4, out=torch.empty(4, 4, device="meta"))
+    module.weight.uniform_()
+
+
+def test_what_is_written_elsewhere_does_not_matter():
+    assert schemes_of(Own(with_an_identity)) == {"weight": ("uniform", (0.0, 1.0))}
+
+
 def by_parts(module):
     module.weight[:2].uniform_(-1, 1)
     module.weight[2:].zero_()
@@ -203,5 +212,6 @@ def test_what_is_drawn_together_is_no_more_than_a_chunk_or_a_row(monkeypatch):
     assert batches(monkeypatch, (1, most - 9), (1, 9), (1, 1)) == [[most - 9, 9], [1]]
     assert batches(monkeypatch, (2, half), (1, 1), (1, most - 1), (1, 1)) == [[most], [1, most - 1], [1]]
     assert batches(monkeypatch, (3, half), (2, most + 1)) == [[most], [half], [most + 1], [most + 1]]
+    assert batches(monkeypatch, (most, 1)) == [[most]]
     assert batches(monkeypatch, (2, 0), (1, 3)) == [[0, 3]]
     assert batches(monkeypatch, (1, 3), (1, 3), (1, 3), devices=["cpu", "meta", "meta"]) == [[3], [3, 3]]

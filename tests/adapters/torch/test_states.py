@@ -87,7 +87,7 @@ def test_numpys_whole_numbers_are_numbers():
     assert type(regrama.steps) is int
 
 
-@pytest.mark.parametrize("missing", [["layout"], ["layout", "since", "sums", "batches", "clock"]])
+@pytest.mark.parametrize("missing", [["layout"], ["layout", "score", "since", "sums", "batches", "clock"]])
 def test_a_state_of_an_older_version_has_less(missing):
     regrama = attached()
     state = {key: value for key, value in regrama.state_dict().items() if key not in missing}
@@ -103,6 +103,11 @@ def test_a_wrapper_that_only_measures_resets_nothing_whatever_state_it_is_given(
     step(measuring.model, measuring.optimizer, X)
     assert measuring.neurons_reset == counted
     assert measuring.last_report.total.reset == 0
+
+
+@pytest.mark.parametrize("clock", ["own", "run"])
+def test_entries_that_go_by_their_own_clock_are_in_the_state(clock):
+    assert bool(attached("layer", clock=clock).state_dict()["clock"]) is (clock == "own")
 
 
 def test_a_state_shares_no_memory_with_the_wrapper():

@@ -7,10 +7,13 @@ import torch
 
 import neuroactivity as na
 from neuroactivity.arrays import (
+    asarray_like,
     cache_outside_compile,
+    libraries,
     map_batched,
     namespace,
     private_copy,
+    shape_of,
     to_dense,
     to_list,
     writable,
@@ -120,3 +123,33 @@ def test_what_tensorflow_holds_in_other_forms_is_no_array():
             na.grama({"w": thing}, layout)
     with pytest.raises(TypeError, match="Multiple namespaces"):
         namespace(tf.zeros(1), np.zeros(1))
+
+
+def test_arrays_of_several_libraries_are_refused():
+    of_numpy, of_torch = np.zeros(1), torch.zeros(1)
+    for mixed in ((of_numpy, of_torch), (of_torch, of_numpy), (of_numpy, of_numpy, of_torch)):
+        with pytest.raises(TypeError, match="Multiple namespaces for array inputs"):
+            namespace(*mixed)
+    assert namespace(of_torch, of_torch) is namespace(of_torch)
+
+
+def test_the_library_of_a_type_is_looked_for_once(monkeypatch):
+    found = []
+    monkeypatch.setattr(libraries, "_NAMESPACES", {})
+    monkeypatch.setattr(libraries, "_find_namespace", lambda array: found.append(array) or np)
+    assert [namespace(np.zeros(1)) for _ in range(3)] == [np] * 3
+    assert len(found) == 1
+
+
+def test_sizes_that_are_known_at_run_time_only_are_refused():
+    def measure(x):
+        return map_batched(tf.abs, {"first": x, "second": x})
+
+    with pytest.raises(na.LayoutError, match=r"^group 'first': expected a shape known when the function is traced, go"):
+        tf.function(measure, autograph=False).get_concrete_function(tf.TensorSpec((None, 2)))
+    assert shape_of(tf.zeros((3, 2)), "") == (3, 2)
+
+
+def test_positions_are_of_the_dtype_that_a_library_indexes_with():
+    assert asarray_like((1, 0), like=torch.zeros(1)).dtype == torch.int64
+    assert asarray_like((1, 0), like=np.zeros(1)).dtype == np.int32

@@ -252,6 +252,13 @@ def test_every_function_of_the_namespace_is_tested():
     assert all(hasattr(strict, name) for name in functions)
 
 
+@pytest.mark.parametrize("name", CALLS)
+def test_what_is_not_given_is_as_in_the_standard(name):
+    own, theirs = [inspect.signature(getattr(library, name)).parameters for library in (xp, strict)]
+    given = {key: each.default for key, each in own.items() if each.default is not each.empty}
+    assert given == {key: theirs[key].default for key in given}
+
+
 KINDS = ("bool", "signed integer", "unsigned integer", "integral", "real floating", "complex floating", "numeric")
 
 
