@@ -7,6 +7,7 @@ import gc
 import os
 import re
 import signal
+import sys
 from collections import Counter
 
 import pytest
@@ -39,6 +40,8 @@ def pytest_configure():
 
 def pytest_collection_finish():
     """Keep the frameworks, millions of objects, from being searched for garbage again and again."""
+    if (tensorflow := sys.modules.get("tensorflow")) and os.environ.get("HYPOTHESIS_PROFILE") != "long":
+        tensorflow.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})  # graphs run a few times
     gc.collect()
     gc.freeze()
 

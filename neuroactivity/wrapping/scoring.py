@@ -104,8 +104,10 @@ def check_same_score(record: Any, name: str) -> None:
     Raises:
         ValueError: If they differ.
     """
-    if record != name:
-        theirs, ours = (repr(each) if each else "the wrapper's own score" for each in (record, name))
+    if not isinstance(record, str) or record != name:
+        theirs, ours = (
+            "the wrapper's own score" if isinstance(each, str) and not each else repr(each) for each in (record, name)
+        )
         raise ValueError(f"state: expected neurons scored by {ours}, got {theirs}; make the wrapper with that score=")
 
 

@@ -63,7 +63,7 @@ def test_a_seed_is_a_run_of_its_own(short, framework):
     assert (both.accuracy[0] != both.accuracy[1]).any()
 
 
-@pytest.mark.parametrize("framework", FRAMEWORKS)
+@pytest.mark.parametrize("framework", ["torch", "jax", pytest.param("tensorflow", marks=pytest.mark.slow)])
 def test_redo_resets_what_the_activations_call_dormant(short, framework):
     assert (short(framework=framework, reset="redo", tau=0.5, seeds=1).resets > 0).all()
 

@@ -92,7 +92,12 @@ def compare(inner, formula, every, dtype, *, jit=False, steps=60, skipped=(), ga
     return worst
 
 
-@pytest.mark.parametrize("name", FORMULAS)
+SLOW = ("adamw", "adamax", "nadam", "radam", "adabelief", "averaged adam")  # much like others
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow if name in SLOW else ()) for name in FORMULAS]
+)
 def test_entries_that_a_reset_writes_are_stepped_as_by_a_new_optimizer(name):
     make, formula = FORMULAS[name]
     with enable_x64(True):
@@ -221,7 +226,7 @@ def test_the_runs_clock_is_the_published_rule():
     assert state.young == {}
 
 
-@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, pytest.param(jnp.float16, marks=pytest.mark.slow)])
 def test_first_steps_in_low_precision_are_not_too_long(dtype):
     params = as_dtype(PARAMS, dtype)
     tx = regrama(optax.adam(0.1, eps=1e-4, mu_dtype=jnp.float32), LAYOUT, tau=0.0, every=15)

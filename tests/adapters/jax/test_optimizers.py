@@ -15,7 +15,11 @@ EVERY = 3
 OPTIONS = {"initializer": initial, "tau": 0.05, "every": EVERY}
 
 
-@pytest.fixture(params=list(OPTIMIZERS))
+SLOW = ("adamw with a schedule", "rprop", "adabelief", "nadam", "radam", "clipped adam", "masked", "lion")
+"""Much like others."""
+
+
+@pytest.fixture(params=[pytest.param(name, marks=pytest.mark.slow if name in SLOW else ()) for name in OPTIMIZERS])
 def make_optimizer(request):
     return OPTIMIZERS[request.param]
 

@@ -51,7 +51,14 @@ MODES = {"eager": None, "graph": {}, "XLA": {"jit_compile": True}}
 
 @pytest.mark.filterwarnings("ignore:.*were reset last are inactive again")
 @pytest.mark.parametrize(
-    ("mode", "every", "steps"), [("eager", 9, 20), ("graph", 1, 60), ("graph", 5, 70), ("XLA", 20, 75), ("XLA", 1, 9)]
+    ("mode", "every", "steps"),
+    [
+        ("eager", 9, 20),
+        ("graph", 5, 70),
+        ("XLA", 20, 75),
+        pytest.param("graph", 1, 60, marks=pytest.mark.slow),
+        pytest.param("XLA", 1, 9, marks=pytest.mark.slow),
+    ],
 )
 def test_several_resets_are_young_at_once(mode, every, steps):
     wrapper, held = wrapped(KINDS["Adam"][0], every=every)

@@ -112,6 +112,7 @@ def test_the_sparse_gradient_of_an_embedding_is_measured_under_xla():
     assert regrama.last_report["0"].reset > 0
 
 
+@pytest.mark.slow
 def test_loss_scaling_goes_around_it():
     outcomes = []
     for around in (keras.optimizers.LossScaleOptimizer, lambda optimizer: optimizer):

@@ -31,7 +31,7 @@ if hasattr(optimizers, "ScheduleFreeAdamW"):  # not in Keras 3.10
     OPTIMIZERS["ScheduleFreeAdamW"] = lambda: optimizers.ScheduleFreeAdamW(0.05)
 
 
-SLOW = ("SGD", "Adam", "Lamb", "Muon")  # much like others that are quick to be tested
+SLOW = ("SGD", "Adam", "Adamax", "Nadam", "AdamW", "Lamb", "Muon")  # much like others that are quick to be tested
 
 
 @pytest.fixture(params=[pytest.param(name, marks=pytest.mark.slow if name in SLOW else ()) for name in OPTIMIZERS])

@@ -225,10 +225,10 @@ def test_a_function_in_a_configuration_has_to_be_registered():
 def test_a_loaded_redo_asks_for_its_model_and_probe(tmp_path):
     model = mlp()
     redo = ReDo(Adam(0.01), model, layout=mlp_layout(), every=2, tau=0.3, probe=lambda: X)
-    fit(model, redo, jit_compile=False)
+    fit(model, redo, run_eagerly=True)
     model.save(tmp_path / "redo.keras")
     loaded = keras.models.load_model(tmp_path / "redo.keras")
-    loaded.jit_compile = False
+    loaded.run_eagerly = True
     with pytest.raises(
         ValueError, match=r"this ReDo was loaded without model and probe; call optimizer\.attach\(model,"
     ):

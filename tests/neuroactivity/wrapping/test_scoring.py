@@ -2,6 +2,7 @@
 
 import functools
 
+import numpy as np
 import pytest
 
 import neuroactivity as na
@@ -35,6 +36,8 @@ def test_a_score_is_named_by_its_function_or_class(score, name):
 def test_another_score_is_refused_by_both_names():
     with pytest.raises(ValueError, match=r"^state: expected neurons scored by 'a.b', got the wrapper's own"):
         check_same_score("", "a.b")
+    with pytest.raises(ValueError, match=r"scored by the wrapper's own score, got array"):
+        check_same_score(np.zeros(3), "")
 
 
 def test_hosts_pass_a_score_on():

@@ -173,6 +173,7 @@ def test_resets_are_counted_as_the_wrapper_that_resets_counts_them(algo, network
 IN_ONE_UPDATE = {"policy_delay": 3, "reset_every": 2}  # actor: steps 1 2 3, 4 5 6 and 7 8 9, measured at the even ones
 
 
+@pytest.mark.slow
 def test_several_measurements_in_one_update_are_all_counted():
     agent = agent_of("sac", reset="regrama", tau=1e9, max_fraction=0.25, **IN_ONE_UPDATE)
     for update in range(1, 10):

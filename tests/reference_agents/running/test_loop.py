@@ -120,6 +120,7 @@ def test_the_summary_compares_with_a_random_policy_on_the_same_episodes(whole):
     assert values["none"]["random_policy"] == values["regrama"]["random_policy"]
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_run_and_another_gives_another(whole, tmp_path):
     for seed in (0, 1):
         train(Config(**SHORT, reset="regrama", seed=seed), tmp_path / str(seed))

@@ -31,7 +31,6 @@ CRITICS = {"mlp": (*DENSE, "head"), "bronet": (*RESIDUAL, *SECOND_BLOCK, "head")
 
 each_agent = pytest.mark.parametrize(("algo", "network"), AGENTS)
 each_algo = pytest.mark.parametrize("algo", ["sac", "td3"])
-each_traced = pytest.mark.parametrize("algo", [pytest.param("sac", marks=pytest.mark.slow), "td3"])
 
 
 def global_states():
@@ -41,9 +40,9 @@ def global_states():
     return python, numpy[1].tolist(), numpy[2:], keyed
 
 
-@each_traced
+@each_algo
 def test_actions_are_bounded_and_drawn_from_the_agents_own_generator(algo):
-    agent, twin = traced(algo)
+    agent, twin = (agent_of(algo) for _ in range(2))
     observation = np.ones(OBSERVATION, np.float32)
     drawn = [agent.act(observation, explore=True) for _ in range(5)]
     np.testing.assert_array_equal(drawn, [twin.act(observation, explore=True) for _ in range(5)])
@@ -111,9 +110,9 @@ def check_that_it_goes_on(agent, twin, resets):
     np.testing.assert_array_equal(twin.act(observation, explore=True), agent.act(observation, explore=True))
 
 
-@each_traced
+@each_algo
 def test_a_saved_agent_goes_on_as_it_would_have(algo):
-    check_that_it_goes_on(*traced(algo), resets=True)
+    check_that_it_goes_on(*(agent_of(algo) for _ in range(2)), resets=True)
 
 
 @pytest.mark.slow
@@ -127,7 +126,7 @@ def test_every_saved_agent_goes_on_as_it_would_have(algo, network, reset):
 
 
 def test_what_is_saved_is_read_without_unpickling(monkeypatch):
-    agent, twin = traced("td3")
+    agent, twin = (agent_of("td3") for _ in range(2))
     learn(agent, 0)
     monkeypatch.setattr("pickle.loads", None)
     monkeypatch.setattr("pickle.load", None)
@@ -135,7 +134,8 @@ def test_what_is_saved_is_read_without_unpickling(monkeypatch):
     assert twin.losses() == agent.losses()
 
 
-@each_traced
+@pytest.mark.slow
+@each_algo
 def test_nothing_is_traced_again(algo):
     agent, _ = traced(algo)
     observation = np.ones(OBSERVATION, np.float32)
@@ -146,7 +146,8 @@ def test_nothing_is_traced_again(algo):
     assert [function.experimental_get_tracing_count() for function in functions] == [2, 2, 1, 1]
 
 
-@each_traced
+@pytest.mark.slow
+@each_algo
 def test_graphs_compute_what_eager_updates_do(algo):
     agent, _ = traced(algo)
     twin = agent_of(algo)
