@@ -117,6 +117,9 @@ class SavedWrapper(OptimizerWrapper):
             shown = sorted(map(str, keys))
             raise ValueError(f"state: expected {len(variables)} variables, '0' to '{len(variables) - 1}', got {shown}")
         values = [np.asarray(store[str(i)]) for i in range(len(variables))]
+        for i, variable in enumerate(variables):
+            if variable is getattr(self, "_seen", None) and values[i].dtype == bool:  # an earlier file: at most once
+                values[i] = values[i].astype("int32")
         for i, (variable, value) in enumerate(zip(variables, values, strict=True)):
             _check_value(f"state: variable '{i}' ({variable.name})", variable, value)
         if self.built:

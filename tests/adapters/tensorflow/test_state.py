@@ -107,6 +107,18 @@ def test_a_snapshot_is_of_the_weights_before_the_first_step(load, tmp_path):
     assert equal(values(loaded), values(model))
 
 
+def test_a_state_that_says_of_batches_only_whether_there_were_any_is_read():
+    """As earlier versions saved it."""
+    wrapper, store = regrama(mlp()), {}
+    wrapper.build(wrapper._state.record.model.trainable_variables)
+    wrapper._seen.assign([1, 0, 1])
+    wrapper.save_own_variables(store)
+    (key,) = [str(i) for i, variable in enumerate(wrapper.variables) if variable is wrapper._seen]
+    wrapper._seen.assign([0, 0, 0])
+    wrapper.load_own_variables({**store, key: np.asarray(store[key]) != 0})
+    assert wrapper._seen.numpy().tolist() == [1, 0, 1]
+
+
 def test_the_configuration_holds_options_layout_and_inner_optimizer_and_no_weights():
     model = mlp()
     optimizer = regrama(model, max_fraction=0.25, reset_silent=True, name="mine")
