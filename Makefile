@@ -32,7 +32,7 @@ test: .venv/installed
 	$(QUICKLY) $(BIN)/pytest -m "not slow and not gpu" --numprocesses $(JOBS) --dist loadfile --no-loadscope-reorder
 
 test-long: .venv/installed
-	HYPOTHESIS_PROFILE=long $(BIN)/pytest -m "not gpu"
+	HYPOTHESIS_PROFILE=long $(BIN)/pytest -m "not gpu" --numprocesses $(JOBS) --dist loadfile --no-loadscope-reorder
 
 test-gpu: .venv/installed
 	$(BIN)/python -c "import sys, torch; torch.cuda.is_available() or sys.exit('there is no CUDA device')"
