@@ -51,6 +51,13 @@ FAULTS = (
         "refused at the step",
         "left alone",
     ),
+    Fault(
+        "no gradient in one batch",
+        "a layer without a gradient in one of the batches of a score",
+        "right",
+        _NO_NONE,
+        "right",
+    ),
     Fault("no gradient at all", "a step without any gradient", "left alone", _NO_NONE, "none: Keras itself raises"),
     Fault("NaN", "one NaN in a gradient", "left alone", "left alone", "left alone"),
     Fault("Inf", "one Inf in a gradient", "left alone", "left alone", "left alone"),
@@ -119,6 +126,13 @@ FAULTS = (
         "left alone",
         "refused at the step",
         "refused at the step",
+    ),
+    Fault(
+        "moved",
+        "parameters that are moved to other memory after some steps, as `model.to(device)` does",
+        "right",
+        "none: arrays have no identity",
+        "none: variables stay where they are",
     ),
     Fault("added", "a layer is added to the model", "right", "none: optax itself refuses a new tree", "right"),
     Fault(
@@ -194,6 +208,18 @@ FAULTS = (
         "refused at the step",
         "refused at loading",
     ),
+    # Functions of the user
+    Fault("score of another shape", "a `score` that returns too few numbers", "refused", "refused", "refused"),
+    Fault("score of some layers", "a `score` that leaves out a layer", "refused", "refused", "refused"),
+    Fault("score of NaN", "a `score` that is NaN whatever the gradients are", "refused", "refused", "refused"),
+    Fault(
+        "score of NaN later",
+        "a `score` that is NaN at a step",
+        "refused at the step",
+        "refused at the step",
+        "refused at the step",
+    ),
+    Fault("fresh values of another shape", "an `initializer` whose values do not fit", "refused", "refused", "refused"),
     # Errors in the middle
     Fault("write fails", "any one write of a reset fails", "rolled back", _NOTHING_WRITTEN, "rolled back"),
     Fault(
@@ -206,6 +232,7 @@ FAULTS = (
     Fault(
         "initializer fails", "the function that draws fresh values raises", "rolled back", "rolled back", "rolled back"
     ),
+    Fault("score fails", "a `score` of the user's raises", "rolled back", "rolled back", "rolled back"),
     Fault("probe fails", "the function that gives ReDo its batch raises", "rolled back", "rolled back", "rolled back"),
     Fault(
         "on_report fails",

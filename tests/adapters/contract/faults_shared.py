@@ -94,6 +94,52 @@ def failing_initializer(driver: Any) -> str:
     return rolled_back(made(driver)(None), made(driver, initializer=fresh)("regrama"), fresh.set)
 
 
+class Score:
+    """GraMa's scores; while it is on, those of the first layer are changed."""
+
+    def __init__(self, change: Callable[[Any], Any], *, on: bool = True) -> None:
+        self.change, self.on = change, on
+
+    def set(self, on: bool) -> None:
+        self.on = on
+
+    def __call__(self, grads: Any, layout: na.Layout) -> Any:
+        scores = dict(na.grama(grads, layout))
+        return {**scores, "first": self.change(scores["first"])} if self.on else scores
+
+
+def failing_score(driver: Any) -> str:
+    score = Score(fail, on=False)
+    return rolled_back(made(driver)(None), made(driver, score=score)("regrama"), score.set)
+
+
+def scored(driver: Any, change: Callable[[Any], Any]) -> str:
+    return judge(made(driver, score=Score(change)), steps(gradients()))
+
+
+def scored_later(driver: Any, change: Callable[[Any], Any]) -> str:
+    """The score was right when the wrapper was made."""
+    score = Score(change, on=False)
+
+    def make(method: str | None) -> Any:
+        score.set(False)
+        return made(driver, score=score, every=2)(method)
+
+    return judge(make, then(lambda side: score.set(True)))
+
+
+def some_scores(driver: Any) -> str:
+    def score(grads: Any, layout: na.Layout) -> Any:
+        return {name: scores for name, scores in na.grama(grads, layout).items() if name != "first"}
+
+    return judge(made(driver, score=score), steps(gradients()))
+
+
+def other_values(driver: Any) -> str:
+    fresh = FRESH | {"first/kernel": FRESH["first/kernel"][:-1]}
+    return judge(made(driver, initializer=fresh), steps(gradients()))
+
+
 def failing_report(driver: Any) -> str:
     """A report is passed on when everything is done; where a step returns its results, none of them are returned."""
 
@@ -201,6 +247,9 @@ def shared(driver: Any) -> Mapping[str, Scenario]:
     return {
         "no gradient": lambda: run(steps(gradients() | {"first/kernel": None})),
         "no gradient of a reader": lambda: run(steps(gradients() | {"value/kernel": None})),
+        "no gradient in one batch": lambda: judge(
+            made(driver, batches=2, every=2), steps(gradients() | {"first/kernel": None}, gradients())
+        ),
         "no gradient at all": lambda: run(steps(dict.fromkeys(gradients()))),
         "NaN": lambda: run(steps(with_entry(np.nan))),
         "Inf": lambda: run(steps(with_entry(np.inf))),
@@ -219,6 +268,12 @@ def shared(driver: Any) -> Mapping[str, Scenario]:
         "unknown optimizer": lambda: judge(made(driver, optimizer="unknown"), steps(gradients())),
         "two wrappers": partial(two_wrappers, driver),
         "state of another layout": partial(other_layout, driver),
+        "score of another shape": partial(scored, driver, lambda scores: scores[:-1]),
+        "score of some layers": partial(some_scores, driver),
+        "score of NaN": partial(scored, driver, lambda scores: scores * np.nan),
+        "score of NaN later": partial(scored_later, driver, lambda scores: scores * np.nan),
+        "fresh values of another shape": partial(other_values, driver),
+        "score fails": partial(failing_score, driver),
         "initializer fails": partial(failing_initializer, driver),
         "on_report fails": partial(failing_report, driver),
     }

@@ -80,6 +80,12 @@ def resize(side: Any) -> None:
     side.model.first = nn.Linear(5, 9)
 
 
+def move(side: Any) -> None:
+    """As a model is moved to a device: the values of the same parameters lie in other memory."""
+    for parameter in side.model.parameters():
+        parameter.data = parameter.data.clone()
+
+
 def load_weights(side: Any, **how: Any) -> None:
     side.model.load_state_dict({name: value.clone() for name, value in side.model.state_dict().items()}, **how)
 
@@ -238,6 +244,7 @@ SCENARIOS: Mapping[str, Scenario] = {
     "replaced": lambda: changed(replace),
     "replaced and held": lambda: changed(replace_and_hold),
     "resized": resized,
+    "moved": lambda: judge(make(optimizer="adam"), then(move), moments=True),
     "added": lambda: changed(add_and_train),
     "cast": lambda: judge(make(), then(lambda side: side.model.bfloat16()), rounding=2**-8),
     "weights loaded": lambda: changed(load_weights),

@@ -124,9 +124,10 @@ def test_a_wrapper_outside_of_both_maps_resets_every_copy_apart(layouts, wrap):
         outputs = {} if wrap is regrama else {"activations": lambda: activations(params, all_critics, layout=whole)}
         updates, new = tx.update(grads, state, params, **outputs)
         plain, inner = ADAM.update(grads, state.inner_state, params)
-        return optax.apply_updates(params, updates), new, optax.apply_updates(params, plain), inner
+        return updates, new, plain, inner
 
-    new, state, plain, inner = step(PARAMS, GRADS, tx.init(PARAMS))
+    updates, state, plain, inner = step(PARAMS, GRADS, tx.init(PARAMS))
+    new, plain = optax.apply_updates(PARAMS, updates), optax.apply_updates(PARAMS, plain)
     for name, places in DEAD.items():
         assert list(zip(*np.nonzero(by_copy(state.masks)[name]), strict=True)) == places
     masks, plain = by_copy(state.masks), parameters(plain)

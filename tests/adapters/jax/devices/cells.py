@@ -192,6 +192,7 @@ def pmapped(kind):
     params, state = copies(make_params()), copies(tx.init(make_params()))
     for x, y in BATCHES:
         params, state = step(params, state, x.reshape(8, 4, 8), y.reshape(8, 4, 8))
+        jax.block_until_ready(params)  # on few cores XLA's threads may stand still with two programs under way
     same_on_all((params, state))
     compare(kind, *jax.tree.map(lambda a: a[0], (params, state)))
 
@@ -205,8 +206,8 @@ def mapped(kind, *, checked, explicit=False):
     step = jax.jit(jax.shard_map(step, mesh=mesh, **specs, check_vma=checked))
     params, state = make_params(), tx.init(make_params())
     with jax.set_mesh(mesh):
-        for x, y in BATCHES:
-            params, state = step(params, state, x, y)
+        for batch in BATCHES:
+            params, state = step(params, state, *jax.device_put(tuple(batch), NamedSharding(mesh, P("i"))))
     same_on_all((params, state))
     compare(kind, params, state)
 

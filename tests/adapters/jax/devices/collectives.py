@@ -23,7 +23,7 @@ def collectives(program):
     """Return the numbers of entries that are sent, those of the step itself and those behind conditions."""
     always, sometimes = [], []
     for part in re.split(r"\n(?=(?:ENTRY )?%?[\w.\-]+ \([^\n]*\{\n)", program):
-        for shapes in re.findall(rf"= ([^=\n]*?) (?:{OPERATIONS})(?:-start)?\(", part):
+        for shapes in re.findall(rf" = (.*?) (?:{OPERATIONS})(?:-start)?\(", part):
             sizes = [
                 math.prod(map(int, filter(None, sizes.split(",")))) for sizes in re.findall(r"\[([\d,]*)\]", shapes)
             ]
