@@ -1,6 +1,8 @@
 """Profiles of the property tests: ``ci`` by default, ``HYPOTHESIS_PROFILE=long`` for a long run."""
 
 import os
+import sys
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -10,6 +12,16 @@ COMMON = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}
 settings.register_profile("ci", max_examples=60, derandomize=True, **COMMON)
 settings.register_profile("long", max_examples=1000, **COMMON)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
+
+MAPS = Path("/proc/self/maps")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def room_for_programs():
+    """Forget what JAX has compiled before Linux has no memory maps left for it: a process may have 65,530."""
+    yield
+    if "jax" in sys.modules and MAPS.exists() and MAPS.read_bytes().count(b"\n") > 20_000:
+        sys.modules["jax"].clear_caches()
 
 
 @pytest.fixture

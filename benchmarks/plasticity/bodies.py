@@ -1,4 +1,4 @@
-"""MuJoCo tasks that change: the friction of the ground or, of a task without ground, motors and gravity."""
+"""MuJoCo tasks that change: the friction of the ground or, of a task without ground, motors and gravity; sensors."""
 
 from typing import Any
 
@@ -62,6 +62,8 @@ class Worlds:
         self.observation_size, self.action_size = self._envs[0].observation_size, self._envs[0].action_size
         self._start = 0
         self._observations = np.zeros((experiment.seeds, self.observation_size), np.float32)
+        self._order = np.tile(np.arange(self.observation_size), (experiment.seeds, 1))
+        self._signs = np.ones_like(self._observations)
         self._returns, self._lengths = np.zeros(experiment.seeds), np.zeros(experiment.seeds, int)
         self.ended: list[tuple[int, int, float]] = []
 
@@ -72,10 +74,23 @@ class Worlds:
         """Begin a phase with new episodes, whatever came before; return the observations."""
         self._start, self.ended = phase * self._experiment.steps_per_phase, []
         self._returns[:], self._lengths[:] = 0, 0
+        if phase and self._experiment.sensors == "rewired":
+            self._rewire(phase)
         for index, (env, change, seed) in enumerate(zip(self._envs, self._changes, self._seeds(), strict=True)):
             change.set(self._start)
             self._observations[index] = env.reset(seed=derive(seed, "phase", phase))[0]
-        return self._observations.copy()
+        return self._seen(self._observations)
+
+    def _rewire(self, phase: int) -> None:
+        """Draw the order and the signs of each seed's observations."""
+        for index, seed in enumerate(self._seeds()):
+            rng = np.random.default_rng(derive(seed, "sensors", phase))
+            self._order[index] = rng.permutation(self.observation_size)
+            self._signs[index] = rng.choice([-1.0, 1.0], self.observation_size)
+
+    def _seen(self, observations: Numbers) -> Numbers:
+        """Return observations as the sensors give them."""
+        return np.take_along_axis(observations, self._order, axis=1) * self._signs
 
     def step(self, number: int, actions: Numbers) -> tuple[Numbers, Numbers, Numbers, Numbers]:
         """Take step ``number`` of the phase in every environment.
@@ -96,7 +111,7 @@ class Worlds:
                 self.ended.append((number, index, float(self._returns[index])))
                 self._returns[index], self._lengths[index] = 0, 0
                 self._observations[index] = env.reset()[0]
-        return rewards, lost, following, self._observations.copy()
+        return rewards, lost, self._seen(following), self._seen(self._observations)
 
     def mean_returns(self, first: int, last: int) -> Numbers:
         """Return each seed's mean return of the episodes that ended from a step to before another; NaN without any."""

@@ -45,7 +45,7 @@ OF_AGENTS: Final = {
     **dict.fromkeys(("rows", "columns", "distractors"), ("dqn", "ppo")),
     "batch": ("ppo", "sac"),
     "entropy": ("ppo",),
-    **dict.fromkeys(("task", "friction_every", "episode"), ("sac",)),
+    **dict.fromkeys(("task", "friction_every", "sensors", "episode"), ("sac",)),
 }
 """Settings that only some agents have."""
 
@@ -104,6 +104,8 @@ class Experiment:
     friction_every: int = 0
     """Steps between two changes of the task's ground (its friction) or, without a ground, of its body (its motors and
     gravity); 0 for one at each phase."""
+    sensors: Literal["fixed", "rewired"] = "fixed"
+    """Whether the numbers of an observation are in another order, with other signs, at each phase but the first."""
     episode: int = 200
     """Longest episode of the task; for as many steps at the start of a phase actions are random, without updates."""
 

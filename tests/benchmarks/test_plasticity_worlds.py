@@ -129,6 +129,25 @@ def test_a_task_with_ground_changes_its_friction():
     assert (ground != before).any()
 
 
+def test_rewired_sensors_tell_the_same_in_another_order_with_other_signs():
+    """A phase's wiring is that of all its observations, and differs between seeds and phases; phase 0 is as it was."""
+    plain, rewired = (bodies.Worlds(replace(SAC, sensors=sensors)) for sensors in ("fixed", "rewired"))
+    wirings = []
+    for phase in range(3):
+        first = [worlds.begin(phase) for worlds in (plain, rewired)]
+        steps = [worlds.step(number, np.ones((2, 1))) for number in range(20) for worlds in (plain, rewired)]
+        np.testing.assert_array_equal([step[:2] for step in steps[::2]], [step[:2] for step in steps[1::2]])
+        seen = [np.stack([first[of], *(one[i] for one in steps[of::2] for i in (2, 3))], axis=2) for of in (0, 1)]
+        for fixed, wired in zip(*seen, strict=True):  # (place, moment) of each seed
+            order = [int(np.flatnonzero((np.abs(fixed) == np.abs(row)).all(axis=1))[0]) for row in wired]
+            signs = [float(np.sign(row @ fixed[place])) for row, place in zip(wired, order, strict=True)]
+            np.testing.assert_array_equal(wired, fixed[order] * np.array(signs)[:, None])
+            assert sorted(order) == list(range(4))
+            wirings.append((*order, *signs))
+    assert wirings[:2] == [(0, 1, 2, 3, 1, 1, 1, 1)] * 2
+    assert len(set(wirings)) == 5
+
+
 def test_episodes_are_counted_where_they_end():
     worlds = bodies.Worlds(SAC)
     worlds.begin(0)
@@ -149,6 +168,7 @@ def test_episodes_are_counted_where_they_end():
         ({"batch": 0}, "batch: expected at least 1, got 0"),
         ({"rows": 8}, "rows: sac has none"),
         ({"entropy": 0.1}, "entropy: sac has none"),
+        ({"world": "catch", "agent": "ppo", "sensors": "rewired"}, "sensors: ppo has none"),
     ],
 )
 def test_settings_out_of_range_are_named(options, message):
