@@ -128,7 +128,8 @@ def check_form(state: Any, layout: na.Layout, params: Mapping[str, Array], optio
     """
     if not isinstance(state, ActivityState):
         raise ValueError(f"state: expected an ActivityState, as init returns it, got {type(state).__name__}")
-    check_same_score(", ".join(map(str, state.score)), name_of_score(options.score))
+    score = ", ".join(map(str, state.score)) if isinstance(state.score, Mapping) else state.score
+    check_same_score(score, name_of_score(options.score))
     expected: dict[str, tuple[Any, Any]] = dict.fromkeys(COUNTS, ((), jnp.integer))
     expected |= {"tau": ((), jnp.floating), "key": (None, jnp.unsignedinteger)}
     shapes = shapes_of(params)

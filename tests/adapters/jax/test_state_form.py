@@ -43,6 +43,11 @@ def narrower():
     return state._replace(scores={name: score[:-1] for name, score in state.scores.items()})
 
 
+def of_score(value):
+    """A state whose score is no dictionary; a number under ``jit`` is traced."""
+    return lambda: regrama(optax.sgd(0.1), LAYOUT).init(PARAMS)._replace(score=value)
+
+
 def of_two_runs():
     return jax.tree.map(lambda leaf: jnp.stack([leaf, leaf]), regrama(optax.sgd(0.1), LAYOUT).init(PARAMS))
 
@@ -58,8 +63,10 @@ def of_two_runs():
             lambda: jax.tree.map(lambda x: jnp.stack([x] * 2), regrama(optax.sgd(0.1), LAYOUT).init(PARAMS)),
             r"got .* of shape \(2,",
         ),
+        (of_score(2.5), "state: expected neurons scored by the wrapper's own score, got"),
+        (of_score(jnp.zeros(3)), "state: expected neurons scored by the wrapper's own score, got"),
     ],
-    ids=["another layout", "shuffled", "another width", "without the wrapper", "several runs"],
+    ids=["another layout", "shuffled", "another width", "without the wrapper", "several runs", "a number", "an array"],
 )
 @pytest.mark.parametrize("jit", [False, True])
 def test_a_state_of_another_form_is_refused(state, message, jit):
