@@ -44,10 +44,10 @@ test-hosts: .venv-hosts/installed
 test-comparison: .venv-comparison/installed
 	.venv-comparison/bin/pytest tests/hosts/test_comparison.py
 
-mutants: .venv/mutation
+mutants: .venv/installed
 	$(BIN)/python -m tests.mutation
 
-coverage: .venv/mutation
+coverage: .venv/installed
 	rm -rf build/coverage && mkdir -p build/coverage
 	$(QUICKLY) $(BIN)/coverage run -m pytest -m "not slow and not gpu" --numprocesses $(JOBS) --dist loadfile
 	$(BIN)/coverage combine --quiet
@@ -100,10 +100,6 @@ $(ALONE:%=package-%): package-%: package-dist
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev]"
-	touch $@
-
-.venv/mutation: .venv/installed
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[mutation]"
 	touch $@
 
 .venv-hosts/installed: pyproject.toml constraints.txt

@@ -23,7 +23,7 @@ collect_ignore_glob = [
     "*/conftest.py",  # nothing to run in them, and several of one name
     "adapters/neuroactivity_torch/hosts/*",  # each imports its host; tests/hosts runs them where it is installed
     "adapters/neuroactivity_jax/hosts/sbx*",
-    "tests/mutation/*",  # a command, of what `make mutants` installs
+    "tests/mutation/*",  # a command, which tests/test_mutants.py runs
 ]
 pytest_collect_file = Sybil(
     parsers=[PythonCodeBlockParser()],

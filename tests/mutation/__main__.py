@@ -144,7 +144,12 @@ PARTS = {
 }
 """Judged in this order."""
 
-LEAST = {"core": 95, "arrays": 95}
+MASKS = Part(["neuroactivity/masks.py"], [*NUMPY_ONLY, f"{UNITS}/test_masks.py", "neuroactivity/masks.py"], ())
+"""A file of the core and its tests, for a run of seconds."""
+
+NAMED = {**PARTS, "masks": MASKS}
+
+LEAST = {"core": 95, "arrays": 95, "masks": 95}
 """How many of a hundred mutants must be killed, where that is not 90."""
 
 
@@ -169,7 +174,7 @@ class Results:
 
 def judge(name: str, mutants: Sequence[Mutant], *, resume: bool, jobs: int) -> None:
     """Try every mutant of a part: in place, and from the import on if that cannot be, or it has lived."""
-    part, results, plan_file = PARTS[name], Results(name), OUT / f"{name}_map.json"
+    part, results, plan_file = NAMED[name], Results(name), OUT / f"{name}_map.json"
     for library in ("numpy", "hypothesis", "sybil", "array_api_strict", *part.libraries):
         importlib.import_module(library)
     if not resume:
@@ -221,7 +226,7 @@ def summary(names: Iterable[str]) -> tuple[str, bool]:
     reasons, rows, shown, enough = equivalents(), [], [], True
     for name in names:
         known = Results(name).read()
-        every = [mutant for file in PARTS[name].files for mutant in mutants_of(file)]
+        every = [mutant for file in NAMED[name].files for mutant in mutants_of(file)]
         mutants = [mutant for mutant in every if mutant.key in known]
         lived = [mutant for mutant in mutants if known[mutant.key] != "killed"]
         alive = [mutant for mutant in lived if (mutant.file, mutant.change()) not in reasons]
@@ -237,7 +242,7 @@ def summary(names: Iterable[str]) -> tuple[str, bool]:
 def main() -> int:
     """The command; 1 if too many live."""
     parser = argparse.ArgumentParser(prog="python -m tests.mutation", description=__doc__)
-    parser.add_argument("parts", nargs="*", default=list(PARTS), help=", ".join(PARTS))
+    parser.add_argument("parts", nargs="*", default=list(PARTS), help=", ".join(NAMED))
     parser.add_argument("--resume", action="store_true", help="keep what was killed before")
     parser.add_argument("--sample", type=int, help="so many mutants of each part, drawn with a fixed seed")
     parser.add_argument("--jobs", type=int, default=2, help="so many processes at once")
@@ -245,7 +250,7 @@ def main() -> int:
     options = parser.parse_args()
     OUT.mkdir(parents=True, exist_ok=True)
     for name in options.parts:
-        mutants = [mutant for file in PARTS[name].files if options.files in file for mutant in mutants_of(file)]
+        mutants = [mutant for file in NAMED[name].files if options.files in file for mutant in mutants_of(file)]
         if options.sample and options.sample < len(mutants):
             mutants = random.Random(0).sample(mutants, options.sample)
         # in a process of its own, since it imports what the next part need not have
