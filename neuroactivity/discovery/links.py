@@ -120,12 +120,13 @@ def drop_indirect(prober: Prober, links: Sequence[Link], evidence: Mapping[str, 
 def bias_free_hops(prober: Prober, link: Link) -> list[tuple[str, Feeds]]:
     """Return the groups that fall silent behind a link for want of a bias, with what silences each of their neurons.
 
-    Such a group is read one to one, or reads a single neuron and nothing else, so that it falls silent as a whole.
+    Such a group is read one to one, or reads a single neuron and nothing else that is ever live, so that it falls
+    silent as a whole.
     """
     if link.one_to_one_with:
         return [(link.one_to_one_with, link.feeds)]
     silencers = set(link.feeds.values())
-    if len(link.feeds) < prober.size(link.where) or len(silencers) > 1:
+    if len(link.feeds) + len(link.undecided) < prober.size(link.where) or len(silencers) > 1:
         return []
     (silencer,) = silencers
     owners = [prober.layout[name] for name, _ in prober.owners[link.view.param]]

@@ -1,22 +1,17 @@
 """Models that invite a wrong claim, and the truth of each."""
 
-from collections import OrderedDict
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from tests.neuroactivity.discovery.images import PIXELS
 from tests.neuroactivity.discovery.layers import Net, X
 from tests.neuroactivity.discovery.truth import (
     HEAD,
-    ROWS,
     SHARED,
     Example,
     Feed,
     Truth,
     at,
-    channels_first,
     exclusive,
     through_norm,
 )
@@ -36,6 +31,13 @@ def _one_apart(m: Net, x: Tensor) -> Tensor:
     """Return one neuron read by a layer without bias, which falls silent with it, and the others by another layer."""
     a = torch.tanh(m.a(x))
     one = m.further(m.one(a[:, :1])) if hasattr(m, "further") else m.one(a[:, :1])
+    return m.out(torch.cat([one, torch.relu(m.others(a[:, 1:]))], dim=-1))
+
+
+def _one_never_live(m: Net, x: Tensor) -> Tensor:
+    """Return one neuron read as before, by a layer of which one neuron is never live."""
+    a = torch.tanh(m.a(x))
+    one = m.further(m.one(a[:, :1]) * torch.tensor([1.0, 0.0, *[1.0] * 5]))
     return m.out(torch.cat([one, torch.relu(m.others(a[:, 1:]))], dim=-1))
 
 
@@ -75,18 +77,6 @@ def _memory(m: Net, series: Tensor) -> Tensor:
     return m.head(m.memory(series)[0])
 
 
-def _squeeze(m: Net, pixels: Tensor) -> Tensor:
-    x = torch.relu(m.conv(pixels))
-    weights = torch.sigmoid(m.excite(torch.relu(m.squeeze(x.mean(dim=(2, 3))))))
-    return m.out((x * weights[:, :, None, None]).flatten(1))
-
-
-def _residual_batch_norm(m: Net, pixels: Tensor) -> Tensor:
-    x = m.stem(pixels)
-    x = x + m.norm2(m.conv2(torch.relu(m.norm1(m.conv1(x)))))
-    return m.out(torch.relu(x).flatten(1))
-
-
 def _larger_half(m: Net, x: Tensor) -> Tensor:
     a = torch.tanh(m.a(x))
     return m.out(functional.softplus(m.norm(m.c(torch.tanh(m.b(a * (a >= a.median(-1, keepdim=True).values)))))))
@@ -96,14 +86,6 @@ def _experts(m: Net, x: Tensor) -> Tensor:
     shares = m.router(x).softmax(dim=-1)[:, None]
     outputs = [m.out1(torch.relu(m.in1(x))), m.out2(torch.relu(m.in2(x)))]
     return m.head((torch.stack(outputs, dim=-1) * shares).sum(dim=-1))
-
-
-def _mobile() -> nn.Module:
-    """A pointwise, a depthwise and a pointwise convolution without biases, each with a normalisation."""
-    layers = {"a": nn.Conv2d(3, 8, 1, bias=False), "an": nn.BatchNorm2d(8), "r1": nn.ReLU()}
-    layers |= {"deep": nn.Conv2d(8, 8, 3, groups=8, bias=False), "dn": nn.BatchNorm2d(8), "r2": nn.ReLU()}
-    layers |= {"b": nn.Conv2d(8, 6, 1, bias=False), "bn": nn.BatchNorm2d(6), "r3": nn.ReLU(), "flat": nn.Flatten()}
-    return nn.Sequential(OrderedDict(layers | {"head": nn.Linear(96, 2)}))
 
 
 def _linear(inputs: int, outputs: int) -> nn.Linear:
@@ -144,6 +126,25 @@ EXAMPLES = [
             | ({"further": exclusive(("out.weight", at(0)))} if "further" in behind else {}),
         )
         for behind in (("one",), ("one", "further"))
+    ),
+    Example(
+        "one neuron apart, behind it one that is never live",
+        lambda: Net(
+            _one_never_live,
+            a=_linear(5, 4),
+            one=nn.Linear(1, 7, bias=False),
+            further=nn.Linear(7, 8, bias=False),
+            others=_linear(3, 8),
+            out=_linear(16, 2),
+        ),
+        (X,),
+        {
+            "a": exclusive(("one.weight", Feed(1, lambda p, n: 0)), ("others.weight", Feed(1, lambda p, n: p + 1))),
+            "one": NOT_PROVED,
+            "further": exclusive(("out.weight", at(0))),
+            "others": exclusive(("out.weight", at(8))),
+            "out": HEAD,
+        },
     ),
     Example(
         "one gate for all",
@@ -226,40 +227,6 @@ EXAMPLES = [
         lambda: Net(_memory, memory=nn.LSTM(5, 8, batch_first=True), head=_linear(8, 2)),
         (SHORT,),
         _PLAIN_MEMORY | {"head": HEAD},
-    ),
-    Example(
-        "squeeze and excitation",
-        lambda: Net(
-            _squeeze, conv=nn.Conv2d(3, 8, 3), squeeze=_linear(8, 4), excite=_linear(4, 8), out=_linear(128, 2)
-        ),
-        (PIXELS,),
-        {
-            "conv": exclusive("squeeze", ("out.weight", channels_first(16)), partners=None),
-            "squeeze": exclusive("excite"),
-            "excite": exclusive(("out.weight", channels_first(16)), partners=None),
-            "out": HEAD,
-        },
-    ),
-    Example(
-        "depthwise with batch norms",
-        _mobile,
-        (PIXELS,),
-        {"a": exclusive(("deep.weight", ROWS)), "an": exclusive(("deep.weight", ROWS)), "deep": exclusive("b")}
-        | {"dn": exclusive("b"), "b": exclusive(("head.weight", channels_first(16)))}
-        | {"bn": exclusive(("head.weight", channels_first(16))), "head": HEAD},
-    ),
-    Example(
-        "residual with batch norms",
-        lambda: Net(
-            _residual_batch_norm,
-            stem=nn.Conv2d(3, 8, 3, padding=1),
-            **{f"conv{i}": nn.Conv2d(8, 8, 3, padding=1, bias=False) for i in (1, 2)},
-            **{f"norm{i}": nn.BatchNorm2d(8) for i in (1, 2)},
-            out=_linear(288, 2),
-        ),
-        (PIXELS,),
-        {"stem": SHARED, "conv1": exclusive("conv2"), "norm1": exclusive("conv2"), "conv2": through_norm()}
-        | {"norm2": SHARED, "out": HEAD},
     ),
     Example(
         "larger half, and a normalisation of the same width",

@@ -63,7 +63,6 @@ PATTERNS = [
     "... (neuron dim)",
     "(dim neuron) ...",
     "... neuron dim",
-    "(a b) neuron",
     "a ... neuron b",
 ]
 
