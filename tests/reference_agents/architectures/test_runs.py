@@ -118,5 +118,6 @@ def test_redo_measures_what_is_read_alone(framework, kind):
     assert fractions.keys() == expected(kind, 1, {"mean": 1, "log_std": 1}).keys()
     exclusive = {name for name, group in expected(kind, 1, {}).items() if group[1] == "exclusive"}
     assert {name for name in exclusive if fractions[name] is None} == set()
-    assert all(fractions.get(f"tokens.{part}") is None for part in ("slope", "intercept"))
+    assert fractions.get("tokens.intercept") is None
+    assert fractions.get("tokens.slope") is None or framework == "jax"  # which follows scales
     assert all(count.neurons_reset > 0 for count in agent.activity.counts().values())

@@ -42,7 +42,9 @@ def in_world(run: Callable[..., Any], folder: Path, *args: Any, ranks: int = 2) 
         if process.is_alive():
             process.kill()
     results = [folder / f"result{rank}" for rank in range(ranks)]
-    return [torch.load(path, weights_only=False) if path.exists() else "no result" for path in results]
+    ended = [process.exitcode for process in processes]
+    assert all(path.exists() for path in results), f"a rank ended without a result; exit codes {ended}"
+    return [torch.load(path, weights_only=False) for path in results]
 
 
 def _enter(run: Callable[..., Any], folder: str, rank: int, ranks: int) -> None:
