@@ -13,14 +13,18 @@ settings.register_profile("ci", max_examples=60, derandomize=True, **COMMON)
 settings.register_profile("long", max_examples=1000, **COMMON)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
 
+LONG = os.environ.get("HYPOTHESIS_PROFILE") == "long"
 MAPS = Path("/proc/self/maps")
 
 
 @pytest.fixture(scope="module", autouse=True)
 def room_for_programs():
-    """Forget what JAX has compiled before Linux has no memory maps left for it: a process may have 65,530."""
+    """Forget what JAX has compiled before Linux has no memory maps left for it: a process may have 65,530.
+
+    `make test` compiles less, and would only compile it again.
+    """
     yield
-    if "jax" in sys.modules and MAPS.exists() and MAPS.read_bytes().count(b"\n") > 20_000:
+    if LONG and "jax" in sys.modules and MAPS.exists() and MAPS.read_bytes().count(b"\n") > 20_000:
         sys.modules["jax"].clear_caches()
 
 

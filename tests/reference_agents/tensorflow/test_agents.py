@@ -110,7 +110,7 @@ def check_that_it_goes_on(agent, twin, resets):
     np.testing.assert_array_equal(twin.act(observation, explore=True), agent.act(observation, explore=True))
 
 
-@each_algo
+@pytest.mark.parametrize("algo", ["sac", pytest.param("td3", marks=pytest.mark.slow)])
 def test_a_saved_agent_goes_on_as_it_would_have(algo):
     check_that_it_goes_on(*(agent_of(algo) for _ in range(2)), resets=True)
 
