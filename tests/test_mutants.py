@@ -19,7 +19,9 @@ pytest.importorskip("coverage")
 )
 def test_small_faults_in_the_masks_are_killed(number):
     command = [sys.executable, "-m", "tests.mutation", "masks", "--sample", str(number), "--jobs", "1"]
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(("PYTEST", "HYPOTHESIS"))}
+    environment = {
+        name: value for name, value in os.environ.items() if not name.startswith(("PYTEST", "HYPOTHESIS", "COVERAGE"))
+    }
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, sys.path))
     ended = subprocess.run(command, capture_output=True, text=True, env=environment)
     assert ended.returncode == 0, ended.stdout + ended.stderr

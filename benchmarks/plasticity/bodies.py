@@ -1,4 +1,4 @@
-"""MuJoCo tasks that change: the friction of the ground or, of a task without ground, motors and gravity; sensors."""
+"""MuJoCo tasks that change: the friction of the ground or, without a ground, motors and gravity; and the sensors."""
 
 from typing import Any
 
