@@ -1,8 +1,10 @@
 """What a training step needs besides TensorFlow's operations: Python on the host, replicas, random generators."""
 
+import os
 import random
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -31,10 +33,31 @@ def on_host(
             f"{what} is a Python function, which code compiled by XLA cannot call; give jit_compile=False to "
             "model.compile (whose default is XLA where there is an accelerator) or to tf.function"
         )
-    results = tf.py_function(function, inputs, [spec.dtype for spec in specs])
+    dtypes = [spec.dtype for spec in specs]
+    results = _turn().execute(lambda: tf.py_function(function, inputs, dtypes), exclusive_resource_access=False)
     for result, spec in zip(results if specs else (), specs, strict=True):
         result.set_shape(spec.shape)
     return list(results) if specs else []
+
+
+def check_threads(what: str) -> None:
+    """Raise inside ``tf.function`` if TensorFlow has a single inter-op thread: Python would hold it and wait for it.
+
+    Raises:
+        ValueError: If there is one.
+    """
+    own = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    if not tf.executing_eagerly() and (tf.config.threading.get_inter_op_parallelism_threads() or own) == 1:
+        raise ValueError(
+            f"{what}: in tf.function TensorFlow would wait for its only inter-op thread for ever; call "
+            "tf.config.threading.set_inter_op_parallelism_threads(2) before anything is computed"
+        )
+
+
+@cache
+def _turn() -> tf.CriticalSection:
+    """Let host calls take turns, and wait without a thread: each holds one of TensorFlow's, and needs another one."""
+    return tf.CriticalSection(name="neuroactivity_on_host")
 
 
 def apart(branch: Callable[[], None]) -> Callable[[], Any]:

@@ -10,7 +10,7 @@ import tensorflow as tf
 import neuroactivity as na
 from neuroactivity.wrapping import Options, as_inputs
 from neuroactivity_tensorflow.activations import read_activations
-from neuroactivity_tensorflow.graphs import kept_generators, on_host
+from neuroactivity_tensorflow.graphs import check_threads, kept_generators, on_host
 from neuroactivity_tensorflow.optimizers import Moment
 from neuroactivity_tensorflow.parameters import Model, tf_variable, variables_of
 from neuroactivity_tensorflow.resetter import Resetter
@@ -194,6 +194,7 @@ class ReDo(Resetter):
         model, state = self._state.record.model, self._state
         if model is None or self.probe is None:
             raise ValueError("this ReDo was loaded without model and probe; call optimizer.attach(model, probe)")
+        check_threads("probe")
         dtype = tf_variable(self._scores).dtype
         specs = [tf.TensorSpec(shape, dtype) for shape in state.shapes.values()]
 

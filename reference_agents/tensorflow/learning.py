@@ -25,11 +25,12 @@ Variables: TypeAlias = Sequence[Any]
 def limit_threads(threads: int) -> None:
     """Limit TensorFlow's CPU threads.
 
-    TensorFlow fixes the number at its first computation; later calls in the same process have no effect.
+    TensorFlow fixes the number at its first computation; later calls in the same process have no effect. Two operations
+    may run at once whatever the limit: ReDo calls Python, which holds one thread and needs another.
     """
     with suppress(RuntimeError):  # TensorFlow is initialised already
         tf.config.threading.set_intra_op_parallelism_threads(threads)
-        tf.config.threading.set_inter_op_parallelism_threads(threads)
+        tf.config.threading.set_inter_op_parallelism_threads(max(2, threads))
 
 
 def twin_critics(config: Config, observation_size: int, action_size: int) -> list[keras.Sequential]:
