@@ -13,7 +13,7 @@ pytest.importorskip("coverage")
 @pytest.mark.parametrize(
     "number",
     [
-        pytest.param(6, marks=pytest.mark.counts(mutants=6)),
+        pytest.param(4, marks=pytest.mark.counts(mutants=4)),
         pytest.param(60, marks=[pytest.mark.counts(mutants=60), pytest.mark.slow]),
     ],
 )

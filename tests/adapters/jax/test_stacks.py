@@ -1,5 +1,7 @@
 """Twin critics of several seeds, mapped twice: all that is done to the whole is what is done to every copy alone."""
 
+import functools
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -49,14 +51,17 @@ def killed(params):
     return params
 
 
-PARAMS = killed(jax.tree.map(np.array, all_initial(KEY)))
-GRADS = jax.device_get(jax.jit(jax.grad(lambda params: (all_critics(params) ** 2).mean()))(PARAMS))
+@functools.cache
+def all_values():
+    """Parameters and gradients of all critics."""
+    params = killed(jax.tree.map(np.array, all_initial(KEY)))
+    return params, jax.device_get(jax.jit(jax.grad(lambda params: (all_critics(params) ** 2).mean()))(params))
 
 
 @pytest.fixture(scope="module")
 def layouts():
     """Of all critics, and of one."""
-    return layout_of(PARAMS, all_critics), layout_of(initial(KEY), critic)
+    return layout_of(all_values()[0], all_critics), layout_of(initial(KEY), critic)
 
 
 def assert_copies_equal(values, expected):
@@ -88,13 +93,13 @@ def test_what_is_found_is_what_is_found_of_one_copy(layouts):
         for (role, view), (own_role, own) in zip(group.views, one[name].views, strict=True):
             assert (role, view.param, view.pattern) == (own_role, own.param, f"stack stack {own.pattern}")
         assert group.activation == f"stack stack {one[name].activation}"
-    whole.validate(parameters(PARAMS))
+    whole.validate(parameters(all_values()[0]))
     assert na.Layout.from_dict(whole.to_dict()) == whole
 
 
 def test_scores_masks_and_resets_are_those_of_every_copy(layouts):
     whole, one = layouts
-    grads, params, fresh = parameters(GRADS), parameters(PARAMS), parameters(jax.device_get(all_initial(KEY)))
+    params, grads, fresh = map(parameters, (*all_values(), jax.device_get(all_initial(KEY))))
     scores = na.grama(grads, whole)
     assert scores["a"].shape == (SEEDS * MEMBERS, 8)
     for name, value in of_every_copy(lambda grads: na.grama(grads, one), grads).items():
@@ -116,7 +121,7 @@ def test_scores_masks_and_resets_are_those_of_every_copy(layouts):
 
 @pytest.mark.parametrize("wrap", [regrama, pytest.param(redo, marks=pytest.mark.slow)])
 def test_a_wrapper_outside_of_both_maps_resets_every_copy_apart(layouts, wrap):
-    whole, one = layouts
+    (whole, one), (params, grads) = layouts, all_values()
     tx = wrap(ADAM, whole, initializer=all_initial, tau=0.0, every=1, seed=4)
 
     @jax.jit
@@ -126,8 +131,8 @@ def test_a_wrapper_outside_of_both_maps_resets_every_copy_apart(layouts, wrap):
         plain, inner = ADAM.update(grads, state.inner_state, params)
         return updates, new, plain, inner
 
-    updates, state, plain, inner = step(PARAMS, GRADS, tx.init(PARAMS))
-    new, plain = optax.apply_updates(PARAMS, updates), optax.apply_updates(PARAMS, plain)
+    updates, state, plain, inner = step(params, grads, tx.init(params))
+    new, plain = optax.apply_updates(params, updates), optax.apply_updates(params, plain)
     for name, places in DEAD.items():
         assert list(zip(*np.nonzero(by_copy(state.masks)[name]), strict=True)) == places
     masks, plain = by_copy(state.masks), parameters(plain)
@@ -146,21 +151,22 @@ def test_a_wrapper_outside_of_both_maps_resets_every_copy_apart(layouts, wrap):
 
 
 def test_a_snapshot_is_drawn_from_by_copy(layouts):
+    params, grads = all_values()
     tx = regrama(optax.sgd(0.0), layouts[0], tau=0.0, every=1)
-    updates, _ = jax.jit(tx.update)(GRADS, tx.init(PARAMS), PARAMS)
-    new = optax.apply_updates(PARAMS, updates)["a"]["w"]
+    updates, _ = jax.jit(tx.update)(grads, tx.init(params), params)
+    new = optax.apply_updates(params, updates)["a"]["w"]
     for place in DEAD["a"]:
-        columns = np.asarray(PARAMS["a"]["w"][place[:2]]).T
+        columns = np.asarray(params["a"]["w"][place[:2]]).T
         assert any(np.allclose(new[place[0], place[1], :, place[2]], column, atol=1e-6) for column in columns)
 
 
 def test_outputs_have_the_stacks_in_the_order_of_the_parameters(layouts):
-    whole, one = layouts
-    found = jax.jit(lambda params: activations(params, all_critics, layout=whole))(PARAMS)
+    (whole, one), (params, _) = layouts, all_values()
+    found = jax.jit(lambda params: activations(params, all_critics, layout=whole))(params)
     alone = jax.jit(lambda params: activations(params, critic, layout=one))
     assert [found[name].shape for name in ("a", "out")] == [(SEEDS, MEMBERS, len(X), 8), (SEEDS, MEMBERS, len(X), 1)]
     for place in COPIES:
-        own = alone(jax.tree.map(lambda value, place=place: value[place], PARAMS))
+        own = alone(jax.tree.map(lambda value, place=place: value[place], params))
         for name in NAMES:
             np.testing.assert_allclose(found[name][place], own[name], rtol=1e-5, atol=1e-5)
 

@@ -1,7 +1,4 @@
-"""Every way of training gives the same numbers: fit, tf.function, XLA, replicas, scaled losses."""
-
-import subprocess
-import sys
+"""Every way of training gives the same numbers: fit, tf.function, XLA, scaled losses."""
 
 import keras
 import numpy as np
@@ -124,63 +121,3 @@ def test_loss_scaling_goes_around_it():
     assert outcomes[0][2] > 5
     for name, value in outcomes[0][0].items():
         np.testing.assert_allclose(outcomes[1][0][name], value, rtol=1e-5, atol=1e-6)
-
-
-TWO_DEVICES = """
-import tensorflow as tf
-cpu = tf.config.list_physical_devices("CPU")[0]
-tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
-import sys
-sys.path[:0] = {path!r}
-import numpy as np
-from keras.optimizers import Adam
-from neuroactivity_tensorflow import ReGraMa
-from tests.adapters.tensorflow.counts import KINDS, train, wrapped
-from tests.adapters.tensorflow.models import fit, mlp, mlp_layout, values
-strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
-"""
-FIT = """
-outcomes = []
-for scope in (strategy.scope, tf.init_scope):
-    layout = mlp_layout()
-    with scope():
-        model = mlp()
-        options = dict(initializer={initializer!r}, on_report=lambda report: None)
-        regrama = ReGraMa(Adam(0.01), model, layout=layout, tau=0.5, every=2, **options)
-    fit(model, regrama, 3, jit_compile=False)
-    outcomes.append((values(model), regrama.neurons_reset))
-    for variable in model.variables:
-        copies = strategy.experimental_local_results(variable.value)
-        assert all(np.array_equal(copy, copies[0]) for copy in copies), variable.path
-assert outcomes[0][1] == outcomes[1][1] > 10, outcomes
-for name, value in outcomes[0][0].items():
-    np.testing.assert_allclose(outcomes[1][0][name], value, rtol=1e-4, atol=1e-6)
-print("replicas agree")
-"""
-CLOCK = """
-with strategy.scope():
-    wrapper, held = wrapped(KINDS["Adam"][0], every=3)
-def step(*grads):
-    strategy.run(lambda: wrapper.apply([gradient / 2 for gradient in grads], list(held.values())))
-assert train(wrapper, held, tf.function(step), "float32", KINDS["Adam"][1], 8) < 1e-5
-assert wrapper.resets == 2
-print("replicas agree")
-"""
-
-
-def on_two_devices(code, **names):
-    """Run code in a process of its own and return what it prints."""
-    code = (TWO_DEVICES + code).format(path=sys.path, **names)
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert result.returncode == 0, result.stderr[-2000:]
-    return result.stdout
-
-
-@pytest.mark.parametrize("initializer", ["layer", pytest.param("snapshot", marks=pytest.mark.slow)])
-def test_replicas_of_a_distribution_strategy_stay_equal(initializer):
-    assert "replicas agree" in on_two_devices(FIT, initializer=initializer)
-
-
-@pytest.mark.slow
-def test_the_clock_of_replicas_is_that_of_each_entry():
-    assert "replicas agree" in on_two_devices(CLOCK)

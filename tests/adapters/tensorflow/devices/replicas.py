@@ -26,6 +26,7 @@ from keras.optimizers import SGD, Adam
 
 import neuroactivity as na
 from neuroactivity_tensorflow import ReDo, ReGraMa, gradients, parameters
+from tests.adapters.tensorflow import counts
 
 X = np.random.default_rng(0).normal(size=(64, 5)).astype("float32")
 Y = np.random.default_rng(1).normal(size=(64, 2)).astype("float32")
@@ -38,7 +39,7 @@ LAYOUT = na.Layout(
 OPTIONS = {"layout": LAYOUT, "tau": 0.05, "every": 2}
 WRAPPERS = {
     "regrama": lambda model: ReGraMa(Adam(1e-2), model, initializer="snapshot", outgoing="small", **OPTIONS),
-    "layer": lambda model: ReGraMa(Adam(1e-2), model, clock="run", **OPTIONS),
+    "layer": lambda model: ReGraMa(Adam(1e-2), model, clock="run", on_report=lambda report: None, **OPTIONS),
     "function": lambda model: ReGraMa(Adam(1e-2), model, initializer=lambda key: parameters(make_model()), **OPTIONS),
     "batches": lambda model: ReGraMa(SGD(1e-2, momentum=0.9), model, batches=2, lowest=0.1, protect=1, **OPTIONS),
     "redo": lambda model: ReDo(SGD(1e-2, momentum=0.9), model, probe=lambda: X, initializer="snapshot", **OPTIONS),
@@ -166,8 +167,22 @@ def clipped():
         np.testing.assert_allclose(scores[name], expected, rtol=1e-4, err_msg=name)
 
 
+def clock():
+    """Entries that a reset wrote take the steps of a count of their own."""
+    strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+    inner, definition = counts.KINDS["Adam"]
+    with strategy.scope():
+        wrapper, held = counts.wrapped(inner, every=3)
+
+    def step(*grads):
+        strategy.run(lambda: wrapper.apply([gradient / 2 for gradient in grads], list(held.values())))
+
+    assert counts.train(wrapper, held, tf.function(step), "float32", definition, 8) < 1e-5
+    assert wrapper.resets == 2
+
+
 CELLS = {f"{way} {kind}": partial(cell, kind, way) for way in WAYS for kind in WRAPPERS}
-CELLS |= {"scopes": scopes, "clipped": clipped}
+CELLS |= {"scopes": scopes, "clipped": clipped, "clock": clock}
 
 if __name__ == "__main__":
     warnings.simplefilter("ignore")

@@ -18,7 +18,7 @@ def run(*cells):
 @pytest.fixture(scope="module")
 def right():
     """The quick cells that are right, of one process."""
-    return run("scopes", "clipped")
+    return run("scopes", "clipped", "fit layer")
 
 
 @pytest.mark.counts(ranks=2, faults=7)
@@ -29,6 +29,17 @@ def test_model_optimizer_and_wrapper_of_different_scopes_are_refused(right):
 @pytest.mark.counts(ranks=2, cells=1)
 def test_gradients_that_each_replica_clips_are_scored_as_the_step_uses_them(right):
     assert "clipped" in right
+
+
+@pytest.mark.counts(ranks=2, cells=1)
+def test_replicas_stay_the_same_in_fit(right):
+    assert "fit layer" in right
+
+
+@pytest.mark.slow
+@pytest.mark.counts(ranks=2, cells=1)
+def test_the_clock_of_replicas_is_that_of_each_entry():
+    assert run("clock") == ["clock"]
 
 
 @pytest.mark.slow
