@@ -6,6 +6,7 @@ from typing import Any, Final, Literal, get_args, get_origin
 
 from reference_agents.errors import UsageError
 
+# What takes memory, or a thread, for each unit ends where no machine has so much.
 LIMITS: Final = MappingProxyType(
     {
         "steps": (1, inf),
@@ -15,11 +16,11 @@ LIMITS: Final = MappingProxyType(
         "reset_every": (1, inf),
         "batches": (1, inf),
         "max_fraction": (0, 1),
-        "width": (1, inf),
-        "depth": (1, inf),
-        "actor_depth": (1, inf),
+        "width": (1, 2**16),
+        "depth": (1, 2**10),
+        "actor_depth": (1, 2**10),
         "batch_size": (1, inf),
-        "buffer_size": (1, inf),
+        "buffer_size": (1, 10**9),
         "learning_starts": (0, inf),
         "replay_ratio": (1, inf),
         "gamma": (0, 1),
@@ -30,16 +31,16 @@ LIMITS: Final = MappingProxyType(
         "exploration_noise": (0, inf),
         "policy_noise": (0, inf),
         "noise_clip": (0, inf),
-        "diffusion_steps": (1, inf),
+        "diffusion_steps": (1, 10**4),
         "alpha_lr": (0, inf),
         "alpha_delay": (1, inf),
-        "image_size": (15, inf),
+        "image_size": (15, 2**12),
         "n_step": (1, inf),
         "record_every": (1, inf),
         "evaluate_every": (0, inf),
         "evaluation_episodes": (1, inf),
         "checkpoint_every": (1, inf),
-        "threads": (1, inf),
+        "threads": (1, 2**10),
     }
 )
 

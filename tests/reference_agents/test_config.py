@@ -24,7 +24,10 @@ BAD = [
     ("gamma", float("nan"), "gamma: expected a value from 0 to 1, got nan"),
     ("critic_lr", float("inf"), "critic_lr: expected a finite number, got inf"),
     ("seed", -1, "seed: expected at least 0, got -1"),
-    ("actor_depth", 0, "actor_depth: expected at least 1, got 0"),
+    ("actor_depth", 0, "actor_depth: expected a value from 1 to 1024, got 0"),
+    ("width", 10**11, "width: expected a value from 1 to 65536, got 100000000000"),
+    ("buffer_size", 10**18, "buffer_size: expected a value from 1 to 1000000000, got 1000000000000000000"),
+    ("threads", 10**12, "threads: expected a value from 1 to 1024, got 1000000000000"),
     ("replay_ratio", 0.5, "replay_ratio: expected int or None, got 0.5"),
     ("noise_clip", -0.5, "noise_clip: expected at least 0, got -0.5"),
 ]
@@ -159,7 +162,7 @@ def test_images_have_their_own_settings():
         ({"algo": "drqv2", "network": "bronet"}, "network: expected mlp for drqv2, got 'bronet'"),
         ({"algo": "dacer", "network": "simba"}, "network: expected mlp for dacer, got 'simba'"),
         ({"algo": "sac", "n_step": 3}, "n_step: expected 1 for sac, got 3"),
-        ({"image_size": 14}, "image_size: expected at least 15, got 14"),
+        ({"image_size": 14}, "image_size: expected a value from 15 to 4096, got 14"),
     ],
 )
 def test_what_an_algorithm_does_not_have_is_refused(settings, message):
