@@ -124,6 +124,16 @@ def test_a_run_that_is_resumed_from_a_checkpoint_goes_on(tmp_path):
         make(tmp_path / "parts", [rest]).train(resume_from_checkpoint=str(tmp_path / "parts" / "checkpoint-4"))
 
 
+def test_every_rank_makes_the_state_that_one_of_them_writes(tmp_path, monkeypatch):
+    """Parts of sharded arrays are put together by all ranks; one that is asked alone would wait for ever."""
+    callback, made = host.ActivityCallback(), []
+    monkeypatch.setattr(transformers.TrainingArguments, "should_save", False)
+    monkeypatch.setattr(host.Attachments, "state_dict", lambda attached: made.append(attached) or {})
+    make(tmp_path, [callback], save_strategy="steps", save_steps=1, max_steps=2).train()
+    assert made == [callback.wrappers] * 2
+    assert not list(tmp_path.rglob("neuroactivity.pt"))
+
+
 @pytest.mark.parametrize("damage", [b"", b"hello", b"PK", {"model": 3}, {"model": {"layout": {"version": 9}}}, [1]])
 def test_a_state_that_is_damaged_is_refused_before_the_first_step(tmp_path, damage):
     saving = {"save_strategy": "steps", "save_steps": 1, "max_steps": 1}

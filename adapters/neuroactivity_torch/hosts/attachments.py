@@ -6,33 +6,35 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, TypeAlias, Unpack
+from typing import Any, Literal, TypeAlias, Unpack
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.utils import _pytree as pytree
 
 import neuroactivity as na
-from neuroactivity.wrapping import (
-    HostOptions,
-    Method,
-    as_inputs,
-    check_host_options,
-    check_networks,
-    check_seed,
-    derive_key,
-)
+from neuroactivity import wrapping
+from neuroactivity.wrapping import Method, as_inputs, check_host_options, check_networks, check_seed, derive_key
 from neuroactivity_torch.devices import unwrapped
 from neuroactivity_torch.layouts import Reader, layout_of
 from neuroactivity_torch.optimizers import Moment
 from neuroactivity_torch.parameters import parameters
+from neuroactivity_torch.ranks import ProcessGroup
 from neuroactivity_torch.wrappers import ReDo, ReGraMa
 
 _SHAPES = "parameters"  # in a network's state, beside what its wrapper says
 
 Listener: TypeAlias = Callable[[str, na.ActivityReport], None]
 """Called with the name of a network and its report."""
+
+
+class HostOptions(wrapping.HostOptions, total=False):
+    """What every host passes on to the wrappers of its networks, and which processes train them together."""
+
+    process_group: ProcessGroup | Literal[False] | None
+    check_ranks: bool
 
 
 @dataclass(frozen=True)
@@ -67,7 +69,8 @@ def check_options(method: Method, options: HostOptions, networks: Collection[str
         ValueError: If a value is out of range.
         TypeError: If there is no such option.
     """
-    check_host_options(method, options)
+    alone: Any = {name: value for name, value in options.items() if name not in ("process_group", "check_ranks")}
+    check_host_options(method, alone)
     check_seed(options.get("seed", 0))
     check_networks(networks)
 
@@ -108,8 +111,6 @@ def sharing(name: str, modules: Mapping[str, nn.Module]) -> list[str]:
 @contextmanager
 def numpy_untouched() -> Iterator[None]:
     """Put NumPy's global generator back, of which a host's buffer draws."""
-    import numpy as np
-
     state = np.random.get_state()
     try:
         yield
@@ -236,8 +237,7 @@ class Attachments(Mapping[str, ReGraMa | ReDo]):
     def state_dict(self) -> dict[str, Any]:
         """Return what a run that is continued needs: each wrapper's state, on the host."""
         state = {name: {**wrapper.state_dict(), _SHAPES: _shapes(wrapper.model)} for name, wrapper in self.items()}
-        copied: dict[str, Any] = pytree.tree_map_only(Tensor, torch.Tensor.cpu, state)
-        return copied
+        return dict(pytree.tree_map_only(Tensor, torch.Tensor.cpu, state))
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue from what :meth:`state_dict` returned.

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 import neuroactivity as na
-from neuroactivity.wrapping import HostOptions, Method
-from neuroactivity_torch.hosts.attachments import Attachments, Network, check_options
+from neuroactivity.wrapping import Method
+from neuroactivity_torch.hosts.attachments import Attachments, HostOptions, Network, check_options
 
 try:
     from lightning.pytorch import LightningModule, Trainer

@@ -8,8 +8,8 @@ from torch import nn
 from torch.optim import Optimizer
 
 import neuroactivity as na
-from neuroactivity.wrapping import HostOptions, Method
-from neuroactivity_torch.hosts.attachments import Attachments, Network, sharing, trained
+from neuroactivity.wrapping import Method
+from neuroactivity_torch.hosts.attachments import Attachments, HostOptions, Network, sharing, trained
 
 try:
     from rsl_rl.runners import OnPolicyRunner

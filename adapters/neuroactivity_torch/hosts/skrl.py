@@ -9,8 +9,8 @@ from torch import nn
 from torch.optim import Optimizer
 
 import neuroactivity as na
-from neuroactivity.wrapping import HostOptions, Method
-from neuroactivity_torch.hosts.attachments import Attachments, Network, trained
+from neuroactivity.wrapping import Method
+from neuroactivity_torch.hosts.attachments import Attachments, HostOptions, Network, trained
 
 try:
     from skrl.agents.torch import Agent

@@ -9,8 +9,16 @@ import torch
 from torch import Tensor, nn
 
 import neuroactivity as na
-from neuroactivity.wrapping import HostOptions, Method
-from neuroactivity_torch.hosts.attachments import Attachments, Network, check_logger, numpy_untouched, sharing, trained
+from neuroactivity.wrapping import Method
+from neuroactivity_torch.hosts.attachments import (
+    Attachments,
+    HostOptions,
+    Network,
+    check_logger,
+    numpy_untouched,
+    sharing,
+    trained,
+)
 
 try:
     from gymnasium.spaces import Box

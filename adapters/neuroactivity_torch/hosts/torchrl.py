@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 import neuroactivity as na
-from neuroactivity.wrapping import HostOptions, Method
-from neuroactivity_torch.hosts.attachments import Attachments, Network, check_logger, sharing, trained
+from neuroactivity.wrapping import Method
+from neuroactivity_torch.hosts.attachments import Attachments, HostOptions, Network, check_logger, sharing, trained
 from neuroactivity_torch.layouts import layout_of
 from neuroactivity_torch.parameters import parameters
 

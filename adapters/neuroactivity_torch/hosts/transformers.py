@@ -11,8 +11,8 @@ import torch
 from torch import nn
 
 import neuroactivity as na
-from neuroactivity.wrapping import HostOptions, Method
-from neuroactivity_torch.hosts.attachments import Attachments, Network, check_options
+from neuroactivity.wrapping import Method
+from neuroactivity_torch.hosts.attachments import Attachments, HostOptions, Network, check_options
 from neuroactivity_torch.parameters import parameters
 
 try:
@@ -96,9 +96,10 @@ class ActivityCallback(TrainerCallback):
 
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Write the state beside the checkpoint."""
-        folder = _folder(args, state.global_step)
-        if args.should_save and folder.is_dir() and isinstance(self.wrappers, Attachments):
-            torch.save(self.wrappers.state_dict(), folder / _FILE)
+        if isinstance(self.wrappers, Attachments):
+            saved, folder = self.wrappers.state_dict(), _folder(args, state.global_step)  # of all ranks, by each
+            if args.should_save and folder.is_dir():
+                torch.save(saved, folder / _FILE)
 
     def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Detach the wrapper."""

@@ -44,6 +44,16 @@ def hooks(optimizers):
     ]
 
 
+def test_options_of_several_processes_reach_the_wrappers():
+    _, _, networks = make()
+    options = {"process_group": False, "check_ranks": True}
+    check_options("regrama", options)
+    attached = Attachments(networks, "regrama", **options)
+    assert all(wrapper._check_ranks and not wrapper._ranks for wrapper in attached.values())
+    with pytest.raises(ValueError, match=r"^check_ranks: expected True or False, got 3"):
+        Attachments(networks, "regrama", check_ranks=3)
+
+
 def test_each_network_has_a_wrapper_and_every_report_its_name():
     nets, optimizers, networks = make()
     told, recorded = [], []
