@@ -26,13 +26,11 @@ def pytest_collection_finish():
     gc.enable()
 
 
-@pytest.fixture(scope="module", autouse=True)
-def room_for_programs():
+def pytest_runtest_logfinish():
     """Forget what JAX has compiled before Linux has no memory maps left for it: a process may have 65,530.
 
     `make test` compiles less, and would only compile it again.
     """
-    yield
     if LONG and "jax" in sys.modules and MAPS.exists() and MAPS.read_bytes().count(b"\n") > 20_000:
         sys.modules["jax"].clear_caches()
 
