@@ -35,7 +35,7 @@ def on_two_ranks(host, folder):
 @pytest.mark.counts(ranks=4, cells=2)
 @pytest.mark.parametrize("host", ["lightning", "transformers"])
 def test_two_ranks_measure_reset_and_end_alike(host, tmp_path):
-    pytest.importorskip(f"neuroactivity_torch.hosts.{host}")
+    pytest.importorskip(host)
     one, other = on_two_ranks(host, tmp_path)
     assert one == other
     assert len(one) == 2
