@@ -5,10 +5,8 @@ BIN := .venv/bin
 JOBS ?= 2
 VERSIONED ?= tests/neuroactivity tests/adapters tests/frameworks
 export MUJOCO_GL ?= disable
-# XLA compiles in half the time, for programs that run a few times only, and each program of JAX once for all processes;
-# `make test-long` compiles as everybody does.
-QUICKLY := XLA_FLAGS="--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1" \
-	JAX_COMPILATION_CACHE_DIR="$(CURDIR)/build/jax" JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS=0
+# XLA compiles in half the time, for programs that run a few times only; `make test-long` compiles as everybody does.
+QUICKLY := XLA_FLAGS="--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
 
 .PHONY: demo study plasticity bench test test-long test-gpu test-hosts test-comparison test-oldest \
 	test-newest mutants coverage check style types docs format package package-dist clean
