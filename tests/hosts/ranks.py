@@ -8,39 +8,22 @@ import json
 import sys
 
 import torch
-from torch import nn
 
-SEEDED = torch.Generator().manual_seed(0)
-INPUTS, TARGETS = torch.randn(128, 5, generator=SEEDED), torch.randn(128, 2, generator=SEEDED)
-TOKENS = torch.randint(0, 50, (64, 12), generator=SEEDED)
+TOKENS = torch.randint(0, 50, (64, 12), generator=torch.Generator().manual_seed(0))
 OPTIONS = {"every": 2, "tau": 0.6, "check_ranks": True}
 
 
 def lightning(method, folder):
     """Fit a module with DistributedDataParallel."""
-    from lightning.pytorch import LightningModule, Trainer
+    from lightning.pytorch import Trainer
 
     from neuroactivity_torch.hosts.lightning import ActivityCallback
+    from tests.hosts.test_lightning import DATA, Module
 
-    class Module(LightningModule):
-        def __init__(self):
-            super().__init__()
-            self.net = nn.Sequential(nn.Linear(5, 32), nn.ReLU(), nn.Linear(32, 32), nn.ReLU(), nn.Linear(32, 2))
-
-        def forward(self, inputs):
-            return self.net(inputs)
-
-        def training_step(self, batch, number):
-            return (self(batch[0]) - batch[1]).square().mean()
-
-        def configure_optimizers(self):
-            return torch.optim.Adam(self.parameters(), 1e-2)
-
-    torch.manual_seed(0)
     module, callback = Module(), ActivityCallback(method, **OPTIONS)
     quiet = {"enable_progress_bar": False, "enable_model_summary": False, "logger": False, "default_root_dir": folder}
     trainer = Trainer(max_epochs=2, accelerator="cpu", devices=2, strategy="ddp", callbacks=[callback], **quiet)
-    trainer.fit(module, torch.utils.data.DataLoader(torch.utils.data.TensorDataset(INPUTS, TARGETS), batch_size=16))
+    trainer.fit(module, torch.utils.data.DataLoader(DATA, batch_size=8))
     return module, callback.wrappers["model"]
 
 
