@@ -1,4 +1,4 @@
-"""Profiles of the property tests: ``ci`` by default, ``HYPOTHESIS_PROFILE=long`` for a long run."""
+"""Profiles of the property tests, ``ci`` or ``HYPOTHESIS_PROFILE=long``, and the memory of all tests."""
 
 import gc
 import os
