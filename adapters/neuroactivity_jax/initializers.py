@@ -67,7 +67,8 @@ class FreshValues:
         """
         initializer = self.initializer
         if callable(initializer):
-            check_fresh(jax.eval_shape(lambda: parameters(initializer(self._key(self.key_data(), 0)))), params, views)
+            fresh = jax.eval_shape(lambda: parameters(initializer(self._key(self.key_data(), 0))))
+            check_fresh(fresh, params, views, known=False)
         elif unknown := [name for name in views if name not in snapshot]:
             raise ValueError(
                 f"initializer: the state holds no snapshot of {unknown[0]!r}; give update the initializer and "
@@ -98,6 +99,7 @@ class FreshValues:
             if isinstance(key, jax.core.Tracer):
                 return draw_needed(self.initializer, key, {name: needed[name] for name in views})
             fresh = parameters(self.initializer(key))
+            check_fresh(fresh, fresh, views)  # their form is known to be right
             return {name: fresh[name] for name in views}
         keys = {name: jax.random.fold_in(key, derive_key(0, 0, name) >> 32) for name in views}
         return {name: _resample(snapshot[name], views[name], keys[name]) for name in views}

@@ -179,7 +179,7 @@ class FreshValues:
                 f"parameter {name!r}: initializer='layer' cannot draw fresh values for it ({error}); use "
                 "initializer='snapshot' or a function from a key to fresh parameters"
             ) from error
-        check_fresh({name: value}, self._variables, [name])
+        check_fresh({name: value}, self._variables, [name], known=False)
         return value
 
     def _resample(self, event: Any, name: str) -> Any:

@@ -113,6 +113,12 @@ def check_like(value: Array, old: Array, where: str) -> None:
         raise LayoutError(f"{where}: expected shape {expected} and dtype {wanted}, got {shape} and {dtype}")
 
 
+def is_finite(array: Array) -> bool:
+    """Return whether an array holds neither NaN nor infinities."""
+    xp = namespace(array)
+    return bool(xp.all(xp.isfinite(array)))
+
+
 def shape_of(array: Array, where: str, *names: str) -> tuple[int, ...]:
     """Return the shape of an array, whose entries may be symbolic but whose sizes may not.
 

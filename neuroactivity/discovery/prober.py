@@ -5,7 +5,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TypeAlias
 
-from neuroactivity.arrays import Array, Arrays, magnitude_sum, namespace, to_list
+from neuroactivity.arrays import Array, Arrays, is_finite, magnitude_sum, namespace, to_list
 from neuroactivity.discovery.decoding import Axis, AxisReaders, Chosen
 from neuroactivity.discovery.gradients import GradientFunction, GradientStream, OutputFunction
 from neuroactivity.discovery.values import FreshDraws, Params, Values
@@ -268,8 +268,3 @@ def neuron_axis(view: ParamView) -> Axis:
 def is_vector(view: ParamView) -> bool:
     """Whether a parameter has one entry a neuron: a scale, a shift, a bias."""
     return set(view.parsed.names) <= {NEURON, STACK}
-
-
-def is_finite(gradient: Array | None) -> bool:
-    """Whether a gradient, if there is one, has neither infinities nor NaN."""
-    return gradient is None or bool(namespace(gradient).all(namespace(gradient).isfinite(gradient)))

@@ -2,9 +2,9 @@
 
 from collections.abc import Callable, Mapping, Sequence
 
-from neuroactivity.arrays import Array, namespace
+from neuroactivity.arrays import Array, is_finite, namespace
 from neuroactivity.discovery.decoding import Chosen
-from neuroactivity.discovery.prober import Prober, is_finite
+from neuroactivity.discovery.prober import Prober
 from neuroactivity.discovery.probes import Units
 from neuroactivity.discovery.values import Params
 from neuroactivity.layout import ParamView

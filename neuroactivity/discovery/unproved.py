@@ -5,10 +5,10 @@ For example a layer without a bias in front of a sigmoid, which no value of its 
 
 from operator import gt
 
-from neuroactivity.arrays import namespace
+from neuroactivity.arrays import is_finite, namespace
 from neuroactivity.discovery.claims import Claim, Claims, Evidence, Known, name_some
 from neuroactivity.discovery.links import outgoing_views
-from neuroactivity.discovery.prober import ROUNDING, Prober, is_finite, is_vector
+from neuroactivity.discovery.prober import ROUNDING, Prober, is_vector
 from neuroactivity.discovery.proof import read_only_by
 from neuroactivity.layout.patterns import NEURON
 
@@ -99,7 +99,7 @@ def _readers_in_no_group(prober: Prober, name: str) -> list[str]:
         prober.zero(params, [view.param for view in prober.layout[name].incoming])
         constant = prober.live_axes(params, prober.bare)
     lost = [where[0] for where, live in before.items() if any(map(gt, live, silent[where])) and any(constant[where])]
-    return [param for param in dict.fromkeys(lost) if is_finite(grads.get(param))]
+    return [param for param in dict.fromkeys(lost) if grads.get(param) is None or is_finite(grads[param])]
 
 
 def _is_spoiled_without(prober: Prober, name: str) -> bool:

@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TypeAlias
 
-from neuroactivity.arrays import Array, Arrays, accumulation_dtype, asarray_like, check_like, namespace
+from neuroactivity.arrays import Array, Arrays, accumulation_dtype, asarray_like, check_like, is_finite, namespace
 from neuroactivity.errors import ActivityWarning
 from neuroactivity.layout import BoundPattern, Layout, ParamView
 from neuroactivity.layout.patterns import NEURON
@@ -54,8 +54,14 @@ def drawn_views(layout: Layout, shapes: Mapping[str, tuple[int, ...]], *, outgoi
     return views
 
 
-def check_fresh(fresh: Arrays, params: Arrays, names: Collection[str]) -> None:
-    """Raise unless there is a fresh value for each named parameter, of its shape and dtype.
+def check_fresh(fresh: Arrays, params: Arrays, names: Collection[str], *, known: bool = True) -> None:
+    """Raise unless there is a fresh value for each named parameter, of its shape and dtype, without NaN and infinities.
+
+    Args:
+        fresh: Fresh values by parameter name.
+        params: The parameters.
+        names: Which of them must have one.
+        known: Whether the values can be looked at; in code that is traced they cannot.
 
     Raises:
         ValueError: If one is missing, or does not fit.
@@ -67,6 +73,8 @@ def check_fresh(fresh: Arrays, params: Arrays, names: Collection[str]) -> None:
             given = ", ".join(list(fresh)[:8]) or "nothing"
             raise ValueError(f"initializer: expected a fresh value for parameter {name!r}, got {given}")
         check_like(fresh[name], params[name], f"initializer, parameter {name!r}")
+        if known and not is_finite(fresh[name]):
+            raise ValueError(f"initializer: expected finite values for parameter {name!r}, got NaN or Inf")
 
 
 _WIDER, _FEW = 1.5, 100

@@ -4,7 +4,7 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, Literal, TypeAlias
 
-from neuroactivity.arrays import Array, Arrays, accumulation_dtype, namespace, no_autograph, shape_of
+from neuroactivity.arrays import Array, Arrays, accumulation_dtype, is_finite, namespace, no_autograph, shape_of
 from neuroactivity.layout import Layout
 
 Score: TypeAlias = Callable[..., Mapping[str, Array]]
@@ -130,10 +130,5 @@ def _check_values(scores: Array, signals: Arrays, known: Callable[[Array], bool]
     xp = namespace(scores)
     if bool(xp.any(scores < 0)):
         raise ValueError(f"expected scores of 0 or more, got {float(xp.min(scores))}")
-    if not _finite(scores) and all(known(x) and _finite(x) for x in signals.values() if x is not None):
+    if not is_finite(scores) and all(known(x) and is_finite(x) for x in signals.values() if x is not None):
         raise ValueError("expected finite scores of finite numbers, zeros too, got NaN or Inf")
-
-
-def _finite(array: Array) -> bool:
-    xp = namespace(array)
-    return bool(xp.all(xp.isfinite(array)))

@@ -4,6 +4,7 @@ All in float64, where nothing but rounding differs.
 """
 
 import functools
+import itertools
 
 import numpy as np
 import pytest
@@ -23,10 +24,13 @@ TAU, EVERY, FRACTION = 0.2, 20, 0.2
 STEPS = 100
 ULPS = 256  # of 2e-16: what a hundred steps of Adam make of the rounding of one
 
-pytestmark = [
-    pytest.mark.parametrize("name", NETWORKS),
-    pytest.mark.filterwarnings("ignore:.*:DeprecationWarning"),
+QUICK = [("jax", "dense"), ("jax", "conv"), ("tensorflow", "dense"), ("tensorflow", "attention")]
+TRAINED = [
+    pytest.param(*pair, marks=[pytest.mark.slow] * (pair not in QUICK)) for pair in itertools.product(OTHERS, NETWORKS)
 ]
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*:DeprecationWarning")
+each_network = pytest.mark.parametrize("name", NETWORKS)
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -69,6 +73,7 @@ def scores(side, batch: np.ndarray) -> dict:
     return {own(name): value for name, value in na.grama(side.gradients(batch), side.layout).items()}
 
 
+@each_network
 @pytest.mark.parametrize("framework", OTHERS)
 def test_discovery_finds_the_same_layout(framework, name):
     one, other = plain(drawn("torch", name).layout), plain(drawn(framework, name).layout)
@@ -82,6 +87,7 @@ def test_discovery_finds_the_same_layout(framework, name):
     assert any(group.status == "exclusive" for group in one.values())
 
 
+@each_network
 @pytest.mark.parametrize("framework", OTHERS)
 def test_gradients_scores_masks_and_parameters_agree(framework, name):
     batch = NETWORKS[name].batch(5)
@@ -93,6 +99,7 @@ def test_gradients_scores_masks_and_parameters_agree(framework, name):
     assert_same_activity(*both, layouts=layouts, ulps=ULPS)
 
 
+@each_network
 @pytest.mark.parametrize("framework", OTHERS)
 def test_activations_and_their_scores_agree(framework, name):
     """Of all groups: also of heads and of the writers of a residual stream, which no parameter reads alone."""
@@ -105,6 +112,7 @@ def test_activations_and_their_scores_agree(framework, name):
     assert_same_activity(*both, layouts=layouts, tau=TAU, max_fraction=FRACTION, ulps=ULPS)
 
 
+@each_network
 @pytest.mark.parametrize("framework", OTHERS)
 def test_a_reset_writes_the_same_values(framework, name):
     """Of random neurons: fresh values in, zeros out, so that the outgoing entries are compared as well."""
@@ -119,7 +127,7 @@ def test_a_reset_writes_the_same_values(framework, name):
         assert_same_activity(both[0], {"scores": {}, "params": sides[1].params()}, layouts=layouts)
 
 
-@pytest.mark.parametrize("framework", OTHERS)
+@pytest.mark.parametrize(("framework", "name"), TRAINED)
 def test_a_hundred_steps_with_resets_stay_together(framework, name):
     (one, reports), (other, others) = trained("torch", name), trained(framework, name)
     counts = [

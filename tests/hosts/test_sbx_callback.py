@@ -19,6 +19,7 @@ from stable_baselines3.common.logger import KVWriter, Logger  # noqa: E402
 
 from neuroactivity_jax.hosts.sbx import ActivityCallback, attach, detach, reports  # noqa: E402
 from neuroactivity_jax.hosts.sbx_networks import Probe, attach_network, states  # noqa: E402
+from neuroactivity_jax.hosts.train_state import detach_state  # noqa: E402
 
 OFF, ON = {"learning_starts": 8, "batch_size": 8}, {"n_steps": 8, "batch_size": 8, "n_epochs": 2}
 
@@ -170,6 +171,20 @@ def test_networks_that_sbx_builds_anew_are_attached_to_again():
     assert model.reset_idx == 1
     assert 0 < model.policy.qf_state.opt_state.steps < 16
     assert model.policy.qf_state.opt_state.measurements > 0
+
+
+def test_a_network_whose_train_state_is_replaced_while_it_learns_is_named_once():
+    class Replace(BaseCallback):
+        def _on_step(self):
+            if self.num_timesteps == 12:
+                self.model.policy.qf_state = detach_state(self.model.policy.qf_state)
+            return True
+
+    model = make()
+    with pytest.warns(na.ActivityWarning) as told:
+        model.learn(24, callback=[ActivityCallback(every=2), Replace()])
+    assert [str(warning.message).split(",")[0] for warning in told].count("qf: a train state was put in its place") == 1
+    assert set(model.neuroactivity) == {"actor"}
 
 
 def test_a_second_attachment_is_refused_until_the_first_is_detached():

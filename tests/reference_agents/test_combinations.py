@@ -16,10 +16,10 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:.*resets do not last"),
 ]
 
-QUICK = (("torch", "td3", "mlp"), ("jax", "sac", "mlp"))
+QUICK = ("torch", "td3", "mlp")
 AGENTS = [(framework, algo, "mlp") for framework, algo in FACTORIES]
 AGENTS += [(framework, algo, "bronet") for framework, algo in FACTORIES if algo in ("sac", "td3")]
-AGENTS = [pytest.param(*agent, marks=[pytest.mark.slow] * (agent not in QUICK)) for agent in AGENTS]
+AGENTS = [pytest.param(*agent, marks=[pytest.mark.slow] * (agent != QUICK)) for agent in AGENTS]
 ON_LARGE_TASKS = [
     pytest.param(env, *agent, marks=[pytest.mark.slow] * ((env, agent) != ("humanoid-walk", ("torch", "td3"))))
     for env in ("dog-walk", "humanoid-walk")
@@ -96,9 +96,11 @@ def learned(config, out):
     return final
 
 
-def test_a_shortened_run_in_tensorflow_learns_measures_and_resets(tmp_path):
-    """Traced once; the slow tests break it off and trace it again."""
-    learned(Config(**SHORTENED, framework="tensorflow", algo="sac", network="mlp"), tmp_path)
+@pytest.mark.usefixtures("compiled_once")
+@pytest.mark.parametrize("framework", ["jax", "tensorflow"])
+def test_a_shortened_run_learns_measures_and_resets(framework, tmp_path):
+    """Compiled once; the slow tests break it off and compile it again."""
+    learned(Config(**SHORTENED, framework=framework, algo="sac", network="mlp"), tmp_path)
 
 
 @pytest.mark.usefixtures("compiled_once")

@@ -72,26 +72,27 @@ def of_size(size: float) -> Values:
     return {name: (np.sign(value) * np.float32(size)).astype("float32") for name, value in gradients().items()}
 
 
-class Failing(dict[str, Any]):
-    """Fresh values, or none while it is told to fail."""
+class Fresh(dict[str, Any]):
+    """Fresh values; while it is on, they are changed."""
 
-    fails = False
+    def __init__(self, change: Callable[[Any], Any]) -> None:
+        super().__init__(FRESH)
+        self.change, self.on = change, False
 
-    def set(self, fails: bool) -> None:
-        self.fails = fails
+    def set(self, on: bool) -> None:
+        self.on = on
 
     def __getitem__(self, name: str) -> Any:
-        if self.fails:
-            raise OSError("no values")
-        return super().__getitem__(name)
+        return self.change(super().__getitem__(name)) if self.on else super().__getitem__(name)
 
     def items(self) -> Any:
         return {name: self[name] for name in self}.items()
 
 
-def failing_initializer(driver: Any) -> str:
-    fresh = Failing(FRESH)
-    return rolled_back(made(driver)(None), made(driver, initializer=fresh)("regrama"), fresh.set)
+def drawn_later(driver: Any, change: Callable[[Any], Any], error: type[Exception] = OSError) -> str:
+    """The fresh values were right when the wrapper was made."""
+    fresh = Fresh(change)
+    return rolled_back(made(driver)(None), made(driver, initializer=fresh)("regrama"), fresh.set, error)
 
 
 class Score:
@@ -135,8 +136,8 @@ def some_scores(driver: Any) -> str:
     return judge(made(driver, score=score), steps(gradients()))
 
 
-def other_values(driver: Any) -> str:
-    fresh = FRESH | {"first/kernel": FRESH["first/kernel"][:-1]}
+def drawn(driver: Any, change: Callable[[Any], Any]) -> str:
+    fresh = FRESH | {"first/kernel": change(FRESH["first/kernel"])}
     return judge(made(driver, initializer=fresh), steps(gradients()))
 
 
@@ -272,8 +273,10 @@ def shared(driver: Any) -> Mapping[str, Scenario]:
         "score of some layers": partial(some_scores, driver),
         "score of NaN": partial(scored, driver, lambda scores: scores * np.nan),
         "score of NaN later": partial(scored_later, driver, lambda scores: scores * np.nan),
-        "fresh values of another shape": partial(other_values, driver),
+        "fresh values of another shape": partial(drawn, driver, lambda values: values[:-1]),
+        "fresh values of NaN": partial(drawn, driver, lambda values: values * np.nan),
+        "fresh values of NaN later": partial(drawn_later, driver, lambda values: values * np.nan, ValueError),
         "score fails": partial(failing_score, driver),
-        "initializer fails": partial(failing_initializer, driver),
+        "initializer fails": partial(drawn_later, driver, fail),
         "on_report fails": partial(failing_report, driver),
     }

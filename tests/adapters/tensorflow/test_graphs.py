@@ -53,6 +53,7 @@ def test_every_way_of_training_gives_the_same_numbers():
         assert found[1:] == reference[1:]
 
 
+@pytest.mark.slow
 def test_under_xla_the_same_neurons_are_reset():
     """XLA draws other random floats than TensorFlow's kernels from the same seed; a snapshot's rows are the same."""
     outcomes = []

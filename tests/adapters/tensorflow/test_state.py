@@ -31,7 +31,9 @@ def twoheaded():
     return model
 
 
-@pytest.mark.parametrize(("make", "initializer"), [(mlp, "snapshot"), (twoheaded, "layer")])
+@pytest.mark.parametrize(
+    ("make", "initializer"), [pytest.param(mlp, "snapshot", marks=pytest.mark.slow), (twoheaded, "layer")]
+)
 def test_a_loaded_model_goes_on_as_if_nothing_had_happened(make, initializer, tmp_path):
     """A file of ``model.save``: the loaded optimizer knows no model but what its configuration remembers."""
     whole, part = make(), make()
@@ -49,7 +51,9 @@ def test_a_loaded_model_goes_on_as_if_nothing_had_happened(make, initializer, tm
     assert equal(values(resumed), values(whole))
 
 
-@pytest.mark.parametrize(("built", "initializer"), [(True, "layer"), (False, "snapshot")])
+@pytest.mark.parametrize(
+    ("built", "initializer"), [pytest.param(True, "layer", marks=pytest.mark.slow), (False, "snapshot")]
+)
 def test_a_checkpoint_goes_on_as_if_nothing_had_happened(initializer, built, tmp_path):
     """``tf.train.Checkpoint``, restored before or after the optimizer has its variables."""
     whole, part, resumed = mlp(), mlp(), mlp(seed=5)

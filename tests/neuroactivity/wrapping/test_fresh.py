@@ -111,6 +111,15 @@ def test_fresh_values_that_are_missing_or_do_not_fit_are_an_error(fresh, message
     check_fresh({"w": np.ones(2)}, {"w": np.zeros(2)}, ["w"])
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_a_fresh_value_that_is_not_finite_is_an_error(value):
+    fresh, params = {"v": np.array([value]), "w": np.array([0.0, value])}, {"w": np.zeros(2)}
+    with pytest.raises(ValueError, match=r"^initializer: expected finite values for parameter 'w', got NaN or Inf$"):
+        check_fresh(fresh, params, ["w"])
+    check_fresh(fresh, params, ["w"], known=False)
+    check_fresh({**fresh, "w": np.zeros(2)}, params, ["w"])
+
+
 def test_a_missing_fresh_value_is_told_with_eight_that_are_there():
     fresh = {f"p{place}": np.zeros(2) for place in range(9)}
     with pytest.raises(ValueError, match=r"parameter 'w', got p0, p1, p2, p3, p4, p5, p6, p7$"):

@@ -133,7 +133,7 @@ def test_the_same_seed_gives_the_same_run_and_another_gives_another(whole, tmp_p
     ("reset", "number"),
     [
         ("regrama", 6),
-        ("redo", 8),
+        pytest.param("redo", 8, marks=pytest.mark.slow),
         pytest.param("regrama", 0, marks=pytest.mark.slow),
         pytest.param("none", 9, marks=pytest.mark.slow),
     ],

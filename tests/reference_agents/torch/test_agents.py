@@ -16,7 +16,12 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:.*resets do not last"),  # measured at every step or two
 ]
 
-AGENTS = [(algo, network) for algo in ("sac", "td3") for network in ("mlp", "bronet")]
+AGENTS = [
+    ("sac", "mlp"),
+    pytest.param("sac", "bronet", marks=pytest.mark.slow),
+    ("td3", "mlp"),
+    ("td3", "bronet"),
+]
 DENSE = ("layer1", "layer2")
 RESIDUAL = ("layer", "norm", *(f"block1.{part}" for part in ("layer1", "norm1", "layer2", "norm2")))
 SECOND_BLOCK = tuple(f"block2.{part}" for part in ("layer1", "norm1", "layer2", "norm2"))
