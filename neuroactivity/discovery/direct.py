@@ -26,6 +26,7 @@ def read(prober: Prober, known: Known) -> Claims:
             known.evidence[name] = replace(evidence, links=read, parts={**known.evidence[name].parts, **evidence.parts})
     links.drop_mutual_links(prober, known)
     links.drop_distant_norms(prober, known)
+    links.drop_unsettled(prober, known)
     return ()
 
 

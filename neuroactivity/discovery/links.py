@@ -186,6 +186,35 @@ def drop_distant_norms(prober: Prober, known: Known) -> None:
             evidence[name].norms.remove(norm)
 
 
+def drop_unsettled(prober: Prober, known: Known) -> None:
+    """Drop what neurons may feed by way of weights for each of them, too few of which are decided to be a link.
+
+    As behind a depthwise convolution of three channels, of which one is seen to read its neuron.
+    """
+    views = {name: group.incoming[0] for name, group in known.layout.items()}
+    weights = {name: neuron_axis(view) for name, view in views.items() if not is_vector(view)}
+    unsettled = {
+        name: axis for name, axis in weights.items() if axis in known.readers and known.readers[axis].undecided
+    }
+    left = {}
+    for name in known.examined:
+        may_be = [other for other, axis in unsettled.items() if _may_feed(prober, known.readers, name, other, axis)]
+        between = [known.evidence[other] for other in may_be if other != name]
+        behind = {norm for other in between for norm in other.norms}
+        fed = {(link.where, position) for other in between for link in other.links for position in link.feeds}
+        links = [link for link in known.evidence[name].links if not any((link.where, p) in fed for p in link.feeds)]
+        norms = [norm for norm in known.evidence[name].norms if norm not in behind]
+        left[name] = replace(known.evidence[name], links=links, norms=norms)
+    known.evidence.update(left)
+
+
+def _may_feed(prober: Prober, readers: Mapping[Axis, AxisReaders], name: str, other: str, axis: Axis) -> bool:
+    """Whether neurons may feed the weights of another group one to one: they do wherever it is decided."""
+    decided = set(range(prober.size(axis))) - readers[axis].undecided
+    fed = readers[axis].candidates.get(name, {}).keys()
+    return decided <= fed and not _vanishes_whole(prober, other, name, readers)
+
+
 def _reached_through_others(known: Known, name: str) -> set[str]:
     """Return the groups that are read one to one behind those that a group is read by."""
     reached: set[str] = set()

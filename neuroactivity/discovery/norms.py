@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from neuroactivity.discovery.claims import Claim, Claims, Known, name_some
 from neuroactivity.discovery.direct import claim_proved
-from neuroactivity.discovery.links import drop_indirect, interpret, outgoing_views
+from neuroactivity.discovery.links import drop_indirect, drop_unsettled, interpret, outgoing_views
 from neuroactivity.discovery.prober import Prober
 from neuroactivity.discovery.probes import probe_zero_mean
 from neuroactivity.discovery.proof import read_only_by
@@ -31,6 +31,8 @@ def read(prober: Prober, known: Known) -> Claims:
             behind = interpret(prober, name, name, axes)
             known.evidence[name].norms = behind.norms
             known.evidence[name].parts |= behind.parts
+        known.examined = names
+        drop_unsettled(prober, known)
         known.examined = [name for name in names if known.evidence[name].norms]
     return ()
 

@@ -9,8 +9,8 @@ from neuroactivity.discovery.probes import Units
 from neuroactivity.discovery.values import Params
 from neuroactivity.layout import ParamView
 
-_PROBES = 16
-_FORWARD_PROBES, _FORWARD_PROBES_OF_ALL = 4, 2  # of a random half of the neurons, and of all of them at once
+_PROBES = 16  # of a random half of the neurons; of outputs in each draw once, of which large models have fewer
+_FORWARD_PROBES_OF_ALL = 4
 _ROUNDING = 32  # units in the last place of the largest output; zero times anything adds nothing at all
 
 
@@ -50,7 +50,7 @@ def _without_gradient(prober: Prober, units: Units, outgoing: Mapping[str, Seque
 
     def moves(names: Sequence[str]) -> bool:
         some = {unit: units[unit] for unit in names}
-        return any(_moves_output(prober, some, outgoing, probe) for probe in range(_FORWARD_PROBES))
+        return any(_moves_output(prober, some, outgoing, probe) for probe in set(prober.draws(0, _PROBES)))
 
     moving = {name for unit in _which(list(units), moves) for name in units[unit]}
     prober.without_gradient |= moving

@@ -34,7 +34,7 @@ def test_lines_of_code_are_those_without_blanks_comments_and_docstrings():
     [
         ("core", 1_630),
         ("neuroactivity/wrapping", 655),
-        ("neuroactivity/discovery", 1_620),
+        ("neuroactivity/discovery", 1_640),
         ("neuroactivity/looking", 1_090),
         ("adapters", 8_320),
         ("hosts", 1_300),
