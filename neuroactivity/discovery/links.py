@@ -196,7 +196,7 @@ def drop_unsettled(prober: Prober, known: Known) -> None:
     unsettled = {
         name: axis for name, axis in weights.items() if axis in known.readers and known.readers[axis].undecided
     }
-    left = {}
+    settled = {}
     for name in known.examined:
         may_be = [other for other, axis in unsettled.items() if _may_feed(prober, known.readers, name, other, axis)]
         between = [known.evidence[other] for other in may_be if other != name]
@@ -204,8 +204,8 @@ def drop_unsettled(prober: Prober, known: Known) -> None:
         fed = {(link.where, position) for other in between for link in other.links for position in link.feeds}
         links = [link for link in known.evidence[name].links if not any((link.where, p) in fed for p in link.feeds)]
         norms = [norm for norm in known.evidence[name].norms if norm not in behind]
-        left[name] = replace(known.evidence[name], links=links, norms=norms)
-    known.evidence.update(left)
+        settled[name] = replace(known.evidence[name], links=links, norms=norms)
+    known.evidence.update(settled)
 
 
 def _may_feed(prober: Prober, readers: Mapping[Axis, AxisReaders], name: str, other: str, axis: Axis) -> bool:

@@ -75,14 +75,14 @@ class ActivityCallback(BaseCallback):  # type: ignore[misc]
         if _OWNERS.get(self.model) is self:
             detach(self.model)  # a learn() that was broken off has left it attached
         _attach(self.model, self, self._method, self._networks, self._options)
-        self._there = set(_attached(self.model.policy))
+        self._watched = set(_attached(self.model.policy))
 
     def _on_step(self) -> bool:
         attached = _attached(self.model.policy)
-        if lost := sorted(self._there.difference(attached)):
+        if lost := sorted(self._watched.difference(attached)):
             text = "a train state was put in its place, so nothing of it is measured or reset any more"
             warnings.warn(f"{', '.join(lost)}: {text}", na.ActivityWarning, stacklevel=2)
-            self._there &= attached.keys()
+            self._watched &= attached.keys()
         for name, state in attached.items():
             found, layout = find_state(state.opt_state), state.tx.layout
             measurements = int(found.measurements)
