@@ -36,6 +36,14 @@ class Records(NamedTuple):
     since: dict[str, Array]
 
 
+class Measurement(NamedTuple):
+    """Scores, the magnitudes added up so far, and the neurons to reset, all False for a run that is not due."""
+
+    scores: dict[str, Array]
+    magnitudes: dict[str, Array]
+    masks: dict[str, Array]
+
+
 @dataclass(frozen=True)
 class Measuring:
     """Scores neurons, and chooses those that are reset.
@@ -78,7 +86,7 @@ class Measuring:
         options: Any = {"signal": kind, "params": named, "known": lambda x: not isinstance(x, jax.core.Tracer)}
         return own_scores(self.options.score, arrays, self.layout, shapes, **options)
 
-    def measure(self, records: Records, signal: Signal, due: Array, step: Array) -> tuple[Records, dict[str, Array]]:
+    def measure(self, records: Records, signal: Signal, due: Array, step: Array) -> Measurement:
         """Score the neurons of each run that is due.
 
         Args:
@@ -86,18 +94,24 @@ class Measuring:
             signal: Gradients, or activations.
             due: Whether a measurement is due; if not, magnitudes are added up.
             step: Number of the update.
-
-        Returns:
-            What is remembered now, and the masks of the neurons to reset, all False for a run that is not due.
         """
         arrays = as_jax(signal() if callable(signal) else signal)
         own = self._own_scores(arrays, {name: was.shape for name, was in records.scores.items()})
         scores, magnitudes = self._scores(arrays, own, records.magnitudes, due, step)
+        return Measurement(scores, magnitudes, self._masks(scores, records.since, due, step))
+
+    def remember(self, records: Records, measurement: Measurement, due: Array) -> Records:
+        """Return what is remembered after a measurement, and hand its report to the user's function.
+
+        Args:
+            records: What was remembered before it.
+            measurement: What was measured, with the masks of the neurons that were reset.
+            due: Whether a measurement was due.
+        """
+        scores, magnitudes, masks = measurement
         before = reset_before(records.since)
-        masks = self._masks(scores, records.since, due, step)
         if self.options.on_report is not None:
-            again = {name: before[name] for name in scores}
-            jax.debug.callback(self._report, due, number_of_run(due, scores), scores, masks, again)
+            jax.debug.callback(self._report, due, number_of_run(due, scores), scores, masks, before)
         marked = sum([jnp.sum(mask, dtype=jnp.int32) for mask in masks.values()], jnp.int32(0))
 
         def latest(new: Mapping[str, Array], old: Mapping[str, Array]) -> dict[str, Array]:
@@ -108,7 +122,7 @@ class Measuring:
             }
 
         since = advance(records.since, masks)
-        records = Records(
+        return Records(
             magnitudes=magnitudes,
             masks=latest(masks, records.masks),
             measurements=records.measurements + due,
@@ -118,7 +132,6 @@ class Measuring:
             scores=latest(scores, records.scores),
             since={name: jnp.where(due, since[name], was) for name, was in records.since.items()},
         )
-        return records, masks
 
     def _scores(
         self, arrays: dict[str, Any], own: dict[str, Array] | None, sums: dict[str, Array], due: Array, step: Array

@@ -194,12 +194,13 @@ class Resetter:
     ) -> _CondCarry:
         """Measure, and reset what is to be reset."""
         measuring = Measuring(layout, self.options, self.by_activations, params)
-        records, masks = measuring.measure(carry.records, signal, due, state.steps)
-        carry = carry._replace(records=records)
-        if not self.options.writes:
-            return carry
-        marked = sum([jnp.any(mask) for mask in masks.values()], jnp.asarray(False))
-        return if_any(marked, lambda: self._reset(masks, carry, state, params, layout, clock), carry)
+        measured = measuring.measure(carry.records, signal, due, state.steps)
+        if self.options.writes:
+            marked = sum([jnp.any(mask) for mask in measured.masks.values()], jnp.asarray(False))
+            reset = partial(self._reset, measured.masks, carry, state, params, layout, clock)
+            carry, masks = if_any(marked, reset, (carry, measured.masks))
+            measured = measured._replace(masks=masks)
+        return carry._replace(records=measuring.remember(carry.records, measured, due))
 
     def _grown(self, clock_of: Callable[[Any], OwnClock], carry: _CondCarry, extra: Any, *step: Any) -> _CondCarry:
         """Give young neurons the step of their own age."""
@@ -224,28 +225,29 @@ class Resetter:
 
     def _reset(
         self,
-        masks: Mapping[str, Array],
+        masks: dict[str, Array],
         before: _CondCarry,
         state: ActivityState,
         params: PyTree,
         layout: na.Layout,
         clock: BiasCorrection | None,
-    ) -> _CondCarry:
-        """Make the updates lead to fresh values and zeros, and the optimizer's state match them."""
+    ) -> tuple[_CondCarry, dict[str, Array]]:
+        """Make the updates lead to fresh values and zeros, and the optimizer's state match; return what was reset."""
         old, moves, outgoing = as_jax(parameters(params)), parameters(before.updates), self.options.outgoing
+        needed = needed_params(masks, layout, outgoing)
+        views = {name: of for name, of in self._drawn_views(params, layout).items() if name in needed}
+        fresh = self.fresh.draw(state.key, state.resets + 1, state.snapshot, views, needed)
+        finite = jnp.asarray([jnp.isfinite(value).all() for value in fresh.values()]).all()  # jit cannot refuse others
+        masks = {name: mask & finite for name, mask in masks.items()}
         written = written_mask(old, masks, layout, outgoing=outgoing)
         moved = {name: (old[name] + moves[name]).astype(old[name].dtype) for name in written}
-        needed = needed_params(masks, layout, outgoing)
-        views = drawn_views(layout, shapes_of(old), outgoing=outgoing)
-        views = {name: views[name] for name in views if name in needed}
-        fresh = self.fresh.draw(state.key, state.resets + 1, state.snapshot, views, needed)
         new = na.reset(old | moved, fresh, masks, layout, outgoing=outgoing)
         leaps = {name: new[name].astype(moves[name].dtype) - old[name] for name in written}
         updates = {name: jnp.where(where, leaps[name], moves[name]) for name, where in written.items()}
         after = replace(params, {name: new[name] for name in written})
         inner_state = reinit_state(self.inner, before.inner_state, after, written)
         ages = before.ages if clock is None else self._clock(clock, layout, {}).reset(before.ages, inner_state, masks)
-        return before._replace(updates=replace(before.updates, updates), inner_state=inner_state, ages=ages)
+        return before._replace(updates=replace(before.updates, updates), inner_state=inner_state, ages=ages), masks
 
     def _check_writes(self, updates: PyTree, state: ActivityState, params: PyTree, layout: na.Layout) -> None:
         """Raise at any update, due or not, if a reset could not write what it is to write."""

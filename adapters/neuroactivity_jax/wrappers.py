@@ -47,7 +47,7 @@ def regrama(
             because their parameters are ``None`` or masked out, are left alone.
         initializer: Where fresh values come from: a function from a key to freshly initialised parameters, such as
             ``lambda key: model.init(key, x)``, or ``"snapshot"`` (rows of the values at ``init``, which are kept in the
-            state).
+            state). Where a function returns NaN or Inf, an error is raised; in compiled code nothing is reset then.
         tau: Threshold on the score.
         every: Updates between two measurements.
         max_fraction: At most this part of a group is reset at once; with 0 the wrapper only measures.

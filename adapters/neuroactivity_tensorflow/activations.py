@@ -110,7 +110,7 @@ def _traced(model: Any, inputs: Inputs, plans: Mapping[str, list[Spot]]) -> dict
     if not order:
         return {}
     with tf.init_scope():
-        found = tf.function(function, autograph=False)()
+        found = tf.function(function, autograph=False).get_concrete_function()()
     return dict(zip(order, found, strict=True)) if found else {}
 
 

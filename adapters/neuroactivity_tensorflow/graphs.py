@@ -11,6 +11,8 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.python.ops.control_flow_util import GraphOrParentsInXlaContext
 
+from neuroactivity.arrays import no_autograph
+
 
 def on_host(
     function: Callable[..., Sequence[Any]], inputs: Sequence[Any], specs: Sequence[tf.TensorSpec], *, what: str
@@ -88,6 +90,7 @@ def merge_replicas(function: Callable[[Any, Callable[[Any], Any]], None], values
         raise ValueError("apply() must be called in a replica context, inside strategy.run()")
     else:
 
+        @no_autograph
         def merged(strategy: Any, values: Any) -> None:
             def summed(value: Any) -> Any:
                 return None if value is None else strategy.reduce(tf.distribute.ReduceOp.SUM, value, axis=None)

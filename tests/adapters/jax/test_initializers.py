@@ -1,5 +1,7 @@
 """Fresh values: what they are drawn from, and that every draw is its own."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,7 +12,7 @@ import neuroactivity as na
 from neuroactivity_jax import regrama
 from neuroactivity_jax.drawing import draw_needed
 from neuroactivity_jax.initializers import FreshValues
-from tests.adapters.jax.optimizers import LAYOUT, PARAMS, compiled, initial, run
+from tests.adapters.jax.optimizers import LAYOUT, PARAMS, at, compiled, initial, member, run, stacked
 
 ADAM = optax.adam(0.1)
 
@@ -123,6 +125,43 @@ def test_orthogonal_draws_of_many_runs_on_a_cpu_are_warned_of(orthogonal, mapped
     jax.jit(update).lower(params, state, params)
     warned = any("it draws orthogonal weights" in str(warning.message) for warning in recwarn)
     assert warned == (orthogonal and mapped and jax.default_backend() == "cpu")
+
+
+def test_compiled_code_leaves_a_run_alone_whose_fresh_values_are_not_finite():
+    """Outside of it they are refused; of several runs each is judged by its own draw."""
+
+    def spoiled(key):
+        bad = jnp.where(jax.random.bits(key) % 2 == 0, jnp.nan, 0.0)
+        return jax.tree.map(lambda value: value.at[0].add(bad), initial(key))
+
+    def wrapped(seed, **options):
+        return regrama(ADAM, LAYOUT, initializer=spoiled, tau=0.05, every=1, seed=seed, **options)
+
+    def refuses(seed):
+        fresh = FreshValues(spoiled, seed)
+        try:
+            fresh.draw(fresh.key_data(), jnp.int32(1), {}, {"a/kernel": []}, {})
+        except ValueError as error:
+            return "expected finite values for parameter 'a/kernel'" in str(error)
+        return False
+
+    seeds, reports = range(4), []
+    refused = [seed for seed in seeds if refuses(seed)]
+    assert 0 < len(refused) < len(seeds)
+
+    tx = wrapped(0, on_report=reports.append)
+    states = stacked(*[wrapped(seed).init(PARAMS) for seed in seeds])
+    params, states = jax.jit(jax.vmap(compiled(tx), (None, 0, None)))(at(0), states, PARAMS)
+    jax.effects_barrier()
+    plain, inner = compiled(ADAM)(at(0), ADAM.init(PARAMS), PARAMS)
+    marked = {report.run: report["a"].reset for report in reports}
+    for seed in seeds:
+        after, state, left = member(params, seed), member(states, seed), seed in refused
+        counted = state.resets, state.neurons_reset, state.masks["a"].sum(), marked[seed]
+        assert counted == ((0, 0, 0, 0) if left else (1, 2, 2, 2))
+        same = jax.tree.map(partial(np.allclose, rtol=1e-6), (after, state.inner_state), (plain, inner))
+        assert all(jax.tree.leaves(same)) == left
+        assert all(np.isfinite(value).all() for value in jax.tree.leaves(after))
 
 
 @pytest.mark.parametrize("compiled_by_user", [False, True])

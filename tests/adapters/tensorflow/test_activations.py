@@ -34,6 +34,17 @@ def test_activations_behind_a_flatten_are_taken_apart():
     np.testing.assert_allclose(scores, means / means.mean(), rtol=1e-5)
 
 
+def test_tensorflow_has_nothing_to_say_when_activations_are_read_many_times(caplog):
+    model, _, layout = found("conv and flatten")
+    tf.get_logger().addHandler(caplog.handler)  # it warns of a function that is traced five times
+    try:
+        for _ in range(6):
+            activations(model, IMAGES[:2], layout=layout)
+    finally:
+        tf.get_logger().removeHandler(caplog.handler)
+    assert caplog.messages == []
+
+
 def test_activations_read_their_part_of_a_concatenation():
     model, inputs, layout = found("late action")
     seen = activations(model, *inputs, layout=layout)["a"]

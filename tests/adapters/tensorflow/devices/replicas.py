@@ -1,9 +1,11 @@
 """Train one small model on two logical devices in every way, and on one.
 
-Run as a program, it prints the cells that are right, of those that its arguments choose.
+Run as a program, it prints the cells that are right, of those that its arguments choose. With ``TF_CONFIG`` it is one
+of several workers, and prints a hash of what it holds at the end of each cell as well.
 """
 
 import fnmatch
+import hashlib
 import itertools
 import os
 import sys
@@ -16,6 +18,7 @@ import tensorflow as tf
 if __name__ == "__main__":
     cpu = tf.config.list_physical_devices("CPU")[0]
     tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+    WORKERS = tf.distribute.MultiWorkerMirroredStrategy() if "TF_CONFIG" in os.environ else None
 
 import functools
 from functools import partial
@@ -104,15 +107,20 @@ def on_one_device(kind, way):
 
 def cell(kind, way):
     """Train on two devices: copies on both are the same, and what they are on one, up to rounding."""
-    strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+    strategy = WORKERS or tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
     model, optimizer = train(strategy, kind, way)
     expected, reset = on_one_device(kind, way)
+    assert strategy.num_replicas_in_sync == 2
     assert optimizer.neurons_reset == reset >= 3, optimizer.neurons_reset
+    held = hashlib.sha256()
     for variable, value in zip(variables(model, optimizer), expected, strict=True):
         copies = [np.asarray(copy) for copy in strategy.experimental_local_results(variable.value)]
-        assert len(copies) == 2
-        assert np.array_equal(*copies, equal_nan=value.dtype.kind == "f"), variable.path
+        assert len(copies) == (1 if WORKERS else 2)
+        assert np.array_equal(copies[0], copies[-1], equal_nan=value.dtype.kind == "f"), variable.path
         np.testing.assert_allclose(copies[0], value, rtol=2e-3, atol=2e-5, err_msg=variable.path)
+        held.update(copies[0].tobytes())
+    if WORKERS:
+        print(held.hexdigest())
 
 
 def scopes():

@@ -9,13 +9,15 @@ from typing import Any, NamedTuple
 import torch
 import torch.distributed as dist
 from torch import nn
+from torch.distributed._composable.replicate import replicate
+from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import fp16_compress_hook
 from torch.distributed.checkpoint.state_dict import (
     StateDictOptions,
     get_optimizer_state_dict,
     set_optimizer_state_dict,
 )
 from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import fully_shard
+from torch.distributed.fsdp import CPUOffloadPolicy, MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor, Replicate, Shard
 from torch.distributed.tensor.parallel import ColwiseParallel, RowwiseParallel, parallelize_module
 from torch.nn.parallel import DistributedDataParallel
@@ -31,6 +33,18 @@ OPTIMIZERS = {
     "adamw": partial(torch.optim.AdamW, lr=0.01),
 }
 
+
+REPLICATED: dict[str, dict[str, Any]] = {
+    **{how: {} for how in ("ddp", "bare", "no_sync", "rounded")},
+    "static": {"static_graph": True},
+    "buckets": {"gradient_as_bucket_view": True},
+    "unused": {"find_unused_parameters": True},
+}
+SHARDED: dict[str, dict[str, Any]] = {
+    "kept": {"reshard_after_forward": False},
+    "offloaded": {"offload_policy": CPUOffloadPolicy(pin_memory=False)},
+    "bfloat16": {"mp_policy": MixedPrecisionPolicy(param_dtype=torch.bfloat16)},
+}
 
 _FULL = StateDictOptions(full_state_dict=True)
 
@@ -88,8 +102,15 @@ def shard(model: nn.Module, how: str) -> tuple[nn.Module, int, int]:
         plan = {"block.up": ColwiseParallel(), "block.down": RowwiseParallel()}
     if isinstance(model, nn.Sequential) and getattr(model[0], "out_features", 0) % 2:  # the next takes no such parts
         plan = {"0": ColwiseParallel(output_layouts=Replicate()), "2": RowwiseParallel(input_layouts=Replicate())}
-    if how in ("ddp", "bare", "no_sync", "static"):
-        return DistributedDataParallel(model, static_graph=how == "static"), ranks, rank
+    if how in REPLICATED:
+        replicated = DistributedDataParallel(model, **REPLICATED[how])
+        if how == "rounded":
+            replicated.register_comm_hook(None, fp16_compress_hook)
+        return replicated, ranks, rank
+    if how == "replicate":
+        return replicate(model), ranks, rank
+    if how in SHARDED:
+        return fully_shard(model, **SHARDED[how]), ranks, rank
     if how in ("fsdp", "looked_at"):
         for layer in model.children() if isinstance(model, nn.Sequential) else ():
             if any(True for _ in layer.parameters()):

@@ -111,6 +111,16 @@ def test_a_transformer_with_a_residual_stream_and_normalisations(tmp_path):
         check(cell, expected, found)
 
 
+@pytest.mark.slow
+@pytest.mark.counts(cells=14, ranks=2)
+def test_other_ways_to_replicate_and_to_shard(tmp_path):
+    """Where gradients are rounded before they are added up, ranks do the same as each other, not as one device."""
+    hows = ("buckets", "unused", "replicate", "rounded", "kept", "offloaded", "bfloat16")
+    cells = [{"how": how, "method": method, "steps": 4} for how in hows for method in ("regrama", "redo")]
+    for cell, expected, *found in zip(cells, alone(cells), *in_world(train_all, tmp_path, cells), strict=True):
+        check(cell, found[0] if cell["how"] in ("rounded", "bfloat16") else expected, found)
+
+
 KINDS = [{"method": "redo"}, {"method": "regrama", "initializer": "snapshot"}]
 
 
