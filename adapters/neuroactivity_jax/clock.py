@@ -74,9 +74,9 @@ class OwnClock:
         place = jnp.where(jnp.any(same), jnp.argmax(same), jnp.argmax(jnp.all(born < 0, axis=0)))
         young = {name: jnp.where(masks[name], place, of) if name in masks else of for name, of in ages.young.items()}
         marked = sum([jnp.any(mask) for mask in masks.values()], jnp.asarray(False))
-        resets = jnp.arange(born.shape[1])
+        resets = jnp.arange(born.shape[1])[None]
         born = jnp.where((resets == place) & marked, now, born)
-        owned = sum([jnp.any(of[..., None] == resets, axis=range(of.ndim)) for of in young.values()], resets < 0)
+        owned = sum([jnp.any(of.reshape(-1, 1) == resets, axis=0, keepdims=True) for of in young.values()], resets < 0)
         return Ages(jnp.where(owned, born, NOBODY), {name: of.astype(jnp.int32) for name, of in young.items()})
 
     def correct(
@@ -138,7 +138,7 @@ class OwnClock:
             passed = jax.lax.fori_loop(0, greatest(jnp.sum(is_young, dtype=jnp.int32)), take_own, passed)
         moves, leaves = passed
         young = {name: jnp.where((of >= 0) & ends[of], NOBODY, of) for name, of in ages.young.items()}
-        ages = Ages(jnp.where(ends, NOBODY, born), young)
+        ages = Ages(jnp.where(ends[None], NOBODY, born), young)
         return replace(moved[0], moves), jax.tree.unflatten(structure, leaves), ages
 
     def _counts(self, state: PyTree) -> Array:
@@ -189,7 +189,7 @@ class OwnClock:
         else:
             after = jnp.stack([moments_after(case) for case in zip(*cases, strict=True)])
         after = after.reshape(len(which), 2, len(moments))
-        fall = jnp.diagonal(after[:-1] - after[-1], axis1=0, axis2=2)  # (gradient, moment)
+        fall = jnp.diagonal(after[:-1] - after[-1:], axis1=0, axis2=2)  # (gradient, moment)
         return jnp.where(jnp.isclose(fall[0], fall[1], rtol=1e-3, atol=1e-6), fall[0], 0)
 
 

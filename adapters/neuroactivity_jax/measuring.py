@@ -125,10 +125,10 @@ class Measuring:
         return Records(
             magnitudes=magnitudes,
             masks=latest(masks, records.masks),
-            measurements=records.measurements + due,
+            measurements=records.measurements + jnp.int32(due),
             neurons_reset=records.neurons_reset + marked,
             reset_before=latest(before, records.reset_before),
-            resets=records.resets + (marked > 0),
+            resets=records.resets + jnp.int32(marked > 0),
             scores=latest(scores, records.scores),
             since={name: jnp.where(due, since[name], was) for name, was in records.since.items()},
         )
@@ -148,7 +148,7 @@ class Measuring:
         collects = self.options.collects_at(step)
 
         def joined(was: Array, new: Array) -> Array:
-            more = was + new if own is None else was + (new - was) / self.options.batch_at(step)
+            more = was + new if own is None else was + (new - was) / jnp.asarray(self.options.batch_at(step), new.dtype)
             return jnp.where(was == NOT_ADDED, new, more)
 
         total = {name: joined(was, added[name]) if name in added else was for name, was in sums.items()}
