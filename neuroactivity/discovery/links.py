@@ -209,10 +209,12 @@ def drop_unsettled(prober: Prober, known: Known) -> None:
 
 
 def _may_feed(prober: Prober, readers: Mapping[Axis, AxisReaders], name: str, other: str, axis: Axis) -> bool:
-    """Whether neurons may feed the weights of another group one to one: they do wherever it is decided."""
-    decided = set(range(prober.size(axis))) - readers[axis].undecided
+    """Whether neurons may feed the weights of another group one to one: they do in the few places that are decided."""
+    feeds, undecided, size = readers[axis].feeds(name), readers[axis].undecided, prober.size(axis)
+    if feeds and fill_regular(feeds, undecided, prober.neurons[name], size)[0]:
+        return False  # these are enough to say so
     fed = readers[axis].candidates.get(name, {}).keys()
-    return decided <= fed and not _vanishes_whole(prober, other, name, readers)
+    return set(range(size)) - undecided <= fed and not _vanishes_whole(prober, other, name, readers)
 
 
 def _reached_through_others(known: Known, name: str) -> set[str]:
