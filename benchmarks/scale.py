@@ -246,11 +246,11 @@ def make_environments(settings: Settings, *, parallel: bool) -> VectorEnv[Any, A
 
 
 def train(method: Method, path: Path, seconds: float) -> None:
-    """Train a method for so many seconds, to the end of a round, from its checkpoint on."""
+    """Train a method for so many seconds, to the end of a round and for one at least, from its checkpoint on."""
     if path.exists():
         method.restore(path)
-    began = time.perf_counter()
-    while time.perf_counter() - began < seconds:
+    began, done = time.perf_counter(), len(method.rounds)
+    while len(method.rounds) == done or time.perf_counter() - began < seconds:
         last = method.round()
         rate = last["updates"] / last["seconds"]  # each is of all seeds
         speed = rate * method.settings.seeds * method.flop_per_update() / 1e9

@@ -72,10 +72,10 @@ def owned_entries(pattern, shape, sizes, index, neurons):
         known["neuron"] = len(index)
     elif neurons is not None:
         known["neuron"] = neurons
-    size = axis_sizes(pattern, shape, known)
+    size, axes = axis_sizes(pattern, shape, known), named_axes(pattern, shape)
     for position in np.ndindex(*shape):
         coordinate = {}
-        for names, place in zip(named_axes(pattern, shape), position, strict=True):
+        for names, place in zip(axes, position, strict=True):
             for name in reversed(names):  # the last name runs fastest
                 place, coordinate[name] = divmod(place, size[name])
         neuron = place_of("neuron", coordinate, size)
