@@ -1,8 +1,10 @@
-"""Profiles of the property tests, ``ci`` or ``HYPOTHESIS_PROFILE=long``, and the memory of all tests."""
+"""What `make test` leaves out, profiles of the property tests (``HYPOTHESIS_PROFILE=long``), and memory."""
 
 import gc
 import os
+import random
 import sys
+from collections import defaultdict
 from pathlib import Path
 
 import pytest
@@ -18,6 +20,19 @@ gc.disable()  # a quarter of the time that collection takes; what is collected s
 
 LONG = os.environ.get("HYPOTHESIS_PROFILE") == "long"
 MAPS = Path("/proc/self/maps")
+
+
+def pytest_collection_modifyitems(items):
+    """Of a test that is ``sampled(n)``, n cases are quick, the same ones in all of a file that have the same cases."""
+    cases = defaultdict(list)
+    for item in items:
+        if (sampled := item.get_closest_marker("sampled")) and not item.get_closest_marker("slow"):
+            cases[item.nodeid.partition("[")[0], *sampled.args].append(item)
+    for (name, number), found in cases.items():
+        quick = random.Random(name.partition("::")[0]).sample(found, min(number, len(found)))
+        for item in found:
+            if item not in quick:
+                item.add_marker("slow")
 
 
 def pytest_collection_finish():

@@ -38,6 +38,7 @@ def test_parts_of_a_neuron_add_up(due):
     assert left == ({0.0, 0.4} if due else {0.0})
 
 
+@pytest.mark.slow
 def test_replaced_neurons_are_new_and_adam_forgets_them():
     params = draw_weights(STUDY, jax.random.key(0))
     layout = layout_of(params, lambda params: forward(STUDY, params, jnp.ones((2, 64)))[0])

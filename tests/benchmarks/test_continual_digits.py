@@ -43,6 +43,7 @@ def test_resets_fall_where_they_are_due_and_are_counted_by_task(short, framework
     assert (short(framework=framework, reset="none").resets == 0).all()
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("framework", ["jax", "tensorflow"])
 @pytest.mark.parametrize("network", ["mlp", pytest.param("layernorm", marks=pytest.mark.slow), "residual"])
 def test_frameworks_learn_the_same(short, framework, network):
@@ -54,6 +55,7 @@ def test_frameworks_learn_the_same(short, framework, network):
     np.testing.assert_allclose(mine.inactive_dormant, theirs.inactive_dormant, atol=3 / 256)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("framework", ["torch", "jax", pytest.param("tensorflow", marks=pytest.mark.slow)])
 def test_a_seed_is_a_run_of_its_own(short, framework):
     both = short(framework=framework, reset="regrama")
@@ -63,6 +65,7 @@ def test_a_seed_is_a_run_of_its_own(short, framework):
     assert (both.accuracy[0] != both.accuracy[1]).any()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("framework", ["torch", "jax", pytest.param("tensorflow", marks=pytest.mark.slow)])
 def test_redo_resets_what_the_activations_call_dormant(short, framework):
     assert (short(framework=framework, reset="redo", tau=0.5, seeds=1).resets > 0).all()
@@ -78,6 +81,7 @@ def test_what_became_of_reset_neurons_is_counted(short, framework):
     assert (short(framework=framework, reset="none").measured_again == 0).all()
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("options", [{"clock": "run"}, {"batches": 4}, {"outgoing": "small"}])
 def test_options_of_resets_change_the_run(short, options):
     default, changed = (short(framework="torch", reset="regrama", **given) for given in ({}, options))
@@ -204,6 +208,7 @@ def invented(monkeypatch):
     return ran
 
 
+@pytest.mark.slow
 def test_the_page_shows_every_setting(invented, tmp_path, capsys):
     out, runs = tmp_path / "results", tmp_path / "runs"
     options = ["--out", str(out), "--runs", str(runs), "--seeds", "6", "--tasks", "12"]
@@ -231,6 +236,7 @@ def test_the_page_shows_what_is_asked_for(invented, tmp_path, capsys):
     assert "variants: expected some of none, redo, " in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_the_page_goes_on_where_it_was_stopped(invented, tmp_path, capsys):
     options = ["--out", str(tmp_path), "--runs", str(tmp_path / "runs"), "--seeds", "6", "--tasks", "12"]
     assert grid.main(options) == 0

@@ -14,6 +14,7 @@ def test_a_row_for_each_framework(capsys):
     assert len(row.split()) == 5
 
 
+@pytest.mark.slow
 def test_agents_measure_never_by_one_method_and_by_both(monkeypatch):
     agents, make_agent = [], methods.make_agent
 

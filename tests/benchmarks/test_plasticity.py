@@ -52,6 +52,7 @@ def test_the_observation_is_the_board_in_the_order_of_the_phase():
     assert set(pixels[12:]) <= {0.0, 1.0}
 
 
+@pytest.mark.slow
 def test_a_run_that_was_interrupted_goes_on_as_if_it_had_not_been(tmp_path):
     whole = finished(SMALL, tmp_path / "whole.json")
     agent, layout = dqn.start(SMALL)
@@ -137,6 +138,7 @@ def test_a_file_that_is_no_record_is_one_line(damage, tmp_path, capsys):
     assert path.read_bytes() == damage
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("damage", [b"", b"PK\x03\x04"])
 def test_a_damaged_checkpoint_is_told_before_anything_runs(damage, tmp_path):
     path = tmp_path / "run.npz"

@@ -62,6 +62,7 @@ def test_layers_are_drawn_anew_in_turn_with_adams_moments(number, turns, written
     assert adam.count == 9
 
 
+@pytest.mark.slow
 def test_adam_is_restarted_whole_or_its_count_alone():
     whole, count = (after(experiment(name), 2)[1].inner[0] for name in ("restart_adam", "adam_rel"))
     assert whole.count == count.count == 0
@@ -70,6 +71,7 @@ def test_adam_is_restarted_whole_or_its_count_alone():
     np.testing.assert_allclose(count.nu["out"]["bias"], 1 - 0.999**2, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_adam_with_a_larger_epsilon_takes_smaller_steps():
     params, _, start = after(experiment("large_eps", strength=1.0), 1)
     np.testing.assert_allclose(start["out"]["bias"] - params["out"]["bias"], RATE / 2, rtol=1e-4)
@@ -91,6 +93,7 @@ def test_with_l2_init_a_reset_neuron_is_drawn_towards_its_fresh_values_from_then
     np.testing.assert_array_equal(toward["out"]["bias"], start["out"]["bias"])
 
 
+@pytest.mark.slow
 def test_resets_and_weight_decay_together_are_both():
     decaying, plain = (after(experiment(name, strength=value), 1) for name, value in
                        (("regrama_weight_decay", 0.5), ("regrama", None)))  # fmt: skip

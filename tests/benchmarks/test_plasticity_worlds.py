@@ -78,6 +78,7 @@ def started():
     return sac.start(replace(SAC, reset="none", tau=None, seeds=1))
 
 
+@pytest.mark.slow
 def test_log_probabilities_are_those_of_a_squashed_gaussian(started):
     agents, functions = started
     params = jax.tree.map(lambda leaf: leaf[0], agents.params["actor"])

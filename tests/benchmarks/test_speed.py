@@ -10,6 +10,7 @@ from benchmarks.speed import LIBRARIES, bro, main, single
 SMALL = {"width": 16, "blocks": 1, "inputs": 5, "outputs": 7}
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.filterwarnings("ignore:`torch.jit.script_method` is deprecated:DeprecationWarning")
 @pytest.mark.parametrize(
     "library", [pytest.param(name, marks=[pytest.mark.slow] * ("compiled" in name)) for name in LIBRARIES]

@@ -26,6 +26,7 @@ def test_sac_in_pytorch(tmp_path: Path):
     assert (tmp_path / "activity.png").stat().st_size > 10_000
 
 
+@pytest.mark.slow
 def test_td3_in_jax(tmp_path: Path):
     arguments = "--steps 60 --learning-starts 20 --every 20 --tau 0.3 --out"
     agent = load("td3_jax").main([*arguments.split(), str(tmp_path)])

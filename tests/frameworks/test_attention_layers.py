@@ -86,6 +86,7 @@ def of_tensorflow(attention):
 GROUPS = {"channels": dict.fromkeys(PARTS, (WIDTH,)), "heads": {"attn": (HEADS,)}}
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.filterwarnings("ignore:.*:DeprecationWarning")
 @pytest.mark.parametrize("attention", GROUPS)
 def test_own_attention_layers_have_the_same_scores(attention):

@@ -73,6 +73,7 @@ def scores(side, batch: np.ndarray) -> dict:
     return {own(name): value for name, value in na.grama(side.gradients(batch), side.layout).items()}
 
 
+@pytest.mark.sampled(4)
 @each_network
 @pytest.mark.parametrize("framework", OTHERS)
 def test_discovery_finds_the_same_layout(framework, name):
@@ -87,6 +88,7 @@ def test_discovery_finds_the_same_layout(framework, name):
     assert any(group.status == "exclusive" for group in one.values())
 
 
+@pytest.mark.sampled(4)
 @each_network
 @pytest.mark.parametrize("framework", OTHERS)
 def test_gradients_scores_masks_and_parameters_agree(framework, name):
@@ -99,6 +101,7 @@ def test_gradients_scores_masks_and_parameters_agree(framework, name):
     assert_same_activity(*both, layouts=layouts, ulps=ULPS)
 
 
+@pytest.mark.sampled(4)
 @each_network
 @pytest.mark.parametrize("framework", OTHERS)
 def test_activations_and_their_scores_agree(framework, name):
@@ -112,6 +115,7 @@ def test_activations_and_their_scores_agree(framework, name):
     assert_same_activity(*both, layouts=layouts, tau=TAU, max_fraction=FRACTION, ulps=ULPS)
 
 
+@pytest.mark.sampled(4)
 @each_network
 @pytest.mark.parametrize("framework", OTHERS)
 def test_a_reset_writes_the_same_values(framework, name):
@@ -127,6 +131,7 @@ def test_a_reset_writes_the_same_values(framework, name):
         assert_same_activity(both[0], {"scores": {}, "params": sides[1].params()}, layouts=layouts)
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize(("framework", "name"), TRAINED)
 def test_a_hundred_steps_with_resets_stay_together(framework, name):
     (one, reports), (other, others) = trained("torch", name), trained(framework, name)

@@ -124,6 +124,14 @@ def test_a_run_that_is_resumed_from_a_checkpoint_goes_on(tmp_path):
         make(tmp_path / "parts", [rest]).train(resume_from_checkpoint=str(tmp_path / "parts" / "checkpoint-4"))
 
 
+def test_a_second_callback_whose_state_would_be_written_over_is_refused(tmp_path):
+    trainer = make(tmp_path, [])
+    first = host.attach(trainer)
+    with pytest.raises(ValueError, match=r"^trainer: expected one without an ActivityCallback"):
+        host.attach(trainer, "regrama")
+    assert [one for one in trainer.callback_handler.callbacks if isinstance(one, host.ActivityCallback)] == [first]
+
+
 def test_every_rank_makes_the_state_that_one_of_them_writes(tmp_path, monkeypatch):
     """Parts of sharded arrays are put together by all ranks; one that is asked alone would wait for ever."""
     callback, made = host.ActivityCallback(), []

@@ -227,7 +227,7 @@ def session(loop: Callable[[Chosen], None], options: Sequence[str]) -> int:
     """Collect tests and give them to a function; 0 if that went well. What pytest writes goes to a file."""
     os.dup2(os.open(OUT / f"pytest.{os.getpid()}.log", os.O_WRONLY | os.O_CREAT | os.O_TRUNC), 1)
     quiet = ["-q", "-W", "ignore::pytest.PytestAssertRewriteWarning", "-p", "no:cacheprovider"]
-    return int(pytest.main([*quiet, "-m", "not slow and not gpu", *options], plugins=[Chosen(loop)]))
+    return int(pytest.main([*quiet, "-m", "(sampled or not slow) and not gpu", *options], plugins=[Chosen(loop)]))
 
 
 def try_from_import(mutant: Mutant, tests: Sequence[str]) -> int:

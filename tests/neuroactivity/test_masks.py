@@ -74,6 +74,7 @@ def test_max_fraction_does_not_disturb_small_scores(backend):
     assert chosen([3e-12, 2e-12, 1e-12, 4.0], backend, max_fraction=0.25) == [2]
 
 
+@pytest.mark.sampled(20)
 @pytest.mark.parametrize(
     ("fraction", "neurons", "limit"),
     [
@@ -139,6 +140,7 @@ def test_silent_group_is_reset_on_demand(backend):
     assert chosen([0.0, 2.0], backend, reset_silent=True) == [0]
 
 
+@pytest.mark.sampled(16)
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
 @pytest.mark.parametrize("reset_silent", [False, True])
 def test_group_that_is_not_finite_is_left_alone(bad, reset_silent, backend):

@@ -84,6 +84,7 @@ def test_a_neuron_with_several_views_has_the_mean_over_all_entries(backend):
     np.testing.assert_array_equal(to_numpy(na.grama(grads, TWO_VIEWS)["fc"]), [1.0, 1.0])
 
 
+@pytest.mark.sampled(16)
 @pytest.mark.parametrize("factor", [2.0**-100, 2.0**-60, 2.0**80])
 def test_no_epsilon_powers_of_two_leave_every_bit(factor, score):
     """Edge case, no epsilon: a loss scale or a late, small gradient does not change who is inactive."""
@@ -98,6 +99,7 @@ def test_no_epsilon_tiny_gradients_score_the_same(score):
     np.testing.assert_allclose(to_numpy(score(values * 1e-30)), to_numpy(score(values)), rtol=1e-5)
 
 
+@pytest.mark.sampled(8)
 @pytest.mark.parametrize("power", [-121, -110, 110])
 def test_no_epsilon_in_a_wide_layer_near_the_limits_of_float32(power, backend):
     """Edge case, no epsilon: as long as all is finite and normal; JAX and TensorFlow take subnormals for zero."""

@@ -43,12 +43,14 @@ def check_grama(case, backend, dtype):
     assert_scores(scores, reference.grama(exact, case.layout), rtol=rtol, dtype=accumulated)
 
 
+@pytest.mark.sampled(60)
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_grama(case, backend):
     for dtype in {"float32", "float64"} & set(backend.dtypes):
         check_grama(case, backend, dtype)
 
 
+@pytest.mark.sampled(16)
 @pytest.mark.parametrize("case", VARIED, ids=lambda case: case.name)
 def test_grama_of_low_precision_is_exact_to_float32(case, backend):
     """Edge case, low precision: the values are what fp16 and bf16 hold, the sums are those of float32."""
@@ -56,6 +58,7 @@ def test_grama_of_low_precision_is_exact_to_float32(case, backend):
         check_grama(case, backend, dtype)
 
 
+@pytest.mark.sampled(60)
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_scores_of_outputs(case, backend):
     """``tau_dormant`` averages over all axes but neuron and stack; ``signal="activations"`` is the same sum."""
@@ -128,6 +131,7 @@ def test_entries_of_several_views_add_up_in_any_order(order):
     np.testing.assert_allclose(na.grama(grads, layout)["g"], reference.grama(grads, layout)["g"], rtol=1e-14)
 
 
+@pytest.mark.sampled(40)
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_a_score_of_several_batches_is_that_of_their_magnitudes_added_up(case, backend):
     """The reference: the mean of each neuron's magnitudes, batch by batch, then divided by the group's mean."""

@@ -42,6 +42,7 @@ def assert_same(result, expected, inputs):
         np.testing.assert_array_equal(to_numpy(result[name]), array, err_msg=name, strict=True)
 
 
+@pytest.mark.sampled(60)
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_resets_are_the_references(case, backend):
     """Parameters, moments that become zero, and moments that become what the optimizer starts with."""
@@ -59,6 +60,7 @@ def test_resets_are_the_references(case, backend):
     assert_same(results[2], reference.reset_moments(exact, masks, case.layout, exact_fresh), params)
 
 
+@pytest.mark.sampled(16)
 @pytest.mark.parametrize("case", VARIED, ids=lambda case: case.name)
 def test_every_dtype_is_kept(case, backend):
     """The values of ``fresh`` in the dtype of the parameter, to the bit, also in the low precisions."""
@@ -159,6 +161,7 @@ def test_untouched_entries_keep_their_bits(backend):
                 assert (new[~same] != old[~same]).any() or same.all()
 
 
+@pytest.mark.sampled(16)
 @pytest.mark.parametrize("case", VARIED, ids=lambda case: case.name)
 def test_inputs_are_not_changed(case, backend):
     """Edge case, inputs are never mutated by the core: the mappings and the arrays."""

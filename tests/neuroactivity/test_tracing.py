@@ -54,6 +54,7 @@ def jax_compilations():
             jax.monitoring.unregister_event_duration_listener(listen)
 
 
+@pytest.mark.sampled(2)
 @each_case
 def test_jax_jit_compiles_once(case):
     """The layout is closed over in one function and a static argument of the other."""
@@ -70,6 +71,7 @@ def test_jax_jit_compiles_once(case):
         assert_equal(result, event(case.layout, *values(case, np.asarray, range(10, 14))))
 
 
+@pytest.mark.sampled(2)
 @each_case
 def test_jax_vmap_is_a_loop_over_seeds(case):
     """Gradients and parameters of several seeds; the fresh values are shared."""
@@ -100,6 +102,7 @@ def test_jax_scan_is_a_loop_over_steps():
     assert_equal([last], [params])
 
 
+@pytest.mark.sampled(1)
 @traced_by_torch
 @each_case
 def test_torch_compile_compiles_once(case):
@@ -157,6 +160,7 @@ def test_torch_on_a_device_without_values(case):
         assert {array.device.type for array in result.values()} == {"meta"}
 
 
+@pytest.mark.sampled(3)
 @each_case
 @pytest.mark.parametrize("compiler", [None, True], ids=["graph", "XLA"])
 def test_tf_function_traces_once(case, compiler):

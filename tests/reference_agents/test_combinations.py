@@ -96,6 +96,7 @@ def learned(config, out):
     return final
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.usefixtures("compiled_once")
 @pytest.mark.parametrize("framework", ["jax", "tensorflow"])
 def test_a_shortened_run_learns_measures_and_resets(framework, tmp_path):

@@ -90,6 +90,7 @@ CASES = [
 ]
 
 
+@pytest.mark.sampled(20)
 @pytest.mark.counts(faults=1)
 @pytest.mark.parametrize(("name", "file", "damage"), CASES, ids=lambda value: str(value).replace(" ", "_"))
 def test_a_damaged_file_is_one_line(run, capsys, name, file, damage):

@@ -83,6 +83,7 @@ def contents(folder):
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
+@pytest.mark.slow
 def test_returns_of_pruned_actors(recorded):
     before = contents(recorded)
     found = prune_run(recorded, [0.0, 0.5, 1.0], episodes=2)
@@ -102,6 +103,7 @@ def test_returns_of_pruned_actors(recorded):
     assert len({tuple(returns) for returns in scores[0.5].values()}) > 1
 
 
+@pytest.mark.slow
 def test_the_command_prints_a_table_and_writes_a_file(recorded, tmp_path, capsys):
     out = tmp_path / "new" / "pruned.json"
     assert main([str(recorded), "--fractions", "0", "0.5", "--episodes", "1", "--out", str(out)]) == 0

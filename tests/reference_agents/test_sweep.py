@@ -72,6 +72,7 @@ def test_another_run_in_a_folder_is_refused(tmp_path):
         plan(["seed=0"], tmp_path, ["--env", "Ant-v5"])
 
 
+@pytest.mark.slow
 def test_a_sweep_goes_on_with_what_is_not_finished_and_tells_what_failed(tmp_path, capfd):
     command = ["--over", "env=InvertedPendulum-v5,Nowhere-v1", "--out", str(tmp_path), "--jobs", "2", "--", *TINY[1:]]
     assert main(command) == 1

@@ -122,10 +122,15 @@ def attach(trainer: Trainer, method: Method = "measure", **options: Any) -> Acti
     Returns:
         The callback.
 
+    Raises:
+        ValueError: If the trainer has one already, or if an option is out of range.
+
     Example:
         ``attach(trainer, every=100)``
     """
     callback = ActivityCallback(method, **options)
+    if any(isinstance(other, ActivityCallback) for other in trainer.callback_handler.callbacks):
+        raise ValueError("trainer: expected one without an ActivityCallback: a checkpoint holds the state of one")
     trainer.callback_handler.callbacks.insert(0, callback)
     return callback
 

@@ -40,6 +40,7 @@ class PerEntry:
             self.t = reset(self.t, DEAD, None)
 
 
+@pytest.mark.sampled(6)
 @pytest.mark.parametrize("clock", ["own", "run"])
 @pytest.mark.parametrize("every", [1, 4])
 def test_entries_take_the_steps_that_their_clock_says(driver, clock, every):

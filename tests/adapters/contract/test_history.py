@@ -57,6 +57,7 @@ def test_the_lowest_part_is_reset_whatever_the_threshold(driver):
     assert {group.name: group.reset for group in side.report().groups} == {"first": 3, "value": 3, "gate": 3, "out": 0}
 
 
+@pytest.mark.sampled(6)
 @pytest.mark.parametrize("outgoing", ["zero", "keep", "small", "fresh"])
 def test_outgoing_parameters_become_what_the_option_says(driver, outgoing):
     """And their moments are cleared unless they are kept."""

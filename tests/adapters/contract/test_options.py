@@ -37,6 +37,7 @@ MISTYPED = {
 }
 
 
+@pytest.mark.sampled(54)
 @pytest.mark.parametrize(("options", "message"), REFUSED.values(), ids=REFUSED)
 def test_values_out_of_range_are_refused(case, options, message):
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):

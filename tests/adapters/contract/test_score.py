@@ -153,6 +153,7 @@ BAD = {
 }
 
 
+@pytest.mark.sampled(24)
 @pytest.mark.parametrize(("score", "message"), BAD.values(), ids=BAD)
 @pytest.mark.counts(faults=1)
 def test_what_is_no_score_is_refused_before_training(case, score, message):

@@ -38,6 +38,7 @@ def test_an_optimizer_whose_entries_cannot_have_their_own_count_goes_by_that_of_
     regrama(inner, LAYOUT, max_fraction=0).init(PARAMS)
 
 
+@pytest.mark.slow
 def test_the_clock_of_the_run_is_that_of_the_option():
     def after_two_steps(**options):
         tx, params = regrama(optax.yogi(0.1), LAYOUT, tau=0.5, every=1, **options), PARAMS

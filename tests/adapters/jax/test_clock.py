@@ -95,6 +95,7 @@ def compare(inner, formula, every, dtype, *, jit=False, steps=60, skipped=(), ga
 SLOW = ("adamw", "adamax", "nadam", "radam", "adabelief", "averaged adam")  # much like others
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize(
     "name", [pytest.param(name, marks=pytest.mark.slow if name in SLOW else ()) for name in FORMULAS]
 )
@@ -104,6 +105,7 @@ def test_entries_that_a_reset_writes_are_stepped_as_by_a_new_optimizer(name):
         assert compare(make(), formula, 8, jnp.float64, steps=20) < 1e-10
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("every", [1, 5, 55])
 def test_all_resets_that_are_young_at_once_are_right(every, monkeypatch):
     """In float32, in which optax itself computes the bias of second moments to four digits."""
@@ -140,6 +142,7 @@ def trained(tx, steps, every, state=None, params=PARAMS, begin=0, jit=True):
     return params, state
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("optimized")
 def test_entries_that_no_reset_writes_keep_their_bits():
     params, state = trained(regrama(optax.adam(0.1), LAYOUT, tau=0.0, every=20, clock="own"), 60, 20)
@@ -189,6 +192,7 @@ def test_only_averages_that_the_count_corrects_are_handed_over():
         assert (moments[1] <= moments[0] + 0.001 * 16).all()
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("jit", [False, True])
 def test_resumed_while_neurons_are_young_equals_uninterrupted(jit):
     tx = regrama(optax.adam(0.1), LAYOUT, tau=0.0, every=3)
@@ -198,6 +202,7 @@ def test_resumed_while_neurons_are_young_equals_uninterrupted(jit):
     jax.tree.map(np.testing.assert_array_equal, trained(tx, 7, 3, state, params, 5, jit=jit), whole)
 
 
+@pytest.mark.slow
 def test_of_several_runs_each_has_its_clocks():
     tx = regrama(optax.adam(0.1), LAYOUT, tau=0.0, every=3)
     runs = [as_dtype(gradients(3, 7, seed), jnp.float32) for seed in range(2)]
@@ -226,7 +231,8 @@ def test_the_runs_clock_is_the_published_rule():
     assert state.young == {}
 
 
-@pytest.mark.parametrize("dtype", [jnp.bfloat16, pytest.param(jnp.float16, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
 def test_first_steps_in_low_precision_are_not_too_long(dtype):
     params = as_dtype(PARAMS, dtype)
     tx = regrama(optax.adam(0.1, eps=1e-4, mu_dtype=jnp.float32), LAYOUT, tau=0.0, every=15)
@@ -239,6 +245,7 @@ def test_first_steps_in_low_precision_are_not_too_long(dtype):
     np.testing.assert_allclose(steps[-1], 0.1, rtol=0.05)
 
 
+@pytest.mark.slow
 def test_an_optimizer_that_needs_the_loss_has_its_own_clock_too():
     inner = optax.chain(optax.adam(0.1), optax.contrib.reduce_on_plateau())
     tx = regrama(inner, LAYOUT, tau=0.0, every=1)

@@ -98,6 +98,7 @@ NORMS = {
 }
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("norm", NORMS)
 def test_a_normalisation_reads_what_an_activation_function_in_front_of_it_makes_and_is_followed_otherwise(norm):
     normalise, relu, weight = NORMS[norm], jax.nn.relu, jnp.ones((8, 2))
@@ -211,6 +212,7 @@ class Recurrent(nn.Module):
         return nn.Dense(2, name="out")(nn.relu(nn.Dense(5, name="behind")(hidden)))
 
 
+@pytest.mark.slow
 def test_a_layer_in_front_of_a_scanned_core_is_seen():
     x = jax.random.normal(KEY, (2, 7, 3))
     params = Recurrent().init(KEY, x)

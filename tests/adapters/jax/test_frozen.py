@@ -39,6 +39,7 @@ def test_a_learning_rate_that_starts_at_zero_freezes_nothing():
         assert frozen_params(optax.with_extra_args_support(inner), PARAMS) == frozenset()
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.filterwarnings("ignore:.*go by the clock of the run")  # where clipping mixes entries
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("jit", [False, True])

@@ -69,6 +69,7 @@ def test_a_group_without_gradients_at_a_step_adds_nothing():
     assert state.measurements == 2
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("jit", [False, True])
 def test_resumed_while_batches_are_added_equals_uninterrupted(jit):
     tx = regrama(optax.adam(0.1), LAYOUT, every=4, batches=3, tau=0.05, initializer=initial)
@@ -126,6 +127,7 @@ def test_the_lowest_are_reset_without_a_threshold():
     assert states([at(0)], every=1, tau=0.0, lowest=0.3)[-1].masks["a"].nonzero()[0].tolist() == [1, 4]
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("outgoing", ["zero", "small", "fresh", "keep"])
 @pytest.mark.parametrize("initializer", ["snapshot", initial])
 def test_outgoing_parameters_become_what_is_asked_for(outgoing, initializer):

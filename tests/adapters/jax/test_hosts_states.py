@@ -64,6 +64,7 @@ class Model:
 STEP = jax.jit(Model.apply_gradient)
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("freeze", [False, True])
 def test_a_models_own_step_scores_its_own_gradients_and_resets_its_own_neurons(freeze):
     start = Model.create(jax.random.key(0), optax.adam(1e-2), freeze=freeze)
@@ -79,6 +80,7 @@ def test_a_models_own_step_scores_its_own_gradients_and_resets_its_own_neurons(f
     assert jax.tree.structure(detached.opt_state) == jax.tree.structure(start.opt_state)
 
 
+@pytest.mark.slow
 def test_a_step_that_a_loss_scale_takes_back_is_not_counted_and_resets_nothing():
     model = Model.create(jax.random.key(0), optax.adamw(1e-2), scale=DynamicScale(scale=2.0**10))
     model = STEP(attach_state(model, layout=LAYOUT, **OPTIONS))
@@ -126,6 +128,7 @@ def test_attaching_where_an_ensemble_is_made_attaches_again_at_its_own_resets():
     assert not (drawn[0] == drawn[1]).any()
 
 
+@pytest.mark.slow
 def test_an_ensemble_attached_to_from_outside_has_dropped_the_wrapper_at_its_own_reset_and_the_report_says_so():
     ensemble = Ensemble(attach=False)
     ensemble.models = attach_state(ensemble.models, layout=LAYOUT, runs=3, **OPTIONS)
@@ -140,6 +143,7 @@ def test_an_ensemble_attached_to_from_outside_has_dropped_the_wrapper_at_its_own
     assert ensemble.models.opt_state.measurements.tolist() == [1, 1, 1]
 
 
+@pytest.mark.slow
 def test_a_whole_training_in_one_compiled_function_finds_its_layout_where_the_state_is_made():
     rates = optax.linear_schedule(1e-2, 0.0, 8)
 

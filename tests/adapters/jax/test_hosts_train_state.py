@@ -83,6 +83,7 @@ def test_the_layout_is_found_by_apply():
     }
 
 
+@pytest.mark.slow
 def test_scores_are_those_of_the_steps_own_gradients_and_its_neurons_alone_are_reset():
     state = attach_state(make(), layout=LAYOUT, every=3, tau=0.5)
     twin = train(make(), 2)
@@ -157,6 +158,7 @@ def test_redo_judges_what_apply_returns():
     assert state.opt_state.neurons_reset == (expected <= 0.5).sum() > 0
 
 
+@pytest.mark.slow
 def test_many_seeds_draw_their_own_values():
     runs = jax.vmap(make)(jnp.zeros(3, jnp.int32))  # three runs that are equal
     states = attach_state(runs, layout=LAYOUT, every=2, tau=0.5, runs=3)
@@ -185,6 +187,7 @@ def test_states_that_are_made_inside_of_compiled_runs():
     assert (states.key[0] != states.key[1]).any()
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("tx", [optax.adam(1e-2), optax.chain(optax.clip_by_global_norm(1.0), optax.sgd(1e-2))])
 def test_a_host_with_a_state_of_its_own(tx):
     state = attach_state(Model(start(), tx, tx.init(start())), layout=LAYOUT, every=2, tau=0.5)

@@ -68,6 +68,7 @@ def summary(layout):
     }
 
 
+@pytest.mark.sampled(5)
 @pytest.mark.parametrize("name", list(MODELS))
 def test_what_is_found_is_true(name):
     params, apply = MODELS[name]()

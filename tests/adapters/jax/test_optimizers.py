@@ -52,6 +52,7 @@ def assert_equal_trees(actual, expected):
     jax.tree.map(np.testing.assert_array_equal, actual, expected)
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.usefixtures("optimized")
 def test_written_entries_are_fresh_and_all_others_those_of_the_plain_optimizer(make_optimizer):
     inner = make_optimizer()
@@ -93,6 +94,7 @@ def test_written_entries_are_fresh_and_all_others_those_of_the_plain_optimizer(m
     assert len(traces) == 1
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("name", ["adam", "MultiSteps"])
 def test_a_scan_mapped_over_seeds_equals_loops_and_draws_independently(name):
     def start(seed):

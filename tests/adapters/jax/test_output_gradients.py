@@ -75,6 +75,7 @@ def test_they_find_dead_relu_neurons_which_gradients_of_outputs_do_not():
     assert (na.grama(outputs, na.Layout([LAYOUT["a"]]), signal="activations")["a"] == 0).sum() == 0
 
 
+@pytest.mark.slow
 def test_the_gradients_of_parameters_are_sums_of_them():
     """Of every group of networks with convolutions, normalisations, a residual stream and stacks of layers."""
     for model, x in ((LinenImages(), jnp.ones((3, 8, 8, 2))), (LinenResidual(), X), (LinenTwins(), X)):
@@ -93,6 +94,7 @@ def bias_gradients(params, apply):
     return gradients(jax.jit(jax.grad(lambda params: square(apply(params))))(params))
 
 
+@pytest.mark.slow
 def test_there_are_none_inside_of_loops_and_where_the_loss_does_not_reach():
     params, apply = linen(LinenRecurrent(nn.GRUCell), SEQUENCES)
     found = activation_gradients(params, apply, loss=square, layout=layout_of(params))

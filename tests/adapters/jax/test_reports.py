@@ -61,6 +61,7 @@ def test_the_figures_are_those_of_the_report(scores):
         np.testing.assert_allclose(float(figures[name]), value, rtol=1e-6, err_msg=name)
 
 
+@pytest.mark.slow
 def test_reports_of_many_runs_are_those_of_each():
     tx = regrama(optax.sgd(0.1), LAYOUT, tau=0.05, every=2)
     start = tx.init(PARAMS)
@@ -94,6 +95,7 @@ def test_a_report_names_its_run(mapped):
     assert {one.to_dict()["run"] for one in told} == {0, 1, 2}
 
 
+@pytest.mark.slow
 def test_runs_of_two_axes_are_numbered_on_and_one_alone_has_no_number():
     told = []
     tx = regrama(optax.sgd(0.1), LAYOUT, every=1, on_report=told.append)

@@ -16,6 +16,7 @@ from tests.adapters.jax.releases import enable_x64
 ADAM = optax.adam(0.1)
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
 def test_parameters_of_low_precision_are_rounded_once_and_keep_their_dtype(dtype):
     params, grads = (jax.tree.map(lambda value: jnp.asarray(value, dtype), tree) for tree in (PARAMS, at(0)))

@@ -32,6 +32,7 @@ OPTIONS = [
 ]
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize(
     "options", [pytest.param(each, marks=[pytest.mark.slow] * (place > 1)) for place, each in enumerate(OPTIONS)]
 )

@@ -119,7 +119,8 @@ def test_scores_masks_and_resets_are_those_of_every_copy(layouts):
     assert (summary["a"].neurons, summary["a"].inactive, summary["a"].reset) == (SEEDS * MEMBERS * 8, 3, 3)
 
 
-@pytest.mark.parametrize("wrap", [regrama, pytest.param(redo, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("wrap", [regrama, redo])
 def test_a_wrapper_outside_of_both_maps_resets_every_copy_apart(layouts, wrap):
     (whole, one), (params, grads) = layouts, all_values()
     tx = wrap(ADAM, whole, initializer=all_initial, tau=0.0, every=1, seed=4)
@@ -150,6 +151,7 @@ def test_a_wrapper_outside_of_both_maps_resets_every_copy_apart(layouts, wrap):
     assert report(state, whole)["a"].reset == 3
 
 
+@pytest.mark.slow
 def test_a_snapshot_is_drawn_from_by_copy(layouts):
     params, grads = all_values()
     tx = regrama(optax.sgd(0.0), layouts[0], tau=0.0, every=1)
@@ -188,6 +190,7 @@ class Agent(nn.Module):
         return critics(width=8, name="critics")(x), nn.Dense(4, name="policy")(x)
 
 
+@pytest.mark.slow
 def test_seeds_of_an_agent_with_one_stack_in_some_parameters_and_two_in_others():
     agent = Agent()
     params = jax.jit(jax.vmap(agent.init, (0, None)))(jax.random.split(KEY, SEEDS), X)
@@ -236,7 +239,8 @@ class TwoStreams(nn.Module):
         return ResidualCritic()(x), ResidualCritic()(x)
 
 
-@pytest.mark.parametrize("members", [pytest.param(1, marks=pytest.mark.slow), 3])
+@pytest.mark.slow
+@pytest.mark.parametrize("members", [1, 3])
 def test_streams_that_normalisations_read_are_those_of_one_copy(members):
     def found(module):
         params = module.init(KEY, X)

@@ -36,6 +36,7 @@ def test_a_traced_key_draws_what_the_same_key_draws_outside():
     assert len({str(member[:, 1]) for member in mapped}) == 3
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("resetting", ["inner", "outer"])
 @pytest.mark.parametrize(("outer", "inner"), [(regrama, redo), (redo, regrama)])
 def test_wrappers_nest_and_both_are_given_the_activations(outer, inner, resetting):

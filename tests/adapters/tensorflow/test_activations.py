@@ -74,6 +74,7 @@ SHAPES = {
 }
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("name", SHAPES)
 def test_activations_of_every_layer_are_found_and_scored(name):
     model, inputs, layout = found(name)
@@ -200,6 +201,7 @@ def sums(name):
     return model
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("name", SUMS)
 def test_dead_neurons_of_shared_groups_are_dead(name):
     """Not the liveliest of all, as their values before the activation function would have it."""

@@ -37,6 +37,7 @@ def short_youth(monkeypatch):
 SLOW = ("schedule", "AdamW", "Adamax")  # much like others
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.filterwarnings("ignore:.*were reset last are inactive again")
 @pytest.mark.parametrize("kind", [pytest.param(kind, marks=pytest.mark.slow if kind in SLOW else ()) for kind in KINDS])
 def test_steps_after_a_reset_are_those_of_a_count_for_each_entry(kind):
@@ -49,6 +50,7 @@ def test_steps_after_a_reset_are_those_of_a_count_for_each_entry(kind):
 MODES = {"eager": None, "graph": {}, "XLA": {"jit_compile": True}}
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.filterwarnings("ignore:.*were reset last are inactive again")
 @pytest.mark.parametrize(
     ("mode", "every", "steps"),
@@ -90,6 +92,7 @@ def test_steps_that_a_loss_scale_calls_off_do_not_age():
     assert float(outer.dynamic_scale) == 2.0**11
 
 
+@pytest.mark.slow
 def test_entries_that_no_reset_wrote_keep_the_bits_of_a_run_without_resets():
     (wrapper, held), (plain, others) = wrapped(KINDS["AMSGrad"][0]), wrapped(KINDS["AMSGrad"][0], every=1000)
     steps = [compiled(optimizer, params) for optimizer, params in ((wrapper, held), (plain, others))]

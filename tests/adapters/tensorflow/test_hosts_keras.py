@@ -192,6 +192,7 @@ def test_slots_and_steps_of_the_optimizer_go_on_and_detaching_leaves_nothing():
         detach(model)
 
 
+@pytest.mark.slow
 def test_the_next_fit_of_a_saved_model_goes_on_where_the_last_one_ended(tmp_path):
     model, callback = make(), ActivityCallback(**OPTIONS)
     fit(model, callback)
@@ -225,6 +226,7 @@ def test_two_callbacks_in_one_fit_are_refused():
     assert one.wrapper.measurements == 2
 
 
+@pytest.mark.slow
 def test_the_functions_of_the_next_callback_are_called_in_the_next_fit():
     model, calls = make(), []
     for number in (1, 2):
@@ -286,6 +288,7 @@ def tokens():
     )
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("kind", ["sequential", "tokens", "by_name"])
 def test_example_inputs_are_made_up_of_what_the_model_was_built_for(kind):
     x, y = {"sequential": (X, Y), "tokens": (TOKENS, np.ones((8, 5, 1))), "by_name": ({"a": X, "b": X}, Y)}[kind]

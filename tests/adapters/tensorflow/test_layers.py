@@ -46,6 +46,7 @@ def test_a_rule_is_asked_first_for_every_parameter_and_overrides_a_known_layer()
     assert layout["mine"].outgoing == layout_of(mlp(), X)["2"].outgoing
 
 
+@pytest.mark.slow
 def test_a_rule_takes_over_a_part_of_an_attention_layer():
     """It sees the parameter's own axes, though discovery sees the heads of the others merged."""
 

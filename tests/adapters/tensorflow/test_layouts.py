@@ -32,6 +32,7 @@ def described(layout: na.Layout):
     }
 
 
+@pytest.mark.sampled(6)
 @pytest.mark.parametrize("name", CASES)
 def test_status_and_outgoing_entries_are_true(name):
     x, kernel = np.arange(320, dtype="f").reshape(64, 5), np.arange(10, dtype="f").reshape(5, 2)

@@ -133,6 +133,7 @@ def test_the_lowest_part_of_a_group_is_reset_whatever_the_threshold():
     assert mask(wrapper) == [False, False, True, True]
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("initializer", ["snapshot", "layer", "function"])
 @pytest.mark.parametrize(("outgoing", "size"), [("zero", 0.0), ("small", 0.02), ("fresh", 1.0), ("keep", 1.0)])
 def test_outgoing_parameters_become_what_the_option_says(outgoing, size, initializer):

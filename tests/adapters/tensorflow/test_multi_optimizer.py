@@ -26,6 +26,7 @@ def slots(members):
     return [slot for shape in ((5, 16), (16, 16)) for slot in held if slot.shape == shape]
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("function", [False, True])
 def test_the_slots_of_every_member_are_cleared_where_a_reset_writes(function):
     model = mlp()

@@ -56,6 +56,7 @@ def trainable(model):
     return model
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.filterwarnings("ignore:optimizer Lamb mixes all entries")
 def test_contract(name):
     """Three steps with a reset after the third, beside the plain optimizer, all inside tf.function."""

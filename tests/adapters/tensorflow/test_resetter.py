@@ -178,6 +178,7 @@ def test_a_frozen_layer_is_left_out():
     assert np.array_equal(values(model)["0/kernel"], before["0/kernel"])
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.filterwarnings("ignore:.*were reset last are inactive again")
 @pytest.mark.parametrize("eagerly", [False, True])
 def test_a_layer_frozen_after_the_build_is_left_out(eagerly):

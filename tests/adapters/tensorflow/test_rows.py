@@ -18,6 +18,7 @@ def centred(parameter, optimizer):
     return parameter - tf.reduce_mean(parameter)
 
 
+@pytest.mark.sampled(28)
 @pytest.mark.parametrize("outgoing", ["zero", "small", "fresh", "keep"])
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_a_reset_by_rows_is_the_reset_of_whole_arrays(case, outgoing):

@@ -25,6 +25,7 @@ def wrapped(score, **options):
     return model, ReGraMa(keras.optimizers.SGD(0.0), model, layout=mlp_layout(), every=1, score=score, **options)
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("compiled", [False, True], ids=["graph", "xla"])
 def test_what_is_below_zero_in_compiled_code_leaves_its_group_alone(compiled):
     model, regrama = wrapped(below)

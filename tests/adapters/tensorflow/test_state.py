@@ -51,6 +51,7 @@ def test_a_loaded_model_goes_on_as_if_nothing_had_happened(make, initializer, tm
     assert equal(values(resumed), values(whole))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("built", "initializer"), [pytest.param(True, "layer", marks=pytest.mark.slow), (False, "snapshot")]
 )

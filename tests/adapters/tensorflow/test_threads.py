@@ -47,6 +47,7 @@ else:
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("threads", "outcome"),
     [(2, "20 20 20"), (1, "probe: in tf.function TensorFlow would wait for its only inter-op thread for ever")],

@@ -44,6 +44,7 @@ def test_dead_neurons_are_found_and_reset_and_the_others_left_alone():
     assert (regrama.inner_optimizer._momentums[0].numpy()[:, dead] == 0).all()
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize(
     ("make", "x", "keeps"),
     [
@@ -109,6 +110,7 @@ def test_planted_dormant_neurons_are_found_and_the_probe_is_called_at_first_and_
     assert redo.neurons_reset == reset
 
 
+@pytest.mark.slow
 def test_it_is_judged_on_the_model_as_the_step_left_it():
     """The probe runs after the step has written its values, in a compiled function too."""
     model = mlp()

@@ -217,6 +217,7 @@ def trunk_and_heads():
     return nn.Sequential(trunk, nn.Linear(8, 2)), nn.Sequential(trunk, nn.Linear(8, 1))
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.counts(faults=1)
 @pytest.mark.parametrize("trained", [slice(None), slice(1, None)])
 @pytest.mark.parametrize("order", [1, -1])

@@ -26,6 +26,7 @@ class Block(nn.Module):
         return x + self.inner(x)
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("always", [False, True])
 @pytest.mark.parametrize("training", [False, True])
 def test_the_layout_is_that_without_checkpoints(always, training):

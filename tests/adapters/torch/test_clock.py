@@ -46,6 +46,7 @@ def check(name, steps, *, every, dtype=torch.float64, **options):
     return touched
 
 
+@pytest.mark.sampled(8)
 @pytest.mark.parametrize("dtype", TOLERANCES)
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_written_entries_take_the_steps_of_a_count_for_each_entry(name, dtype):
@@ -53,6 +54,7 @@ def test_written_entries_take_the_steps_of_a_count_for_each_entry(name, dtype):
     assert all(touched[param].any() for param in ("0.weight", "2.weight", "4.weight"))
 
 
+@pytest.mark.slow
 @settings(max_examples=8)
 @given(st.sampled_from(["Adam", "AMSGrad", "NAdam"]), st.integers(1, 9), st.integers(0, 5), st.integers(0, 2))
 def test_however_often_entries_are_reset_the_last_time_counts(name, every, dead, protect):
@@ -262,6 +264,7 @@ def test_two_optimizers_and_dead_neurons_between_them():
     assert all(map(torch.equal, model.parameters(), twin.parameters()))
 
 
+@pytest.mark.sampled(8)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("name", [name for name in OPTIMIZERS if "tensor" not in name])
 def test_what_is_reset_as_a_whole_goes_on_as_with_a_new_optimizer(name, dtype):

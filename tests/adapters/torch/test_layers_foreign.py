@@ -104,6 +104,7 @@ KINDS = [
 ]  # fmt: skip
 
 
+@pytest.mark.sampled(5)
 @pytest.mark.parametrize(("make", "inputs", "expected"), KINDS)
 def test_the_statuses_of_networks_that_people_write(make, inputs, expected):
     torch.manual_seed(0)

@@ -78,6 +78,7 @@ class Stream(nn.Module):
         return self.head(x if self.post else self.norm(x))
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("options", [{"width": 7}, {"blocks": 1}, {"bias": True}], ids=str)
 @pytest.mark.parametrize("post", [False, True], ids=["pre", "post"])
 @pytest.mark.parametrize("norm", [on_a_sphere, by_size])
@@ -114,6 +115,7 @@ def test_a_factor_for_each_feature_is_no_normalisation():
     assert list(layout) == ["embed", "up", "down", "mid", "head"]
 
 
+@pytest.mark.slow
 def test_a_group_that_norms_and_weights_read_says_both():
     layout = layout_of(foreign.UNet(), PIXELS[:, :, :4, :4], STATES[:4, :4])
     assert layout["stem"].status == "unproved"
@@ -147,6 +149,7 @@ class TiedGPT2(foreign.GPT2):
         self.lm_head.weight = self.wte.weight
 
 
+@pytest.mark.slow
 def test_a_tied_output_matrix_hides_no_other_group():
     model = TiedGPT2()
     before = {name: value.clone() for name, value in parameters(model).items()}

@@ -79,6 +79,7 @@ def test_written_entries_are_fresh_and_all_others_keep_their_bits(make_optimizer
                 assert value == before[name][key]
 
 
+@pytest.mark.sampled(5)
 def test_healthy_neurons_take_the_step_they_would_have_taken(make_optimizer):
     model, optimizer, masks, layout = trained(make_optimizer)
     twin, twin_optimizer, *_ = trained(make_optimizer)

@@ -47,6 +47,7 @@ def network(case, layer=Uniform):
     return model
 
 
+@pytest.mark.sampled(48)
 @pytest.mark.filterwarnings("ignore:.*standard deviation")
 @pytest.mark.parametrize(
     ("case", "layer", "initializer", "outgoing"),

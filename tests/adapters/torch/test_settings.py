@@ -51,6 +51,7 @@ def run(kind, setting, **options):
     return [*model.parameters(), *[state["momentum_buffer"] for state in optimizer.state.values()]], wrapper
 
 
+@pytest.mark.sampled(7)
 @pytest.mark.parametrize("setting", SETTINGS)
 @pytest.mark.parametrize(
     ("kind", "options"),

@@ -59,6 +59,7 @@ def test_a_score_that_is_high_and_low_is_neither():
     assert np.argwhere(found.high_high).tolist() == [[2, 3]]
 
 
+@pytest.mark.sampled(8)
 @pytest.mark.parametrize("bad", [NAN, math.inf, -math.inf])
 def test_members_of_a_stack_are_ranked_apart_and_one_that_is_not_finite_is_of_no_kind(bad, backend):
     """In either score, and only the member where it is."""

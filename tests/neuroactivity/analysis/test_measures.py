@@ -35,6 +35,7 @@ def with_singular_values(*sigma):
     return orthogonal(6)[:, : len(sigma)] * np.array(sigma) @ orthogonal(len(sigma), seed=1)
 
 
+@pytest.mark.sampled(20)
 @pytest.mark.parametrize(
     ("name", "options", "expected"),
     [
@@ -52,6 +53,7 @@ def test_ranks_of_known_singular_values(name, options, expected, backend):
     assert found == pytest.approx(expected, rel=1e-5)
 
 
+@pytest.mark.sampled(12)
 @pytest.mark.parametrize("name", RANKS)
 def test_a_stack_has_a_rank_for_each_member_and_a_bad_member_spoils_only_its_own(name, backend):
     good, bad = with_singular_values(3.0, 1.0), np.full((6, 2), NAN)
@@ -61,6 +63,7 @@ def test_a_stack_has_a_rank_for_each_member_and_a_bad_member_spoils_only_its_own
     assert math.isnan(found[2])
 
 
+@pytest.mark.sampled(20)
 @pytest.mark.parametrize("name", [*RANKS, *FRACTIONS, "feature_norm"])
 def test_low_precision_is_computed_in_float32(name, backend):
     values = with_singular_values(4.0, 2.0, 1.0)
@@ -115,6 +118,7 @@ def test_fractions_and_norms_agree_with_a_plain_reference(values):
     assert analysis.distance({"a": values}, {"a": 0 * values}) == pytest.approx(math.hypot(*entries))
 
 
+@pytest.mark.sampled(8)
 @pytest.mark.parametrize("name", FRACTIONS)
 def test_fractions_of_outputs_that_are_not_finite_cannot_be_told(name, backend):
     assert math.isnan(compute(name, [[0.0, math.inf]], backend))

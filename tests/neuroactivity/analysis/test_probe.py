@@ -69,6 +69,7 @@ def test_it_runs_inside_jit():
     assert fit(jax.tree.map(jnp.asarray, WEIGHTS)).shape == (4,)
 
 
+@pytest.mark.slow
 def test_dead_neurons_do_not_fit():
     params = jax.tree.map(jnp.asarray, WEIGHTS)
     alive = analysis.fitting_losses(params, in_jax, learning_rate=RATE)

@@ -18,6 +18,7 @@ def test_pruning_writes_zeros_where_a_reset_writes(case):
     assert_same(result, na.reset(params, zeros, masks, case.layout), params)
 
 
+@pytest.mark.sampled(6)
 @pytest.mark.parametrize("case", [TWIN_CRITICS, CONCATENATION], ids=lambda case: case.name)
 def test_pruning_is_a_reset_to_zeros(case, backend):
     """In every library, compiled as a whole where the backend compiles."""

@@ -221,6 +221,7 @@ def compiled(function):
     return tf.function(function, jit_compile=True)
 
 
+@pytest.mark.sampled(20)
 @pytest.mark.parametrize("run", [tf.function, compiled], ids=["graph", "XLA"])
 @pytest.mark.parametrize("name", CALLS)
 def test_a_function_works_in_a_graph(name, run):

@@ -13,12 +13,14 @@ STATUSES = ("exclusive", "through_norm", "shared", "partner", "head", "unproved"
 QUICK = [name for name in EXAMPLES if not name.startswith(("transformer", "bro", "impala"))]
 
 
+@pytest.mark.sampled(30)
 @pytest.mark.parametrize("name", EXAMPLES)
 def test_status_and_outgoing_entries_are_true(name):
     found = discovered(name)
     assert contradictions(found.layout, found.example.truth, shapes_of(found.model)) == []
 
 
+@pytest.mark.sampled(30)
 @pytest.mark.parametrize("name", EXAMPLES)
 def test_what_is_not_proved_is_not_reset(name):
     for group in discovered(name).layout.values():
@@ -34,6 +36,7 @@ def test_what_is_not_proved_is_not_reset(name):
             assert group.outgoing
 
 
+@pytest.mark.sampled(30)
 @pytest.mark.parametrize("name", EXAMPLES)
 def test_the_model_is_left_as_it_was(name):
     """Published fault 9."""
@@ -66,6 +69,7 @@ def test_a_model_that_fails_is_left_as_it_was():
     assert torch.equal(torch.get_rng_state(), generator)
 
 
+@pytest.mark.sampled(30)
 @pytest.mark.parametrize("name", EXAMPLES)
 def test_the_description_names_every_group_with_its_status(name):
     layout = discovered(name).layout
@@ -102,6 +106,7 @@ def test_a_seed_finds_the_same_again_whatever_the_global_generator_does(name):
     assert again == discovered(name).layout
 
 
+@pytest.mark.sampled(6)
 @pytest.mark.parametrize(
     "name", [pytest.param(name, marks=[pytest.mark.slow] if number % 4 else []) for number, name in enumerate(QUICK)]
 )
@@ -114,6 +119,7 @@ def test_another_seed_and_other_weights_give_the_same_layout(name):
         assert other[group.name].partners == group.partners
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
 @pytest.mark.parametrize("name", ["sac actor", "swiglu without biases", "layer norm", "sigmoid with bias"])
 def test_another_precision_gives_the_same_layout(name, dtype):

@@ -34,6 +34,7 @@ def test_every_status_has_its_file(status):
         assert callable(module.list_layout if status == "listed" else module.claim)
 
 
+@pytest.mark.sampled(5)
 @pytest.mark.parametrize("library", ["numpy", "torch", "jax"])
 @pytest.mark.parametrize("network", [Chain, Skip, Gate])
 def test_every_array_library_gives_the_same_layout(network, library):

@@ -60,6 +60,7 @@ OUTGOING = {
 }
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize(("framework", "kind", "network"), LAYOUTS)
 def test_layouts_are_proved_and_the_same_in_every_framework(framework, kind, network):
     layout, shapes = found(framework, kind, network)

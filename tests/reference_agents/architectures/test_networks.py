@@ -67,6 +67,7 @@ def scattered(net, seed):
     return net
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 @pytest.mark.parametrize("kind", ALL)
 def test_jax_computes_what_pytorch_computes(kind, activation):
@@ -118,6 +119,7 @@ def started(framework, config, inputs, seed):
     return {common(name): np.asarray(value) for name, value in drawn.items()}
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("kind", ALL)
 @pytest.mark.parametrize("framework", FRAMEWORKS)
 def test_every_layer_starts_alike_in_every_framework_and_is_drawn_apart(framework, kind):

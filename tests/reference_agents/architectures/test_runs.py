@@ -76,6 +76,7 @@ CASES = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("compiled_once", "layouts_found_once")
 @pytest.mark.parametrize(("framework", "kind"), CASES)
 def test_a_reset_draws_from_the_initial_distribution(framework, kind):
@@ -103,6 +104,7 @@ def test_a_reset_draws_from_the_initial_distribution(framework, kind):
         assert fresh.std() == pytest.approx(fan_in**-0.5 / 3**0.5, rel=0.35), name
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:ReDo does not measure", "ignore:no activations for .*tokens")
 @pytest.mark.usefixtures("compiled_once", "layouts_found_once")
 @pytest.mark.parametrize(("framework", "kind"), CASES)

@@ -98,6 +98,7 @@ def test_a_run_on_changing_ground_records_it_and_goes_on_after_a_break(monkeypat
     assert untimed(broken) == untimed(whole)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("layouts_found_once")
 def test_without_changes_nothing_is_recorded(tmp_path):
     train(Config(**HOPPER | {"friction_every": 0}), tmp_path)

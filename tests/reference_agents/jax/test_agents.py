@@ -66,6 +66,7 @@ def resets(agent):
     return sum(count.resets for count in agent.activity.counts().values())
 
 
+@pytest.mark.slow
 @each_agent
 def test_actions_are_bounded_and_drawn_from_the_agents_own_key(algo, network):
     agent, twin = (agent_of(algo, network=network, reset=RESET.get((algo, network), "regrama")) for _ in range(2))
@@ -82,6 +83,7 @@ def test_actions_are_bounded_and_drawn_from_the_agents_own_key(algo, network):
         assert (abs(action) <= 1).all()
 
 
+@pytest.mark.slow
 @each_agent
 def test_losses_are_unknown_before_the_first_update(algo, network):
     agent = agent_of(algo, network=network, reset=RESET.get((algo, network), "regrama"))
@@ -239,6 +241,7 @@ def test_nothing_is_compiled_twice(algo, network, reset):
     }
 
 
+@pytest.mark.slow
 @each_agent
 def test_a_reset_takes_at_most_a_fraction_and_writes_no_head(algo, network):
     still = {"actor_lr": 0.0, "critic_lr": 0.0}  # only resets move anything

@@ -38,6 +38,7 @@ def learn(agent, *seeds):
         agent.update(batch(seed))
 
 
+@pytest.mark.slow
 def test_layouts_are_found(compiled_once):
     agent = small()
     layout = agent.actor_learner.layout
@@ -62,6 +63,7 @@ def test_the_lower_prediction_is_the_one_with_the_lower_mean():
     jax.tree.map(lambda ours, theirs: np.testing.assert_allclose(ours, theirs, rtol=1e-6), found, expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("latest", [0.0, 0.5])
 def test_the_critics_gradient_is_that_of_dsac_t(latest):
     outputs, values = normal(0, 6, 2), batch(0, size=6)
@@ -86,6 +88,7 @@ def test_the_critics_gradient_is_that_of_dsac_t(latest):
 # The agent
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("compiled_once")
 def test_actions_are_bounded_and_the_best_guess_is_decided_by_the_observation():
     agent, twin = small(), small()

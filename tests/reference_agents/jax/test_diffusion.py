@@ -19,6 +19,7 @@ from tests.reference_agents.jax.dacer_cases import HIDDEN, check_actors_layout, 
 STEPS = st.integers(1, 100)
 
 
+@pytest.mark.slow
 @given(STEPS)
 def test_the_schedule_preserves_variance_and_ends_in_noise(steps):
     schedule = diffusion.Schedule(*map(np.asarray, variance_preserving(steps)))
@@ -28,6 +29,7 @@ def test_the_schedule_preserves_variance_and_ends_in_noise(steps):
     assert schedule.signal[-1] == pytest.approx(math.exp(-5.05 / 2), rel=1e-5)  # whatever the number of steps
 
 
+@pytest.mark.slow
 @given(STEPS)
 def test_undoing_a_step_leads_to_the_distribution_before_it(steps):
     schedule = diffusion.Schedule(*map(np.asarray, variance_preserving(steps)))
@@ -51,6 +53,7 @@ def perfect(schedule, estimate):
     return predict
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("steps", [1, 2, 5, 20])
 def test_a_perfect_denoiser_of_one_action_leads_to_that_action(steps):
     schedule, action = variance_preserving(steps), jnp.array([0.3, -0.9, 1.0])
@@ -112,6 +115,7 @@ def test_numbers_are_embedded_as_sines_and_cosines():
     np.testing.assert_allclose((found**2).sum(1), 0.5, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_the_network_is_that_of_dacer():
     actor = Denoiser(Config(framework="jax", algo="dacer", activation="mish"), 11, 3)
     params = actor.init(jax.random.key(0))

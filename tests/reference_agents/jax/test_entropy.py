@@ -59,6 +59,7 @@ def test_the_entropy_grows_with_the_logarithm_of_the_scale_and_not_with_the_plac
     assert float(estimate(3 * samples + 5) - estimate(samples)) == pytest.approx(2 * math.log(3), abs=0.02)
 
 
+@pytest.mark.slow
 def test_the_entropy_of_actions_at_their_bounds_is_finite_and_low():
     point = math.log(2 * math.pi * VARIANCE_FLOOR) / 2  # in one dimension, no more than what is added
     assert estimate(jnp.full((200, 2), 0.7)) == pytest.approx(2 * point, rel=1e-3)

@@ -90,6 +90,7 @@ def check_same_steps(ours, theirs, *, each_time):
         np.testing.assert_allclose(learned[name], expected, rtol=1e-4, atol=1e-5, err_msg=name)
 
 
+@pytest.mark.slow
 def test_td3_takes_the_steps_that_pytorchs_takes(layouts_found_once):
     settings = {"policy_noise": 0.0, "reset": "none", "policy_delay": 2, "width": 8, "polyak": 0.1}
     ours, theirs = agent_of("td3", **settings), agent_cases.agent_of("td3", **settings)
@@ -97,6 +98,7 @@ def test_td3_takes_the_steps_that_pytorchs_takes(layouts_found_once):
     assert int(ours.state.actor.optimizer.steps) == 3
 
 
+@pytest.mark.slow
 def test_sac_takes_the_steps_that_pytorchs_takes(layouts_found_once, monkeypatch):
     settings = {"reset": "none", "policy_delay": 2, "width": 8, "polyak": 0.1}
     ours, theirs = agent_of("sac", **settings), agent_cases.agent_of("sac", **settings)
@@ -106,6 +108,7 @@ def test_sac_takes_the_steps_that_pytorchs_takes(layouts_found_once, monkeypatch
     assert int(ours.state.actor.optimizer.steps) == 6
 
 
+@pytest.mark.slow
 def test_log_density_and_its_gradient_are_sound_where_tanh_saturates():
     actor = Actor(networks.Trunk(Config(width=8), OBSERVATION, 2), ACTION)
     params = actor.init(jax.random.key(0))
@@ -128,6 +131,7 @@ def test_exploration_adds_gaussian_noise_and_stays_within_bounds():
     assert 0 < (drawn < 1).mean() < 1
 
 
+@pytest.mark.slow
 def test_smoothed_actions_stay_within_bounds_and_noise_is_clipped():
     agent = agent_of("td3", policy_noise=5.0, noise_clip=0.25)
     observations = jax.random.normal(jax.random.key(0), (200, OBSERVATION))

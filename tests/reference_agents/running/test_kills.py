@@ -66,6 +66,7 @@ def check_same(out, whole):
     assert {path.name for path in out.iterdir()} == {path.name for path in whole.iterdir()}
 
 
+@pytest.mark.slow
 def test_a_run_killed_outright_resumes(whole, tmp_path):
     process = start(SHORT, tmp_path / "run")
     wait_for((tmp_path / "run" / "checkpoint.npz").exists, process)

@@ -96,6 +96,7 @@ def test_a_fall_terminates(tmp_path):
     assert len(np.unique(starts, axis=0)) == len(falls)  # every episode from a seed of its own
 
 
+@pytest.mark.slow
 def test_nothing_is_reset_when_not_asked_to(whole):
     last = records(whole("none"))[-1]
     assert last["measurements"] == 30
@@ -103,6 +104,7 @@ def test_nothing_is_reset_when_not_asked_to(whole):
     assert last["inactive/critic1/layer2"] > 0
 
 
+@pytest.mark.slow
 def test_redo_is_recorded_beside_grama(whole):
     last = records(whole("redo"))[-1]
     assert last["neurons_reset"] > 0
@@ -110,6 +112,7 @@ def test_redo_is_recorded_beside_grama(whole):
     assert 0 <= last["inactive/actor/trunk.layer1"] <= 1
 
 
+@pytest.mark.slow
 def test_the_summary_compares_with_a_random_policy_on_the_same_episodes(whole):
     values = {reset: summary(whole(reset)) for reset in ("none", "regrama")}
     for value in values.values():
@@ -155,6 +158,7 @@ def test_a_run_resumed_is_the_run_uninterrupted(whole, tmp_path, monkeypatch, re
     assert summary(tmp_path) == summary(whole(reset))
 
 
+@pytest.mark.slow
 def test_a_run_may_be_made_longer(whole, tmp_path):
     train(Config(**SHORT | {"steps": 475}, reset="regrama"), tmp_path)
     assert records(tmp_path)[-1]["step"] == 475
@@ -164,6 +168,7 @@ def test_a_run_may_be_made_longer(whole, tmp_path):
     assert json.loads((tmp_path / "config.json").read_text())["steps"] == 700
 
 
+@pytest.mark.slow
 def test_a_run_of_an_older_version_goes_on(whole, tmp_path):
     train(Config(**SHORT | {"steps": 475}, reset="regrama"), tmp_path)
     as_older_versions_left_it(tmp_path)

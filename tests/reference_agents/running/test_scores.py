@@ -14,6 +14,7 @@ RECORDED = SHORT | {"steps": 400, "evaluate_every": 0, "record_every": 60, "reco
 NETWORKS = ("critic1", "critic2", "actor")
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("reset", [pytest.param("none", marks=pytest.mark.slow), "redo", "regrama"])
 def test_scores_by_gradients_and_by_activations_are_recorded_at_each_measurement(reset, tmp_path):
     training = Training(Config(**RECORDED, reset=reset), RunFolder(tmp_path))
@@ -34,6 +35,7 @@ def test_scores_by_gradients_and_by_activations_are_recorded_at_each_measurement
     assert len(found[0]["scores"]["layer1"][0]) == 16
 
 
+@pytest.mark.slow
 def test_a_break_leaves_no_trace(monkeypatch, tmp_path):
     train(Config(**RECORDED), tmp_path / "whole")
     with monkeypatch.context() as patch:

@@ -40,6 +40,7 @@ def global_states():
     return python, numpy[1].tolist(), numpy[2:], keyed
 
 
+@pytest.mark.sampled(1)
 @each_algo
 def test_actions_are_bounded_and_drawn_from_the_agents_own_generator(algo):
     agent, twin = (agent_of(algo) for _ in range(2))
@@ -67,6 +68,7 @@ def test_losses_are_unknown_before_the_first_update(algo):
     assert all(math.isfinite(value) for value in agent.losses().values())
 
 
+@pytest.mark.sampled(1)
 @each_agent
 def test_the_seed_decides_the_weights_and_what_is_learned_and_global_generators_nothing(algo, network):
     def learned(seed, elsewhere):
@@ -110,7 +112,8 @@ def check_that_it_goes_on(agent, twin, resets):
     np.testing.assert_array_equal(twin.act(observation, explore=True), agent.act(observation, explore=True))
 
 
-@pytest.mark.parametrize("algo", ["sac", pytest.param("td3", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("algo", ["sac", "td3"])
 def test_a_saved_agent_goes_on_as_it_would_have(algo):
     check_that_it_goes_on(*(agent_of(algo) for _ in range(2)), resets=True)
 
@@ -157,6 +160,7 @@ def test_graphs_compute_what_eager_updates_do(algo):
     assert agent.losses() == pytest.approx(twin.losses(), rel=1e-3, abs=1e-4)
 
 
+@pytest.mark.sampled(1)
 @each_agent
 def test_activity_is_measured_by_grama_whatever_resets(algo, network):
     agents = {
@@ -193,6 +197,7 @@ def test_the_paper_decides_what_counts_as_inactive(network, reset):
     assert found == expected | ({f"dormant/{name}": 0.02 for name in NETWORKS} if reset == "redo" else {})
 
 
+@pytest.mark.sampled(1)
 @each_agent
 def test_at_most_a_fraction_of_a_layer_is_reset(algo, network):
     agent = agent_of(algo, network=network, tau=1.0, max_fraction=0.125, reset_every=4, policy_delay=1)
@@ -203,6 +208,7 @@ def test_at_most_a_fraction_of_a_layer_is_reset(algo, network):
         assert count.neurons_reset == len(hidden) * 2  # an eighth of 16 neurons each
 
 
+@pytest.mark.sampled(1)
 @each_agent
 def test_resets_change_parameters_and_never_those_of_heads(algo, network):
     settings = {"tau": 1e9, "max_fraction": 0.5, "actor_lr": 0.0, "critic_lr": 0.0}  # only resets move anything

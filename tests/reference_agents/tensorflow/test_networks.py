@@ -23,6 +23,7 @@ def test_layers_start_as_pytorch_starts_them():
         assert value.mean() == pytest.approx(0, abs=0.01)
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("kind", ["mlp", "bronet", "simba", "attention"])
 def test_weights_differ_between_layers_and_seeds_and_never_between_equal_seeds(kind):
     config = Config(network=kind, width=8)
@@ -33,6 +34,7 @@ def test_weights_differ_between_layers_and_seeds_and_never_between_equal_seeds(k
     assert not any(np.array_equal(once[name], other[name]) for name in drawn)
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("kind", ["mlp", "bronet"])
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 def test_a_network_computes_what_pytorchs_does(kind, activation):

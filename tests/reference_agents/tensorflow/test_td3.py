@@ -25,6 +25,7 @@ def test_it_learns_what_pytorchs_does_from_equal_weights_and_batches():
     np.testing.assert_allclose(*best, rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_exploration_adds_gaussian_noise_and_stays_within_bounds():
     agent, observation = agent_of("td3", exploration_noise=0.3), np.ones(OBSERVATION, np.float32)
     best = agent.act(observation, explore=False)

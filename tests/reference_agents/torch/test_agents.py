@@ -102,6 +102,7 @@ def test_the_seed_decides_the_weights_and_what_is_learned(algo, network):
     assert moved(*once) >= {name for name in once[0] if "block1" in name or "layer" in name}
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("reset", ["none", "redo", "regrama"])
 @each_agent
 def test_a_saved_agent_goes_on_as_it_would_have(algo, network, reset):
@@ -199,6 +200,7 @@ def test_heads_are_never_reset(algo, network):
     assert moved(before, agent.actor.state_dict()) == set(before) - heads - norms
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("reset", ["redo", "regrama"])
 @pytest.mark.parametrize(
     ("algo", "network", "activation"),

@@ -124,6 +124,7 @@ def test_other_ways_to_replicate_and_to_shard(tmp_path):
 KINDS = [{"method": "redo"}, {"method": "regrama", "initializer": "snapshot"}]
 
 
+@pytest.mark.slow
 @on_cpus
 @pytest.mark.counts(cells=8, ranks=2)
 def test_a_run_that_is_moved_to_more_or_fewer_ranks_goes_on_with_the_same_draws(tmp_path_factory):

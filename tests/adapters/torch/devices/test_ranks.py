@@ -34,6 +34,7 @@ def ranks(tmp_path_factory):
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.counts(cells=26, ranks=2)
 def test_scores_of_sharded_gradients_are_those_of_whole_ones(ranks):
     for rank in ranks:

@@ -186,6 +186,7 @@ def test_readers_of_a_network_are_part_of_the_search():
     assert layout["0"].status != layout_of(nets["critic"], INPUTS[:4])["0"].status == "exclusive"
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.counts(faults=1)
 @pytest.mark.parametrize("one", [True, False], ids=["one optimizer", "two optimizers"])
 @pytest.mark.parametrize("method", ["regrama", "redo"])
