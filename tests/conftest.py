@@ -4,7 +4,7 @@ import gc
 import os
 import random
 import sys
-from collections import defaultdict
+from collections import Counter, defaultdict
 from pathlib import Path
 
 import pytest
@@ -29,10 +29,19 @@ def pytest_collection_modifyitems(items):
         if (sampled := item.get_closest_marker("sampled")) and not item.get_closest_marker("slow"):
             cases[item.nodeid.partition("[")[0], *sampled.args].append(item)
     for (name, number), found in cases.items():
-        quick = random.Random(name.partition("::")[0]).sample(found, min(number, len(found)))
-        for item in found:
-            if item not in quick:
-                item.add_marker("slow")
+        random.Random(name.partition("::")[0]).shuffle(found)
+        for item in left_out(found, number):
+            item.add_marker("slow")
+
+
+def left_out(items, number):
+    """Choose so many cases that each value of each parameter is in as many as any other; return the rest."""
+    rest, seen = list(items), Counter()
+    for _ in range(min(number, len(rest))):
+        chosen = min(rest, key=lambda item: sum(seen[value] for value in item.callspec.id.split("-")))
+        seen.update(chosen.callspec.id.split("-"))
+        rest.remove(chosen)
+    return rest
 
 
 def pytest_collection_finish():
