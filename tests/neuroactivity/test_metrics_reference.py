@@ -43,7 +43,7 @@ def check_grama(case, backend, dtype):
     assert_scores(scores, reference.grama(exact, case.layout), rtol=rtol, dtype=accumulated)
 
 
-@pytest.mark.sampled(60)
+@pytest.mark.sampled(40)
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_grama(case, backend):
     for dtype in {"float32", "float64"} & set(backend.dtypes):
@@ -58,7 +58,7 @@ def test_grama_of_low_precision_is_exact_to_float32(case, backend):
         check_grama(case, backend, dtype)
 
 
-@pytest.mark.sampled(60)
+@pytest.mark.sampled(40)
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_scores_of_outputs(case, backend):
     """``tau_dormant`` averages over all axes but neuron and stack; ``signal="activations"`` is the same sum."""
@@ -131,7 +131,7 @@ def test_entries_of_several_views_add_up_in_any_order(order):
     np.testing.assert_allclose(na.grama(grads, layout)["g"], reference.grama(grads, layout)["g"], rtol=1e-14)
 
 
-@pytest.mark.sampled(40)
+@pytest.mark.sampled(20)
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_a_score_of_several_batches_is_that_of_their_magnitudes_added_up(case, backend):
     """The reference: the mean of each neuron's magnitudes, batch by batch, then divided by the group's mean."""

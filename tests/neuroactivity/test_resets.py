@@ -42,7 +42,7 @@ def assert_same(result, expected, inputs):
         np.testing.assert_array_equal(to_numpy(result[name]), array, err_msg=name, strict=True)
 
 
-@pytest.mark.sampled(60)
+@pytest.mark.sampled(40)
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_resets_are_the_references(case, backend):
     """Parameters, moments that become zero, and moments that become what the optimizer starts with."""

@@ -12,7 +12,7 @@ from tests.neuroactivity.test_resets import CHAIN, SHAPES, assert_same, mask, ra
 OTHER = ("small", "fresh", "keep")
 
 
-@pytest.mark.sampled(40)
+@pytest.mark.sampled(20)
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_other_outgoing_values_are_the_references(case, backend):
     """Small ones to rounding, all others to the bit; moments are cleared where parameters are written."""

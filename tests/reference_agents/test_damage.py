@@ -90,7 +90,7 @@ CASES = [
 ]
 
 
-@pytest.mark.sampled(20)
+@pytest.mark.sampled(12)
 @pytest.mark.counts(faults=1)
 @pytest.mark.parametrize(("name", "file", "damage"), CASES, ids=lambda value: str(value).replace(" ", "_"))
 def test_a_damaged_file_is_one_line(run, capsys, name, file, damage):
@@ -188,6 +188,7 @@ def renamed(run, network, group="fc"):
     (run / "scores.jsonl").write_text("".join(json.dumps(line) + "\n" for line in kept))
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.counts(faults=1)
 @pytest.mark.parametrize(
     "name",

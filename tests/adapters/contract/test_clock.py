@@ -40,7 +40,7 @@ class PerEntry:
             self.t = reset(self.t, DEAD, None)
 
 
-@pytest.mark.sampled(6)
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("clock", ["own", "run"])
 @pytest.mark.parametrize("every", [1, 4])
 def test_entries_take_the_steps_that_their_clock_says(driver, clock, every):
@@ -74,6 +74,7 @@ def test_the_own_clock_is_the_default_and_is_handed_over_at_the_end_of_youth(dri
         np.testing.assert_allclose(first[where], own[where], rtol=1e-2, atol=1e-4, err_msg=name)
 
 
+@pytest.mark.sampled(3)
 def test_entries_that_no_reset_wrote_are_those_of_the_run_without_resets(case):
     plain, wrapped = case.plain(), case.wrapped(every=EVERY)
     for step in range(1, 11):

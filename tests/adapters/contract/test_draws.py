@@ -22,7 +22,7 @@ def first(side):
     return side.params()["first/kernel"]
 
 
-@pytest.mark.sampled(6)
+@pytest.mark.sampled(3)
 @SOURCES
 def test_equal_seeds_write_equal_values_others_do_not_and_the_default_is_zero(case, initializer):
     kernels = []
@@ -35,7 +35,7 @@ def test_equal_seeds_write_equal_values_others_do_not_and_the_default_is_zero(ca
     assert not np.array_equal(kernels[0], kernels[2])
 
 
-@pytest.mark.sampled(6)
+@pytest.mark.sampled(3)
 @SOURCES
 def test_every_reset_draws_other_values(case, initializer):
     side, kernels = case.wrapped(**ALL, initializer=initializer), [weights({})["first/kernel"]]
@@ -54,7 +54,7 @@ def test_a_snapshot_is_drawn_from_neuron_by_neuron(case):
         assert min(abs(start - column[:, None]).max(axis=0)) <= case.driver.rounding
 
 
-@pytest.mark.sampled(6)
+@pytest.mark.sampled(3)
 @SOURCES
 def test_global_generators_are_left_as_they_were(case, initializer):
     noise = []
@@ -69,7 +69,7 @@ def test_global_generators_are_left_as_they_were(case, initializer):
     assert noise[0] == noise[1]
 
 
-@pytest.mark.sampled(6)
+@pytest.mark.sampled(3)
 @SOURCES
 def test_a_resumed_run_is_the_uninterrupted_one(case, initializer):
     """Its resets before and after the pause, and the moments that they cleared."""

@@ -20,6 +20,7 @@ CASES = {
 }
 
 
+@pytest.mark.sampled(90)
 @pytest.mark.counts(faults=1)
 @pytest.mark.filterwarnings("ignore:.*resets do not last", "ignore:Gradients do not exist", "ignore:neurons could not")
 @pytest.mark.filterwarnings("ignore:__array__ implementation")  # of Keras's quantised variables

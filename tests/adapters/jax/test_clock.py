@@ -95,7 +95,7 @@ def compare(inner, formula, every, dtype, *, jit=False, steps=60, skipped=(), ga
 SLOW = ("adamw", "adamax", "nadam", "radam", "adabelief", "averaged adam")  # much like others
 
 
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize(
     "name", [pytest.param(name, marks=pytest.mark.slow if name in SLOW else ()) for name in FORMULAS]
 )

@@ -103,6 +103,7 @@ PATTERNS = {
 }
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("case", PATTERNS)
 def test_activations_are_arranged_as_the_pattern_says(case):
     """Other axes keep their order, and the scores are those of the usual pattern."""

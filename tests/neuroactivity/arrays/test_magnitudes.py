@@ -44,7 +44,7 @@ def assert_sum(result, x, axes, dtype="float32"):
     np.testing.assert_allclose(to_numpy(result), exact, rtol=(x.size / exact.size) * 2.0**-24)
 
 
-@pytest.mark.sampled(24)
+@pytest.mark.sampled(12)
 @each_large
 def test_large_arrays_are_summed_in_every_library(shape, axes, backend):
     for dtype in sorted({"float16", "float32"} & set(backend.dtypes)):

@@ -208,6 +208,7 @@ def assert_like(result, expected, name):
         np.testing.assert_array_equal(result, expected)
 
 
+@pytest.mark.sampled(12)
 @pytest.mark.parametrize("name", CALLS)
 @given(data=st.data())
 def test_a_function_is_that_of_the_standard(name, data):

@@ -69,7 +69,7 @@ def exclusive_groups(name: str) -> list[na.NeuronGroup]:
     return [group for group in discovered(name).layout.values() if group.status == "exclusive"]
 
 
-@pytest.mark.sampled(20)
+@pytest.mark.sampled(15)
 @pytest.mark.parametrize("name", MODELS)
 def test_a_reset_computes_what_ablation_computes(name):
     """Alone and together: the original model with the true outgoing entries at zero, to float64 rounding."""
@@ -93,7 +93,7 @@ def test_a_reset_computes_what_ablation_computes(name):
                 torch.testing.assert_close(came, expected, rtol=1e-11, atol=1e-12, msg=lambda m, s=some: f"{s}: {m}")
 
 
-@pytest.mark.sampled(20)
+@pytest.mark.sampled(15)
 @pytest.mark.parametrize("name", MODELS)
 def test_a_reset_neuron_can_learn_again(name):
     """After a reset each neuron's zeros still have gradients, so that it can come back."""
@@ -112,7 +112,7 @@ def test_a_reset_neuron_can_learn_again(name):
 
 @pytest.mark.filterwarnings("ignore:neurons could not be judged")  # behind a head that starts at zero
 @pytest.mark.filterwarnings("ignore:.*resets do not last")
-@pytest.mark.sampled(20)
+@pytest.mark.sampled(15)
 @pytest.mark.parametrize("name", MODELS)
 def test_every_model_trains_with_resets(name):
     """On noise: the weights of zero inputs would have no gradient."""

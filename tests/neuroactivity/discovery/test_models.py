@@ -13,14 +13,14 @@ STATUSES = ("exclusive", "through_norm", "shared", "partner", "head", "unproved"
 QUICK = [name for name in EXAMPLES if not name.startswith(("transformer", "bro", "impala"))]
 
 
-@pytest.mark.sampled(30)
+@pytest.mark.sampled(20)
 @pytest.mark.parametrize("name", EXAMPLES)
 def test_status_and_outgoing_entries_are_true(name):
     found = discovered(name)
     assert contradictions(found.layout, found.example.truth, shapes_of(found.model)) == []
 
 
-@pytest.mark.sampled(30)
+@pytest.mark.sampled(20)
 @pytest.mark.parametrize("name", EXAMPLES)
 def test_what_is_not_proved_is_not_reset(name):
     for group in discovered(name).layout.values():
@@ -36,7 +36,7 @@ def test_what_is_not_proved_is_not_reset(name):
             assert group.outgoing
 
 
-@pytest.mark.sampled(30)
+@pytest.mark.sampled(20)
 @pytest.mark.parametrize("name", EXAMPLES)
 def test_the_model_is_left_as_it_was(name):
     """Published fault 9."""
@@ -69,7 +69,7 @@ def test_a_model_that_fails_is_left_as_it_was():
     assert torch.equal(torch.get_rng_state(), generator)
 
 
-@pytest.mark.sampled(30)
+@pytest.mark.sampled(20)
 @pytest.mark.parametrize("name", EXAMPLES)
 def test_the_description_names_every_group_with_its_status(name):
     layout = discovered(name).layout

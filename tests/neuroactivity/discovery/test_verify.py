@@ -106,6 +106,7 @@ def test_right_groups_are_not_named_beside_wrong_ones():
     assert "trunk.0" not in str(caught.value)
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize(
     "name", ["bro", "simba stacked critics", "impala", "lstm", "transformer, fused qkv", "rms norm"]
 )

@@ -82,6 +82,7 @@ def test_layouts_are_proved_and_the_same_in_every_framework(framework, kind, net
     assert read == (OUTGOING[framework] if kind == "attention" else OUTGOING[framework] & {"out neuron", "neuron out"})
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize(("framework", "kind", "network"), LAYOUTS)
 def test_partners_and_reasons_are_named(framework, kind, network):
     layout, _ = found(framework, kind, network)

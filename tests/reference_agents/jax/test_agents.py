@@ -98,6 +98,7 @@ def test_losses_are_unknown_before_the_first_update(algo, network):
     assert all(math.isfinite(value) for value in agent.losses().values())
 
 
+@pytest.mark.slow
 @each_reset
 def test_the_seed_decides_the_weights_and_what_is_learned(algo, network, reset):
     def learned(seed):

@@ -200,7 +200,7 @@ def test_heads_are_never_reset(algo, network):
     assert moved(before, agent.actor.state_dict()) == set(before) - heads - norms
 
 
-@pytest.mark.sampled(4)
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("reset", ["redo", "regrama"])
 @pytest.mark.parametrize(
     ("algo", "network", "activation"),
