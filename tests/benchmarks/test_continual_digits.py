@@ -56,7 +56,7 @@ def test_frameworks_learn_the_same(short, framework, network):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("framework", ["torch", "jax", pytest.param("tensorflow", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("framework", FRAMEWORKS)
 def test_a_seed_is_a_run_of_its_own(short, framework):
     both = short(framework=framework, reset="regrama")
     second = short(framework=framework, reset="regrama", seeds=1, seed=1)
@@ -66,7 +66,7 @@ def test_a_seed_is_a_run_of_its_own(short, framework):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("framework", ["torch", "jax", pytest.param("tensorflow", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("framework", FRAMEWORKS)
 def test_redo_resets_what_the_activations_call_dormant(short, framework):
     assert (short(framework=framework, reset="redo", tau=0.5, seeds=1).resets > 0).all()
 
