@@ -50,25 +50,29 @@ class FreshValues:
         raise ValueError(f"seed: expected a whole number or one key of jax.random, got {seed!r}")
 
     def snapshot(self, params: Mapping[str, Array], views: DrawnViews) -> dict[str, Array]:
-        """Return the values that rows are drawn from, none for a function, of which only the results are checked.
+        """Return the values that rows are drawn from, none for a function, of which a draw is checked instead.
 
         Raises:
             ValueError: If a value is missing or does not fit its parameter.
         """
         kept = {} if callable(self.initializer) else {name: jnp.array(params[name]) for name in views}
-        self.check(kept, params, views)
+        self.check(kept, params, views, draws=True)
         return kept
 
-    def check(self, snapshot: Mapping[str, Array], params: Mapping[str, Array], views: DrawnViews) -> None:
-        """Raise unless there is a value of the right shape for all that a reset draws.
+    def check(
+        self, snapshot: Mapping[str, Array], params: Mapping[str, Array], views: DrawnViews, *, draws: bool = False
+    ) -> None:
+        """Raise unless there is a value of the right shape for all that a reset draws; ``draws`` looks at values too.
 
         Raises:
             ValueError: If one is missing or does not fit its parameter.
         """
         initializer = self.initializer
         if callable(initializer):
-            fresh = jax.eval_shape(lambda: parameters(initializer(self._key(self.key_data(), 0))))
-            check_fresh(fresh, params, views, known=False)
+            key = self._key(self.key_data(), 0)
+            known = draws and not isinstance(key, jax.core.Tracer)
+            fresh = parameters(initializer(key)) if known else jax.eval_shape(lambda: parameters(initializer(key)))
+            check_fresh(fresh, params, views, known=known)
         elif unknown := [name for name in views if name not in snapshot]:
             raise ValueError(
                 f"initializer: the state holds no snapshot of {unknown[0]!r}; give update the initializer and "

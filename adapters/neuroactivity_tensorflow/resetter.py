@@ -128,17 +128,12 @@ class Resetter(Remembering):
             state.members = members(self.inner_optimizer, state.moments) if reset else ()
             self._warn_of_counts(stacklevel=2)  # of members that are known now
             self._add_variables(reset)
-            layers, snapshot = state.record.layers, state.snapshot
+            initializer, layers, outgoing = self.initializer, state.record.layers, self.options.outgoing
+            kept, seed = state.snapshot, self.seed
             state.fresh = FreshValues(
-                state.variables,
-                reset,
-                self.initializer,
-                layers=layers,
-                snapshot=snapshot,
-                seed=self.seed,
-                outgoing=self.options.outgoing,
+                state.variables, reset, initializer, layers=layers, snapshot=kept, seed=seed, outgoing=outgoing
             )
-            if self.initializer == "layer":
+            if initializer == "layer":
                 fresh = state.fresh.draw(0, sorted(drawn_views(reset, shapes)))
                 present = {name: tf_variable(state.variables[name]) for name in fresh}
                 warn_of_spread(fresh, present, stacklevel=2)
@@ -150,8 +145,7 @@ class Resetter(Remembering):
         self._state.compiled |= not tf.executing_eagerly()
         grads = list(grads)
         if trainable_variables is not None:
-            trainable_variables = list(trainable_variables)
-            self.build(trainable_variables)
+            self.build(trainable_variables := list(trainable_variables))
         variables = trainable_variables or self._trainable_variables
         trained = self._groups_of_step(variables)
         if grads and self._state.snapshot:
@@ -227,30 +221,32 @@ class Resetter(Remembering):
             scores = na.scores(found) if own else {name: value / number[name] for name, value in found.items()}
             nan = tf.constant(float("nan"), held.dtype)
             scores = {name: tf.where(number[name] > 0, value, nan) for name, value in scores.items()}
-            self._choose_and_reset(scores, (batches > 0) & [name in trained for name in state.trained], trained)
-            assign_all([(held, tf.zeros_like(sums)), (seen, tf.zeros_like(batches))])
+            scored = (batches > 0) & [name in trained for name in state.trained]
+            cleared = [(held, tf.zeros_like(sums)), (seen, tf.zeros_like(batches))]
+            self._choose_and_reset(scores, scored, trained, *cleared)
 
         due = is_due(tf_variable(self._iterations), every=self.options.every)
         tf.cond(due, score, lambda: assign_all([(held, sums), (seen, batches)]))
 
-    def _choose_and_reset(self, scores: Mapping[str, Any], present: Any, trained: na.Layout) -> None:
-        """Reset inactive neurons, and keep the outcome for the report."""
+    def _choose_and_reset(self, scores: Mapping[str, Any], present: Any, trained: na.Layout, *cleared: Any) -> None:
+        """Reset inactive neurons, and keep the outcome for the report; ``cleared`` is written with it."""
         state, options = self._state, self.options
         allowed = tf.convert_to_tensor(options.resets_at(tf_variable(self._iterations)))
         masks = {n: mask & allowed for n, mask in options.masks(scores).items() if trained[n].resettable}
         if options.protect:
             masks = unprotected(masks, state.split(tf_variable(self._since)), int(options.protect))
         number, pairs = self._remember(scores, present, masks)
+        kept = [*pairs, *cleared]
 
         def reset() -> None:
             mask = state.join(masks, tf.bool)
             clocks = [pair for clock in state.clocks for pair in clock.start(mask)]
-            assign_all(self._reset(masks, trained) + clocks + pairs)
+            assign_all(self._reset(masks, trained) + clocks + kept)
 
         if masks and options.writes:
-            tf.cond(number > 0, reset, lambda: assign_all(pairs))
+            tf.cond(number > 0, reset, lambda: assign_all(kept))
         else:
-            assign_all(pairs)
+            assign_all(kept)
         if self.on_report is not None:
             read = [tf.convert_to_tensor(tf_variable(self._iterations)), *(tf.convert_to_tensor(v) for v, _ in pairs)]
             on_host(self._report, read, [], what="on_report")

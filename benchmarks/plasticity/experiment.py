@@ -45,7 +45,7 @@ OF_AGENTS: Final = {
     **dict.fromkeys(("rows", "columns", "distractors"), ("dqn", "ppo")),
     "batch": ("ppo", "sac"),
     "entropy": ("ppo",),
-    **dict.fromkeys(("task", "friction_every", "sensors", "episode"), ("sac",)),
+    **dict.fromkeys(("task", "friction_every", "sensors", "reset_in", "episode"), ("sac",)),
 }
 """Settings that only some agents have."""
 
@@ -67,6 +67,8 @@ class Experiment:
     """Neurons of a hidden layer."""
     reset: Reset = "regrama"
     """Method; new_network draws a new network at each phase, the upper bound."""
+    reset_in: Literal["all", "actor", "critics"] = "all"
+    """Networks that the method acts on."""
     clock: Literal["own", "run"] = "own"
     """The optimizer's step count at entries that regrama or redo reset: their own, or the run's as published."""
     batches: int = 1
@@ -118,6 +120,8 @@ class Experiment:
         for name, agents in OF_AGENTS.items():
             if self.agent not in agents and getattr(self, name) != getattr(type(self), name):
                 raise UsageError(f"{name}: {self.agent} has none")
+        if self.reset_in != "all" and self.reset in ("none", "new_network"):
+            raise UsageError(f"reset_in: expected all for {self.reset}, got {self.reset_in}")
         for name in ("seed", "distractors", "friction_every"):
             if getattr(self, name) < 0:
                 raise UsageError(f"{name}: expected at least 0, got {getattr(self, name)}")

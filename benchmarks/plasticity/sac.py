@@ -7,7 +7,7 @@ only the networks and their optimizers live on: replay, episodes and entropy coe
 import itertools
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -90,11 +90,18 @@ class SAC:
         """Optimizer of the entropy coefficient."""
         return optax.adam(self.experiment.learning_rate)
 
+    def settings(self, name: str) -> Experiment:
+        """Return the experiment as a network has it: without the method where that does not act."""
+        acted_on = {"all": NETWORKS, "actor": NETWORKS[:1], "critics": NETWORKS[1:]}[self.experiment.reset_in]
+        if name in acted_on:
+            return self.experiment
+        return replace(self.experiment, reset="none", reset_in="all", tau=None, strength=None)
+
     def optimizers(self, key: Array) -> dict[str, optax.GradientTransformationExtraArgs]:
         """Make the optimizers of a seed, by network."""
         keys = jax.random.split(key, len(NETWORKS))
         return {
-            name: optimizer(self.experiment, self.layouts[name], self.draws[name], own)
+            name: optimizer(self.settings(name), self.layouts[name], self.draws[name], own)
             for name, own in zip(NETWORKS, keys, strict=True)
         }
 
@@ -158,7 +165,7 @@ class SAC:
 
         def apply_to(name: str, grads: Params, outputs: dict[str, Array]) -> Array:
             updates, state = tx[name].update(grads, states[name], params[name], activations=outputs)
-            happened = counts(self.experiment, states[name], state)
+            happened = counts(self.settings(name), states[name], state)
             params[name], states[name] = optax.apply_updates(params[name], updates), state
             return jnp.stack(happened)
 

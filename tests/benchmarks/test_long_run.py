@@ -1,5 +1,6 @@
 """Nothing grows in a long run, and two runs with one seed end alike."""
 
+import itertools
 import json
 import subprocess
 import sys
@@ -29,6 +30,7 @@ def test_memory_stays_flat_for_200_000_steps(framework, tmp_path):
     subprocess.run(command, check=True)
     tenths = json.loads((tmp_path / "long_run.json").read_text())["tenths"]
     assert tenths[-1]["steps"] == 200_000
+    assert all(earlier["resets"] < later["resets"] for earlier, later in itertools.pairwise(tenths))
     assert tenths[-1]["mebibytes"] - tenths[1]["mebibytes"] < 8
     assert tenths[-1]["compiled"] == int(framework != "torch")
     assert tenths[-1]["file_bytes"] < 10.5 * tenths[0]["file_bytes"]

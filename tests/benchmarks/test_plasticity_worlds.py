@@ -13,6 +13,7 @@ from benchmarks.plasticity.__main__ import AGENTS, finished
 from benchmarks.plasticity.experiment import Experiment
 from benchmarks.plasticity.networks import apply
 from benchmarks.plasticity.record import restore, save
+from neuroactivity_jax import summary
 from reference_agents.envs.environments import make
 from reference_agents.errors import UsageError
 
@@ -98,6 +99,21 @@ def test_every_method_runs_with_every_agent(experiment, reset, tmp_path):
     assert np.isfinite(outcome.returns).all()
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(("reset_in", "expected"), [("actor", ["actor"]), ("critics", ["critic1", "critic2"])])
+def test_neurons_are_reset_in_the_networks_asked_for_alone(reset_in, expected):
+    experiment = replace(SAC, reset_in=reset_in, seeds=1, phases=1)
+    agents, functions = sac.start(experiment)
+    [(after, outcome)] = sac.phases(experiment, agents, functions, 0)
+    found = {name: jax.vmap(partial(summary, prefix="now"))(after.states[name]) for name in expected}
+    resets = [int(of["now/neurons_reset"][0]) for of in found.values()]
+    assert min(resets) > 0
+    assert sum(resets) == outcome.resets[0]
+    for name in set(after.states) - set(expected):
+        with pytest.raises(ValueError, match="expected one state"):
+            summary(after.states[name])
+
+
 def test_a_damaged_checkpoint_is_told_before_anything_runs(started, tmp_path):
     path, experiment = tmp_path / "run.npz", started[1].experiment
     for damage in (b"PK\x03\x04", b""):
@@ -169,7 +185,9 @@ def test_episodes_are_counted_where_they_end():
         ({"batch": 0}, "batch: expected at least 1, got 0"),
         ({"rows": 8}, "rows: sac has none"),
         ({"entropy": 0.1}, "entropy: sac has none"),
+        ({"reset": "none", "tau": None, "reset_in": "actor"}, "reset_in: expected all for none, got actor"),
         ({"world": "catch", "agent": "ppo", "sensors": "rewired"}, "sensors: ppo has none"),
+        ({"world": "catch", "agent": "ppo", "reset_in": "critics"}, "reset_in: ppo has none"),
     ],
 )
 def test_settings_out_of_range_are_named(options, message):

@@ -220,7 +220,7 @@ FAULTS = (
         "refused at the step",
     ),
     Fault("fresh values of another shape", "an `initializer` whose values do not fit", "refused", "refused", "refused"),
-    Fault("fresh values of NaN", "an `initializer` whose values are NaN", "refused", "refused at the step", "refused"),
+    Fault("fresh values of NaN", "an `initializer` whose values are NaN", "refused", "refused", "refused"),
     Fault("fresh values of NaN later", "an `initializer` whose values are NaN at a reset", *3 * ["rolled back"]),
     # Errors in the middle
     Fault("write fails", "any one write of a reset fails", "rolled back", _NOTHING_WRITTEN, "rolled back"),

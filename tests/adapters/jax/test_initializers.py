@@ -36,6 +36,14 @@ def test_a_snapshot_is_drawn_from_by_neuron():
     assert not np.allclose(params["a"]["kernel"][:, [1, 4]], PARAMS["a"]["kernel"][:, [1, 4]])
 
 
+def test_a_snapshot_that_is_not_finite_is_not_drawn_from():
+    params = PARAMS | {"a": PARAMS["a"] | {"kernel": jnp.asarray(PARAMS["a"]["kernel"]).at[0].set(jnp.nan)}}
+    tx = regrama(optax.sgd(0.0), LAYOUT, tau=0.05, every=1)
+    after, state = run(compiled(tx), tx.init(params), [0], params)
+    jax.tree.map(np.testing.assert_array_equal, after, params)
+    assert (state.resets, state.neurons_reset, state.masks["a"].sum()) == (0, 0, 0)
+
+
 def test_a_snapshot_of_an_array_that_groups_share_keeps_to_their_places():
     index = (-1, 0, 0, 1, 1)
     group = na.NeuronGroup("second", [na.ParamView("w", "neuron in", index=index)])
@@ -128,7 +136,7 @@ def test_orthogonal_draws_of_many_runs_on_a_cpu_are_warned_of(orthogonal, mapped
 
 
 def test_compiled_code_leaves_a_run_alone_whose_fresh_values_are_not_finite():
-    """Outside of it they are refused; of several runs each is judged by its own draw."""
+    """Outside of it they are refused, the first draw by ``init``; of several runs each is judged by its own draw."""
 
     def spoiled(key):
         bad = jnp.where(jax.random.bits(key) % 2 == 0, jnp.nan, 0.0)
@@ -137,15 +145,17 @@ def test_compiled_code_leaves_a_run_alone_whose_fresh_values_are_not_finite():
     def wrapped(seed, **options):
         return regrama(ADAM, LAYOUT, initializer=spoiled, tau=0.05, every=1, seed=seed, **options)
 
-    def refuses(seed):
+    def refuses(seed, event=1):
         fresh = FreshValues(spoiled, seed)
         try:
-            fresh.draw(fresh.key_data(), jnp.int32(1), {}, {"a/kernel": []}, {})
+            fresh.draw(fresh.key_data(), jnp.int32(event), {}, {"a/kernel": []}, {})
         except ValueError as error:
             return "expected finite values for parameter 'a/kernel'" in str(error)
         return False
 
-    seeds, reports = range(4), []
+    seeds, reports = [seed for seed in range(12) if not refuses(seed, 0)][:4], []
+    with pytest.raises(ValueError, match="expected finite values for parameter 'a/kernel'"):
+        wrapped(next(seed for seed in range(12) if refuses(seed, 0))).init(PARAMS)
     refused = [seed for seed in seeds if refuses(seed)]
     assert 0 < len(refused) < len(seeds)
 
@@ -155,9 +165,9 @@ def test_compiled_code_leaves_a_run_alone_whose_fresh_values_are_not_finite():
     jax.effects_barrier()
     plain, inner = compiled(ADAM)(at(0), ADAM.init(PARAMS), PARAMS)
     marked = {report.run: report["a"].reset for report in reports}
-    for seed in seeds:
-        after, state, left = member(params, seed), member(states, seed), seed in refused
-        counted = state.resets, state.neurons_reset, state.masks["a"].sum(), marked[seed]
+    for number, seed in enumerate(seeds):
+        after, state, left = member(params, number), member(states, number), seed in refused
+        counted = state.resets, state.neurons_reset, state.masks["a"].sum(), marked[number]
         assert counted == ((0, 0, 0, 0) if left else (1, 2, 2, 2))
         same = jax.tree.map(partial(np.allclose, rtol=1e-6), (after, state.inner_state), (plain, inner))
         assert all(jax.tree.leaves(same)) == left

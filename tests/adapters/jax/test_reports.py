@@ -118,3 +118,15 @@ def test_groups_without_activations_count_nowhere():
     figures = summary(state)
     assert int(figures["neuroactivity/neurons"]) == 7
     assert np.isnan(figures["neuroactivity/out/inactive_fraction"])
+
+
+def test_a_callback_that_raises_makes_compiled_code_fail_and_the_old_state_stays():
+    def on_report(report):
+        raise OSError("no disk")
+
+    tx = regrama(optax.sgd(0.1), LAYOUT, tau=0.05, every=1, on_report=on_report)
+    state = tx.init(PARAMS)
+    with pytest.raises(jax.errors.JaxRuntimeError, match="no disk"):
+        jax.block_until_ready(jax.jit(tx.update)(at(0), state, PARAMS))
+    quiet = regrama(optax.sgd(0.1), LAYOUT, tau=0.05, every=1)
+    assert int(jax.jit(quiet.update)(at(0), state, PARAMS)[1].resets) == 1

@@ -7,6 +7,7 @@ import pytest
 import neuroactivity as na
 from neuroactivity.looking import RecordsError, build_page, read_run, reading, series
 from neuroactivity.looking.commandline import main
+from neuroactivity.looking.figures import arrange
 from neuroactivity.looking.reading import parse, read_json
 from tests.neuroactivity.looking.records import written
 
@@ -43,6 +44,15 @@ def test_of_many_networks_the_first_are_read(tmp_path):
 
 
 @pytest.mark.counts(faults=1)
+def test_a_page_has_a_bounded_number_of_panels(tmp_path):
+    run = read_run(written(tmp_path / "run.jsonl", counts(range(900)), counts(range(900), network="other")))
+    page = arrange([run])
+    assert [len(page.groups(section)) for section in page.sections] == [400, 400]
+    assert "other: the first 400 of 900 groups are shown." in page.notes
+    assert "the first 400 of 900 groups are shown." in build_page([run])
+
+
+@pytest.mark.counts(faults=1)
 def test_more_than_memory_holds_is_refused(tmp_path, monkeypatch):
     path = written(tmp_path / "many.jsonl", *[counts(range(6_000 * k, 6_000 * (k + 1)), k + 1) for k in range(2)])
     with pytest.raises(RecordsError, match=r"line 2: expected at most 10,000 groups of a network, got more"):
@@ -51,6 +61,10 @@ def test_more_than_memory_holds_is_refused(tmp_path, monkeypatch):
     path = written(tmp_path / "long.jsonl", *[counts([0], step + 1) for step in range(5)])
     with pytest.raises(RecordsError, match=r"line 5: expected at most 100 values over time, got more"):
         read_run(path)
+    with monkeypatch.context() as patch:
+        patch.setattr(reading, "LONGEST_LINE", 100)
+        with pytest.raises(RecordsError, match=r"long\.jsonl, line 1: expected one JSON object a line, got"):
+            read_run(written(tmp_path / "long.jsonl", counts(range(20))))
     monkeypatch.setattr(reading, "LARGEST_FILE", 100)
     (tmp_path / "layout.json").write_text(" " * 101)
     with pytest.raises(RecordsError, match=r"layout\.json: expected at most 0 MiB, got more"):

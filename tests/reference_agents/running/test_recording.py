@@ -47,6 +47,15 @@ def test_missing_records_are_an_error(tmp_path):
         Recorder(path).rewind(2)
 
 
+@pytest.mark.counts(faults=1)
+def test_records_that_no_memory_holds_are_refused_before_they_are_read(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    with path.open("wb") as file:
+        file.truncate((1 << 30) + 1)  # of zeros, which take no room on the disk
+    with pytest.raises(UsageError, match=r"metrics\.jsonl: expected at most 1024 MiB of records, got more"):
+        read_records(path)
+
+
 def test_a_file_is_replaced_only_when_complete(tmp_path):
     path = tmp_path / "file"
     write_text(path, "old")

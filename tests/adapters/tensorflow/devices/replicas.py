@@ -21,7 +21,9 @@ if __name__ == "__main__":
     WORKERS = tf.distribute.MultiWorkerMirroredStrategy() if "TF_CONFIG" in os.environ else None
 
 import functools
+from contextlib import ExitStack
 from functools import partial
+from unittest import mock
 
 import keras
 import numpy as np
@@ -189,8 +191,30 @@ def clock():
     assert wrapper.resets == 2
 
 
+def sent():
+    """Between measurements nothing is reduced that the plain step does not reduce; at one, each gradient once more."""
+    strategy, ops, numbers = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]), tf.distribute.CrossDeviceOps, []
+    for every in (None, 1000, 2):
+        with strategy.scope():
+            model, optimizer = make_model(), Adam(1e-2)
+            if every is not None:
+                optimizer = ReGraMa(optimizer, model, layout=LAYOUT, tau=0.05, every=every)
+        with ExitStack() as stack:
+            single, several = (
+                stack.enter_context(mock.patch.object(ops, name, autospec=True, side_effect=getattr(ops, name)))
+                for name in ("reduce", "batch_reduce")
+            )
+            WAYS["eager"](strategy, model, optimizer)
+        numbers.append(single.call_count + sum([len(call.args[2]) for call in several.call_args_list]))
+    assert optimizer.measurements == 4
+    assert optimizer.resets > 0
+    plain, between, measuring = numbers
+    assert between == plain > 0, numbers
+    assert measuring == plain + 4 * len(model.trainable_variables), numbers
+
+
 CELLS = {f"{way} {kind}": partial(cell, kind, way) for way in WAYS for kind in WRAPPERS}
-CELLS |= {"scopes": scopes, "clipped": clipped, "clock": clock}
+CELLS |= {"scopes": scopes, "clipped": clipped, "clock": clock, "sent": sent}
 
 if __name__ == "__main__":
     warnings.simplefilter("ignore")

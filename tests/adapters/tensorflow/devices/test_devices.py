@@ -29,7 +29,7 @@ def free_ports(number):
 @pytest.fixture(scope="module")
 def right():
     """The quick cells that are right, of one process."""
-    return run("scopes", "clipped", "fit layer")
+    return run("scopes", "clipped", "sent", "fit layer")
 
 
 @pytest.mark.counts(ranks=2, faults=7)
@@ -40,6 +40,11 @@ def test_model_optimizer_and_wrapper_of_different_scopes_are_refused(right):
 @pytest.mark.counts(ranks=2, cells=1)
 def test_gradients_that_each_replica_clips_are_scored_as_the_step_uses_them(right):
     assert "clipped" in right
+
+
+@pytest.mark.counts(ranks=2, cells=1)
+def test_only_a_measurement_sends_anything_and_each_gradient_once(right):
+    assert "sent" in right
 
 
 @pytest.mark.counts(ranks=2, cells=1)
