@@ -26,7 +26,7 @@ from tests.adapters.contract.faults_shared import (
     steps,
     then,
 )
-from tests.adapters.contract.network import DEAD, Values, gradients, layout, weights
+from tests.adapters.contract.network import DEAD, Values, gradients, layout, reset
 from tests.adapters.contract.tensorflow_driver import Gated, TensorFlowDriver
 
 SCALE = 1024.0
@@ -160,14 +160,18 @@ def fails_at_each_write() -> str:
 
 
 def interrupted() -> str:
-    side = make()("regrama")
+    side = make(optimizer="adam")("regrama")
+    side.step(gradients({}))
+    before, moments = side.params(), side.moments()
 
     def done(number: int) -> None:
-        compare(side.params(), weights(), side.expected(weights(), DEAD))
-        assert side.counts().resets == side.counts().measurements == number
+        compare(side.params(), before, side.expected(before, DEAD))
+        for one, other in zip(side.moments(), moments, strict=True):
+            compare(one, reset(other, DEAD, None))
+        assert side.counts().resets == side.counts().measurements - 1 == number
 
     writes = partial(at_write, VARIABLE, "assign", act=interrupt)
-    start = partial(write, side.model, side.native(weights()))
+    start = partial(write, side.model, side.native(before))
     return interrupted_at_each_write(writes, start, resetting(side), done)
 
 

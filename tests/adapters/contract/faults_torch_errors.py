@@ -19,7 +19,7 @@ from tests.adapters.contract.faults_shared import (
     interrupted_at_each_write,
     made,
 )
-from tests.adapters.contract.network import DEAD, gradients, weights
+from tests.adapters.contract.network import DEAD, gradients, reset, weights
 from tests.adapters.contract.torch_driver import TorchDriver
 
 make = partial(made, TorchDriver)
@@ -55,14 +55,20 @@ def fails_at_each_write() -> str:
 
 
 def interrupted() -> str:
-    side = make()("regrama")
+    plain, side = make(optimizer="adam")(None), make(optimizer="adam")("regrama")
+
+    def start() -> None:
+        for each in (plain, side):
+            write(each.model, each.native(weights()))
 
     def done(number: int) -> None:
-        compare(side.params(), weights(), side.expected(weights(), DEAD))
+        plain.step(gradients())
+        compare(side.params(), plain.params(), side.expected(plain.params(), DEAD))
+        for one, other in zip(side.moments(), plain.moments(), strict=True):
+            compare(one, reset(other, DEAD, None))
         assert side.counts().resets == side.counts().steps == number
 
     writes = partial(at_write, Entries, "put", act=half(interrupt))
-    start = partial(write, side.model, side.native(weights()))
     return interrupted_at_each_write(writes, start, lambda: side.step(gradients()), done)
 
 
