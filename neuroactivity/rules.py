@@ -1,8 +1,8 @@
 """The rules of published codes, as values of the wrappers' options, to repeat what was measured with them.
 
-Each is told as far as the options go; what they cannot express stands beside it. All share three things that the
-defaults of this library do without: a constant in the score's denominator (AgileRL has none), a layer without any
-signal that is reset as a whole, and Adam's step count going on (or all optimizers made anew).
+Each is told as far as the options go; what they cannot express stands beside it. They differ from the defaults of this
+library in three things. All reset a layer without any signal as a whole. All but AgileRL's add a constant to the
+score's denominator. Adam's step count goes on, or starts anew for more than what is reset.
 
 Example:
     >>> import neuroactivity as na

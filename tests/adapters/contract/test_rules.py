@@ -6,7 +6,10 @@ from neuroactivity import rules
 from tests.adapters.contract.network import DEAD, gradients, layout
 
 
-@pytest.mark.parametrize("name", ["GRAMA", "TIMOKLEIN", "AGILERL"])
+@pytest.mark.parametrize(
+    "name",
+    ["GRAMA", "TIMOKLEIN", "AGILERL", *(pytest.param(n, marks=pytest.mark.slow) for n in ("DOPAMINE", "OPTAX_PORT"))],
+)
 def test_a_rule_resets_what_is_dead(driver, name):
     rule = getattr(rules, name)
     options = {**rule.options, "every": 1, "max_fraction": None, "clock": "run", "tau": 0.0}

@@ -75,6 +75,21 @@ def test_low_precision_is_computed_in_float32(name, backend):
         assert np.all(np.isfinite(to_numpy(found)))
 
 
+@pytest.mark.sampled(8)
+@pytest.mark.parametrize(
+    ("name", "options", "values", "expected"),
+    [
+        ("active_fraction", {}, [[0.0, 2.0], [-1.0, 3.0]], 0.75),
+        ("saturated_fraction", {}, [[-1.0, -0.75, 0.0, 0.95]], 0.5),
+        ("saturated_fraction", {"bounds": (0.0, 1.0), "within": 0.25}, [[0.25, 0.5, 0.625, 0.875]], 0.5),
+        ("zero_gradient_fraction", {}, [[0.0, -0.5], [0.25, 0.0], [1.0, 2.0], [0.5, 0.5]], 0.25),
+        ("feature_norm", {}, [[3.0, 4.0], [0.0, 1.0]], 3.0),
+    ],
+)
+def test_magnitudes_of_known_values(name, options, values, expected, backend):
+    assert compute(name, values, backend, **options) == pytest.approx(expected)
+
+
 MATRICES = hnp.arrays(
     np.float64, hnp.array_shapes(min_dims=2, max_dims=2, max_side=6), elements=st.floats(-8, 8, width=16)
 )
