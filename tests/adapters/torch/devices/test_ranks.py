@@ -19,7 +19,10 @@ SCENES = {
     "ddp checked": (scenes.traffic, {"how": "ddp", "check_ranks": True}),
     "fsdp": (scenes.traffic, {"how": "fsdp"}),
     "fsdp snapshot": (scenes.traffic, {"how": "fsdp", "initializer": "snapshot"}),
+    "fsdp redo": (scenes.traffic, {"how": "fsdp", "redo": True}),
+    "fsdp small": (scenes.traffic, {"how": "fsdp", "outgoing": "small"}),
     "tensor": (scenes.traffic, {"how": "tensor"}),
+    "tensor small": (scenes.traffic, {"how": "tensor", "outgoing": "small"}),
     "own scores": (scenes.own_scores, {}),
     "refusals": (scenes.refusals, {}),
     "parted": (scenes.parted, {}),
@@ -59,6 +62,13 @@ def test_redo_communicates_a_number_for_each_neuron_and_nothing_between_measurem
 
 
 @pytest.mark.counts(ranks=2)
+def test_beside_the_forward_pass_of_its_probe_redo_communicates_no_more_under_fsdp(ranks):
+    flag, sums = [1], [8 + 8 + 2 + 3]
+    gathered = [8 * 5 + 8, 8 * 8 + 8, 2 * 8 + 2]  # the parameters of each layer, as in any forward pass
+    assert ranks[0]["fsdp redo"] == 2 * [[], [], flag + gathered + sums]
+
+
+@pytest.mark.counts(ranks=2)
 def test_check_ranks_communicates_two_numbers_for_each_parameter(ranks):
     seen = ranks[0]["ddp checked"]
     assert [len(step) for step in seen] == [0, 0, 1, 0, 0, 1]
@@ -66,13 +76,13 @@ def test_check_ranks_communicates_two_numbers_for_each_parameter(ranks):
 
 
 @pytest.mark.counts(ranks=2)
-@pytest.mark.parametrize("how", ["fsdp", "tensor"])
-def test_sharded_gradients_communicate_a_number_for_each_neuron(ranks, how):
+@pytest.mark.parametrize(("how", "most"), [("fsdp", 3), ("tensor", 3), ("fsdp small", 5), ("tensor small", 5)])
+def test_sharded_gradients_communicate_a_number_for_each_neuron(ranks, how, most):
     seen = ranks[0][how]
     assert [seen[k] for k in (0, 1, 3, 4)] == [[], [], [], []]
     assert seen[2] == seen[5]
     assert set(seen[2]) <= {8, 2}
-    assert len(seen[2]) <= 3
+    assert len(seen[2]) <= most
 
 
 @pytest.mark.counts(ranks=2)
