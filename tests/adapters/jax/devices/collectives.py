@@ -16,7 +16,8 @@ from tests.adapters.jax.devices.cells import BATCHES, LAYOUT, initial, sharded_s
 
 OPERATIONS = "all-reduce|all-gather|reduce-scatter|collective-permute|all-to-all"
 NEURONS = 24 + 16
-WEIGHTS = {(8, 16), (16, 24), (24, 8)}
+DRAWN = 8 * 16 + 16 * 24
+"""Entries of the parameters that a snapshot holds."""
 YOUNG = 100
 """Resets that may be young at once, of which each device says which it has none of."""
 
@@ -42,14 +43,14 @@ if __name__ == "__main__":
     for argument in sys.argv[1:]:
         kind, name, wrapper = argument.split()
         inner = optax.adam(1e-2)
-        options = {"max_fraction": 0} if wrapper == "measuring" else {"initializer": initial}
+        options = {"measuring": {"max_fraction": 0}, "resetting": {"initializer": initial}}.get(wrapper, {})
         plain, _ = collectives(compiled(name, inner, explicit=kind == "explicit"))
         tx = regrama(inner, LAYOUT, **options)
         always, sometimes = collectives(compiled(name, tx, explicit=kind == "explicit"))
         assert plain
         assert always == plain, (argument, always, plain)
         assert sometimes or name == "data", argument
-        assert not WEIGHTS & set(itertools.chain(*sometimes)), (argument, sometimes)
-        sizes = [sum(map(math.prod, shapes)) for shapes in sometimes]
-        assert max(sizes, default=0) <= NEURONS + 2 * YOUNG, (argument, sizes)
+        vectors, matrices = ([s for s in itertools.chain(*sometimes) if (len(s) > 1) == deep] for deep in (False, True))
+        assert max(map(math.prod, vectors), default=0) <= NEURONS + 2 * YOUNG, (argument, sometimes)
+        assert sum(map(math.prod, matrices)) <= (DRAWN if wrapper == "snapshot" else 0), (argument, sometimes)
     print(len(sys.argv) - 1, "programs send little")

@@ -61,8 +61,9 @@ def test_pmap_shard_map_and_uncompiled_steps_change_nothing():
 
 
 @pytest.mark.slow
-@pytest.mark.counts(ranks=8, cells=16)
-def test_no_sharding_sends_parameters():
+@pytest.mark.counts(ranks=8, cells=20)
+def test_no_sharding_sends_parameters_but_the_rows_of_a_snapshot():
     meshes = [f"{kind} {name}" for kind in ("automatic", "explicit") for name in ("data", "model", "both", "zero")]
     programs = [f"{mesh} {wrapper}" for mesh in meshes for wrapper in ("measuring", "resetting")]
-    assert run("collectives", *programs) == "16 programs send little"
+    programs += [f"{kind} {name} snapshot" for kind in ("automatic", "explicit") for name in ("model", "both")]
+    assert run("collectives", *programs) == "20 programs send little"
