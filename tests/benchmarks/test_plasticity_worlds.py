@@ -146,6 +146,16 @@ def test_a_task_with_ground_changes_its_friction():
     assert (ground != before).any()
 
 
+def test_the_ground_changes_within_a_phase_as_often_as_it_is_told():
+    worlds = bodies.Worlds(replace(SAC, task="Hopper-v5", seeds=1, friction_every=16))
+    worlds.begin(0)
+    seen = []
+    for number in range(48):
+        worlds.step(number, np.zeros((1, worlds.action_size)))
+        seen.append(worlds._envs[0].unwrapped.model.geom_friction[0, 0])
+    assert [number for number in range(1, 48) if seen[number] != seen[number - 1]] == [16, 32]
+
+
 def test_rewired_sensors_tell_the_same_in_another_order_with_other_signs():
     """A phase's wiring is that of all its observations, and differs between seeds and phases; phase 0 is as it was."""
     plain, rewired = (bodies.Worlds(replace(SAC, sensors=sensors)) for sensors in ("fixed", "rewired"))
