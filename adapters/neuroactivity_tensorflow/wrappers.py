@@ -27,7 +27,7 @@ class ReGraMa(Resetter):
     ``model.fit``, compiled by XLA or not, and in custom training loops, inside ``tf.function`` and outside.
 
     Args:
-        optimizer: Any optimizer of ``keras.optimizers``, or its name.
+        optimizer: One of ``keras.optimizers`` whose slots are known, or its name; any, with ``max_fraction=0``.
         model: The model, or the part of it that the optimizer trains: a Keras model or layer, or a mapping of names to
             ``tf.Variable``. Groups of which the optimizer trains nothing are left alone.
         example_inputs: Inputs of the model, one or a tuple, to find its layout.

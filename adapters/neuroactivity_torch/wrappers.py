@@ -43,7 +43,7 @@ class ReGraMa(Resetter):
         protect: For so many measurements after its reset a neuron is not reset again.
         outgoing: What the outgoing parameters of a reset neuron become: ``"zero"``, ``"small"``, ``"fresh"`` or
             ``"keep"``, as :func:`neuroactivity.reset` says.
-        clock: ``"own"``: at the entries that a reset writes the optimizer goes on as one made at that moment: for 50
+        clock: ``"own"``: at the entries that a reset writes the optimizer goes on as one made at that moment: for 200
             steps their bias is corrected by their own step count, then the moments are handed over to that of the run.
             ``"run"``: moments start anew under the step count of the run, as in published codes; Adam's first steps are
             then several times too long.

@@ -89,7 +89,13 @@ FAULTS = (
     Fault("one neuron", "a layer with one neuron", "left alone", "left alone", "left alone"),
     Fault("no neurons", "a layer without neurons", "refused", "refused", "none: Keras builds no such layer"),
     Fault("unused parameter", "a parameter that no gradient reaches", "right", "right", "right"),
-    Fault("tied parameter", "one parameter under two names", "refused", "none: each name has its array", "refused"),
+    Fault(
+        "tied parameter",
+        "one parameter of two layers of one kind (an embedding that is also the output matrix is only measured)",
+        "refused",
+        "none: each name has its array",
+        "refused",
+    ),
     Fault("strided", "parameters that are not contiguous", "right", _NO_STRIDES, _NO_VIEWS),
     Fault("expanded", "an expanded parameter", "refused", _NO_STRIDES, _NO_VIEWS),
     Fault("shared memory", "two parameters in one memory", "refused", _NO_STRIDES, _NO_VIEWS),
@@ -250,6 +256,7 @@ def page() -> str:
     """Return the tables of ``docs/faults.md``."""
     rows = ["| outcome | what that means |", "|---|---|"]
     rows += [f"| {outcome} | {meaning} |" for outcome, meaning in OUTCOMES.items()]
+    rows += ["| none: | it cannot happen in this framework, and why |"]
     rows += ["", f"| name | fault | {' | '.join(FRAMEWORKS.values())} |", "|---|---|---|---|---|"]
     rows += [
         f"| `{fault.name}` | {fault.what} | {' | '.join(getattr(fault, name) for name in FRAMEWORKS)} |"
