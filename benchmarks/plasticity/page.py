@@ -2,21 +2,23 @@
 
 import itertools
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from operator import itemgetter
 from typing import Any, Final
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from benchmarks.plasticity.settings import AGAIN, AGAIN_IN, METHODS, PLAN, RESULT
+from benchmarks.plasticity.experiment import TAUS
+from benchmarks.plasticity.settings import AGAIN, AGAIN_IN, METHODS, PLAN, RESULT, SWEPT, SWEPT_IN
 from benchmarks.plasticity.statistics import holm, interquartile, middle, rank_correlation, sign_flip
 from neuroactivity.tables import format_table
 from reference_agents.activity import alive_share
 from reference_agents.errors import UsageError
 
-__all__ = ["draw", "filled", "p_values", "same_order", "tables"]
+__all__ = ["draw", "draw_curves", "filled", "p_values", "same_order", "tables"]
 
 Record = Mapping[str, Any]
 Found = Mapping[str, Mapping[str, Any]]
@@ -28,6 +30,9 @@ PAIRS: Final = (
     ("redo", "redo_published"),
     ("regrama", "new_network"),
     ("regrama_batches", "regrama"),
+    ("regrama_tuned", "redo_tuned"),
+    *((other, "regrama") for other in ("l2_init", "shrink_perturb", "ccbp", "continual")),
+    ("regrama_weight_decay", "new_network"),
     *((f"regrama_{other}", alone) for other in ("l2_init", "weight_decay") for alone in ("regrama", other)),
 )
 """What is compared beside each method against none."""
@@ -64,6 +69,10 @@ def p_values(record: Record) -> dict[tuple[str, str, str], float]:
         for first, second in (*against, *PAIRS):
             if first in found and second in found:
                 tests[setting, first, second] = sign_flip(found[first]["returns"], found[second]["returns"])
+    for one in record["thresholds"]:
+        setting, usual = one["setting"], SWEPT[one["method"]][0]
+        name = _title(one["method"], one["value"])
+        tests[setting, name, usual] = sign_flip(one["returns"], of(record, setting)[usual]["returns"])
     corrected = holm(tests)
     return {names: corrected[names] for names in tests}
 
@@ -72,8 +81,8 @@ def tables(record: Record) -> dict[str, list[str]]:
     """Return the lines of every table of the page by name."""
     p = p_values(record)
     found = {setting: _methods(of(record, setting), setting, p) for setting in PLAN}
-    others = {"pairs": _pairs(record, p), "inactive": _inactive(record), "tuning": _tuning(record)}
-    return found | others | {"again": _again(record, p), "missing": _missing(record)}
+    others = {"pairs": _pairs(record, p), "thresholds": _thresholds(record, p), "inactive": _inactive(record)}
+    return found | others | {"tuning": _tuning(record), "again": _again(record, p), "missing": _missing(record)}
 
 
 def filled(text: str, found: Mapping[str, Sequence[str]]) -> str:
@@ -94,31 +103,45 @@ def _methods(found: Found, setting: str, p: Mapping[tuple[str, str, str], float]
     header = ("method", "return", "95 % interval", "inactive", "neurons reset", "alive", "p against none")
     rows = []
     for method, one in sorted(found.items(), key=lambda item: -middle(item[1]["returns"])):
-        estimate = interquartile(one["returns"])
-        share = alive_share(one["measured_again"], one["reset_again"])
-        rows.append(
-            (
-                _title(method, one["value"]),
-                f"{estimate.value:.3f}",
-                f"{estimate.low:.3f} to {estimate.high:.3f}",
-                f"{np.mean(one['inactive']):.1%}",
-                f"{np.mean(one['resets']):.0f}" if any(one["resets"]) else "",
-                "" if share is None else f"{share:.0%}",
-                _p(p.get((setting, method, "none"))),
-            )
-        )
+        rows.append((_title(method, one["value"]), *_figures(one), _p(p.get((setting, method, "none")))))
     return format_table(header, rows, words=header[:1])
+
+
+def _figures(one: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the return with its interval, inactive neurons, those reset, and how many of them stayed alive."""
+    estimate = interquartile(one["returns"])
+    share = alive_share(one["measured_again"], one["reset_again"])
+    return (
+        f"{estimate.value:.3f}",
+        f"{estimate.low:.3f} to {estimate.high:.3f}",
+        f"{np.mean(one['inactive']):.1%}",
+        f"{np.mean(one['resets']):.0f}" if any(one["resets"]) else "",
+        "" if share is None else f"{share:.0%}",
+    )
 
 
 def _pairs(record: Record, p: Mapping[tuple[str, str, str], float]) -> list[str]:
     header = ("setting", "first", "second", "first - second", "p")
     rows = []
     for (setting, first, second), one in p.items():
-        if second != "none":
+        if second != "none" and first in METHODS:
             values = [middle(of(record, setting)[name]["returns"]) for name in (first, second)]
             names = [METHODS[name].title for name in (first, second)]
             rows.append((TITLES[setting], *names, f"{values[0] - values[1]:+.3f}", _p(one)))
     return format_table(header, rows, words=header[:3])
+
+
+def _thresholds(record: Record, p: Mapping[tuple[str, str, str], float]) -> list[str]:
+    words = ("setting", "method")
+    header = (*words, "tau", "return", "95 % interval", "inactive", "neurons reset", "alive", "p against the usual")
+    rows = []
+    for setting, (method, (usual, _)) in itertools.product(SWEPT_IN, SWEPT.items()):
+        tried = [one for one in record["thresholds"] if (one["setting"], one["method"]) == (setting, method)]
+        taus = {one["value"]: one for one in tried} | {TAUS[usual]: of(record, setting)[usual]}
+        for tau, one in sorted(taus.items()) if tried else ():
+            tested = "usual" if tau == TAUS[usual] else _p(p[setting, _title(method, tau), usual])
+            rows.append((TITLES[setting], METHODS[usual].title, f"{tau:g}", *_figures(one), tested))
+    return format_table(header, rows, words=words)
 
 
 def _inactive(record: Record) -> list[str]:
@@ -193,26 +216,50 @@ def _p(value: float | None) -> str:
 
 def draw(record: Record) -> Figure:
     """Plot the return by phase, one panel a setting: medians and interquartile ranges over seeds."""
+
+    def plot(axes: Axes, found: Found) -> None:
+        for method, (low, median, high) in _shown(found, "by_phase"):
+            phases = np.arange(1, len(median) + 1)
+            axes.fill_between(phases, low, high, color=SHOWN[method], alpha=0.18, linewidth=0)
+            axes.plot(phases, median, color=SHOWN[method], label=METHODS[method].title, linewidth=2)
+        axes.set_xlabel("phase")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+
+    return _panels(record, plot, "return at the end of a phase")
+
+
+def draw_curves(record: Record) -> Figure:
+    """Plot the return within the last phase, one panel a setting, and that within the first: medians over seeds."""
+
+    def plot(axes: Axes, found: Found) -> None:
+        for method, (first, last) in _shown(found, "curves"):
+            times = (np.arange(len(last)) + 0.5) / len(last)
+            if method == "none":
+                axes.plot(times, first, color="#3c4148", label="first phase", linewidth=1.2, linestyle="--")
+            axes.plot(times, last, color=SHOWN[method], label=METHODS[method].title, linewidth=2)
+        axes.set_xlabel("part of the phase")
+        axes.xaxis.set_major_formatter(PercentFormatter(1))
+
+    return _panels(record, plot, "return within the last phase")
+
+
+def _panels(record: Record, plot: Callable[[Axes, Found], None], ylabel: str) -> Figure:
     figure = Figure(figsize=(11, 3.7), layout="constrained")
     shown = [setting for setting in PLAN if setting != "healthy" and of(record, setting)]
     panels = figure.subplots(1, len(shown), sharey=True, squeeze=False)[0]
     for axes, setting in zip(panels, shown, strict=True):
-        for method, (low, median, high) in _lines(of(record, setting)):
-            phases = np.arange(1, len(median) + 1)
-            axes.fill_between(phases, low, high, color=SHOWN[method], alpha=0.18, linewidth=0)
-            axes.plot(phases, median, color=SHOWN[method], label=METHODS[method].title, linewidth=2)
+        plot(axes, of(record, setting))
         axes.axhline(-0.6, color="#c9ccd1", linewidth=0.8, linestyle=":", zorder=0)
-        axes.set(title=TITLES[setting], xlabel="phase", ylim=(-0.8, 1.03))
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.set(title=TITLES[setting], ylim=(-0.8, 1.03))
         axes.spines[["top", "right"]].set_visible(False)
-    panels[0].set_ylabel("return at the end of a phase")
-    panels[0].text(1, -0.59, "random actions", color="#8a8f98", fontsize=8, va="bottom")
+    panels[0].set_ylabel(ylabel)
+    panels[0].text(panels[0].get_xlim()[0], -0.62, " random actions", color="#8a8f98", fontsize=8, va="top")
     handles, labels = max((axes.get_legend_handles_labels() for axes in panels), key=lambda found: len(found[1]))
     figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False)
     return figure
 
 
-def _lines(found: Found) -> Iterator[tuple[str, Sequence[Sequence[float]]]]:
+def _shown(found: Found, name: str) -> Iterator[tuple[str, Sequence[Sequence[float]]]]:
     for method in SHOWN:
         if method in found:
-            yield method, found[method]["by_phase"]
+            yield method, found[method][name]

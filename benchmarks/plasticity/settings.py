@@ -14,6 +14,8 @@ __all__ = [
     "PLAN",
     "RESULT",
     "SETTINGS",
+    "SWEPT",
+    "SWEPT_IN",
     "TRIAL",
     "TUNED_IN",
     "Method",
@@ -80,7 +82,9 @@ METHODS: Final[Mapping[str, Method]] = {
     "regrama_batches": _scored("ReGraMa, 50 batches", "regrama", batches=50),
     "regrama_tuned": Method("ReGraMa, tuned", {"reset": "regrama"}, "tau", (0.01, 0.03, 0.1)),
     "redo_tuned": Method("ReDo, tuned", {"reset": "redo"}, "tau", (0.025, 0.1, 0.25)),
-    "continual": _strength("continual backprop", "continual", 0.1, 0.3, 1.0),
+    "continual": Method(  # resets often, so that neurons younger than MATURITY are there to be left alone
+        "continual backprop", {"reset": "continual", "every": 50}, "strength", (0.003, 0.01, 0.03)
+    ),
     "ccbp": _strength("CCBP's partial resets", "ccbp", 0.1, 0.3, 1.0),
     "shrink_perturb": _strength("shrink and perturb", "shrink_perturb", 0.03, 0.1, 0.3),
     "l2_init": _strength("L2 init", "l2_init", 1e-4, 1e-3, 1e-2),
@@ -92,18 +96,25 @@ METHODS: Final[Mapping[str, Method]] = {
     "adam_rel": _period("AdamRel", "adam_rel"),
     "large_eps": _strength("Adam, larger epsilon", "large_eps", 1e-5, 1.5e-4, 1e-3),
     "equal_betas": _strength("Adam, equal betas", "equal_betas", 0.9, 0.99, 0.997),
+    "layernorm": Method("LayerNorm", {"reset": "none", "network": "layernorm"}),
     "regrama_l2_init": _strength("ReGraMa and L2 init", "regrama_l2_init", 1e-4, 1e-3, 1e-2),
     "regrama_weight_decay": _strength("ReGraMa and weight decay", "regrama_weight_decay", 1e-2, 1e-1, 1.0),
 }
 MAIN: Final = tuple(METHODS)[:6]
 PLAN: Final[Mapping[str, tuple[str, ...]]] = {
-    "plain": MAIN,
-    "residual": tuple(METHODS),
-    "layernorm": tuple(METHODS),
+    "plain": (*MAIN, "layernorm"),
+    "residual": tuple(name for name in METHODS if name != "layernorm"),
+    "layernorm": tuple(name for name in METHODS if name != "layernorm"),
     "tanh": MAIN,
     "healthy": (*MAIN, "regrama_batches"),
 }
 """Methods that are run in each setting."""
+SWEPT: Final[Mapping[str, tuple[str, tuple[float, ...]]]] = {
+    "regrama_tuned": ("regrama", (0.001, 0.003, 0.03, 0.1, 0.3)),
+    "redo_tuned": ("redo", (0.0025, 0.1, 0.25, 0.5)),
+}
+"""Other thresholds than the usual ones, with the method that has those."""
+SWEPT_IN: Final = ("residual", "layernorm")
 
 
 def experiment(setting: str, method: str, value: float | None, **seeds: Any) -> Experiment:

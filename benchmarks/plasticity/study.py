@@ -19,7 +19,7 @@ import numpy as np
 
 from benchmarks.plasticity.__main__ import finished
 from benchmarks.plasticity.experiment import Experiment, Outcome
-from benchmarks.plasticity.page import draw, filled, tables
+from benchmarks.plasticity.page import draw, draw_curves, filled, tables
 from benchmarks.plasticity.settings import (
     AGAIN,
     AGAIN_IN,
@@ -27,6 +27,8 @@ from benchmarks.plasticity.settings import (
     METHODS,
     PLAN,
     RESULT,
+    SWEPT,
+    SWEPT_IN,
     TUNED_IN,
     experiment,
     trials,
@@ -97,8 +99,19 @@ def results(runs: Path, tried: dict[str, dict[float, float]], finish: Finish) ->
             yield {"setting": setting, "method": method, "value": value, "seed": one.seed, **record_of(outcome)}
 
 
+def thresholds(runs: Path, finish: Finish) -> Iterator[dict[str, Any]]:
+    """Yield the record of each other threshold."""
+    keys = [
+        (setting, method, value) for setting in SWEPT_IN for method, (_, values) in SWEPT.items() for value in values
+    ]
+    outcomes = finish((path_of(runs, *key, RESULT["seed"]), experiment(*key, **RESULT)) for key in keys)
+    for (setting, method, value), outcome in zip(keys, outcomes, strict=True):
+        if outcome is not None:
+            yield {"setting": setting, "method": method, "value": value, **record_of(outcome)}
+
+
 def record_of(outcome: Outcome) -> dict[str, Any]:
-    """Return what the page shows: by seed at the end, in sum, and the quartiles by phase."""
+    """Return what the page shows: by seed at the end, in sum, quartiles by phase, curves of the first and last one."""
     quartiles = np.quantile(outcome.returns, [0.25, 0.5, 0.75], axis=0)
     return {
         "returns": at_the_end(outcome.returns).round(4).tolist(),
@@ -107,6 +120,7 @@ def record_of(outcome: Outcome) -> dict[str, Any]:
         "measured_again": int(np.sum(outcome.measured_again)),
         "reset_again": int(np.sum(outcome.reset_again)),
         "by_phase": quartiles.round(3).tolist(),
+        "curves": np.median(outcome.curves[:, [0, -1]], axis=0).round(3).tolist(),
     }
 
 
@@ -116,12 +130,12 @@ def finishing(jobs: int, *, only_finished: bool) -> Iterator[Finish]:
     if only_finished:
         yield lambda planned: [finished(one, path) if path.exists() else None for path, one in planned]
         return
-    if jobs == 1:
-        yield lambda planned: [finished(one, path) for path, one in planned]
-        return
     # Where XLA optimises less, results are rounded otherwise, and are there in two thirds of the time.
     os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=1")
     os.environ.setdefault("PJRT_NPROC", "1")
+    if jobs == 1:
+        yield lambda planned: [finished(one, path) for path, one in planned]
+        return
     with ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn")) as pool:
 
         def finish(planned: Iterable[tuple[Path, Experiment]]) -> list[Outcome | None]:
@@ -145,11 +159,13 @@ def _run(command: Command) -> None:
     with finishing(command.jobs, only_finished=command.only_finished) as finish:
         tried = tuning(command.runs, finish)
         found = list(results(command.runs, tried, finish))
-    record = {"tuning": [{"method": name, "returns": list(map(list, one.items()))} for name, one in tried.items()]}
-    record["results"] = found
+        swept = list(thresholds(command.runs, finish))
+    record: dict[str, Any] = {"results": found, "thresholds": swept}
+    record["tuning"] = [{"method": name, "returns": list(map(list, one.items()))} for name, one in tried.items()]
     write_text(command.out / "plasticity.json", json.dumps(record) + "\n")
-    with replacing(command.out / "plasticity.png") as file:
-        draw(record).savefig(file, format="png", dpi=130)
+    for name, drawn in {"plasticity": draw(record), "plasticity_curves": draw_curves(record)}.items():
+        with replacing(command.out / f"{name}.png") as file:
+            drawn.savefig(file, format="png", dpi=130)
     write_text(page, filled(page.read_text(), tables(record)))
     for name, lines in tables(record).items():
         print("\n".join([name, *lines, ""]))

@@ -9,7 +9,7 @@ import pytest
 
 from benchmarks.plasticity import study
 from benchmarks.plasticity.experiment import Outcome
-from benchmarks.plasticity.page import draw, filled, p_values, same_order, tables
+from benchmarks.plasticity.page import draw, draw_curves, filled, p_values, same_order, tables
 from benchmarks.plasticity.settings import (
     AGAIN,
     AGAIN_IN,
@@ -56,6 +56,8 @@ def small(monkeypatch):
 
     monkeypatch.setattr(study, "finished", finish)
     monkeypatch.setattr(study, "AGAIN_METHODS", ("none", "new_network", "regrama"))
+    for module in ("study", "page"):
+        monkeypatch.setattr(f"benchmarks.plasticity.{module}.SWEPT", {"regrama_tuned": ("regrama", (0.1, 0.3))})
     return ran
 
 
@@ -84,22 +86,26 @@ def test_every_method_is_given_the_same_budget():
 
 
 def test_a_study_runs_what_was_best_and_writes_the_page(small, tmp_path, capsys):
-    names = [*SETTINGS, "pairs", "inactive", "again", "tuning", "missing"]
-    page = "# A page\n" + "".join(f"\n<!-- {name} -->\n\n```text\nold\n```\n" for name in names)
+    names = [*SETTINGS, "pairs", "thresholds", "inactive", "again", "tuning", "missing"]
+    page = "# A page\n" + "".join(f"\n<!-- {name} -->\n\n```text\nstale\n```\n" for name in names)
     (tmp_path / "plasticity.md").write_text(page)
     command = ["--out", str(tmp_path), "--runs", str(tmp_path / "runs"), "--jobs", "1"]
     assert study.main(command) == 0
     written = (tmp_path / "plasticity.md").read_text()
     record = json.loads((tmp_path / "plasticity.json").read_text())
-    assert "old" not in written
+    assert "stale" not in written
     assert filled(written, tables(record)) == written
-    assert (tmp_path / "plasticity.png").read_bytes().startswith(b"\x89PNG")
+    for name in ("plasticity", "plasticity_curves"):
+        assert (tmp_path / f"{name}.png").read_bytes().startswith(b"\x89PNG")
     assert len({path for path, _ in small}) == len(small)
     ccbp = [one for _, one in small if one.reset == "ccbp"]
     assert [one.strength for one in ccbp if one.seed == RESULT["seed"]] == [METHODS["ccbp"].values[1]]
     assert capsys.readouterr().out.count("ReGraMa") > 5
     row = next(line for line in tables(record)[TUNED_IN] if line.startswith("ReGraMa"))
     assert re.search(r" +0\.(89|90)\d +0\.\d+ to 0\.\d+ +\d\.\d% +64 +75% +< 0\.001$", row)
+    rows = [line.split() for line in tables(record)["thresholds"][2:]]
+    assert [row[4] for row in rows] == ["0.01", "0.1", "0.3"] * 2
+    assert [row[-1] == "usual" for row in rows] == [True, False, False] * 2
     assert same_order(record, p_values(record)) == (6, 6)
     record["results"][0]["returns"] = [0.123] * 20
     assert any("0.123" in line for line in tables(record)["plain"])
@@ -118,6 +124,7 @@ def test_the_page_says_what_the_record_says():
     page = (RESULTS / "plasticity.md").read_text()
     assert filled(page, tables(record)) == page
     assert draw(record).axes
+    assert draw_curves(record).axes
     ran = {(one["setting"], one["method"]) for one in record["results"]}
     assert ran <= {(setting, method) for setting, methods in PLAN.items() for method in methods}
     same, pairs = same_order(record, p_values(record))
