@@ -29,7 +29,7 @@ def free_ports(number):
 @pytest.fixture(scope="module")
 def right():
     """The quick cells that are right, of one process."""
-    return run("scopes", "clipped", "sent", "fit layer")
+    return run("scopes", "clipped", "fit layer")
 
 
 @pytest.mark.counts(ranks=2, faults=7)
@@ -43,8 +43,9 @@ def test_gradients_that_each_replica_clips_are_scored_as_the_step_uses_them(righ
 
 
 @pytest.mark.counts(ranks=2, cells=1)
-def test_only_a_measurement_sends_anything_and_each_gradient_once(right):
-    assert "sent" in right
+def test_only_a_measurement_sends_anything_and_each_gradient_once():
+    """In a process of its own: eager collectives of several strategies get into each other's way."""
+    assert run("sent") == ["sent"]
 
 
 @pytest.mark.counts(ranks=2, cells=1)
