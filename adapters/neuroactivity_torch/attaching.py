@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 import neuroactivity as na
+from neuroactivity.arrays import is_sharded
 from neuroactivity.errors import check_choice
 from neuroactivity.wrapping import (
     Options,
@@ -36,7 +37,7 @@ from neuroactivity_torch.measurements import Measurement
 from neuroactivity_torch.memory import Memory
 from neuroactivity_torch.optimizers import Moment, steppers
 from neuroactivity_torch.parameters import UsedGradient, parameters
-from neuroactivity_torch.ranks import ProcessGroup, Ranks
+from neuroactivity_torch.ranks import ProcessGroup, Ranks, fingerprint
 from neuroactivity_torch.storage import check_memory
 
 
@@ -83,7 +84,7 @@ class Attached(ABC):
         self._latest: Measurement | None = None
         self.steps = self.measurements = self.resets = self.neurons_reset = 0
         self._stepped: dict[int, UsedGradient] = {}
-        self._gradients: dict[int, Tensor] = {}
+        self._gradients: dict[int, Tensor | None] = {}
         self._checked = False
         self._warned: set[str] = set()
         self._params = dict(model.named_parameters())
@@ -96,29 +97,33 @@ class Attached(ABC):
         outgoing = self.options.outgoing
         self._fresh = FreshValues(model, drawn, initializer, seed=seed, outgoing=outgoing, compare=untrained)
         self._memory, self._clock = Memory(), Clock()
-        self._compare_wrappers(seed)
+        self._compare_wrappers(seed, initializer)
         if not self._reads_outputs:
             self._try_score({name: self._trained.get(name) for name in self._params})
         _ATTACHED.add(self)
         inner = [stepper.optimizer for stepper in self._steppers]
-        self._hooks = Hooks(inner, self._before_step if writes else None, self._after_step)
+        self._hooks = Hooks(inner, self._before_step if writes or not self._reads_outputs else None, self._after_step)
 
-    def _compare_wrappers(self, seed: Any) -> None:
+    def _compare_wrappers(self, seed: Any, initializer: Any) -> None:
         """Raise if the ranks have not made the same wrapper."""
+        snapshot = [value for value in (self._fresh.snapshot or {}).values() if self._ranks and not is_sharded(value)]
         parts = {"layout": self.layout.to_dict(), "seed": seed, "score": self._scored_by}
         parts |= {"options": replace(self.options, on_report=None, score=None)}
+        parts |= {"initializer": initializer if isinstance(initializer, str) else "a function"}
+        parts |= {"snapshot": [*map(fingerprint, snapshot)]}
         differing = self._ranks.differing({name: derive_key(0, 0, repr(part)) for name, part in parts.items()})
         if differing:
-            what = "expected the same on every rank; if each trains a model of its own, give process_group=False"
-            raise ValueError(f"{differing}: {what}")
+            own = "if each trains a model of its own, give process_group=False"
+            ddp = "make it after DistributedDataParallel, which makes them equal; " if "snapshot" in differing else ""
+            raise ValueError(f"{differing}: expected the same on every rank; {ddp}{own}")
 
     @abstractmethod
     def _try_score(self, signals: Mapping[str, Tensor | None]) -> None:
         """Call a user's score once, with zeros of these shapes, so that what is wrong with it shows now."""
 
     @abstractmethod
-    def _before_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
-        """Called before each step of an optimizer, unless the wrapper only measures."""
+    def _before_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> tuple[Any, Any] | None:
+        """Called before each step of an optimizer; may return other arguments of the step."""
 
     @abstractmethod
     def _after_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:

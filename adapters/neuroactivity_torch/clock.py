@@ -6,6 +6,7 @@ steps on the young entries alone, with step counts that began at their reset; it
 """
 
 import inspect
+import math
 import warnings
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -18,8 +19,9 @@ from torch.optim import Optimizer
 import neuroactivity as na
 from neuroactivity.wrapping.clock import YOUNG, handing_over_factor
 from neuroactivity_torch.devices import put_own, take_own
-from neuroactivity_torch.optimizers import Stepper, known_class, twin_of
+from neuroactivity_torch.optimizers import Stepper, known_class
 from neuroactivity_torch.parameters import dense_gradient
+from neuroactivity_torch.twins import twin_of
 
 _CORRECTED: dict[type[Optimizer], dict[str, int]] = {
     optim.Adam: {"exp_avg": 0, "exp_avg_sq": 1, "max_exp_avg_sq": 1},
@@ -203,10 +205,10 @@ def _is_record(record: Any, parameter: nn.Parameter) -> bool:
     index, age, numbers = record["index"], record["age"], record["numbers"]
     if not isinstance(index, Tensor) or index.dtype != torch.int64 or index.ndim != 1 or not len(index):
         return False
-    if not isinstance(numbers, Mapping) or not all(isinstance(number, float) for number in numbers.values()):
+    if not isinstance(numbers, Mapping) or not all(type(n) is float and 0 <= n < math.inf for n in numbers.values()):
         return False
     inside = int(index.min()) >= 0 and int(index.max()) < parameter.numel()
-    counted = type(age) is int and 0 <= age < YOUNG and (age == 0 or "step" in numbers)
+    counted = type(age) is int and 0 <= age < YOUNG and (age == 0 or numbers.get("step") == age)
     return inside and counted and len(set(index.tolist())) == len(index)
 
 

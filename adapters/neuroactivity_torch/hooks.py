@@ -32,7 +32,7 @@ class Hooks:
     """
 
     def __init__(
-        self, optimizers: Sequence[Optimizer], before: Callable[..., None] | None, after: Callable[..., None]
+        self, optimizers: Sequence[Optimizer], before: Callable[..., Any] | None, after: Callable[..., None]
     ) -> None:
         def called(optimizer: Optimizer, *args: Any) -> None:
             if not self._after:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 import neuroactivity as na
-from neuroactivity.arrays import check_like
+from neuroactivity.arrays import check_like, is_finite
 from neuroactivity.layout.patterns import ANY, NEURON, STACK
 from neuroactivity.resets import Outgoing
 from neuroactivity.wrapping import (
@@ -111,6 +111,8 @@ class FreshValues:
             if name not in params:
                 raise ValueError(f"state: its snapshot holds {name!r}, which is no parameter of the model")
             check_like(value, params[name], f"state: snapshot of parameter {name!r}")
+            if not is_finite(whole(value)):
+                raise ValueError(f"state: snapshot of parameter {name!r}: expected finite values, got NaN or Inf")
         if snapshot is None:
             return None
         copies = {name: whole(value).detach().clone().to(params[name].device) for name, value in snapshot.items()}

@@ -94,6 +94,8 @@ def read_arrays(state: Any, layout: Layout, shapes: Mapping[str, tuple[int, ...]
             if not fits or (value.dtype != torch.int32 if counts else not value.is_floating_point()):
                 kind = "int32" if counts else "floating-point"
                 raise ValueError(f"state: {key} of group {name!r}: expected {kind} numbers of shape {expected}")
+            if bool((value < 0).any()):
+                raise ValueError(f"state: {key} of group {name!r}: expected no negative numbers")
             own[name] = value.detach().clone() if key == "sums" else value.detach().to("cpu", copy=True)
     return checked
 

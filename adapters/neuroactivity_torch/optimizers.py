@@ -4,9 +4,7 @@ State is looked up by the identity of the parameter, never by its position in a 
 listed here; an optimizer that is not listed is refused, not guessed.
 """
 
-import copy
 import inspect
-from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -15,6 +13,7 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor, nn, optim
 from torch.optim import Optimizer
+from torch.utils._pytree import tree_leaves
 
 import neuroactivity as na
 from neuroactivity.arrays import check_like
@@ -22,6 +21,7 @@ from neuroactivity.resets import Outgoing, check_masks
 from neuroactivity.wrapping import Rows, written_rows
 from neuroactivity_torch.devices import own_part, unwrapped
 from neuroactivity_torch.rows import Entries, locate, overwrite_entries
+from neuroactivity_torch.twins import first_state
 
 Moment: TypeAlias = Callable[[Tensor, Mapping[str, Any]], Tensor]
 """From rows of a parameter and the options of its parameter group to what the optimizer starts with for them."""
@@ -77,6 +77,13 @@ class Stepper:
         inner: Optimizer = self.links[-1]
         return inner
 
+    @property
+    def alters_gradients(self) -> bool:
+        """Whether a step may leave other gradients behind than those that it used, as SGD's does with Nesterov."""
+        known = known_class(type(self.optimizer))
+        nesterov = (group.get("nesterov") and not group.get("fused") for group in self.optimizer.param_groups)
+        return known is None or (known is optim.SGD and any(nesterov))
+
     def holds(self) -> dict[int, Mapping[str, Any]]:
         """The parameters that it holds, by identity, with the options of their parameter groups."""
         return {id(held): group for group in self.optimizer.param_groups for held in group["params"]}
@@ -110,47 +117,23 @@ class Stepper:
             found = begun.to(rows.dtype) if isinstance(begun, Tensor) else begun
             check_like(found, rows, f"moments[{key!r}] of parameter {name!r}")
         if known_class(type(self.optimizer)) is None:
-            for key, value in _first_state(self.optimizer, params[name], options).items():
+            for key, value in first_state(self.optimizer, params[name], options).items():
                 self.check_entry(name, params[name], key, value)
 
     def check_entry(self, name: str, parameter: nn.Parameter, key: str, value: Any) -> None:
         """Raise if one tensor of a parameter's state has no rule."""
-        if not isinstance(value, Tensor) or (key in _SCALARS and value.numel() == 1):
-            return
         where = f"optimizer {type(self.optimizer).__name__}, state {key!r} of parameter {name!r}"
+        if not isinstance(value, Tensor):
+            if any(isinstance(leaf, Tensor) for leaf in tree_leaves(value)):
+                raise ValueError(f"{where}: expected one tensor, got several, which cannot be reset entry by entry")
+            return
+        if key in _SCALARS and value.numel() == 1:
+            return
         if value.layout != parameter.layout:
             raise ValueError(f"{where}: it is sparse and cannot be reset; mark the groups of it resettable=False")
         if key not in self.rules or value.shape != parameter.shape:
             expected = f"one of {', '.join(self.rules)}, of shape {tuple(parameter.shape)}"
             raise ValueError(f"{where}: expected {expected}, got {key!r} of shape {tuple(value.shape)}")
-
-
-def _first_state(optimizer: Optimizer, parameter: nn.Parameter, options: Mapping[str, Any]) -> Mapping[str, Any]:
-    """What an optimizer keeps for a parameter like this one after a step; nothing if a copy of it cannot be made."""
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
-        return {}  # its steps may wait for those of other processes
-    twin = nn.Parameter(torch.zeros_like(parameter))
-    twin.grad = torch.zeros_like(parameter)
-    devices = [parameter.device.index] if parameter.is_cuda else []
-    try:
-        trial = twin_of(optimizer, copy.deepcopy)
-        vars(trial)["param_groups"] = [{**options, "params": [twin]}]
-        with torch.random.fork_rng(devices=devices):
-            trial.step()
-    except Exception:  # whatever it is, there is nothing to be learned
-        return {}
-    state: Mapping[str, Any] = trial.state.get(twin, {})
-    return state
-
-
-def twin_of(optimizer: Optimizer, copied: Callable[[dict[str, Any]], dict[str, Any]] = dict) -> Optimizer:
-    """Return an optimizer of the same class and options, without parameters, state and hooks."""
-    apart = ("state", "param_groups", "_optimizer_step_pre_hooks", "_optimizer_step_post_hooks")
-    passing = ("step", "grad_scale", "found_inf")  # what schedules and gradient scaling attach to it
-    twin = object.__new__(type(optimizer))
-    vars(twin).update(copied({k: value for k, value in vars(optimizer).items() if k not in (*apart, *passing)}))
-    vars(twin).update({key: OrderedDict() for key in apart}, state=defaultdict(dict))
-    return twin
 
 
 def steppers(optimizers: Any, moments: Mapping[str, Moment] | None = None, *, writes: bool = True) -> list[Stepper]:

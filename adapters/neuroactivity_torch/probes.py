@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 import neuroactivity as na
+from neuroactivity.arrays import is_sharded
 from neuroactivity.wrapping import as_inputs
 from neuroactivity_torch.activations import read_activations
 from neuroactivity_torch.parameters import undisturbed
@@ -39,15 +40,23 @@ class Probe:
                 inputs = as_inputs(example_inputs)
         if not self._ranks.all(bool(inputs)):  # to run a sharded model takes all of them
             return {}
-        outputs, errors = read_activations(model, inputs, layout)
-        for error in errors.values():
-            raise error
+
+        def run() -> dict[str, Tensor | None]:
+            outputs, errors = read_activations(model, inputs, layout)
+            for error in errors.values():
+                raise error
+            return outputs
+
+        outputs = run() if _is_sharded(model) else self._ranks.together(run)
         self._name(outputs)
         return outputs
 
     def outputs(self, model: nn.Module, layout: na.Layout) -> dict[str, Tensor | None]:
         """Return the outputs of neurons; None for groups that cannot be measured."""
-        outputs, _ = read_activations(model, self._ranks.together(self._batch), layout)
+        if _is_sharded(model):  # to run it takes all ranks, so that each must have a batch first
+            outputs, _ = read_activations(model, self._ranks.together(self._batch), layout)
+        else:
+            outputs, _ = self._ranks.together(lambda: read_activations(model, self._batch(), layout))
         self._name(outputs)
         return outputs
 
@@ -75,3 +84,7 @@ class Probe:
                 na.ActivityWarning,
                 stacklevel=4,
             )
+
+
+def _is_sharded(model: nn.Module) -> bool:
+    return any(is_sharded(parameter) for parameter in model.parameters())

@@ -12,30 +12,24 @@ import neuroactivity as na
 from neuroactivity.arrays import is_sharded
 from neuroactivity.report import latest_scalars, warn_of_alerts
 from neuroactivity.wrapping import (
-    COUNTS,
     Rows,
-    check_same_layout,
-    check_same_score,
     is_due,
     own_scores,
-    read_counts,
     undivided,
     warn_of_resets,
-    written_params,
     written_rows,
 )
-from neuroactivity_torch.attaching import Attached
-from neuroactivity_torch.clock import Clock, corrects_bias, read_clock, warn_of_counts
+from neuroactivity_torch.clock import Clock, warn_of_counts
 from neuroactivity_torch.devices import whole
 from neuroactivity_torch.measurements import Joined, Measurement, to_host
-from neuroactivity_torch.memory import Memory, read_arrays, read_batches
 from neuroactivity_torch.optimizers import Stepper, cleared_moments
 from neuroactivity_torch.parameters import UsedGradient, dense_gradient
 from neuroactivity_torch.ranks import fingerprint
 from neuroactivity_torch.rows import Entries, locate, overwrite_entries, shrink
+from neuroactivity_torch.saving import SavedWrapper
 
 
-class Resetter(Attached):
+class Resetter(SavedWrapper):
     """Measures and resets a model's neurons after every ``every``-th step of its optimizer."""
 
     _signal: Literal["weights", "activations"]
@@ -67,10 +61,26 @@ class Resetter(Attached):
     def _stepper(self, optimizer: Optimizer) -> Stepper:
         return next(stepper for stepper in self._steppers if stepper.optimizer is optimizer)
 
-    def _before_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
-        """Keep what a step will change where a reset was not long ago."""
+    def _before_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> tuple[Any, Any] | None:
+        """Keep what a step will change: where a reset was not long ago, and gradients that are to be scored."""
+        stepper = self._stepper(optimizer)
         if self._clock:
-            self._clock.before_step(self._stepper(optimizer))
+            self._clock.before_step(stepper)
+        if self._signal != "weights" or not stepper.alters_gradients or not self.options.collects_at(self.steps + 1):
+            return None
+        closure = kwargs.get("closure", args[1] if len(args) > 1 else None)
+        if closure is None:
+            self._keep_gradients(stepper)
+            return None
+
+        def kept() -> Any:
+            loss = closure()
+            self._keep_gradients(stepper)
+            return loss
+
+        if "closure" in kwargs:
+            return args, {**kwargs, "closure": kept}
+        return (args[0], kept, *args[2:]), kwargs
 
     def _after_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
         """Count a step, once every optimizer has taken it; measure and reset when one is due."""
@@ -83,8 +93,10 @@ class Resetter(Attached):
         if self._clock:
             with undivided():
                 self._clock.after_step(self._stepper(optimizer))
-        if not self._is_last(optimizer):
-            self._keep_gradients(optimizer)
+        stepper = self._stepper(optimizer)
+        if not self._is_last(stepper):
+            if self._signal == "weights" and not stepper.alters_gradients and self.options.collects_at(self.steps + 1):
+                self._keep_gradients(stepper)
             return
         if not self._checked:
             self._look()
@@ -107,14 +119,15 @@ class Resetter(Attached):
         if found is not None:
             self._tell(found)
 
-    def _is_last(self, optimizer: Optimizer) -> bool:
+    def _is_last(self, stepper: Stepper) -> bool:
         """Whether all optimizers have stepped now, each once, and on the gradients that are there.
 
         Gradient scaling may have called off the step of some only.
         """
         if len(self._steppers) == 1:
             return True
-        for number in self._stepper(optimizer).holds() if self._gradients else ():
+        optimizer = stepper.optimizer
+        for number in stepper.holds() if self._gradients and not stepper.alters_gradients else ():
             self._gradients.pop(number, None)
         if id(optimizer) in self._stepped:
             self._stepped = {}
@@ -126,12 +139,12 @@ class Resetter(Attached):
         self._stepped = {}
         return True
 
-    def _keep_gradients(self, optimizer: Optimizer) -> None:
-        """Keep the gradients of one of several optimizers: steps taken in the backward pass clear them at once."""
-        if self._signal == "weights" and self.options.collects_at(self.steps + 1):
-            held = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-            found = [(parameter, dense_gradient(parameter)) for parameter in held]
-            self._gradients |= {id(parameter): value.clone() for parameter, value in found if value is not None}
+    def _keep_gradients(self, stepper: Stepper) -> None:
+        """Keep an optimizer's gradients: one of several that step in the backward pass clears them at once."""
+        for group in stepper.optimizer.param_groups:
+            for parameter in group["params"]:
+                value = dense_gradient(parameter)
+                self._gradients[id(parameter)] = None if value is None else value.clone()
 
     @torch.no_grad()
     def _collect(self, step: int) -> Measurement | None:
@@ -220,7 +233,7 @@ class Resetter(Attached):
 
     def _started_clock(self, new: Sequence[tuple[Rows, Entries, Tensor | float]]) -> Clock:
         """Return the clock when that of what a reset writes has started, where the optimizer corrects a bias."""
-        corrected = {n for stepper in self._steppers if corrects_bias(stepper) for n in stepper.holds()}
+        corrected = self._corrected()
         written: dict[str, list[Tensor]] = {}
         for rows, entries, _ in new:
             written.setdefault(rows.view.param, []).append(entries.flat())
@@ -246,45 +259,3 @@ class Resetter(Attached):
             nan
         """
         return latest_scalars(self.last_report, self.layout, prefix)
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return what a resumed run needs, as numbers, JSON values and tensors that share no memory with the wrapper.
-
-        These are the counts, the layout, the name of a score of the user's, the snapshot if there is one, when each
-        neuron was reset, sums of magnitudes, and the entries that go by their own clock.
-
-        Give a resumed run's wrapper ``layout=na.Layout.from_dict(state["layout"])``, and it does not search again.
-        """
-        snapshot = self._fresh.snapshot
-        copied = None if snapshot is None else {name: whole(value).clone() for name, value in snapshot.items()}
-        counts: dict[str, Any] = {name: getattr(self, name) for name in COUNTS}
-        counts |= self._memory.state(self.layout)
-        params = dict(self.model.named_parameters())
-        clock = self._clock.state({n: params[n] for n in written_params(self.layout, self.layout) if n in params})
-        told = {"layout": self.layout.to_dict(), "score": self._scored_by, "clock": clock}
-        return {**counts, "snapshot": copied, **told}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continue from a state that :meth:`state_dict` returned; everything is checked before anything is set.
-
-        Raises:
-            ValueError: If the state is not of this form, holds another layout or score, or a snapshot where none is
-                used, or the reverse.
-        """
-        expected = {*COUNTS, "snapshot"}
-        later = {"layout", "score", "since", "sums", "batches", "clock"}  # older versions had none of them
-        keys = set(state) if isinstance(state, Mapping) else type(state)
-        if not isinstance(keys, set) or not expected <= keys <= expected | later:
-            shown = sorted(map(str, keys)) if isinstance(keys, set) else keys.__name__
-            raise ValueError(f"state: expected the keys {sorted(expected)} and {', '.join(later)}, got {shown}")
-        counts, params = read_counts(state), dict(self.model.named_parameters())
-        check_same_layout(state.get("layout"), self.layout)
-        check_same_score(state.get("score", ""), self._scored_by)
-        arrays = read_arrays(state, self.layout, {name: tuple(value.shape) for name, value in params.items()})
-        batches = read_batches(state, arrays["sums"])
-        young = read_clock(state.get("clock", {}), params)
-        snapshot = self._fresh.check_snapshot(state["snapshot"])
-        with undivided():
-            vars(self).update(counts)
-            self._fresh.snapshot, self._clock = snapshot, Clock(young)
-            self._memory = Memory(arrays["sums"], batches, Joined.of(arrays["since"]))

@@ -166,7 +166,8 @@ class ReDo(Resetter):
         )
         self._probe = Probe(probe, self._ranks)
         try:
-            self._try_score(self._probe.try_out(self.model, self._trained_layout, example_inputs))
+            if outputs := self._probe.try_out(self.model, self._trained_layout, example_inputs):
+                self._try_score(outputs)
         except BaseException:
             self.detach()
             raise

@@ -2,6 +2,8 @@
 
 import copy
 import io
+import math
+from functools import partial
 
 import pytest
 import torch
@@ -62,6 +64,14 @@ WRONG = {
     "an index of another dtype": {"0.bias": [{"index": torch.tensor([1.0]), "age": 0, "numbers": {}}]},
     "too old": {"0.bias": [{"index": torch.tensor([3]), "age": YOUNG, "numbers": {"step": 1.0}}]},
     "without a count": {"0.bias": [{"index": torch.tensor([3]), "age": 2, "numbers": {}}]},
+    "with a count that is not its age": {"0.bias": [{"index": torch.tensor([3]), "age": 2, "numbers": {"step": 3.0}}]},
+    "with a count below zero": {"0.bias": [{"index": torch.tensor([3]), "age": 2, "numbers": {"step": -1.0}}]},
+    "with a count that is no number": {
+        "0.bias": [{"index": torch.tensor([3]), "age": 2, "numbers": {"step": math.nan}}]
+    },
+    "with another number that is none": {
+        "0.bias": [{"index": torch.tensor([3]), "age": 2, "numbers": {"step": 2.0, "mu_product": math.inf}}]
+    },
     "something else": 3,
 }
 
@@ -88,6 +98,32 @@ def test_young_entries_that_another_optimizer_had_are_new_to_this_one():
     step(other, nadam, X)
     assert second.steps == 4
     assert (other[0].weight - before).abs().max() > 0
+
+
+@pytest.mark.counts(faults=3)
+@pytest.mark.parametrize(
+    "other", [partial(optim.SGD, momentum=0.9), optim.RMSprop, optim.Adadelta], ids=["SGD", "RMSprop", "Adadelta"]
+)
+def test_an_optimizer_that_corrects_no_bias_needs_no_young_entries(other):
+    """It is given those of Adam, and goes on as if it had not been."""
+    model, ends = mlp(), []
+    adam = optim.Adam(model.parameters())
+    regrama = ReGraMa(model, adam, layout=LAYOUT, tau=0.7, every=2)
+    for _ in range(3):
+        step(model, adam, X)
+    state = regrama.state_dict()
+    assert state["clock"]
+    for given in (state, {**state, "clock": {}}):
+        model = mlp()
+        optimizer = other(model.parameters(), lr=0.01)
+        resumed = ReGraMa(model, optimizer, layout=LAYOUT, tau=0.7, every=1000)
+        resumed.load_state_dict(given)
+        assert resumed.state_dict()["clock"] == {}
+        for _ in range(YOUNG + 2):
+            step(model, optimizer, X)
+        resumed.detach()
+        ends.append(model[0].weight)
+    assert torch.equal(*ends)
 
 
 @pytest.mark.counts(faults=1)

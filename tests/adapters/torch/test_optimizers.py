@@ -163,6 +163,30 @@ def test_an_unknown_optimizer_can_be_taught():
     assert set(optimizer.state[model[0].weight]["trace"].unique().tolist()) == {3.0, 4.0}
 
 
+class Several(optim.Optimizer):
+    """Keeps several tensors of a parameter under one key, as AggMo and SOAP do."""
+
+    def __init__(self, params, kind) -> None:
+        super().__init__(params, {})
+        self.kind = kind
+
+    def step(self, closure=None):
+        for parameter in self.param_groups[0]["params"]:
+            both = [torch.zeros_like(parameter), torch.ones_like(parameter)]
+            self.state[parameter]["buffers"] = dict(enumerate(both)) if self.kind is dict else self.kind(both)
+
+
+@pytest.mark.counts(faults=3)
+@pytest.mark.parametrize("kind", [list, tuple, dict])
+@pytest.mark.parametrize("moments", [{}, {"buffers": lambda rows, options: torch.zeros_like(rows)}])
+def test_state_of_several_tensors_under_one_key_is_refused_when_attached(kind, moments):
+    model = mlp()
+    with pytest.raises(
+        ValueError, match=r"optimizer Several, state 'buffers' of parameter '\d\.weight': .*got several"
+    ):
+        ReGraMa(model, Several(model.parameters(), kind), layout=layout_of(model, X), moments=moments)
+
+
 def test_unknown_state_is_refused_and_nothing_is_written():
     model = mlp()
     optimizer = optim.Adam(model.parameters())

@@ -59,10 +59,12 @@ def test_a_wrapper_that_could_not_be_made_is_not_attached():
     ReDo(model, optimizer, probe=lambda: X, **options)
 
 
+@pytest.mark.parametrize("rules", [None, na.rules.DOPAMINE])
 @pytest.mark.parametrize("example_inputs", [(), X])
-def test_a_probe_that_has_no_batch_yet_is_no_error(example_inputs):
+def test_a_probe_that_has_no_batch_yet_is_no_error(example_inputs, rules):
     model, batches = mlp(), []
-    wrapper = redo(model, probe=lambda: batches[0], example_inputs=example_inputs)
+    score = {} if rules is None else {"score": rules.options["score"]}
+    wrapper = redo(model, probe=lambda: batches[0], example_inputs=example_inputs, **score)
     batches.append(X)
     step(model, wrapper.optimizer, X)
     assert wrapper.last_report.absent == ()

@@ -175,6 +175,12 @@ def refusals() -> dict[str, str]:
     found["group"] = error_of(lambda: trained("ddp", process_group="all"))
     found["check"] = error_of(lambda: trained("ddp", check_ranks="yes"))
     found["alone"] = error_of(lambda: trained("ddp", seed=rank, process_group=False))
+    found["initializer"] = error_of(lambda: trained("ddp", initializer="layer" if rank else "snapshot"))
+    unequal = mlp(width=8)
+    with torch.no_grad():
+        unequal[0].weight += rank  # as with another seed on each rank, before DDP has made them equal
+    options: dict[str, Any] = {"layout": layout_for("even"), "initializer": "snapshot"}
+    found["snapshot"] = error_of(lambda: ReGraMa(unequal, torch.optim.Adam(unequal.parameters()), **options))
     return found
 
 
@@ -211,6 +217,17 @@ def parted() -> dict[str, str]:
     backward(model)
     found["probe"] = error_of(optimizer.step)
     found["steps"] = str(wrapper.steps)
+    calls.clear()
+
+    def narrow() -> torch.Tensor:
+        calls.append(1)
+        return X[:, 1:] if rank and len(calls) > 1 else X
+
+    options: dict[str, Any] = {"kind": ReDo, "probe": narrow, "every": 1}
+    model, optimizer, wrapper = trained("ddp", **options)
+    backward(model)
+    found["model"] = error_of(optimizer.step)
+    found["made"] = error_of(lambda: trained("ddp", **options))
     return found
 
 

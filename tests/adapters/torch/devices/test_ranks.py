@@ -102,7 +102,7 @@ def test_a_score_of_the_user_s_gets_whole_gradients_and_the_mean_over_ranks_coun
         assert found["another"].startswith("ValueError: score: expected the same on every rank")
 
 
-@pytest.mark.counts(faults=10, ranks=2)
+@pytest.mark.counts(faults=12, ranks=2)
 def test_what_cannot_be_right_is_refused_when_the_wrapper_is_made(ranks):
     for rank in ranks:
         found = rank["refusals"]
@@ -116,9 +116,11 @@ def test_what_cannot_be_right_is_refused_when_the_wrapper_is_made(ranks):
         assert found["group"].startswith("ValueError: process_group: expected a group")
         assert found["check"].startswith("ValueError: check_ranks: expected")
         assert found["alone"] == "nothing was raised"
+        assert found["initializer"].startswith("ValueError: initializer, snapshot: expected the same on every rank")
+        assert found["snapshot"].startswith("ValueError: snapshot: expected the same on every rank; make it after Dist")
 
 
-@pytest.mark.counts(faults=3, ranks=2)
+@pytest.mark.counts(faults=5, ranks=2)
 def test_ranks_that_part_stop_with_the_parameter_s_name(ranks):
     for rank in ranks:
         assert "the ranks have parted, step 2: they differ in 2.weight" in rank["parted"]["value"]
@@ -128,6 +130,9 @@ def test_ranks_that_part_stop_with_the_parameter_s_name(ranks):
         assert rank["parted"]["steps"] == "0"
     assert ranks[0]["parted"]["probe"] == "RuntimeError: probe: it has failed on another rank"
     assert ranks[1]["parted"]["probe"] == "IndexError: the buffer is empty"
+    for moment in ("model", "made"):
+        assert ranks[0]["parted"][moment] == "RuntimeError: probe: it has failed on another rank"
+        assert "shapes cannot be multiplied" in ranks[1]["parted"][moment]
 
 
 @pytest.mark.counts(ranks=2)
