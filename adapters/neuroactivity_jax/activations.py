@@ -1,6 +1,7 @@
 """Neuron outputs, as the parameters that read them see them."""
 
 import warnings
+from collections import Counter
 
 from jax import Array
 
@@ -53,22 +54,27 @@ def activations(params: PyTree, apply: Apply, *, layout: na.Layout | None = None
     record = trace(arrays, lambda values: apply(replace(params, values)))
     shapes = shapes_of(arrays)
     norms = read_by_norms(layout)
-    outputs = {name: _outputs(group, record, shapes, by_norms=name in norms) for name, group in layout.items()}
+    shared = Counter(view for group in layout.values() for view in group.outgoing)
+    unclear = {view for view, count in shared.items() if count > 1 and len(record.read.get(view.param, ())) > 1}
+    outputs = {n: _outputs(g, record, shapes, unclear, by_norms=n in norms) for n, g in layout.items()}
     if unseen := [name for name, output in outputs.items() if output is None]:
         why = "what reads them, or their activation function, is not seen; they are not measured by activations"
         warnings.warn(f"no activations for {', '.join(unseen)}: {why}", na.ActivityWarning, stacklevel=2)
     return outputs
 
 
-def _outputs(group: NeuronGroup, record: Trace, shapes: dict[str, tuple[int, ...]], *, by_norms: bool) -> Array | None:
+def _outputs(
+    group: NeuronGroup, record: Trace, shapes: dict[str, tuple[int, ...]], unclear: set[ParamView], *, by_norms: bool
+) -> Array | None:
     """Return a group's outputs, in the form that its activation pattern names.
 
     A group that a normalisation reads is followed, since what stands behind the normalisation is not its output; a
-    recurrent layer reads it itself.
+    recurrent layer reads it itself. Of a reader of several groups that is called several times it is unclear whose
+    neurons each call reads.
     """
     made_by = {view.param for view in group.incoming}
     own = [view for view in group.outgoing if view.param in made_by]  # of a recurrent layer
-    readers = [view for view in group.outgoing if view.param not in made_by]
+    readers = [view for view in group.outgoing if view.param not in made_by and view not in unclear]
     followed = by_norms or group.status == "through_norm" or not readers
     seen: list[tuple[ParamView, list[Value | None]]]
     seen = [(view, [*record.read.get(view.param, [])]) for view in (own if followed else readers)]

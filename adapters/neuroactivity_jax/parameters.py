@@ -202,3 +202,8 @@ def _name(key: Any) -> str:
             return str(name)
         case _:
             return str(key)
+
+
+def form_of(params: PyTree) -> tuple[tuple[str, tuple[int, ...], str], ...]:
+    """Return names, shapes and dtypes of parameters."""
+    return tuple([(name, value.shape, str(value.dtype)) for name, value in parameters(params).items()])

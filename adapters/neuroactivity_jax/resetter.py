@@ -30,8 +30,9 @@ from neuroactivity_jax.frozen import frozen_params
 from neuroactivity_jax.initializers import FreshValues
 from neuroactivity_jax.manual import check_same, check_undivided, varying_as
 from neuroactivity_jax.measuring import NOT_ADDED, Measuring, Records, score_dtype
+from neuroactivity_jax.nesting import around
 from neuroactivity_jax.optimizers import reinit_state, state_owners, written_mask
-from neuroactivity_jax.parameters import PyTree, arrays_of, as_jax, parameters, replace, shapes_of, widened
+from neuroactivity_jax.parameters import PyTree, arrays_of, as_jax, form_of, parameters, replace, shapes_of, widened
 from neuroactivity_jax.sharding import automatic
 from neuroactivity_jax.state import (
     COUNTS,
@@ -91,11 +92,12 @@ class Resetter:
         if type(params).__module__.startswith("optax."):  # what stands in for parameters in tree_map_params
             return placeholder(self.inner.init(params), self.layout, self.options, callable(self.fresh.initializer))
         layout, arrays = self._trained_groups(params), parameters(params)
-        inner_state, shapes = self.inner.init(params), shapes_of(arrays)
-        snapshot: dict[str, Array] = {}
+        with around(written_params(layout, layout) if self.options.writes else ()):
+            inner_state = self.inner.init(params)
+        snapshot, shapes = dict[str, Array](), shapes_of(arrays)
         if self.options.writes:
             snapshot = self.fresh.snapshot(arrays, self._drawn_views(params, layout))
-            self._drawn.add((_form(params), *sorted(snapshot)))
+            self._drawn.add((form_of(params), *sorted(snapshot)))
             state_owners(inner_state, params)
         groups = {name: group.bind(shapes).shape for name, group in layout.items()}
         dtypes = {name: score_dtype(group, arrays) for name, group in layout.items()}
@@ -257,7 +259,7 @@ class Resetter:
                 f"updates: expected one for parameter {missing[0]!r}, which a reset may write, got None; train it, or "
                 "mark its groups resettable=False"
             )
-        form = _form(params), *sorted(state.snapshot)
+        form = form_of(params), *sorted(state.snapshot)
         if form not in self._drawn:
             self.fresh.check(state.snapshot, parameters(params), self._drawn_views(params, layout))
             self._drawn.add(form)
@@ -279,14 +281,14 @@ class Resetter:
 
     def _frozen_params(self, params: PyTree) -> frozenset[str]:
         """Name the parameters that the optimizer never moves; found once for parameters of the same shapes."""
-        form = _form(params)
+        form = form_of(params)
         if form not in self._frozen:
             self._frozen[form] = frozen_params(self.inner, params)
         return self._frozen[form]
 
     def _bias_correction(self, params: PyTree, extra: Mapping[str, Any]) -> BiasCorrection:
         """Find the counts that correct the bias of moments, once for parameters of the same shapes."""
-        form = _form(params), tuple(sorted(extra))
+        form = form_of(params), tuple(sorted(extra))
         if form not in self._corrections:
             found = self._corrections[form] = bias_correction(self.inner, params, extra)
             if found.unclear and found.unclear not in self._warned:
@@ -294,7 +296,3 @@ class Resetter:
                 text = f'{found.unclear}: reset neurons go by the clock of the run, as with clock="run"'
                 warnings.warn(text, na.ActivityWarning, stacklevel=3)
         return self._corrections[form]
-
-
-def _form(params: PyTree) -> Any:
-    return tuple([(name, value.shape, str(value.dtype)) for name, value in parameters(params).items()])

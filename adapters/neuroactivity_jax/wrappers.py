@@ -10,6 +10,7 @@ import neuroactivity as na
 from neuroactivity.resets import Outgoing
 from neuroactivity.wrapping import Clock, Options, ResetOptions, Score
 from neuroactivity_jax.initializers import FreshValues, Initializer
+from neuroactivity_jax.nesting import check_apart
 from neuroactivity_jax.resetter import Resetter
 
 
@@ -169,9 +170,6 @@ def _wrap(
     inner, fresh = optax.with_extra_args_support(inner), FreshValues(initializer, seed)
     inside = getattr(inner.update, "__self__", None)
     resetter = Resetter(inner, layout, ResetOptions(**options), fresh, by_activations=by_activations)
-    if isinstance(inside, Resetter) and set(inside.written()) & set(resetter.written()):
-        raise ValueError(
-            "optimizer: a wrapper is around it already and resets the same parameters; use that one, or make one of "
-            "the two with max_fraction=0, to measure only"
-        )
+    if isinstance(inside, Resetter):
+        check_apart(inside.written(), resetter.written())
     return optax.GradientTransformationExtraArgs(resetter.init, resetter.update)

@@ -1,6 +1,7 @@
 """Neuron outputs, read where their consumers read them."""
 
 import inspect
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
@@ -19,7 +20,7 @@ from neuroactivity_tensorflow.graphs import run_plainly
 from neuroactivity_tensorflow.layouts import layout_of
 from neuroactivity_tensorflow.parameters import layers_of, variables_of
 from neuroactivity_tensorflow.probing import Inputs, call, tensors_in
-from neuroactivity_tensorflow.readers import Spot, axis_of, input_of, plan, read, replaced_call
+from neuroactivity_tensorflow.readers import Spot, axis_of, input_of, plan, read, reads_part, replaced_call
 
 Shapes: TypeAlias = Mapping[str, tuple[int, ...]]
 
@@ -68,10 +69,12 @@ def read_activations(model: Any, inputs: Inputs, layout: na.Layout) -> tuple[dic
     shapes = {name: tuple(variable.shape) for name, variable in variables_of(model).items()}
     outputs: dict[str, Any] = {}
     errors: dict[str, na.LayoutError] = {}
+    named = Counter(spot for spots in plans.values() for spot in spots if spot.view is not None)
     for name, group in layout.items():
         outputs[name] = None
         for spot in plans[name]:
-            if outputs[name] is None:
+            tells = named[spot] < 2 or len(seen[spot]) < 2  # of several calls it is not known whose neurons each reads
+            if outputs[name] is None and tells and not reads_part(spot, group.count(shapes)):
                 try:
                     outputs[name] = _outputs(group, spot, seen[spot], traced.get(spot, []), shapes)
                 except na.LayoutError as error:

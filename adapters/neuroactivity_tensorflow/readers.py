@@ -67,6 +67,12 @@ def _holders(model: Any) -> dict[str, Any]:
     return holders
 
 
+def reads_part(spot: Spot, neurons: int) -> bool:
+    """Whether a layer reads some of a group's neurons only."""
+    owners = None if spot.view is None else spot.view.owners
+    return owners is not None and sum(map(bool, owners.positions)) < neurons
+
+
 def axis_of(layer: Any, output: Any) -> int:
     """Return the axis of a layer's output that counts neurons."""
     return 1 if channels_first(layer) else len(output.shape) - 1

@@ -121,7 +121,12 @@ class SavedWrapper(OptimizerWrapper):
             if variable is getattr(self, "_seen", None) and values[i].dtype == bool:  # an earlier file: at most once
                 values[i] = values[i].astype("int32")
         for i, (variable, value) in enumerate(zip(variables, values, strict=True)):
-            _check_value(f"state: variable '{i}' ({variable.name})", variable, value)
+            where = f"state: variable '{i}' ({variable.name})"
+            _check_value(where, variable, value)
+            if any(variable is kept for kept in getattr(self, "_snapshot", ())) and not np.isfinite(value).all():
+                raise ValueError(f"{where}: expected finite values, got NaN or Inf")
+            if variable is getattr(self, "_since", None) and (value < 0).any():
+                raise ValueError(f"{where}: expected no negative numbers, got {value.min()}")
         if self.built:
             by_id = {id(variable): value for variable, value in zip(variables, values, strict=True)}
             counts = [by_id[id(self._iterations)].item(), *by_id[id(self._counts)].tolist()]

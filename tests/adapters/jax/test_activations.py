@@ -208,3 +208,23 @@ def test_a_reader_that_does_not_fit_is_named_with_its_group():
     layout = na.Layout([na.NeuronGroup("a", *views)])
     with pytest.raises(na.LayoutError, match=r"group 'a', activation '\.\.\. neuron': an axis of "):
         activations(params, lambda params: jnp.ones((2, 3)) @ params["a"] @ params["b"], layout=layout)
+
+
+@pytest.mark.counts(faults=1)
+def test_a_weight_that_reads_two_trunks_does_not_mix_them_up():
+    params = {name: {"w": jax.random.normal(key, (5, 16)), "b": jnp.zeros(16)} for name, key in
+              zip("ab", jax.random.split(KEY), strict=True)}  # fmt: skip
+    params = {**params, "h": {"w": jnp.ones((16, 2))}}
+    params["a"]["b"] = params["a"]["b"].at[3].set(-100.0)
+    x = jax.random.normal(KEY, (7, 5))
+
+    def made(params, name):
+        return jax.nn.relu(x @ params[name]["w"] + params[name]["b"])
+
+    out = [("h/w", "neuron out")]
+    layout = na.Layout([na.dense(name, weight=(f"{name}/w", "in neuron"), outgoing=out) for name in "ab"])
+    seen = activations(params, lambda p: made(p, "a") @ p["h"]["w"] + made(p, "b") @ p["h"]["w"], layout=layout)
+    for name in "ab":
+        np.testing.assert_allclose(seen[name], made(params, name), rtol=1e-6)
+    scores = na.tau_dormant(seen, layout)
+    assert scores["a"][3] == 0 < scores["b"][3]

@@ -257,3 +257,22 @@ def test_both_wrappers_have_the_same_options_and_defaults():
     chosen = [wrap(ADAM, LAYOUT, seed=3, initializer=initial, **options).init.__self__ for wrap in (regrama, redo)]
     assert chosen[0].options == chosen[1].options == ResetOptions(**options)
     assert chosen[0].fresh == chosen[1].fresh == FreshValues(initial, 3)
+
+
+@pytest.mark.counts(faults=3)
+@pytest.mark.parametrize(
+    "around",
+    [
+        lambda inner: optax.chain(optax.clip(1.0), inner),
+        lambda inner: optax.inject_hyperparams(lambda rate: optax.chain(inner, optax.scale(rate)))(1.0),
+        lambda inner: optax.multi_transform({"x": inner, "y": optax.sgd(0.1)}, {"a": "x", "out": "x"}),
+    ],
+    ids=["chain", "inject_hyperparams", "multi_transform"],
+)
+def test_two_that_reset_the_same_parameters_are_refused_wherever_the_inner_one_is(around):
+    with pytest.raises(ValueError, match="a wrapper is around it already and resets the same parameters"):
+        regrama(around(regrama(ADAM, LAYOUT)), LAYOUT).init(PARAMS)
+    for outer, inner in (({"max_fraction": 0}, {}), ({}, {"max_fraction": 0})):
+        tx = regrama(around(regrama(ADAM, LAYOUT, **inner)), LAYOUT, **outer)
+        tx.update(at(0), tx.init(PARAMS), PARAMS)
+    regrama(ADAM, LAYOUT).init(PARAMS)  # after an error nothing is left of it

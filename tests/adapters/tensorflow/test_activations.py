@@ -9,7 +9,7 @@ import tensorflow as tf
 from keras import layers as L  # noqa: N812
 
 import neuroactivity as na
-from neuroactivity_tensorflow import activations, layout_of, parameters
+from neuroactivity_tensorflow import ReDo, activations, layout_of, parameters
 from tests.adapters.tensorflow.architectures import found
 from tests.adapters.tensorflow.models import IMAGES, X, built, convnet, mlp, mlp_layout
 
@@ -312,3 +312,46 @@ def test_a_layer_of_ones_own_may_apply_a_function_before_its_weights():
 
     model = keras.Sequential([keras.Input((5,)), L.Dense(8, name="a"), PreActivated(name="p")])
     np.testing.assert_allclose(activations(model, X)["a"], tf.nn.relu(model.layers[0](X)), rtol=1e-6)
+
+
+class Duel(keras.Model):
+    """Two heads that each read one half of a trunk."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc, self.v, self.a = L.Dense(16, "relu"), L.Dense(1), L.Dense(4)
+
+    def call(self, x):
+        v, a = tf.split(self.fc(x), 2, -1)
+        return self.v(v) + self.a(a)
+
+
+@pytest.mark.counts(faults=1)
+def test_a_trunk_whose_readers_read_a_part_each_is_followed_from_where_it_is_made():
+    model = built(Duel())
+    layout = layout_of(model, X)
+    assert [view.index is None for view in layout["fc"].outgoing] == [False, False]
+    np.testing.assert_allclose(activations(model, X, layout=layout)["fc"], model.fc(X), rtol=1e-6)
+    redo = ReDo(keras.optimizers.Adam(), model, layout=layout, probe=lambda: X, max_fraction=0)
+    assert redo.steps == 0
+
+
+@pytest.mark.counts(faults=1)
+def test_a_layer_that_reads_two_trunks_does_not_mix_them_up():
+    class Two(keras.Model):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b, self.h = L.Dense(16, "relu"), L.Dense(16, "relu"), L.Dense(2)
+
+        def call(self, x):
+            return self.h(self.a(x)) + self.h(self.b(x))
+
+    model = built(Two())
+    model.a.bias.assign(tf.tensor_scatter_nd_update(model.a.bias, [[3]], [-100.0]))
+    out = [("h/kernel", "neuron out")]
+    layout = na.Layout([na.dense(name, weight=(f"{name}/kernel", "in neuron"), outgoing=out) for name in "ab"])
+    seen = activations(model, X, layout=layout)
+    for name in "ab":
+        np.testing.assert_allclose(seen[name], getattr(model, name)(X), rtol=1e-6)
+    scores = na.tau_dormant(seen, layout)
+    assert scores["a"][3] == 0 < scores["b"][3]

@@ -77,6 +77,21 @@ def encoded(value):
     return np.frombuffer(json.dumps(value).encode(), "uint8")
 
 
+@pytest.mark.counts(faults=2)
+@pytest.mark.parametrize(("which", "wrong", "message"), [
+    ("_snapshot", np.nan, r"state: variable .*_snapshot.*: expected finite values, got NaN or Inf"),
+    ("_since", -3, r"state: variable .*since.*: expected no negative numbers, got -3"),
+])  # fmt: skip
+def test_numbers_that_would_be_written_later_are_refused(wrapper, good, which, wrong, message):
+    found = getattr(wrapper, which)
+    number = place(wrapper, found[0] if isinstance(found, list) else found)
+    changed = good[number].copy()
+    changed.flat[1] = wrong
+    with pytest.raises(ValueError, match=message):
+        wrapper.load_own_variables({**good, number: changed})
+    assert same(state_of(wrapper), good)
+
+
 @pytest.mark.parametrize(("change", "message"), BAD_STATES.values(), ids=BAD_STATES)
 def test_a_state_that_is_wrong_anywhere_is_refused_and_nothing_is_set(wrapper, good, change, message):
     changed = {key: value + 1 if value.dtype == "float32" else value for key, value in good.items()}
