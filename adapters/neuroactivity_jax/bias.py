@@ -1,8 +1,8 @@
 """Which counts in an optimizer's state correct the bias of its moments, found by reading the optimizer's program.
 
 A count is a whole number beside arrays of the parameters' shapes, in the same part of the state, called ``count`` or
-``t``; the updates depend on it as a number, not only as a condition. Counts of schedules, of accumulated batches and of
-skipped steps are not beside moments, or have other names.
+``t``; the updates depend on it as a number, or on whether it is the first. Counts of schedules, of accumulated batches
+and of skipped steps are not beside moments, recur, or have other names.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from neuroactivity_jax.dataflow import BENT, MAXIMUM, MIXED, Labels, marked, plain, trace_labels, unmarked
+from neuroactivity_jax.dataflow import BENT, MAXIMUM, MIXED, TRUTH, Labels, marked, plain, trace_labels, unmarked
 from neuroactivity_jax.optimizers import state_owners
 from neuroactivity_jax.parameters import Path, PyTree, path_leaves
 
@@ -21,6 +21,7 @@ _NAMES = {"count", "t"}
 _OF_THE_RUN = {"mini_step", "gradient_step", "step_count", "steps_since_sync"}
 _MIXES = "mixes all entries of a parameter in each step"
 _UNKNOWN = "keeps a step count, and what that corrects is not known"
+_STARTS = "remembers that it has started, and takes its first step otherwise than the next ones"
 
 
 @dataclass(frozen=True)
@@ -73,6 +74,8 @@ def bias_correction(
     state = jax.eval_shape(inner.init, shapes)
     leaves, structure = jax.tree.flatten(state)
     form = _form(state, shapes, leaves)
+    if form.flags:
+        return form.unclear(form.flags[0], _STARTS)
     if not form.beside:
         return BiasCorrection(form.owners, (), skips=False)
 
@@ -99,7 +102,7 @@ def bias_correction(
     none: Labels = frozenset()
     labels = [frozenset([str(at)]) & (counts | moments) for at in range(len(leaves))]
     others = [none] * len(jax.tree.leaves(shapes))
-    reached = trace_labels(program.jaxpr, [*others, *labels, *others], visit)
+    reached = trace_labels(program.jaxpr, [*others, *labels, *others], visit, deciding=counts)
     return form.judged(reached[: len(updates)], reached[len(updates) :], corrected, periodic)
 
 
@@ -112,12 +115,14 @@ class _Form:
         owners: The parameter that it belongs to.
         fields: For the position of each array of a moment the path of the moment.
         beside: For the position of each whole number beside a moment the path of the part of the state.
+        flags: The paths of truths beside a moment.
     """
 
     paths: tuple[Path, ...]
     owners: tuple[str | None, ...]
     fields: Mapping[int, Path]
     beside: Mapping[int, Path]
+    flags: tuple[Path, ...]
 
     def correction(self, effective: Sequence[int] = (), moments: Sequence[Moment] = ()) -> BiasCorrection:
         counts = tuple([at for at in self.beside if self.paths[at][-1] in _NAMES])
@@ -134,45 +139,42 @@ class _Form:
     ) -> BiasCorrection:
         """Tell which counts correct a bias from what depends on what."""
         everything: Labels = frozenset().union(*updates, *[state[at] for at in self.fields])
-        effective = [at for at in self.beside if str(at) in plain(everything)]
+        number, truth = unmarked(everything, TRUTH), plain(everything) - set(periodic)  # as in "not for the first time"
+        effective = [at for at in self.beside if str(at) in number | truth]
         parts = {self.beside[at] for at in effective}
         fields = {at: field for at, field in self.fields.items() if field[:-1] in parts}
         found = sorted({(fields[moment], count) for moment, count in corrected if moment in fields})
         moments = [Moment(count, tuple([at for at in fields if fields[at] == field])) for field, count in found]
         for at in effective:
             if self.paths[at][-1] not in _NAMES or str(at) in periodic or self._decides(at, state):
-                return self._unclear(self.paths[at], _UNKNOWN)
+                return self.unclear(self.paths[at], _UNKNOWN)
         for at, field in fields.items():
             if str(at) in marked(everything, MIXED):
-                return self._unclear(field, _MIXES)
+                return self.unclear(field, _MIXES)
         for at in [at for moment in moments for at in moment.leaves]:
             if str(at) in marked(state[at], BENT):  # no average, as in Yogi
-                return self._unclear(fields[at], _UNKNOWN)
+                return self.unclear(fields[at], _UNKNOWN)
         return self.correction(effective, moments)
 
-    def _unclear(self, path: Path, why: str) -> BiasCorrection:
+    def unclear(self, path: Path, why: str) -> BiasCorrection:
         return replace(self.correction(), unclear=f"optimizer with state {'/'.join(path)!r} {why}")
 
     def _decides(self, at: int, state: Sequence[Labels]) -> bool:
         """Whether a count decides what moments beside it become, other than by a maximum of what it has corrected."""
         beside = [of for of, field in self.fields.items() if field[:-1] == self.beside[at]]
-        return any(str(at) in unmarked(state[of], MAXIMUM) for of in beside)
+        return any(str(at) in unmarked(state[of], MAXIMUM + TRUTH) for of in beside)
 
 
 def _form(state: PyTree, params: PyTree, leaves: Sequence[Any]) -> _Form:
     """Find moments in a state, and whole numbers beside them."""
     owners = tuple(state_owners(state, params))
     paths = tuple([path for path, leaf in path_leaves(state) if leaf is not None])
-    own = {at: tuple(owner.split("/")) if owner else () for at, owner in enumerate(owners) if owner is not None}
-    fields = {at: paths[at][: len(paths[at]) - len(owner)] for at, owner in own.items()}
+    depths = {"/".join(path): len(path) for path, _ in path_leaves(params)}  # a name may have a slash of its own
+    ends = {at: depths[owner] for at, owner in enumerate(owners) if owner is not None}
+    fields = {at: paths[at][: len(paths[at]) - end] for at, end in ends.items()}
     parts = {field[:-1] for field in fields.values() if field}
-    beside = {
-        at: path[:-1]
-        for at, (path, leaf) in enumerate(zip(paths, leaves, strict=True))
-        if owners[at] is None and path and path[:-1] in parts and path[-1] not in _OF_THE_RUN and _is_number(leaf)
-    }
-    return _Form(paths, owners, fields, beside)
-
-
-def _is_number(leaf: Any) -> bool:
-    return leaf.ndim == 0 and bool(jnp.issubdtype(leaf.dtype, jnp.integer))
+    near = [at for at, path in enumerate(paths) if owners[at] is None and path and path[:-1] in parts]
+    near = [at for at in near if leaves[at].ndim == 0 and paths[at][-1] not in _OF_THE_RUN]
+    beside = {at: paths[at][:-1] for at in near if jnp.issubdtype(leaves[at].dtype, jnp.integer)}
+    flags = tuple([paths[at] for at in near if leaves[at].dtype == jnp.bool_])
+    return _Form(paths, owners, fields, beside, flags)

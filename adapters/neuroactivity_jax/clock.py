@@ -7,10 +7,12 @@ result. Then their moments are handed over to the run's counts.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from dataclasses import replace as replace_fields
 from typing import Any, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
+import optax
 from jax import Array
 
 import neuroactivity as na
@@ -43,7 +45,25 @@ def start_ages(correction: BiasCorrection, every: int, shapes: Mapping[str, tupl
     """Return the ages before the first reset, with room for as many resets as may be young at once."""
     resets = YOUNG if correction.skips else -(-YOUNG // every)
     young = {name: jnp.full(shape, NOBODY, jnp.int32) for name, shape in shapes.items()}
-    return Ages(jnp.full((len(correction.counts), resets), NOBODY, jnp.int32), young)
+    return Ages(jnp.full((max(len(correction.counts), 1), resets), NOBODY, jnp.int32), young)
+
+
+def judged(
+    correction: BiasCorrection, step: Step, inner: optax.GradientTransformation, params: PyTree
+) -> BiasCorrection:
+    """Return a correction, without its counts if the decays of its moments cannot be measured.
+
+    They are measured on arrays of one entry, which a function that the optimizer is given may not take.
+    """
+    if not correction.moments:
+        return correction
+    clock = OwnClock(correction, step, na.Layout([]), "zero")
+    try:
+        jax.eval_shape(lambda params: clock._decays(params, inner.init(params), params), params)
+    except Exception:  # of whatever the function is of
+        what = "optimizer calls functions of the parameters, which cannot be told how old a neuron is"
+        return replace_fields(correction, effective=(), moments=(), unclear=what)
+    return correction
 
 
 def any_young(born: Array) -> Array:

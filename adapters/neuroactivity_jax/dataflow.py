@@ -1,11 +1,11 @@
 """What the results of a compiled program depend on: it is read, and nothing is computed.
 
 Every input has a set of labels. A label of a result is marked where it came through an operation that brings entries of
-one array together (:data:`MIXED`), through a maximum (:data:`MAXIMUM`), or through another function that is not linear
-(:data:`BENT`).
+one array together (:data:`MIXED`), through a maximum (:data:`MAXIMUM`), through another function that is not linear
+(:data:`BENT`), or through one truth that decides (:data:`TRUTH`).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -15,7 +15,7 @@ Labels: TypeAlias = frozenset[str]
 Visit: TypeAlias = Callable[[str, Sequence[Labels]], None]
 """Called with the name of every operation and the labels of its operands."""
 
-MIXED, MAXIMUM, BENT = _MARKS = "\x01\x02\x03"  # which no name begins with
+MIXED, MAXIMUM, BENT, TRUTH = _MARKS = "\x01\x02\x03\x04"  # which no name begins with
 
 _CALLS = {"jit", "pjit", "closed_call", "core_call", "custom_jvp_call", "custom_vjp_call", "checkpoint", "remat2"}
 _ARITHMETIC = {"abs", "add", "add_any", "clamp", "div", "integer_pow", "max", "min", "mul", "neg", "pow", "rem", "sub"}
@@ -38,15 +38,18 @@ def marked(labels: Labels, mark: str) -> Labels:
     return plain(frozenset([label for label in labels if mark in label]))
 
 
-def unmarked(labels: Labels, mark: str) -> Labels:
-    """Return those labels that came some way without a mark, without their marks."""
-    return plain(frozenset([label for label in labels if mark not in label]))
+def unmarked(labels: Labels, marks: str) -> Labels:
+    """Return those labels that came some way without any of some marks, without their marks."""
+    return plain(frozenset([label for label in labels if not set(marks) & set(_marks(label))]))
 
 
-def trace_labels(program: Jaxpr, inputs: Sequence[Labels], visit: Visit | None = None) -> list[Labels]:
+def trace_labels(
+    program: Jaxpr, inputs: Sequence[Labels], visit: Visit | None = None, deciding: Collection[str] = ()
+) -> list[Labels]:
     """Return the labels of the inputs that each result of a program depends on.
 
-    What decides a condition, one truth such as whether all gradients are finite, is not followed.
+    What decides a condition, one truth such as whether all gradients are finite, is not followed, but for the labels
+    ``deciding``.
     """
     known: dict[Var, Labels] = dict(zip(program.invars, inputs, strict=True))
 
@@ -58,7 +61,7 @@ def trace_labels(program: Jaxpr, inputs: Sequence[Labels], visit: Visit | None =
         name = equation.primitive.name
         if visit is not None:
             visit(name, operands)
-        results = _inside(name, equation.params, operands, visit)
+        results = _inside(name, equation.params, operands, visit, deciding)
         found: Labels = frozenset().union(*operands)
         if results is None:
             if name not in _LINEAR:
@@ -68,8 +71,10 @@ def trace_labels(program: Jaxpr, inputs: Sequence[Labels], visit: Visit | None =
             found = _with_mark(found, MIXED) if mixes and name not in _ENTRYWISE else found
         for number, variable in enumerate(equation.outvars):
             kind = getattr(variable.aval, "dtype", None), getattr(variable.aval, "shape", None)
-            is_one_truth = kind == (np.dtype(bool), ())
-            known[variable] = frozenset() if is_one_truth else found if results is None else results[number]
+            reached = found if results is None else results[number]
+            if kind == (np.dtype(bool), ()):
+                reached = _with_mark(frozenset([at for at in reached if at.lstrip(_MARKS) in deciding]), TRUTH)
+            known[variable] = reached
     return [of(atom) for atom in program.outvars]
 
 
@@ -82,13 +87,15 @@ def _marks(label: str) -> str:
     return label[: len(label) - len(label.lstrip(_MARKS))]
 
 
-def _inside(name: str, options: Any, operands: Sequence[Labels], visit: Visit | None) -> list[Labels] | None:
+def _inside(
+    name: str, options: Any, operands: Sequence[Labels], visit: Visit | None, deciding: Collection[str]
+) -> list[Labels] | None:
     """Look into calls and branches; ``None`` for what is not looked into, where everything depends on everything."""
     if name == "cond":
-        branches = [trace_labels(branch.jaxpr, operands[1:], visit) for branch in options["branches"]]
+        branches = [trace_labels(branch.jaxpr, operands[1:], visit, deciding) for branch in options["branches"]]
         return [operands[0].union(*results) for results in zip(*branches, strict=True)]
     inner = [part for part in options.values() if isinstance(part, ClosedJaxpr | Jaxpr)]
     if name in _CALLS and len(inner) == 1:
         program = inner[0].jaxpr if isinstance(inner[0], ClosedJaxpr) else inner[0]
-        return trace_labels(program, operands, visit) if len(program.invars) == len(operands) else None
+        return trace_labels(program, operands, visit, deciding) if len(program.invars) == len(operands) else None
     return None

@@ -1,34 +1,24 @@
 """The engine of regrama and redo: it measures a model's neurons, and resets them in the updates of its optimizer."""
 
-import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, NamedTuple, TypeAlias
 
 import jax.numpy as jnp
-import optax
 from jax import Array
 
 import neuroactivity as na
-from neuroactivity.layout import lookup
 from neuroactivity.wrapping import (
     NEVER,
-    DrawnViews,
-    ResetOptions,
-    check_searched,
-    drawn_views,
     is_due,
-    trained_groups,
     written_params,
 )
-from neuroactivity_jax.bias import BiasCorrection, bias_correction
-from neuroactivity_jax.clock import Ages, OwnClock, any_young, start_ages
+from neuroactivity_jax.attaching import Attached
+from neuroactivity_jax.bias import BiasCorrection
+from neuroactivity_jax.clock import NOBODY, Ages, OwnClock, any_young, start_ages
 from neuroactivity_jax.conditions import if_any
 from neuroactivity_jax.drawing import needed_params
-from neuroactivity_jax.frozen import frozen_params
-from neuroactivity_jax.initializers import FreshValues
-from neuroactivity_jax.manual import check_same, check_undivided, varying_as
+from neuroactivity_jax.manual import check_same, varying_as
 from neuroactivity_jax.measuring import NOT_ADDED, Measuring, Records, score_dtype
 from neuroactivity_jax.nesting import around
 from neuroactivity_jax.optimizers import reinit_state, state_owners, written_mask
@@ -42,7 +32,6 @@ from neuroactivity_jax.state import (
     has_clock,
     placeholder,
     scored_by,
-    states_in,
 )
 
 Activations: TypeAlias = Mapping[str, Array | None] | Callable[[], Mapping[str, Array | None]]
@@ -58,40 +47,16 @@ class _CondCarry(NamedTuple):
     records: Records
 
 
-@dataclass(frozen=True)
-class Resetter:
-    """Measures and resets a model's neurons at every ``every``-th update of its optimizer.
-
-    Args:
-        inner: The optimizer.
-        layout: The neuron groups.
-        options: When to measure, and what to reset.
-        fresh: Where fresh values come from.
-        by_activations: Whether neurons are scored by their activations instead of their gradients.
-    """
-
-    inner: optax.GradientTransformationExtraArgs
-    layout: na.Layout
-    options: ResetOptions
-    fresh: FreshValues
-    by_activations: bool
-    _frozen: dict[Any, frozenset[str]] = field(default_factory=dict, compare=False)
-    _corrections: dict[Any, BiasCorrection] = field(default_factory=dict, compare=False)
-    _warned: set[str] = field(default_factory=set, compare=False)
-    _drawn: set[Any] = field(default_factory=set, compare=False)
-
-    def __post_init__(self) -> None:
-        check_searched(self.layout, writes=self.options.writes)
-
-    def written(self) -> list[str]:
-        """Name the parameters that resets may write."""
-        return written_params(self.layout, self.layout) if self.options.writes else []
+class Resetter(Attached):
+    """Measures and resets a model's neurons at every ``every``-th update of its optimizer."""
 
     def init(self, params: PyTree) -> ActivityState:
         """Start, and check what can be checked before the first update."""
         if type(params).__module__.startswith("optax."):  # what stands in for parameters in tree_map_params
-            return placeholder(self.inner.init(params), self.layout, self.options, callable(self.fresh.initializer))
+            layout = self._started[-1] if self._started else self.layout
+            return placeholder(self.inner.init(params), layout, self.options, callable(self.fresh.initializer))
         layout, arrays = self._trained_groups(params), parameters(params)
+        self._started[:] = [layout]
         with around(written_params(layout, layout) if self.options.writes else ()):
             inner_state = self.inner.init(params)
         snapshot, shapes = dict[str, Array](), shapes_of(arrays)
@@ -101,7 +66,7 @@ class Resetter:
             state_owners(inner_state, params)
         groups = {name: group.bind(shapes).shape for name, group in layout.items()}
         dtypes = {name: score_dtype(group, arrays) for name, group in layout.items()}
-        ages = Ages(jnp.zeros((0, 1), jnp.int32), {})
+        ages = Ages(jnp.full((1, 1), NOBODY, jnp.int32), {})
         if has_clock(self.options):
             ages = start_ages(self._bias_correction(params, {}), int(self.options.every), groups)
         collected = groups if self.options.batches != 1 else {}
@@ -154,6 +119,7 @@ class Resetter:
         if self.options.writes:
             updates = widened(updates, params)
             self._check_writes(updates, state, params, layout)
+            self._check_frozen(params, layout, extra)
         state = state._replace(inner_state=inner_state, steps=state.steps + 1)
         clock: Any = None if correction is None or not correction.effective else correction
         records = Records(**{name: getattr(state, name) for name in Records._fields})
@@ -217,14 +183,6 @@ class Resetter:
 
         return OwnClock(correction, step, layout, self.options.outgoing)
 
-    def _update_inner(
-        self, grads: PyTree, state: PyTree, params: PyTree | None, extra: dict[str, Any]
-    ) -> tuple[PyTree, PyTree]:
-        """Update with the wrapped optimizer once more, without what wrappers inside of it do."""
-        nested = {"only_inner": True} if states_in(state) else {}  # another wrapper inside of this one
-        updates, state = self.inner.update(grads, state, params, **extra | nested)
-        return widened(updates, params) if self.options.writes else updates, state
-
     def _reset(
         self,
         masks: dict[str, Array],
@@ -250,49 +208,3 @@ class Resetter:
         inner_state = reinit_state(self.inner, before.inner_state, after, written)
         ages = before.ages if clock is None else self._clock(clock, layout, {}).reset(before.ages, inner_state, masks)
         return before._replace(updates=replace(before.updates, updates), inner_state=inner_state, ages=ages), masks
-
-    def _check_writes(self, updates: PyTree, state: ActivityState, params: PyTree, layout: na.Layout) -> None:
-        """Raise at any update, due or not, if a reset could not write what it is to write."""
-        names = written_params(layout, layout, outgoing=self.options.outgoing)
-        if missing := sorted(set(names) - parameters(updates).keys()):
-            raise ValueError(
-                f"updates: expected one for parameter {missing[0]!r}, which a reset may write, got None; train it, or "
-                "mark its groups resettable=False"
-            )
-        form = form_of(params), *sorted(state.snapshot)
-        if form not in self._drawn:
-            self.fresh.check(state.snapshot, parameters(params), self._drawn_views(params, layout))
-            self._drawn.add(form)
-
-    def _drawn_views(self, params: PyTree, layout: na.Layout) -> DrawnViews:
-        return drawn_views(layout, shapes_of(parameters(params)), outgoing=self.options.outgoing)
-
-    def _trained_groups(self, params: PyTree) -> na.Layout:
-        """Return the groups that the optimizer trains, checked against the parameters."""
-        arrays = arrays_of(params, self.layout)
-        for name, view in [(group.name, view) for group in self.layout.values() for _, view in group.views]:
-            lookup(arrays, view.param, name)
-        shapes = shapes_of({name: array for name, array in arrays.items() if array is not None})
-        writes = self.options.writes
-        trained = shapes.keys() - self._frozen_params(params) if writes else shapes
-        layout = trained_groups(self.layout, trained, writes=writes)
-        check_undivided(self.layout, layout, shapes)
-        return layout
-
-    def _frozen_params(self, params: PyTree) -> frozenset[str]:
-        """Name the parameters that the optimizer never moves; found once for parameters of the same shapes."""
-        form = form_of(params)
-        if form not in self._frozen:
-            self._frozen[form] = frozen_params(self.inner, params)
-        return self._frozen[form]
-
-    def _bias_correction(self, params: PyTree, extra: Mapping[str, Any]) -> BiasCorrection:
-        """Find the counts that correct the bias of moments, once for parameters of the same shapes."""
-        form = form_of(params), tuple(sorted(extra))
-        if form not in self._corrections:
-            found = self._corrections[form] = bias_correction(self.inner, params, extra)
-            if found.unclear and found.unclear not in self._warned:
-                self._warned.add(found.unclear)
-                text = f'{found.unclear}: reset neurons go by the clock of the run, as with clock="run"'
-                warnings.warn(text, na.ActivityWarning, stacklevel=3)
-        return self._corrections[form]

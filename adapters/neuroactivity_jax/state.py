@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax import Array
 
 import neuroactivity as na
-from neuroactivity.wrapping import ResetOptions, check_same_score, name_of_score
+from neuroactivity.wrapping import ResetOptions, check_same_score, name_of_score, read_counts
 from neuroactivity_jax.parameters import PyTree, shapes_of
 
 NOT_MEASURED = -1.0
@@ -149,10 +149,13 @@ def check_form(state: Any, layout: na.Layout, params: Mapping[str, Array], optio
     expected |= {f"snapshot/{name}": (shapes.get(name), kind) for name, kind in kinds.items()}
     if has_clock(options):
         resets = tuple(getattr(state.born, "shape", ()))[1:]  # of the wrapper that made the state
-        expected["born"] = (clocks, *(resets if len(resets) == 1 and resets[0] else (1,))), jnp.integer
+        expected["born"] = (max(clocks, 1), *(resets if len(resets) == 1 and resets[0] else (1,))), jnp.integer
     for path, (shape, kind) in expected.items():
         field, _, name = path.partition("/")
         _check_leaf(path, getattr(state, field)[name] if name else getattr(state, field), shape, kind)
+    counts = {name: getattr(state, name) for name in COUNTS}
+    if not any(isinstance(count, jax.core.Tracer) for count in counts.values()):
+        read_counts({name: int(count) for name, count in counts.items()})
 
 
 def placeholder(

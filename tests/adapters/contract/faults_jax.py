@@ -191,7 +191,7 @@ def older_state() -> str:
 def damaged_state() -> str:
     side = make()("regrama")
     tree, saved = pickle.loads(side.state())
-    return loaded(pickle.dumps((tree, saved._replace(steps=np.float32(-5.0)))), side)
+    return loaded(pickle.dumps((tree, saved._replace(steps=np.int32(-5)))), side)
 
 
 def load_weights(side: Any) -> None:

@@ -8,8 +8,10 @@ import pytest
 
 import neuroactivity as na
 from neuroactivity_jax import regrama
+from neuroactivity_jax.bias import bias_correction
 from tests.adapters.jax.optimizers import LAYOUT, PARAMS, at
 
+STARTS = "remembers that it has started"
 MIXES, COUNTS = "mixes all entries of a parameter", "keeps a step count, and what that corrects is not known"
 UNCLEAR = {
     "lamb": (lambda: optax.lamb(0.1), "0/mu", MIXES),
@@ -19,6 +21,7 @@ UNCLEAR = {
     "prodigy": (lambda: optax.contrib.prodigy(0.1), "count", COUNTS),
     "ademamix": (lambda: optax.contrib.ademamix(0.1, alpha=optax.linear_schedule(0, 5, 9)), "0/count_m2", COUNTS),
     "yogi": (lambda: optax.yogi(0.1), "0/nu", COUNTS),
+    "optimistic": (lambda: optax.optimistic_gradient_descent(0.1), "0/is_initial_step", STARTS),
 }
 
 
@@ -87,3 +90,55 @@ def test_an_optimizer_without_bias_correction_runs_once(inner):
     calls.clear()
     jax.make_jaxpr(tx.update)(PARAMS, state, PARAMS)
     assert len(calls) == 1
+
+
+@pytest.mark.counts(faults=3)
+@pytest.mark.parametrize(
+    "names",
+    [("mlp/~/linear_0", "mlp/~/linear_1"), ("l0", "mlp/~/linear_1"), ("critic/linear", "critic/linear_1")],
+    ids=["haiku", "haiku, one on top", "nested"],
+)
+def test_names_with_a_slash_of_their_own_change_nothing(names):
+    def correction(*names):
+        shapes = {"w": jnp.ones((3, 7)), "b": jnp.ones(7)}, {"w": jnp.ones((7, 2)), "b": jnp.ones(2)}
+        params = dict(zip(names, shapes, strict=True))
+        return bias_correction(optax.with_extra_args_support(optax.adam(0.1)), params, {})
+
+    found, plain = correction(*names), correction("l0", "l1")
+    assert plain.effective
+    assert (found.counts, found.effective, found.moments) == (plain.counts, plain.effective, plain.moments)
+
+
+@pytest.mark.counts(faults=1)
+@pytest.mark.skipif(not hasattr(optax.contrib, "adopt"), reason=NEWER)
+def test_an_optimizer_that_asks_whether_a_step_is_its_first_takes_a_first_step_after_a_reset():
+    """ADOPT does not move in its first step; a second moment of zero in a later one would throw it far away."""
+    out = [("out/kernel", "neuron out")]
+    layout = na.Layout([na.dense("a", weight=("a/kernel", "in neuron"), bias="a/bias", outgoing=out), LAYOUT["out"]])
+    tx, params = regrama(optax.contrib.adopt(1e-3, use_clipping=False), layout, tau=0.0, every=3), PARAMS
+    state = tx.init(params)
+    silent = jax.tree.map(jnp.ones_like, PARAMS)
+    silent["a"] = {name: leaf.at[..., 1].set(0) for name, leaf in silent["a"].items()}
+    for _ in range(3):
+        updates, state = tx.update(silent, state, params)
+        params = optax.apply_updates(params, updates)
+    assert int(state.neurons_reset) == 1
+    updates, state = tx.update(jax.tree.map(jnp.ones_like, PARAMS), state, params)
+    np.testing.assert_array_equal(updates["out"]["kernel"][1], 0)
+    assert (jnp.abs(updates["out"]["kernel"][0]) > 0).all()
+
+
+@pytest.mark.counts(faults=1)
+def test_an_optimizer_that_calls_the_users_functions_goes_by_the_clock_of_the_run():
+    """SAM asks for gradients elsewhere; the model cannot be run on arrays of one entry."""
+    x = jnp.ones((5, 3))
+
+    def gradient(params, step):
+        return jax.grad(lambda p: jnp.square((x @ p["a"]["kernel"] + p["a"]["bias"]) @ p["out"]["kernel"]).sum())(
+            params
+        )
+
+    inner = optax.contrib.sam(optax.adam(1e-3), optax.sgd(0.1), opaque_mode=True)
+    tx = regrama(inner, LAYOUT)
+    with pytest.warns(na.ActivityWarning, match="optimizer calls functions of the parameters.*the clock of the run"):
+        jax.jit(lambda g, s, p: tx.update(g, s, p, grad_fn=gradient))(at(0), tx.init(PARAMS), PARAMS)

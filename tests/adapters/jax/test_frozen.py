@@ -64,12 +64,28 @@ def test_measuring_measures_frozen_groups_too():
     assert report(state, LAYOUT).absent == ()
 
 
-def test_of_an_optimizer_that_asks_for_more_nothing_is_known():
-    def update(updates, state, params=None, *, value, **extra):
-        return jax.tree.map(lambda leaf: value * jnp.zeros_like(leaf), updates), state
+@pytest.mark.counts(faults=2)
+def test_an_optimizer_that_asks_for_the_loss_is_read_with_one():
+    inner = optax.chain(WAYS["multi_transform"](), optax.contrib.reduce_on_plateau())
+    assert frozen_params(inner, PARAMS) == {"a/kernel", "a/bias"}
+    tx = regrama(inner, FREE, every=1, initializer=lambda key: jax.tree.map(lambda leaf: 5 * leaf, PARAMS))
+    silent = jax.tree.map(lambda leaf: jnp.asarray(leaf).at[..., 1].set(0), at(0))
+    updates, state = tx.update(silent, tx.init(PARAMS), PARAMS, value=1.0)
+    assert not updates["a"]["kernel"].any()
+    assert report(state, FREE).absent == ("a",)
+
+
+@pytest.mark.counts(faults=1)
+def test_of_one_that_asks_for_more_it_is_told_at_the_first_update():
+    def update(updates, state, params=None, *, grad_fn, **extra):
+        return jax.tree.map(lambda leaf: grad_fn(0.0) * jnp.zeros_like(leaf), updates), state
 
     inner = optax.GradientTransformationExtraArgs(lambda params: optax.EmptyState(), update)
     assert frozen_params(inner, PARAMS) == frozenset()
+    tx = regrama(inner, LAYOUT, every=1000)
+    state = tx.init(PARAMS)
+    with pytest.raises(ValueError, match="parameter 'a/bias': a reset may write it, and the optimizer never moves it"):
+        tx.update(at(0), state, PARAMS, grad_fn=jnp.sin)
 
 
 @pytest.mark.counts(faults=1)

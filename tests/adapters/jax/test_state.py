@@ -125,6 +125,30 @@ def test_optax_finds_the_parameters_in_the_state(initializer):
     np.testing.assert_array_equal(marked.scores["a"], state.scores["a"])
 
 
+@pytest.mark.counts(faults=1)
+def test_optax_finds_the_parameters_where_a_group_is_frozen():
+    parts = {"train": optax.adam(0.1), "freeze": optax.set_to_zero()}
+    free = na.Layout([na.dense("a", weight=("a/kernel", "in neuron"), bias="a/bias"), LAYOUT["out"]])
+    tx = regrama(optax.multi_transform(parts, {"a": "freeze", "out": "train"}), free)
+    state = tx.init(PARAMS)
+    assert list(state.scores) == ["out"]
+    assert optax.tree_utils.tree_map_params(tx, lambda leaf: 0, state).scores.keys() == {"out"}
+
+
+@pytest.mark.counts(faults=1)
+@pytest.mark.parametrize("options", [{"max_fraction": 0}, {"clock": "run"}, {}])
+def test_no_array_of_the_state_is_empty(options, tmp_path):
+    """Orbax saves none that is."""
+    state = regrama(optax.sgd(0.1), LAYOUT, **options).init(PARAMS)
+    assert all(leaf.size for leaf in jax.tree.leaves(state))
+    checkpoint = pytest.importorskip("orbax.checkpoint")
+    with checkpoint.StandardCheckpointer() as saver:
+        saver.save(tmp_path / "state", state)
+        saver.wait_until_finished()
+        restored = saver.restore(tmp_path / "state", state)
+    jax.tree.map(np.testing.assert_array_equal, restored, state)
+
+
 def test_an_empty_tree_is_no_stand_in():
     with pytest.raises(na.LayoutError):
         regrama(optax.adam(0.1), LAYOUT).init({})

@@ -48,6 +48,17 @@ def of_score(value):
     return lambda: regrama(optax.sgd(0.1), LAYOUT).init(PARAMS)._replace(score=value)
 
 
+def of_counts(**counts):
+    return lambda: regrama(optax.sgd(0.1), LAYOUT).init(PARAMS)._replace(**{n: jnp.int32(v) for n, v in counts.items()})
+
+
+@pytest.mark.counts(faults=3)
+@pytest.mark.parametrize("state", [of_counts(steps=-5), of_counts(measurements=3), of_counts(steps=3, resets=1)])
+def test_counts_that_cannot_be_are_refused_outside_of_compiled_code(state):
+    with pytest.raises(ValueError, match=r"state: .*(steps|measurements|resets)"):
+        regrama(optax.sgd(0.1), LAYOUT).update(at(0), state(), PARAMS)
+
+
 def of_two_runs():
     return jax.tree.map(lambda leaf: jnp.stack([leaf, leaf]), regrama(optax.sgd(0.1), LAYOUT).init(PARAMS))
 

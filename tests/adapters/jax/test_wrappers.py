@@ -147,7 +147,8 @@ def test_further_arguments_reach_the_optimizer():
     inner = optax.GradientTransformationExtraArgs(lambda params: optax.EmptyState(), update)
     tx = regrama(inner, LAYOUT, every=2)
     tx.update(at(0), tx.init(PARAMS), PARAMS, value=3.0)
-    assert seen == [(3.0, [])]
+    assert seen[-1] == (3.0, [])
+    assert {float(value) for value, _ in seen} == {0.0, 3.0}  # it is read before it is given any
 
 
 def test_redo_scores_activations_and_computes_them_only_when_due():
