@@ -131,15 +131,15 @@ def gradient_function(params: PyTree, apply: Apply, *, seed: int = 0) -> Gradien
 
 
 def _output_function(params: PyTree, functions: Sequence[Apply]) -> OutputFunction:
-    """Make the function of parameters by name that returns all floating-point outputs, compiled once."""
+    """Make the function of parameters by name that returns all outputs, chosen actions too, compiled once."""
 
     @jax.jit
     def outputs(values: dict[str, Any]) -> list[Any]:
-        return [leaf for function in functions for leaf in _arrays(function(replace(params, values)))]
+        return [leaf for function in functions for leaf in _arrays(function(replace(params, values)), _is_number)]
 
     def output_fn(values: dict[str, Any]) -> Sequence[Any]:
         found = _evaluate(outputs, values)
-        return [one.astype(np.float32) if one.dtype.itemsize < 4 else one for one in found]
+        return [one.astype(np.float32) if is_float(one) and one.dtype.itemsize < 4 else one for one in found]
 
     return output_fn
 
@@ -170,13 +170,18 @@ def _project_outputs(output: Any, seed: int) -> Any:
     return total
 
 
-def _arrays(output: Any, depth: int = 4) -> Iterator[Any]:
-    """Yield the floating-point arrays in an output: in containers, and in objects such as distributions."""
+def _arrays(output: Any, of_kind: Callable[[Any], bool] = is_float, depth: int = 4) -> Iterator[Any]:
+    """Yield the arrays of a kind in an output: in containers, and in objects such as distributions."""
     for leaf in jax.tree.leaves(output):
-        if is_float(leaf):
+        if of_kind(leaf):
             yield leaf
         elif depth and hasattr(leaf, "__dict__") and not isinstance(leaf, type):
-            yield from _arrays(list(vars(leaf).values()), depth - 1)
+            yield from _arrays(list(vars(leaf).values()), of_kind, depth - 1)
+
+
+def _is_number(leaf: Any) -> bool:
+    """Whether something is an array of numbers or truths."""
+    return is_float(leaf) or (isinstance(leaf, jax.Array) and leaf.dtype.kind in "iub")
 
 
 def _standard_normal(like: Any, key: int) -> Any:

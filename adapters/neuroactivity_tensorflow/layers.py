@@ -86,7 +86,7 @@ def _listed_layers(model: Any) -> dict[str, Any]:
     hidden = _normalised(by_path)
     for layer in by_path.values():
         if isinstance(layer, layers.MultiHeadAttention):
-            hidden |= {id(getattr(layer, f"_{part}_dense")) for part in (*_PARTS, "output")}
+            hidden |= {id(getattr(layer, f"_{part}_dense", None)) for part in (*_PARTS, "output")}
     return {path: layer for path, layer in by_path.items() if layer.built and id(layer) not in hidden}
 
 

@@ -7,6 +7,7 @@ import inspect
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
+from functools import partial
 from typing import Any, TypeAlias
 
 import keras
@@ -101,11 +102,14 @@ class Probe:
         return {name: grads[name].numpy() if name in grads else None for name in self._variables}
 
     def outputs(self, params: Mapping[str, Any]) -> list[Any]:
-        """Return all floating-point outputs that are the same at every call."""
+        """Return all outputs, chosen actions too, that are the same at every call."""
         values = self._values(params)
         with _swapped(self._model, values):
             outputs = self._outputs(values)
-            return [(tf.cast(one, tf.float32) if one.dtype.size < 4 else one).numpy() for one in outputs]
+            low = [one.dtype.is_floating and one.dtype.size < 4 for one in outputs]
+            return [
+                (tf.cast(one, tf.float32) if is_low else one).numpy() for one, is_low in zip(outputs, low, strict=True)
+            ]
 
     def _values(self, params: Mapping[str, Any]) -> dict[str, Any]:
         return {name: tf.convert_to_tensor(params[name]) for name in self._variables}
@@ -120,12 +124,12 @@ class Probe:
         return {name: dense_gradient(g, self._variables[name]) for name, g in grads.items() if g is not None}
 
     def _outputs_of(self, values: dict[str, Any]) -> list[Any]:
-        return [output for training in self._repeatable for output in self._call(values, training)]
+        return [output for mode in self._repeatable for output in self._call(values, mode, whole=self._whole_repeat)]
 
-    def _call(self, values: Mapping[str, Any], training: bool) -> list[Any]:
+    def _call(self, values: Mapping[str, Any], training: bool, *, whole: bool = False) -> list[Any]:
         """Call the model and its readers; a Keras model reads values in place of its variables, bare ones hold them.
 
-        One that keeps something from one call for the next is called twice in a row.
+        One that keeps something from one call for the next is called twice in a row. Returns all numbers if ``whole``.
         """
         bare = isinstance(self._model, Mapping)
         replaced = [*self._fixed, *((self._variables[name], value) for name, value in values.items() if not bare)]
@@ -136,12 +140,12 @@ class Probe:
             for _ in range(self._calls):
                 results.append(call(self._model, self._inputs, self._apply, training=training))
                 results += [call(reader, self._inputs, training=training) for reader in self._readers]
-        return list(tensors_in(results))
+        return list(tensors_in(results, partial(_is_float, whole=whole)))
 
     def _standard_statistics(self) -> Iterator[tuple[Any, Any]]:
         """Give batch normalisations a mean of zero and a variance of one."""
         for layer in self._layers:
-            if isinstance(layer, keras.layers.BatchNormalization):
+            if isinstance(layer, keras.layers.BatchNormalization) and layer.built:  # one that is never called is not
                 yield layer.moving_mean, tf.zeros_like(layer.moving_mean)
                 yield layer.moving_variance, tf.ones_like(layer.moving_variance)
 
@@ -172,7 +176,10 @@ class Probe:
             if all(_equal(*pair) for pair in halves):
                 self._calls, first = 1, {mode: half for mode, (half, _) in zip(first, halves, strict=True)}
             again = {mode: self._call(values, mode) for mode in modes}
-        return tuple(modes), tuple([mode for mode in modes if _equal(first[mode], again[mode])])
+            repeatable = [mode for mode in modes if _equal(first[mode], again[mode])]
+            twice = [[self._call(values, mode, whole=True) for mode in repeatable] for _ in range(2)]
+        self._whole_repeat = all(map(_equal, *twice))  # sampled actions need not
+        return tuple(modes), tuple(repeatable)
 
 
 @contextmanager
@@ -251,14 +258,18 @@ def _project(outputs: Sequence[Any], seed: int) -> Any:
     return total
 
 
-def tensors_in(output: Any, depth: int = 4) -> Iterator[Any]:
-    """Yield the floating-point tensors of an output, in containers and in objects such as distributions."""
+def _is_float(tensor: Any, whole: bool = False) -> bool:
+    return bool(tensor.dtype.is_floating or (whole and (tensor.dtype.is_integer or tensor.dtype.is_bool)))
+
+
+def tensors_in(output: Any, of_kind: Callable[[Any], bool] = _is_float, depth: int = 4) -> Iterator[Any]:
+    """Yield the tensors of a kind in an output, in containers and in objects such as distributions."""
     for leaf in keras.tree.flatten(output):
         if isinstance(leaf, tf.Tensor):
-            if leaf.dtype.is_floating:
+            if of_kind(leaf):
                 yield leaf
         elif depth and hasattr(leaf, "__dict__") and not isinstance(leaf, type | keras.Layer | tf.Variable):
-            yield from tensors_in(list(vars(leaf).values()), depth - 1)
+            yield from tensors_in(list(vars(leaf).values()), of_kind, depth - 1)
 
 
 def _noisy_inputs(inputs: Inputs, seed: int) -> Inputs:

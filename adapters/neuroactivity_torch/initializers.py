@@ -194,7 +194,9 @@ class FreshValues:
         for name in self._views:
             owner, key = owner_of(self._model, name), name.rpartition(".")[2]
             method = initialiser_of(owner)
-            if method is not None and name not in found:
+            if key == "bias" and isinstance(owner_of(self._model, name.rpartition(".")[0]), nn.MultiheadAttention):
+                found[name] = Scheme("constant", (0.0,))  # of the output projection, which attention sets itself
+            elif method is not None and name not in found:
                 module = skeleton(owner, self._stacks(owner, name), device="meta")
                 with seeded(0):
                     scheme = schemes(module, getattr(module, method)).get(key)

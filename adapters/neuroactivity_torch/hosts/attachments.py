@@ -18,9 +18,10 @@ import neuroactivity as na
 from neuroactivity import wrapping
 from neuroactivity.wrapping import Method, as_inputs, check_host_options, check_networks, check_seed, derive_key
 from neuroactivity_torch.devices import unwrapped
-from neuroactivity_torch.layouts import Reader, layout_of
+from neuroactivity_torch.layouts import layout_of
 from neuroactivity_torch.optimizers import Moment
 from neuroactivity_torch.parameters import parameters
+from neuroactivity_torch.probing import Reader
 from neuroactivity_torch.ranks import ProcessGroup
 from neuroactivity_torch.wrappers import ReDo, ReGraMa
 

@@ -234,3 +234,25 @@ def test_parameters_that_apply_does_not_read_are_remarked():
         assert remark in layout_of(params, head("critic")).describe()
     layout = layout_of(params, head("critic"), readers=[head("actor")])
     assert layout["trunk"].reason == "proved: feeds nothing else"
+
+
+@pytest.mark.counts(faults=1)
+@pytest.mark.filterwarnings("ignore:no gradient reaches")
+@pytest.mark.parametrize("chosen", [True, False])
+def test_a_trunk_that_chooses_an_action_beside_its_head_is_not_exclusive(chosen):
+    """The choice has no gradient, and is an output all the same."""
+    keys = jax.random.split(jax.random.key(0), 3)
+    shapes = {"encoder": (5, 16), "gate": (16, 3), "head": (16, 3)}
+    params = {
+        name: {"w": jax.random.normal(key, shape)} for key, (name, shape) in zip(keys, shapes.items(), strict=True)
+    }
+    x = jax.random.normal(keys[0], (8, 5))
+
+    def apply(params):
+        hidden = jax.nn.relu(x @ params["encoder"]["w"])
+        choice = jnp.argmax(hidden @ params["gate"]["w"], -1)
+        return (hidden @ params["head"]["w"], choice) if chosen else hidden @ params["head"]["w"]
+
+    rule = lambda name, value: na.dense(name.split("/")[0], weight=(name, "in neuron"))  # noqa: E731
+    layout = layout_of(params, apply, rule=rule)
+    assert layout["encoder"].status == ("unproved" if chosen else "exclusive")

@@ -198,3 +198,42 @@ def test_a_wrong_layout_is_told_by_the_gradients():
     wrong = na.dense("0", weight=("0/kernel", "in neuron"), bias="0/bias", outgoing=[("2/kernel", "out neuron")])
     with pytest.raises(na.LayoutError, match="group '0': entries of '2/kernel' have gradients while their neurons"):
         na.verify_layout(na.Layout([wrong]), parameters(model), grad_fn)
+
+
+@pytest.mark.counts(faults=1)
+@pytest.mark.filterwarnings("ignore:no gradient reaches")
+@pytest.mark.parametrize("chosen", ["argmax", "sampled", ""])
+def test_a_trunk_that_chooses_an_action_beside_its_head_is_not_exclusive(chosen):
+    """The choice has no gradient, and is an output all the same; one that is another one at each call tells nothing."""
+
+    class Acting(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.encoder, self.head, self.gate = L.Dense(16, "relu"), L.Dense(3), L.Dense(3)
+
+        def call(self, x):
+            hidden = self.encoder(x)
+            value, logits = self.head(hidden), self.gate(hidden)
+            if chosen == "argmax":
+                return value, tf.argmax(logits, -1)
+            return (value, tf.random.categorical(logits, 1)) if chosen else value
+
+    layout = layout_of(Acting(), np.zeros((8, 5), "float32"))
+    assert layout["encoder"].status == ("unproved" if chosen == "argmax" else "exclusive")
+
+
+@pytest.mark.counts(faults=2)
+@pytest.mark.filterwarnings("ignore:.build.. was called on layer")
+@pytest.mark.parametrize("unused", [lambda: L.BatchNormalization(), lambda: L.MultiHeadAttention(2, 4)])
+def test_a_layer_that_is_never_called_is_left_out(unused):
+    class Holding(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.a, self.out, self.unused = L.Dense(8, "relu"), L.Dense(2), unused()
+
+        def call(self, x):
+            return self.out(self.a(x))
+
+    layout = layout_of(Holding(), np.zeros((4, 5), "float32"))
+    assert list(layout) == ["a", "out"]
+    assert layout["a"].status == "exclusive"

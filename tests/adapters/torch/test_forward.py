@@ -75,6 +75,16 @@ def test_what_reaches_the_output_without_gradient_is_not_exclusive(path):
     assert layout["encoder"].reason == "reaches the output on a path without gradient"
 
 
+def mean(net, hidden):
+    return net.head(hidden) + 0.1 * hidden.detach().mean(-1, keepdim=True)
+
+
+@pytest.mark.filterwarnings("ignore:no gradient reaches")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_low_precision_hides_no_such_path(dtype):
+    assert layout_of(Net(mean).to(dtype), X.to(dtype))["encoder"].status == "unproved"
+
+
 def test_without_such_a_path_a_reset_changes_nothing():
     model = Net(nothing)
     layout = layout_of(model, X)

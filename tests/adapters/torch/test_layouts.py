@@ -14,7 +14,7 @@ from torch.nn.utils import parametrizations
 
 import neuroactivity as na
 from neuroactivity_torch import gradient_function, layout_of, parameters
-from neuroactivity_torch.layouts import _without_cudnn, probe_functions
+from neuroactivity_torch.probing import _without_cudnn, probe_functions
 from tests.adapters.torch.models import X, mlp
 
 
