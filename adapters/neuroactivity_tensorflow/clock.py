@@ -153,18 +153,14 @@ class OwnClock:
     @no_autograph
     def _step(self, step: Callable[[], Any], distribution: Any, pairs: Sequence[tuple[Any, Any]], rate: Any) -> None:
         """Take a step; once more, for the entries that are young, if there are any."""
-        ids = {id(tf_variable(self.variables[name])): name for name in self._held}
-        own = {ids[id(variable)]: (gradient, variable) for gradient, variable in pairs if id(variable) in ids}
-        if not own:
-            step()
-            return
+        ids = {id(tf_variable(self.variables[name])) for name in self._held}
+        own = [pair for pair in pairs if id(pair[1]) in ids]
 
         def again() -> None:
-            type(self.member.optimizer)._distributed_tf_update_step(
-                self.member.optimizer, distribution, list(own.values()), rate
-            )
+            if own:
+                type(self.member.optimizer)._distributed_tf_update_step(self.member.optimizer, distribution, own, rate)
 
-        held = [(name, *entry) for name in own for entry in self._held[name]]
+        held = [(name, *entry) for name, entries in self._held.items() for entry in entries]  # without gradients, too
         young = self._count() - tf_variable(self.latest) < YOUNG
         tf.cond(young, apart(lambda: self._correct(step, again, held)), lambda: _nothing(step))
 

@@ -3,11 +3,14 @@
 An optimizer that is not listed here is refused, not guessed.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import tensorflow as tf
 from keras import optimizers
+
+from neuroactivity.arrays import check_like
+from neuroactivity_tensorflow.parameters import tf_variable
 
 Moment: TypeAlias = Callable[[Any, Any], Any]
 """From a parameter's value and the optimizer to the initial value of a slot."""
@@ -176,6 +179,25 @@ def moments_of(optimizer: Any, moments: Mapping[str, Moment] | None = None) -> M
             'moments={"slot": lambda parameter, optimizer: start, ...}'
         )
     return {**_AVERAGE, **_KNOWN[type(optimizer)]}
+
+
+def check_moments(moments: Mapping[str, Moment] | None, optimizer: Any, variables: Sequence[Any]) -> None:
+    """Raise if a function of the user's does not return initial values of slots for a variable.
+
+    Raises:
+        ValueError: With the name of the slot.
+    """
+    for variable in variables[:1]:
+        value = tf.zeros_like(tf.convert_to_tensor(tf_variable(variable)))
+        for name, start in (moments or {}).items():
+            begun = start(value, innermost(optimizer)) if callable(start) else start
+            try:
+                check_like(tf.cast(begun, value.dtype), value, f"moments[{name!r}]")
+                finite = bool(tf.reduce_all(tf.math.is_finite(begun)))
+            except (TypeError, ValueError) as error:
+                raise ValueError(f"moments[{name!r}]: expected a function of a parameter: {error}") from None
+            if not finite:
+                raise ValueError(f"moments[{name!r}]: expected finite initial values, got NaN or Inf")
 
 
 def check_whole_steps(optimizer: Any) -> None:

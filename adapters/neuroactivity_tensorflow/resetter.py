@@ -24,17 +24,18 @@ from neuroactivity.wrapping import (
     warn_of_spread,
     written_params,
 )
+from neuroactivity_tensorflow.claims import refuse_second_wrapper
 from neuroactivity_tensorflow.clock import warn_of_counts
 from neuroactivity_tensorflow.constraints import constrain, constraints_of, mark_constrained
 from neuroactivity_tensorflow.graphs import check_one_strategy, check_scope, merge_replicas, number_of_replicas, on_host
 from neuroactivity_tensorflow.initializers import FreshValues
 from neuroactivity_tensorflow.layouts import layout_to_use
 from neuroactivity_tensorflow.memory import Remembering
-from neuroactivity_tensorflow.optimizers import Moment, check_whole_steps, members_of, moments_of
+from neuroactivity_tensorflow.optimizers import Moment, check_moments, check_whole_steps, members_of, moments_of
 from neuroactivity_tensorflow.parameters import Model, assign_all, dense_gradient, is_frozen, tf_variable, variables_of
 from neuroactivity_tensorflow.rows import moment_patches, patches
-from neuroactivity_tensorflow.slots import cleared_moments, members, unscale_and_clip
-from neuroactivity_tensorflow.state import BuildState, ModelRecord, refuse_second_wrapper, remark_outsiders
+from neuroactivity_tensorflow.slots import cleared_moments, members, used_gradients
+from neuroactivity_tensorflow.state import BuildState, ModelRecord, remark_outsiders
 
 
 class Resetter(Remembering):
@@ -61,7 +62,8 @@ class Resetter(Remembering):
         given["score"] = None if given.get("score") is self._own_score else given.get("score")
         checked = ResetOptions(tau=tau, **given)
         check_initializer(initializer, "layer", "snapshot")
-        optimizer = keras.optimizers.get(optimizer)
+        if (optimizer := keras.optimizers.get(optimizer)) is None:
+            raise ValueError("optimizer: expected a Keras optimizer, got None")
         for member in members_of(optimizer) if checked.writes else ():
             moments_of(member, moments)  # raises if it is not known
         layout = layout_to_use(model, as_inputs(example_inputs), layout, writes=checked.writes)
@@ -69,7 +71,11 @@ class Resetter(Remembering):
         if not isinstance(model, ModelRecord):
             named = variables_of(model)
             layout.validate(named)
-            layout = mark_constrained(layout, named) if checked.writes else layout
+            if checked.writes:
+                layout = mark_constrained(layout, named)
+                trained = [name for name, variable in named.items() if not is_frozen(variable)]
+                trained_groups(layout, trained, writes=True)  # raises if a reader is frozen
+                check_moments(moments, optimizer, [named[name] for name in trained])
             source: Any = initializer if checked.writes else "snapshot"
             model = ModelRecord.of(model, layout, source, outgoing=checked.outgoing)
         super().__init__(optimizer, name=name)
@@ -157,11 +163,15 @@ class Resetter(Remembering):
         if not grads:
             return
         self._iterations.assign_add(1)
-        by_id = {id(tf_variable(variable)): gradient for variable, gradient in zip(variables, grads, strict=True)}
-        named = {name: by_id.get(id(variable)) for name, variable in self._state.variables.items()}
+
+        def used() -> dict[str, Any]:
+            by_id = used_gradients(self.inner_optimizer, grads, variables)
+            return {name: by_id.get(id(variable)) for name, variable in self._state.variables.items()}
+
         if number_of_replicas() > 1:  # where each clips its own gradients, which are summed afterwards
-            named = unscale_and_clip(self.inner_optimizer, named, self._state.variables)
-        merge_replicas(partial(self._measure_when_due, trained), named)
+            merge_replicas(partial(self._measure_when_due, trained, None), used())
+        else:
+            merge_replicas(partial(self._measure_when_due, trained, used), {})
 
     def _groups_of_step(self, variables: Sequence[Any]) -> na.Layout:
         """Return the groups that a step trains: layers may have been frozen since the build."""
@@ -188,18 +198,24 @@ class Resetter(Remembering):
 
         tf.cond(tf.equal(tf_variable(self._iterations), 0), take, lambda: None)
 
-    def _measure_when_due(self, trained: na.Layout, grads: Mapping[str, Any], summed: Callable[[Any], Any]) -> None:
-        """Measure and reset if a measurement is due, with the gradients of all replicas."""
+    def _measure_when_due(
+        self,
+        trained: na.Layout,
+        used: Callable[[], Mapping[str, Any]] | None,
+        grads: Mapping[str, Any],
+        summed: Callable[[Any], Any],
+    ) -> None:
+        """Measure and reset if a measurement is due, with the gradients of all replicas, or of the only one."""
 
         def collect() -> None:
             variables = self._state.variables
             self._state.check_model()
-            dense = {name: dense_gradient(summed(gradient), variables[name]) for name, gradient in grads.items()}
-            used = unscale_and_clip(self.inner_optimizer, dense, variables) if number_of_replicas() == 1 else dense
+            found = used() if used else {name: summed(gradient) for name, gradient in grads.items()}
+            dense = {name: dense_gradient(gradient, variables[name]) for name, gradient in found.items()}
             if int(self.options.batches) > 1:
-                self._add_up(used, trained)
+                self._add_up(dense, trained)
             else:
-                self._choose_and_reset(*self._measure(used, trained, scored=True), trained)
+                self._choose_and_reset(*self._measure(dense, trained, scored=True), trained)
 
         tf.cond(self.options.collects_at(tf_variable(self._iterations)), collect, lambda: None)
 

@@ -2,7 +2,7 @@
 
 import inspect
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from operator import attrgetter
 from typing import Any, Self
 
@@ -29,13 +29,15 @@ def _option(name: str) -> Any:
 
     def assign(wrapper: Any, value: Any) -> None:
         changed = plain.fget(wrapper) != value
-        if changed and wrapper._state.compiled and not is_optimizer_of(wrapper._state.record.model, wrapper):
+        model = wrapper._state.record.model
+        fits = is_optimizer_of(model, wrapper) and getattr(model, "train_function", None) is not None
+        if changed and wrapper._state.compiled and not fits:
             raise ValueError(
                 f"{name}: a compiled step goes by the options that it was compiled with; make another wrapper"
             )
         plain.fset(wrapper, value)
         if changed and wrapper._state.compiled:
-            wrapper._state.record.model.make_train_function(force=True)
+            model.make_train_function(force=True)
 
     return property(plain.fget, assign)
 
@@ -132,6 +134,16 @@ class SavedWrapper(OptimizerWrapper):
             counts = [by_id[id(self._iterations)].item(), *by_id[id(self._counts)].tolist()]
             read_counts(dict(zip(COUNTS, counts, strict=True)))
         assign_all([(tf_variable(variable), value) for variable, value in zip(variables, values, strict=True)])
+
+    def set_weights(self, weights: Sequence[Any]) -> None:
+        """Set all variables, those of the inner optimizer too, in the order of ``variables``; checked as in loading.
+
+        Raises:
+            ValueError: If there is another number of them, or one is not of its form.
+        """
+        if len(weights) != len(self.variables):
+            raise ValueError(f"state: expected {len(self.variables)} variables, got {len(weights)}")
+        self.load_own_variables({str(i): np.asarray(value) for i, value in enumerate(weights)})
 
     def get_config(self) -> dict[str, Any]:
         """Return options, layout, inner optimizer and what is remembered of the model; neither model nor functions.

@@ -37,18 +37,21 @@ def members(optimizer: Any, moments: Mapping[str, Moment] | None = None) -> list
     return [Member(member, rules, slots_of(member, rules)) for member, rules in found if member.built]
 
 
-def unscale_and_clip(optimizer: Any, grads: Mapping[str, Any], variables: Mapping[str, Any]) -> dict[str, Any]:
+def used_gradients(optimizer: Any, grads: Sequence[Any], variables: Sequence[Any]) -> dict[int, Any]:
     """Return gradients as an optimizer uses them: without the scale of the loss, and clipped.
 
     Args:
         optimizer: A built optimizer.
-        grads: Gradients by name.
-        variables: The parameters' ``tf.Variable`` by name.
+        grads: The gradients of a step, all of them, since they may be clipped together.
+        variables: Their variables.
+
+    Returns:
+        Gradients by ``id`` of the ``tf.Variable``.
     """
-    used = dict(grads)
+    used = {id(tf_variable(variable)): gradient for variable, gradient in zip(variables, grads, strict=True)}
     for member in [member for member in members_of(optimizer) if member.built]:
         ids, scale = {id(tf_variable(variable)) for variable in member._trainable_variables}, member.loss_scale_factor
-        own = {name: gradient for name, gradient in grads.items() if id(variables[name]) in ids}
+        own = {number: gradient for number, gradient in used.items() if number in ids}
         unscaled = [grad if scale is None or grad is None else grad / scale for grad in own.values()]
         used |= dict(zip(own, member._clip_gradients(unscaled), strict=True))
     return used

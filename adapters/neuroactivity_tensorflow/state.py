@@ -6,14 +6,12 @@ hands the same list to the optimizer's own slots; names and shapes are paired wi
 names in front, ``dense_3`` has become ``dense_5``, and a copy may have other names.
 """
 
-import gc
 import operator
 import re
 import warnings
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
-from weakref import WeakKeyDictionary, ref
 
 import numpy as np
 import tensorflow as tf
@@ -197,31 +195,6 @@ def remark_outsiders(layout: na.Layout, record: ModelRecord) -> na.Layout:
     """Say in the reason of proved groups that the optimizer trains parameters which the proof has not seen."""
     number = sum(name is None for name, _, _ in record._parameters)
     return layout if record.model is None else note_outside(layout, number, type(record.model).__name__)
-
-
-_WRAPPED: WeakKeyDictionary[Any, list[tuple[Any, Sequence[Any]]]] = WeakKeyDictionary()
-
-
-def refuse_second_wrapper(wrapper: Any, optimizers: Iterable[Any], written: Iterable[Any]) -> None:
-    """Remember which variables a wrapper resets through an optimizer, and raise if another one does already.
-
-    A wrapper that is no longer in use does not count.
-
-    Raises:
-        ValueError: If two wrappers would reset the same variable.
-    """
-    ids = {id(variable) for variable in written}
-    for optimizer in optimizers if ids else ():
-        others = _WRAPPED.setdefault(optimizer, [])
-        if any(ids & set(theirs) and other() for other, theirs in others):
-            gc.collect()
-        same = [other() for other, theirs in others if ids & set(theirs) and other()]
-        if same:
-            raise ValueError(
-                f"optimizer: a {type(same[0]).__name__} is around it already and resets the same parameters; use that "
-                "one, or make one of the two with max_fraction=0, to measure only"
-            )
-        others[:] = [(other, theirs) for other, theirs in others if other()] + [(ref(wrapper), tuple(ids))]
 
 
 @dataclass

@@ -10,6 +10,7 @@ import tensorflow as tf
 import neuroactivity as na
 from neuroactivity.wrapping import Options, as_inputs
 from neuroactivity_tensorflow.activations import read_activations
+from neuroactivity_tensorflow.claims import release
 from neuroactivity_tensorflow.graphs import check_threads, kept_generators, on_host
 from neuroactivity_tensorflow.optimizers import Moment
 from neuroactivity_tensorflow.parameters import Model, tf_variable, variables_of
@@ -158,7 +159,11 @@ class ReDo(Resetter):
         )
         self.probe = probe
         if not isinstance(model, ModelRecord):
-            self._try_out(as_inputs(example_inputs))
+            try:
+                self._try_out(as_inputs(example_inputs))
+            except BaseException:
+                release(self)
+                raise
 
     def attach(self, model: Model, probe: Callable[[], Any]) -> None:
         """Give a loaded ReDo the model that it was loaded with, and a probe."""

@@ -1,5 +1,6 @@
 """Keras: ``model.fit(..., callbacks=[ActivityCallback()])``."""
 
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, Unpack
@@ -89,6 +90,11 @@ class ActivityCallback(keras.callbacks.Callback):  # type: ignore[misc]
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Write the latest report into the logs."""
+        if self.wrapper is not None and not self.wrapper.steps and epoch == 0:
+            what = "the model's train_step takes no step of model.optimizer, so nothing is measured"
+            warnings.warn(
+                f"{what}; wrap the optimizer that it uses in ReGraMa or ReDo", na.ActivityWarning, stacklevel=2
+            )
         if logs is not None and self.wrapper is not None:
             figures = self.wrapper.scalars(self._prefix)
             brief = [f"{self._prefix}/{name}" for name in ("inactive_fraction", "reset")]
@@ -116,7 +122,8 @@ class ActivityCallback(keras.callbacks.Callback):  # type: ignore[misc]
         if self._method == "redo":
             given["probe"] = self._probe
         if self._layout is None and checked.writes:
-            given["example_inputs"] = as_inputs(inputs) if inputs != () else _example_inputs(model)
+            none = isinstance(inputs, tuple) and not inputs
+            given["example_inputs"] = _example_inputs(model) if none else as_inputs(inputs)
         with model.distribute_strategy.scope():
             wrapper = self._kind(optimizer, model, layout=self._layout, moments=self._moments, **given)
             wrapper.build(model.trainable_variables)

@@ -257,3 +257,29 @@ def test_wrappers_around_one_another_correct_each_their_own_entries():
     for alone, held in ((one, both[0]), (two, both[1])):
         assert all(np.array_equal(value, held[name]) for name, value in numpy(alone).items())
     assert "_distributed_tf_update_step" not in vars(outer.inner_optimizer.inner_optimizer)
+
+
+@pytest.mark.counts(faults=3)
+@pytest.mark.filterwarnings("ignore:Gradients do not exist")
+@pytest.mark.parametrize("gap", [59, 60, 61])
+def test_moments_are_handed_over_though_there_was_no_gradient_at_that_step(gap):
+    """Neuron 0 is reset at step 10 and young for 50 more; its rate stays one afterwards, whichever step is missed."""
+    w1, w2 = keras.Variable(np.ones((3, 6), "float32")), keras.Variable(np.ones((6, 2), "float32"))
+    out = [("w2", "neuron out")]
+    layout = na.Layout([na.dense("a", weight=("w1", "in neuron"), outgoing=out)])
+    inner = optimizers.Adam(0.01)
+    wrapper = ReGraMa(
+        inner, {"w1": w1, "w2": w2}, layout=layout, tau=0.0, every=10, stop=10,
+        initializer=lambda key: {"w1": np.ones((3, 6), "float32"), "w2": np.ones((6, 2), "float32")},
+    )  # fmt: skip
+    wrapper.build([w1, w2])
+    inner._iterations.assign(5000)
+    rates = {}
+    for step in range(1, 66):
+        dead = tf.tensor_scatter_nd_update(tf.ones((3, 6)), [[i, 0] for i in range(3)], tf.zeros(3))
+        before = w2.numpy()
+        wrapper.apply([dead if step <= 10 else tf.ones((3, 6)), None if step == gap else tf.ones((6, 2))], [w1, w2])
+        rates[step] = abs(w2.numpy() - before)[0, 0] / 0.01
+    assert wrapper.neurons_reset == 1
+    assert rates[gap] == 0
+    np.testing.assert_allclose([rate for step, rate in rates.items() if step > 57 and step != gap], 1, rtol=0.03)

@@ -311,3 +311,28 @@ def test_inputs_that_cannot_be_made_up_are_asked_for():
     model.fit(
         x, Y, callbacks=[ActivityCallback(example_inputs={name: part[:8] for name, part in x.items()})], verbose=0
     )
+
+
+@pytest.mark.counts(faults=1)
+def test_a_model_that_steps_with_another_optimizer_is_named():
+    class Own(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.hidden, self.out = keras.layers.Dense(12, "relu"), keras.layers.Dense(1)
+            self.own = keras.optimizers.Adam()
+
+        def call(self, x):
+            return self.out(self.hidden(x))
+
+        def train_step(self, data):
+            x, y = data
+            with tf.GradientTape() as tape:
+                loss = tf.reduce_mean((self(x) - y) ** 2)
+            self.own.apply(tape.gradient(loss, self.trainable_variables), self.trainable_variables)
+            return {"loss": loss}
+
+    model = Own()
+    model(X)
+    model.compile(loss="mse", run_eagerly=True)
+    with pytest.warns(na.ActivityWarning, match="takes no step of model.optimizer, so nothing is measured"):
+        fit(model, ActivityCallback(every=1, example_inputs=X[:8]))

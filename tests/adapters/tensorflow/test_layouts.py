@@ -223,7 +223,7 @@ def test_a_trunk_that_chooses_an_action_beside_its_head_is_not_exclusive(chosen)
 
 
 @pytest.mark.counts(faults=2)
-@pytest.mark.filterwarnings("ignore:.build.. was called on layer")
+@pytest.mark.filterwarnings("ignore:`build")
 @pytest.mark.parametrize("unused", [lambda: L.BatchNormalization(), lambda: L.MultiHeadAttention(2, 4)])
 def test_a_layer_that_is_never_called_is_left_out(unused):
     class Holding(keras.Model):

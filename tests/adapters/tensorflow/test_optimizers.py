@@ -250,3 +250,14 @@ def test_a_loop_of_ones_own_resets_model_and_optimizer():
     cleared = slots(optimizer, model)["0/kernel", "velocity"]
     assert (cleared[:, dead] == 0).all()
     assert (cleared[:, ~dead] != 0).any()
+
+
+@pytest.mark.counts(faults=3)
+@pytest.mark.parametrize(
+    "start",
+    [lambda parameter, optimizer: 3.0, lambda parameter, optimizer: parameter * np.nan, 3.0],
+    ids=["a number", "NaN", "no function"],
+)
+def test_start_values_that_could_not_be_written_are_refused_when_the_wrapper_is_made(start):
+    with pytest.raises(ValueError, match=r"moments\['trace'\]: expected"):
+        ReGraMa(Traced(0.1), mlp(), layout=mlp_layout(), every=1000, moments={"trace": start})

@@ -120,3 +120,20 @@ def test_what_only_measures_or_goes_by_the_clock_of_the_run_warns_of_no_clock():
     model = mlp()
     ReGraMa(Lamb(), model, layout=mlp_layout(), max_fraction=0)
     ReGraMa(Lamb(), model, layout=mlp_layout(), clock="run")  # a warning would be an error
+
+
+@pytest.mark.counts(faults=1)
+def test_a_compiled_step_of_ones_own_is_told_that_an_option_has_changed():
+    """The model is compiled with the wrapper, but fit is never called."""
+    model = mlp()
+    model.compile(ReGraMa(Adam(), model, layout=mlp_layout(), every=1000), "mse")
+
+    @tf.function
+    def train():
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_mean(model(X) ** 2)
+        model.optimizer.apply(tape.gradient(loss, model.trainable_variables), model.trainable_variables)
+
+    train()
+    with pytest.raises(ValueError, match="tau: a compiled step goes by the options that it was compiled with"):
+        model.optimizer.tau = 0.1

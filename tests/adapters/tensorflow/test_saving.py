@@ -204,3 +204,18 @@ def test_the_weights_stay_as_they_were(wrapper, good):
         wrapper.load_own_variables({**good, "0": np.zeros(3)})
     assert all(np.array_equal(v, old) for v, old in zip(model.variables, before, strict=True))
     assert tf.reduce_all(tf.math.is_finite(model(X)))
+
+
+@pytest.mark.counts(faults=2)
+def test_weights_that_are_set_are_those_of_the_inner_optimizer_too(wrapper, good):
+    other = trained("snapshot")
+    other.set_weights([variable.numpy() for variable in wrapper.variables])
+    assert same(state_of(other), good)
+    with pytest.raises(ValueError, match=r"state: expected \d+ variables, got 3"):
+        other.set_weights([variable.numpy() for variable in wrapper.variables][:3])
+    counts = place(wrapper, wrapper._counts)
+    wrong = [variable.numpy() for variable in wrapper.variables]
+    wrong[int(counts)] = np.array([-5, 0, 0])
+    with pytest.raises(ValueError, match=r"^state: "):
+        other.set_weights(wrong)
+    assert same(state_of(other), good)

@@ -215,3 +215,20 @@ def test_redo_takes_the_options_of_regrama():
     redo = ReDo(SGD(0.1), mlp(), probe=lambda: X, layout=mlp_layout(), on_report=print, name="mine", **options)
     assert {name: getattr(redo, name) for name in options} == options
     assert (redo.tau, redo.on_report, redo.name) == (0.02, print, "mine")
+
+
+@pytest.mark.counts(faults=3)
+def test_what_can_be_told_is_told_when_the_wrapper_is_made():
+    frozen = mlp()
+    frozen.layers[-1].trainable = False
+    with pytest.raises(ValueError, match="4/kernel"):
+        ReGraMa(Adam(), frozen, layout=mlp_layout())
+    with pytest.raises(ValueError, match="optimizer: expected a Keras optimizer, got None"):
+        ReGraMa(None, mlp(), layout=mlp_layout())
+    adam, model, kept = Adam(), mlp(), []
+    try:
+        ReDo(adam, model, layout=mlp_layout(), probe=lambda: np.zeros((4, 99), "float32"))
+    except Exception as error:  # which holds the wrapper that could not be made
+        kept.append(error)
+    assert kept
+    ReDo(adam, model, layout=mlp_layout(), probe=lambda: X)
