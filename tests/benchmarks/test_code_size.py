@@ -36,7 +36,7 @@ def test_lines_of_code_are_those_without_blanks_comments_and_docstrings():
         ("neuroactivity/wrapping", 655),
         ("neuroactivity/discovery", 1_640),
         ("neuroactivity/looking", 1_090),
-        ("adapters", 8_430),
+        ("adapters", 8_600),
         ("hosts", 1_300),
     ],
 )

@@ -128,3 +128,15 @@ def test_between_measurements_nothing_is_computed():
         runner.learn(2)
 
     check_operations(learn)
+
+
+def test_random_network_distillation_has_nothing_to_do_with_it():
+    """Its module has no forward pass, and an optimizer of its own."""
+    runner = make()
+    runner.alg.rnd = torch.nn.Sequential(torch.nn.Linear(3, 2))
+    runner.alg.rnd_optimizer = torch.optim.Adam(runner.alg.rnd.parameters())
+    attached = host.attach(runner)
+    assert set(attached) == {"actor", "critic"}
+    attached.detach()
+    with pytest.raises(ValueError, match="networks"):
+        host.attach(runner, networks=["rnd"])

@@ -204,3 +204,11 @@ def test_between_measurements_nothing_is_computed():
         train(loss, optimizers, batch[:size])
 
     check_operations(learn)
+
+
+@pytest.mark.parametrize("method", ["regrama", "measure"])
+def test_attaching_draws_nothing_from_the_global_generator(method):
+    loss, batch = make("SAC")
+    optimizers, state = optimizers_of(loss), torch.get_rng_state()
+    host.attach(loss, optimizers, batch, method, every=2)
+    assert torch.equal(state, torch.get_rng_state())

@@ -58,7 +58,11 @@ def attach_network(
 
     def probed(params: PyTree) -> Any:
         shapes = [np.zeros((_PROBE, *samples.shape[1:]), samples.dtype) for samples in inputs]
-        drawn = io_callback(lambda: [np.asarray(one, inputs[0].dtype) for one in probe(len(inputs))], shapes)
+
+        def batch() -> list[Any]:
+            return [np.asarray(one, shape.dtype) for one, shape in zip(probe(len(inputs)), shapes, strict=True)]
+
+        drawn = io_callback(batch, shapes)
         return activations(params, lambda params: apply(params, *drawn), layout=found)
 
     found = layout

@@ -230,10 +230,8 @@ class Attachments(Mapping[str, ReGraMa | ReDo]):
 
     def scalars(self, prefix: str = "neuroactivity") -> dict[str, float]:
         """Return the latest reports for a logger, under ``{prefix}/{network}``, with the same keys at any time."""
-        values: dict[str, float] = {}
-        for name, wrapper in self.items():
-            values |= wrapper.scalars(f"{prefix}/{name}")
-        return values
+        found = [wrapper.scalars(f"{prefix}/{name}") for name, wrapper in self.items()]
+        return {key: value for scalars in found for key, value in scalars.items()}
 
     def state_dict(self) -> dict[str, Any]:
         """Return what a run that is continued needs: each wrapper's state, on the host."""
@@ -289,8 +287,9 @@ def _of_this_model(name: str, state: Any, model: nn.Module) -> Any:
     """Return a saved state, or nothing if it is of a model with other parameters, whose layout is another one too."""
     if state is None or state.get(_SHAPES, shapes := _shapes(model)) == shapes:
         return state
-    what = "its state is of a network with other parameters"
-    warnings.warn(f"{name} starts anew: {what}", na.ActivityWarning, stacklevel=5)
+    warnings.warn(
+        f"{name} starts anew: its state is of a network with other parameters", na.ActivityWarning, stacklevel=5
+    )
     return None
 
 

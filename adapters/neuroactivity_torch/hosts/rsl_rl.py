@@ -52,10 +52,11 @@ def attach(
     """
     algorithm = runner.alg
     modules = {name: part for name, part in vars(algorithm).items() if isinstance(part, nn.Module) and name[0] != "_"}
+    modules.pop("rnd", None)  # which has no forward pass, and an optimizer of its own
     pairs = trained(modules, [part for part in vars(algorithm).values() if isinstance(part, Optimizer)])
     if method != "measure":
         for name, (module, _) in pairs.items():
-            if getattr(module, "is_recurrent", False):
+            if getattr(module, "is_recurrent", False) and (networks is None or name in networks):
                 raise ValueError(f"{name} is recurrent, and a search would run its memory on; use method='measure'")
     found = {
         name: Network(

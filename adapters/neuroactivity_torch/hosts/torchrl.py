@@ -10,10 +10,10 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 import neuroactivity as na
-from neuroactivity.wrapping import Method
+from neuroactivity.wrapping import Method, warn_of_spread
 from neuroactivity_torch.hosts.attachments import Attachments, HostOptions, Network, check_logger, sharing, trained
 from neuroactivity_torch.layouts import layout_of
-from neuroactivity_torch.parameters import parameters
+from neuroactivity_torch.parameters import parameters, seeded
 
 try:
     from tensordict import TensorDictBase
@@ -103,7 +103,10 @@ def _stacked(module: nn.Module, params: nn.Module, optimizer: Optimizer, batch: 
 
     def find(listed: bool) -> na.Layout:
         inputs = () if listed else (batch.select(*_keys(module)).to("cpu"),)
-        return na.stacked(layout_of(_made_anew(module), *inputs))
+        with seeded(0):
+            made, fresh = _made_anew(module), {} if listed else draw(0)
+        warn_of_spread(fresh, parameters(params) if fresh else {}, stacklevel=5)
+        return na.stacked(layout_of(made, *inputs))
 
     def draw(key: int) -> dict[str, Tensor]:
         members = [parameters(_made_anew(module)) for _ in range(sizes.numel())]
