@@ -6,6 +6,7 @@ recover, the fraction of inactive neurons at other thresholds, and every neuron'
 Figs. 3, 6 and 13).
 """
 
+import math
 import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -119,16 +120,20 @@ def read_histories(run: Path) -> dict[str, dict[str, History]]:
     series: dict[str, dict[str, list[dict[str, Any]]]] = {}
     for record in records:
         network, kind = record.get("network"), record.get("kind")
-        if not isinstance(network, str) or kind not in METHODS or "tau" not in record:
-            raise UsageError(f"{path}: expected scores of a network by one of two methods, got {network!r}, {kind!r}")
-        series.setdefault(printable(network), {}).setdefault(kind, []).append(record)
+        tau = record.get("tau", math.nan)
+        if not isinstance(network, str) or kind not in METHODS or not (tau is None or 0 <= tau < math.inf):
+            got = f"{network!r}, {kind!r}, tau {tau!r}"
+            raise UsageError(f"{path}: expected scores of a network by one of two methods, got {got}")
+        series.setdefault(network, {}).setdefault(kind, []).append(record)
         if len(series) > MOST:
             raise UsageError(f"{path}: expected at most {MOST} networks, got more")
     try:
         histories = {name: {kind: _history(part) for kind, part in kinds.items()} for name, kinds in series.items()}
     except (ValueError, LookupError) as error:
         raise UsageError(f"{path}: expected scores of the same neurons each time, got {error}") from error
-    return {network: _with_all_resets(kinds) for network, kinds in histories.items()}
+    if len({printable(network) for network in histories}) < len(histories):
+        raise UsageError(f"{path}: expected networks whose names can be told apart")
+    return {printable(network): _with_all_resets(kinds) for network, kinds in histories.items()}
 
 
 def check_both(network: str, methods: Mapping[str, History]) -> None:
@@ -178,6 +183,8 @@ def _history(records: Sequence[Mapping[str, Any]]) -> History:
         scores[group], resets[group] = (values[:, 0], marked[:, 0]) if unstacked else (values, marked)
     steps = [record["step"] for record in records]
     names = {group: printable(group) for group in groups}
+    if len(set(names.values())) < len(names):
+        raise ValueError("two groups whose names cannot be told apart")
     named = [{names[group]: values[group] for group in groups} for values in (scores, resets)]
     return History(steps, records[0]["tau"] or 0.0, *named)
 

@@ -55,21 +55,20 @@ def main(args: Sequence[str] | None = None) -> int:
 
 
 def _run(command: Command) -> None:
-    if command.out is not None:
-        check_target(command.out)
-    results = prune_run(command.run, command.fractions, episodes=command.episodes)
+    results = prune_run(command.run, command.fractions, episodes=command.episodes, out=command.out)
     print("\n".join(map(shown, report(results))))
     if command.out is not None:
         write_json(command.out, results)
 
 
-def prune_run(run: Path, fractions: Sequence[float], *, episodes: int) -> dict[str, Any]:
+def prune_run(run: Path, fractions: Sequence[float], *, episodes: int, out: Path | None = None) -> dict[str, Any]:
     """Evaluate the actor of a run with fractions of its neurons removed.
 
     Args:
         run: Folder of the run.
         fractions: Fractions of each hidden layer to remove, in ``[0, 1]``.
         episodes: Episodes per evaluation.
+        out: File that is to be written, which is tried before the first evaluation.
 
     Returns:
         The ``step`` of the checkpoint, the step of the ``scores``, and under ``pruned`` for each method and fraction
@@ -91,6 +90,8 @@ def prune_run(run: Path, fractions: Sequence[float], *, episodes: int) -> dict[s
         config = folder.settings()
     except UsageError as error:
         raise UsageError(f"run: expected the settings of a run, got {folder.config}: {error}") from error
+    if ":" in config.env:
+        raise UsageError(f"run: expected an environment that needs no module to be imported, got {config.env!r}")
     check_both("actor", histories)
     training = Training(replace(config, evaluation_episodes=episodes), folder)
     training.restore()
@@ -100,6 +101,8 @@ def prune_run(run: Path, fractions: Sequence[float], *, episodes: int) -> dict[s
     scores["random"] = {group: random.random(values.shape) for group, values in scores["inactive"].items()}
     layout, pruned = training.agent.activity.layouts["actor"], []
     _check_groups(scores, layout)
+    if out is not None:
+        check_target(out)
     for method, method_scores in scores.items():
         for fraction in fractions:
             masks = _lowest_scores(method_scores, layout, fraction)

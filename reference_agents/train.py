@@ -71,12 +71,12 @@ def prepare(config: Config, out: Path, *, resume: bool = False) -> Training | No
 
 
 def finish(training: Training) -> None:
-    """Write the plot and the summary; print each network's activity and the final returns."""
+    """Write the summary and the plot; print each network's activity and the final returns."""
     config, folder = training.config, training.folder
     summary = training.summary()
     agent, random = summary["evaluation"], summary["random_policy"]
-    plot_run(folder.metrics, folder.plot, title=_title(config), random_policy=random["mean"])
     write_json(folder.summary, summary)
+    plot_run(folder.metrics, folder.plot, title=_title(config), random_policy=random["mean"])
     for network, report in training.agent.activity.reports().items():
         print(f"\n{network}\n{report}")
     share = alive_share(summary["measured_again"], summary["reset_again"])

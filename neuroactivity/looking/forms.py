@@ -226,11 +226,11 @@ def _number(value: Any, what: str) -> float | None:
     return float(value) if math.isfinite(value) else None
 
 
-def _within(value: Any, what: str, least: float = -(2**53)) -> float | None:
+def _within(value: Any, what: str, least: float = -(2**52)) -> float | None:
     """Return a step or a threshold, which are of a size that can be drawn."""
     number = _number(value, what)
-    if number is not None and not least <= number <= 2**53:
-        raise RecordsError(f"{what}: expected a number from {least:g} to {2**53:g}, got {number:g}")
+    if number is not None and not least <= number <= 2**52:  # one more can still be told from it
+        raise RecordsError(f"{what}: expected a number from {least:g} to {2**52:g}, got {number:g}")
     return number
 
 

@@ -114,10 +114,12 @@ class Track:
             column = self.columns.pop()
             if not replaced:
                 _merge(self._since, column.resets)
+        if self._last is not None and self._last.place >= place:
+            self._last = None
         if replaced:
             self._since = {}
         if replaced and not place:  # the run starts anew, with other groups perhaps
-            self.latest, self._before, self._sums = {}, {}, (0, 0)
+            self.latest, self._before, self._sums, self._stride = {}, {}, (0, 0), 1
         return dropped
 
     def _keep(self, step: float, found: Measurement) -> None:
@@ -142,8 +144,8 @@ class Track:
         while len(columns) >= most > 1:
             stride *= 2
             columns = thinned(self.columns, stride)
-        latest = [self._last] if self._last and self._last is not self.columns[-1] else self.columns[-1:]
-        return [*columns, *[column for column in latest if column.place > columns[-1].place]]
+        latest = self.columns[-1:] if self._last is None else [self._last]
+        return [*columns, *[column for column in latest if not columns or column.place > columns[-1].place]]
 
     def _moment(self, step: float, found: Measurement) -> Moment:
         groups = [found.groups.get(name) for name in self.latest]

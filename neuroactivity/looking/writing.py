@@ -1,5 +1,6 @@
 """Record a run: one JSON object a line for each measurement. All files are written here, whole or not at all."""
 
+import itertools
 import json
 import math
 import os
@@ -11,6 +12,7 @@ from typing import IO, Any
 
 from neuroactivity.report import ActivityReport, GroupActivity
 
+_NUMBERS = itertools.count()
 DRAFT = ".{}.draft"
 """Name of the temporary file that replaces another one once it is complete."""
 VERSION = 1
@@ -139,10 +141,9 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
     Raises:
         OSError: If it cannot be written, with the name of the file that was to be.
     """
-    draft = path.with_name(DRAFT.format(path.name))
+    draft = draft_of(path)
     with _named(path):
         try:
-            draft.unlink(missing_ok=True)
             with draft.open("xb") as file:
                 yield file
                 file.flush()
@@ -151,6 +152,11 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
         finally:
             with suppress(OSError):
                 draft.unlink()
+
+
+def draft_of(path: Path) -> Path:
+    """Name a temporary file beside another one, which nobody else writes to."""
+    return path.with_name(DRAFT.format(f"{path.name}.{os.getpid()}-{next(_NUMBERS)}"))
 
 
 def write_text(path: Path, text: str) -> None:

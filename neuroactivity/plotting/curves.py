@@ -103,7 +103,8 @@ def lifetimes(spells: Mapping[str, Iterable[Spell]], *, axes: Axes | None = None
     edges, base = np.arange(longest + 1) + 0.5, np.zeros(longest)
     handles: list[Artist] = []
     for end, colour in ENDS.items():
-        counts = base + (np.array(lengths[end])[:, None] >= np.arange(1, longest + 1)).sum(axis=0)
+        ended = np.bincount(np.array(lengths[end], dtype=int), minlength=longest + 1)
+        counts = base + ended[::-1].cumsum()[-2::-1]  # of each length or longer, from 1 on
         label = f"{end}: {len(lengths[end])} ({len(lengths[end]) / max(total, 1):.0%})"
         handles.append(axes.stairs(counts, edges, baseline=base, fill=True, color=colour, label=label))
         base = counts

@@ -19,6 +19,7 @@ KINDS: Final = {
     "low_high": ("low activation, high gradient", "#009e73", "^"),
     "low_low": ("low activation, low gradient", "#7b4ea3", "v"),
 }
+_HIGHEST: Final = 1e300  # to which an axis reaches; a float holds twice as much
 LINEAR: Final = 1e-3  # at or below this score the scales of the quadrants are linear, down to 0
 
 
@@ -80,8 +81,8 @@ def quadrants(
         handles.append(axes.axhline(tau_gradient, linestyle=":", label=f"gradient tau: {tau_gradient:g}", **line))
     axes.set_xscale("symlog", linthresh=LINEAR, linscale=0.6)
     axes.set_yscale("symlog", linthresh=LINEAR, linscale=0.6)
-    axes.set_xlim(-0.35 * LINEAR, 2 * x[np.isfinite(x)].max(initial=1))
-    axes.set_ylim(-0.35 * LINEAR, 2 * y[np.isfinite(y)].max(initial=1))
+    axes.set_xlim(-0.35 * LINEAR, 2 * min(x[np.isfinite(x)].max(initial=1), _HIGHEST))
+    axes.set_ylim(-0.35 * LINEAR, 2 * min(y[np.isfinite(y)].max(initial=1), _HIGHEST))
     axes.xaxis.set_major_formatter("{x:g}")
     axes.yaxis.set_major_formatter("{x:g}")
     axes.set_xlabel("activation score")

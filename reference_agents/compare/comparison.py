@@ -256,7 +256,7 @@ def _cell(group: str, task: str, members: Sequence[Run], bootstrap: Bootstrap) -
     returns = tuple(run.returns for run in kept.values())
     points = zip(*returns, strict=True)  # each (seeds,)
     curve = tuple(bootstrap(np.array(point)[:, None], statistic=interquartile_mean) for point in points)
-    steps = evaluation_steps(members[0].config)
+    steps = evaluation_steps(members[0].config) if kept else ()  # of what is left out it may be more than memory holds
     resets = tuple(run.neurons_reset for run in kept.values() if run.neurons_reset is not None)
     alive = tuple(run.alive for run in kept.values() if run.alive is not None)
     inactive = tuple(run.inactive for run in kept.values() if run.inactive is not None)

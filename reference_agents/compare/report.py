@@ -32,6 +32,8 @@ CAUTION: Final = (
     "cover about 83% with 3 seeds (75% on a single task), 90% with 5, 94% with 10. Each pair is judged by itself: of "
     "pairs that do not differ, about 9 in 100 are claimed to with 5 seeds, 6 with 10."
 )
+MOST_TASKS: Final = 100
+"""Tasks whose curves fit into one picture."""
 MIDDLE: Final = 4
 """Maximum number of evaluations before the final one in a table; the JSON file and the plot have all."""
 
@@ -93,6 +95,8 @@ def save(comparison: Comparison, out: Path) -> None:
     Raises:
         UsageError: If the folder cannot be written to.
     """
+    if (tasks := len({cell.task for cell in comparison.cells})) > MOST_TASKS:
+        raise UsageError(f"runs: expected at most {MOST_TASKS} tasks, which fit into a picture, got {tasks}")
     try:
         out.mkdir(parents=True, exist_ok=True)
         write_json(out / "comparison.json", asdict(comparison) | {"caution": CAUTION})
@@ -145,13 +149,15 @@ def _plot_curve(axes: Axes, cell: Cell, index: int) -> None:
 
 def _rows(cells: Sequence[Cell]) -> list[list[str]]:
     """Return the table of one task: each group's seeds, final return, and some earlier points of the curve."""
-    common = sorted(set.intersection(*(set(cell.steps[:-1]) for cell in cells)))
+    steps = [set(cell.steps[:-1]) for cell in cells if cell.seeds]
+    common = sorted(set.intersection(*steps)) if steps else []
     stride = math.ceil(len(common) / MIDDLE) or 1
     middle = common[stride - 1 :: stride]
     rows = [["group", "seeds", "left out", "final", *(f"step {step:,}" for step in middle)]]
     for cell in cells:
         curve = dict(zip(cell.steps, cell.curve, strict=True)) if cell.seeds else {}
-        values = [_format(curve.get(cell.steps[-1]), 1), *(f"{curve[step].value:.1f}" for step in middle if curve)]
+        final = curve[cell.steps[-1]] if curve else None
+        values = [_format(final, 1), *(f"{curve[step].value:.1f}" for step in middle if curve)]
         rows.append([cell.group, str(len(cell.seeds)), str(cell.left_out), *values])
     return rows
 

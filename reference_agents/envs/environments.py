@@ -76,8 +76,8 @@ def make(env_id: str, *, image_size: int | None = None) -> Environment:
             _register_control_suite()
         with _silent_compiler():
             env: gym.Env[Any, Any] = gym.make(env_id) if image_size is None else make_pixel_env(env_id, image_size)
-    except (gym.error.Error, ImportError) as error:
-        reason = " ".join(str(error).split())
+    except Exception as error:  # whatever an environment, or a module that its id names, raises
+        reason = " ".join(str(error).split()) or type(error).__name__
         raise UsageError(f"env: expected the id of an environment, got {env_id!r}: {reason}") from error
     bounds = env.action_space
     if not isinstance(bounds, Box) or len(bounds.shape) != 1 or not bounds.is_bounded():

@@ -21,6 +21,7 @@ from neuroactivity_jax import activations
 from reference_agents.agent import Masks
 from reference_agents.jax.activity import Activity, TrainState
 from reference_agents.jax.networks import Network, NetworkWithHead, Params, discover_layout
+from reference_agents.running.files import check_sizes
 
 T = TypeVar("T")
 CRITICS: Final = ("critic1", "critic2")
@@ -108,6 +109,7 @@ def pack(state: object, **values: Any) -> bytes:
 def unpack(saved: bytes, like: T) -> tuple[T, dict[str, Any]]:
     """Read the state, a pytree like ``like``, and the further values that ``pack`` wrote."""
     with np.load(io.BytesIO(saved), allow_pickle=False) as arrays:
+        check_sizes(arrays.zip)
 
         def restored(path: Any, old: Array) -> Array:
             array = jnp.array(arrays[_name(path)])

@@ -7,7 +7,7 @@ update the threads wait for each other, and one update, vmapped over the seeds, 
 import sys
 import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,6 +54,7 @@ class VmappedUpdate:
         self._outputs: Sequence[Any] = ()
         self._barrier = threading.Barrier(len(agents), action=self._update_all)
         self._update = jax.jit(_vmapped(agents[0]._update), donate_argnums=0)
+        self._stopped = threading.Event()
         for index, agent in enumerate(agents):
             agent._compiled_update = self._synchronised(index)
 
@@ -72,8 +73,14 @@ class VmappedUpdate:
         self._outputs = self._update(states, batches, *due[0])
 
     def stop(self) -> None:
-        """Release all waiting threads with an error."""
+        """Let all threads end with an error: those that wait now, the others before their next step."""
+        self._stopped.set()
         self._barrier.abort()
+
+    def check(self) -> None:
+        """Raise if threads are to end."""
+        if self._stopped.is_set():
+            raise threading.BrokenBarrierError
 
 
 def _vmapped(update: Callable[..., Any]) -> Callable[..., Any]:
@@ -118,6 +125,8 @@ def run(command: Command) -> None:
 def train_group(trainings: Sequence[Training]) -> None:
     """Train agents that differ only in their seeds, with the same number of updates."""
     updates = VmappedUpdate([training.agent for training in trainings])
+    for training in trainings:
+        training.before_step = updates.check
 
     def train_one(training: Training) -> None:
         try:
@@ -131,6 +140,11 @@ def train_group(trainings: Sequence[Training]) -> None:
             folders.enter_context(training.folder.claimed(training.config))
         with ThreadPoolExecutor(len(trainings)) as pool:
             runs = [pool.submit(train_one, training) for training in trainings]
+            try:
+                wait(runs)
+            except BaseException:  # an interrupt; folders are released when all threads have ended
+                updates.stop()
+                raise
         errors = [error for error in (run.exception() for run in runs) if error is not None]
         for error in sorted(errors, key=lambda error: isinstance(error, threading.BrokenBarrierError)):
             raise error  # the cause before the broken barriers

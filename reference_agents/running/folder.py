@@ -2,8 +2,6 @@
 
 import dataclasses
 import json
-import zipfile
-import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,22 +15,17 @@ from neuroactivity.looking import RecordsError
 from neuroactivity.looking.forms import check_version
 from reference_agents.config import Config
 from reference_agents.errors import UsageError
-from reference_agents.running.files import parse, read_file, read_json, remove_drafts, replacing, write_text
+from reference_agents.running.files import (
+    check_sizes,
+    parse,
+    read_file,
+    read_json,
+    remove_drafts,
+    replacing,
+    write_text,
+)
 
 Arrays = Mapping[str, NDArray[Any]]
-UNREADABLE = (
-    OSError,
-    EOFError,
-    ValueError,
-    LookupError,
-    AttributeError,
-    TypeError,
-    MemoryError,
-    NotImplementedError,
-    zipfile.BadZipFile,
-    zlib.error,
-)
-"""What NumPy and its archives raise at a damaged file."""
 
 
 class RunFolder:
@@ -51,9 +44,14 @@ class RunFolder:
         self.plot = path / "activity.png"
         self.summary = path / "summary.json"
         self.lock = path / ".lock"
+        self._seen: tuple[tuple[int, int] | None, ...] | None = None
 
     def check(self, config: Config, *, resume: bool) -> None:
-        """Raise a ``UsageError`` unless a run with these settings can start, or resume, in the folder."""
+        """Raise a ``UsageError`` unless a run with these settings can start, or resume, in the folder.
+
+        What is there is remembered: ``claimed`` refuses a folder that another process has written to since.
+        """
+        self._seen = self._stamps()
         if self.path.exists() and not self.path.is_dir():
             raise UsageError(f"out: expected a folder, got the file {self.path}")
         if self.lock.is_symlink():
@@ -117,9 +115,12 @@ class RunFolder:
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             lock.acquire()
+            if self._seen not in (None, self._stamps()):
+                lock.release()
+                raise UsageError(f"out: expected a folder that no other process writes to, got {self.path}")
             remove_drafts(self.path)
-            self.summary.unlink(missing_ok=True)
             write_text(self.config, config.to_json())
+            self.summary.unlink(missing_ok=True)
         except Timeout as error:
             raise UsageError(f"out: expected a folder without a run under way, got {self.path}") from error
         except OSError as error:
@@ -129,6 +130,12 @@ class RunFolder:
             yield
         finally:
             lock.release()
+
+    def _stamps(self) -> tuple[tuple[int, int] | None, ...]:
+        """Return when each file was written, and its size."""
+        files = (self.config, self.metrics, self.checkpoint, self.scores, self.summary)
+        found = [file.stat() if file.exists() else None for file in files]
+        return tuple([None if one is None else (one.st_mtime_ns, one.st_size) for one in found])
 
     def save_checkpoint(self, progress: Mapping[str, Any], agent: bytes, replay: Arrays) -> None:
         """Replace the checkpoint."""
@@ -144,20 +151,16 @@ class RunFolder:
 
     def load_checkpoint(self) -> tuple[dict[str, Any], bytes, Arrays]:
         """Read the checkpoint: the arguments of ``save_checkpoint``."""
+        if not self.checkpoint.is_file():
+            raise UsageError(f"out: expected a checkpoint, got {self.checkpoint}, which is no file")
         try:
             with self.checkpoint.open("rb") as file, np.load(file, allow_pickle=False) as saved:
-                _check_sizes(saved.zip)
+                check_sizes(saved.zip)
                 replay = {name.removeprefix("replay/"): saved[name] for name in saved if name.startswith("replay/")}
                 progress = parse(saved["progress"].item().encode(), "progress: expected JSON")
                 return progress, saved["agent"].tobytes(), replay
-        except UNREADABLE as error:
+        except Exception as error:  # nobody knows all that NumPy and its archives raise at a damaged file
             raise UsageError(f"out: expected a checkpoint, got {self.checkpoint}: {error}") from error
-
-
-def _check_sizes(archive: zipfile.ZipFile) -> None:
-    """Raise unless an archive is as large when it is read as on the disk, as those are that are written here."""
-    if any(member.file_size != member.compress_size for member in archive.infolist()):
-        raise ValueError("expected arrays that are not compressed")
 
 
 def _check_same(old: Config, new: Config) -> None:

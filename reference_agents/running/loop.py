@@ -3,7 +3,7 @@
 import statistics
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from functools import partial
 from typing import Any, Final
@@ -62,6 +62,8 @@ class Training:
         if config.record_scores:
             self.agent.activity.on_report = self._record_scores
         self.progress = Progress()
+        self.before_step: Callable[[], None] = lambda: None
+        """Called before each step; raises where training is to end."""
 
     def run(self) -> None:
         """Train up to the last step, writing records and checkpoints."""
@@ -74,6 +76,7 @@ class Training:
         with tqdm(total=config.steps, initial=progress.step, unit=" steps", mininterval=interval) as bar:
             observation, episode_return = self._start_episode(), 0.0
             while progress.step < config.steps:
+                self.before_step()
                 observation, reward, done = self._step(observation)
                 progress.seconds = time.perf_counter() - started
                 episode_return += reward

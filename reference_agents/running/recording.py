@@ -16,6 +16,9 @@ from reference_agents.running.files import append, read_lines, replacing, write_
 LARGEST, MOST_STEPS = 1 << 30, 2**53
 """Bytes of a file of records that is read at once, and steps of a run."""
 
+COUNTED, FRACTIONS = ("neurons_reset", "measured_again", "reset_again"), ("inactive", "dormant")
+"""Kinds of numbers of each network, and of each of its groups."""
+
 
 class Recorder:
     """Appends records to a JSON-lines file and counts them.
@@ -62,6 +65,8 @@ class Recorder:
             UsageError: If there are fewer records.
         """
         found = 0
+        if self.path.exists() and not self.path.is_file():
+            raise UsageError(f"{self.path}: expected a file of records")
         with replacing(self.path) as file, self.path.open("rb") if self.path.exists() else BytesIO() as old:
             for line in islice(old, count):
                 file.write(line)
@@ -106,6 +111,11 @@ def check_record(record: Any, where: str) -> None:
         for name, value in {} if "scores" in record else record.items():
             if not (value is None or (_is_number(value) and math.isfinite(value))):
                 raise UsageError(f"{name}: expected a number, got {value!r}")
+            kind = name.partition("/")[0] if "/" in name else ""
+            if kind in COUNTED and not (isinstance(value, int) and value >= 0):
+                raise UsageError(f"{name}: expected a whole number of 0 or more, got {value!r}")
+            if kind in FRACTIONS and value is not None and not 0 <= value <= 1:
+                raise UsageError(f"{name}: expected a fraction from 0 to 1, got {value!r}")
         step = record.get("step")
         if not isinstance(step, int) or isinstance(step, bool) or not 0 < step <= MOST_STEPS:
             raise UsageError(f"step: expected a whole number from 1, got {step!r}")

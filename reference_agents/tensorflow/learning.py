@@ -15,6 +15,7 @@ from neuroactivity import analysis
 from neuroactivity_tensorflow import parameters, write
 from reference_agents.agent import Masks
 from reference_agents.config import Config
+from reference_agents.running.files import check_sizes
 from reference_agents.seeding import derive
 from reference_agents.tensorflow.networks import Tensor, network
 
@@ -88,6 +89,7 @@ def pack(parts: Mapping[str, Variables], **values: Any) -> bytes:
 def unpack(state: bytes, parts: Mapping[str, Variables]) -> dict[str, Any]:
     """Restore the variables of the parts from what ``pack`` wrote, and return the further values."""
     with np.load(io.BytesIO(state), allow_pickle=False) as arrays:
+        check_sizes(arrays.zip)
         for name, part in parts.items():
             for i, variable in enumerate(part):
                 array, shape = arrays[f"{name}/{i}"], tuple(variable.shape)

@@ -147,7 +147,7 @@ def test_runs_of_the_reference_agents_are_read_with_scores_if_there_are_any(tmp_
         ([], "expected records of measurements, got none"),
         ([PLAIN | {"groups": {"fc": {"neurons": 4, "inactive": 5}}}], "at most 4 inactive neurons, got 5"),
         ([PLAIN | {"groups": {"fc": {"neurons": "4"}}}], "neurons: expected a whole number, got '4'"),
-        ([PLAIN | {"tau": -1}], "tau: expected a number from 0 to 9.0072e+15, got -1"),
+        ([PLAIN | {"tau": -1}], "tau: expected a number from 0 to 4.5036e+15, got -1"),
         ([PLAIN | {"step": "x"}], "step: expected a number, got 'x'"),
         ([PLAIN | {"groups": {"fc": {"neurons": 2, "scores": [[1.0]]}}}], "expected 2 scores, got 1"),
         ([PLAIN | {"groups": {"fc": {"neurons": 1, "scores": [[1]], "reset_neurons": [[1]]}}}], "places below 1"),
