@@ -15,6 +15,7 @@ def reset_masks(
     max_fraction: float | None = None,
     reset_silent: bool = False,
     lowest: float | None = None,
+    protected: Arrays | None = None,
 ) -> dict[str, Array]:
     """Choose the neurons to reset: those with a score of at most ``tau``.
 
@@ -28,6 +29,8 @@ def reset_masks(
             cause is usually a dead layer further on.
         lowest: Choose ``floor(lowest * neurons + 1e-9)`` neurons of every group (and stack member), those of the lowest
             scores, whatever ``tau`` is; in ``[0, 1]``.
+        protected: Masks by group name of neurons that are not chosen, and that others are chosen instead of where their
+            number is limited; a group may be absent.
 
     Returns:
         Masks by group name, boolean, of the scores' shapes, True = reset. All False in a group (or stack member) with a
@@ -56,14 +59,18 @@ def reset_masks(
             raise ValueError(f"{name}: expected a number in [0, 1] or None, got {fraction!r}")
     limit = min([fraction for fraction in (max_fraction, lowest) if fraction is not None], default=None)
 
-    def choose(scores: Array) -> Array:
+    def choose(scores: Array, held: Array | None = None) -> Array:
         xp = namespace(scores)
         total = xp.sum(xp.abs(scores), axis=-1, keepdims=True, dtype=accumulation_dtype(xp, scores.dtype))
         judged = (total < math.inf) & (total > (-1 if reset_silent else 0))  # not where one is NaN or Inf
         mask = (scores <= float(tau if lowest is None else math.inf)) & judged
+        mask = mask if held is None else mask & ~held
         if limit is None:
             return mask
         keys = xp.where(mask, scores, xp.full_like(scores, xp.inf))
         return mask & lowest_entries(keys, math.floor(limit * scores.shape[-1] + 1e-9))
 
-    return map_batched(choose, scores)
+    held = {name: mask for name, mask in (protected or {}).items() if name in scores}
+    masks = map_batched(choose, {name: score for name, score in scores.items() if name not in held})
+    masks |= {name: choose(scores[name], mask) for name, mask in held.items()}
+    return {name: masks[name] for name in scores}

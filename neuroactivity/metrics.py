@@ -10,6 +10,7 @@ from typing import Literal, TypeAlias
 from neuroactivity.arrays import (
     Array,
     Arrays,
+    accumulation_dtype,
     asarray_like,
     cache_outside_compile,
     check_array,
@@ -160,7 +161,11 @@ def scores(magnitudes: Arrays, /) -> dict[str, Array]:
         >>> na.scores({"fc": np.array([3.0, 0.0, 3.0])})
         {'fc': array([1.5, 0. , 1.5])}
     """
-    return map_batched(_normalise, dict(magnitudes))
+    wide = {}
+    for name, value in magnitudes.items():
+        xp = namespace(value)
+        wide[name] = xp.astype(value, accumulation_dtype(xp, value.dtype), copy=False)
+    return map_batched(_normalise, wide)
 
 
 def _sums(arrays: Arrays, layout: Layout, signal: str) -> dict[str, Sums]:

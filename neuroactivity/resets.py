@@ -10,6 +10,7 @@ from neuroactivity.arrays import (
     Array,
     Arrays,
     accumulation_dtype,
+    asarray_like,
     check_array,
     check_like,
     dtype_name,
@@ -186,10 +187,11 @@ def small_outgoing(value: Array, old: Array, mask: Array, view: ParamView, bound
     xp = namespace(old, mask)
     dtype, neurons = accumulation_dtype(xp, old.dtype), mask.shape[-1]
     value, old = xp.astype(value, dtype), xp.astype(old, dtype)
-    fresh, living = [neuron_sums(x * x, bound, view.owners, neurons)[0] for x in (value, old)]
-    alive = xp.astype(~mask, dtype)
-    number, total = xp.sum(alive, axis=-1, keepdims=True), xp.sum(living * alive, axis=-1, keepdims=True)
-    shrunk = total / xp.where(number > 0, number, 1.0) / xp.where(fresh > 0, fresh, 1.0)
+    (fresh, entries), (living, _) = [neuron_sums(x * x, bound, view.owners, neurons) for x in (value, old)]
+    each = asarray_like((entries,) * neurons if isinstance(entries, int) else entries, like=fresh, dtype=dtype)
+    zero = xp.zeros_like(living)
+    number, total = [xp.sum(xp.where(mask, zero, x), axis=-1, keepdims=True) for x in (each + zero, living)]
+    shrunk = total / xp.where(number > 0, number, 1.0) * each / xp.where(fresh > 0, fresh, 1.0)
     factor = SMALL * shrunk**0.5
     return xp.reshape(xp.reshape(value, bound.sizes) * broadcastable(factor, bound, view.owners), tuple(value.shape))
 

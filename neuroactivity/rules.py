@@ -39,6 +39,8 @@ class Rule:
     def layout(self, layout: Layout) -> Layout:
         """Return a layout whose output heads are reset where the rule resets them.
 
+        A rule that leaves outgoing parameters alone resets what nothing is proved of, too.
+
         Example:
             >>> import neuroactivity as na
             >>> layout = na.Layout([na.dense("out", weight=("w", "neuron in"), resettable=False)])
@@ -47,6 +49,8 @@ class Rule:
         """
         groups = layout.values()
         heads = {group.name for group in groups if group.status in ("head", None) and not group.outgoing}
+        if self.options.get("outgoing") == "keep":
+            heads |= {group.name for group in groups if group.status == "unproved"}
         return Layout(
             [replace(group, resettable=True) if self.heads and group.name in heads else group for group in groups]
         )

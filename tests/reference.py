@@ -216,16 +216,15 @@ def reset(params, fresh, masks, layout, outgoing="zero"):
 def shrink(view, array, old, fresh, mask):
     """Fresh entries whose mean square, neuron by neuron, is 0.02 squared times that of the living neurons' entries."""
     entries = list(owned_entries(view.pattern, array.shape, view.sizes, view.index, mask.shape[-1]))
-    squares, drawn = np.zeros(mask.shape), np.zeros(mask.shape)
+    living, drawn = {}, {}
     for position, who in entries:
-        squares[who] += float(old[position]) ** 2
-        drawn[who] += float(fresh[position]) ** 2
-    for member in np.ndindex(*mask.shape[:-1]):
-        living = squares[member][~mask[member]]
-        squares[member] = living.mean() if living.size else 0.0
+        if not mask[who]:
+            living.setdefault(who[:-1], []).append(float(old[position]) ** 2)
+        drawn.setdefault(who, []).append(float(fresh[position]) ** 2)
     for position, who in entries:
         if mask[who]:
-            array[position] = 0.02 * fresh[position] * math.sqrt(squares[who] / drawn[who]) if drawn[who] else 0.0
+            others, own = np.mean(living.get(who[:-1], [0.0])), np.mean(drawn[who])
+            array[position] = 0.02 * fresh[position] * math.sqrt(others / own) if own else 0.0
 
 
 def reset_moments(moments, masks, layout, fresh=None, outgoing="zero"):

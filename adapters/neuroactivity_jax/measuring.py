@@ -13,7 +13,7 @@ from jax import Array
 import neuroactivity as na
 from neuroactivity.arrays import Arrays
 from neuroactivity.report import build_report
-from neuroactivity.wrapping import ResetOptions, advance, own_scores, reset_before, unprotected
+from neuroactivity.wrapping import ResetOptions, advance, own_scores, reset_before
 from neuroactivity_jax.conditions import number_of_run
 from neuroactivity_jax.parameters import PyTree, as_jax, parameters
 
@@ -160,11 +160,10 @@ class Measuring:
     def _masks(self, scores: dict[str, Array], since: dict[str, Array], due: Array, step: Array) -> dict[str, Array]:
         """Choose the neurons to reset."""
         allowed = due & self.options.resets_at(step)
-        masks = {
+        return {
             name: mask & allowed & (scores[name] != NOT_ADDED).all() & self.layout[name].resettable
-            for name, mask in self.options.masks(scores).items()
+            for name, mask in self.options.masks(scores, since).items()
         }
-        return unprotected(masks, since, int(self.options.protect)) if self.options.protect else masks
 
     def _report(
         self,

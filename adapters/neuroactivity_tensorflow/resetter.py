@@ -20,7 +20,6 @@ from neuroactivity.wrapping import (
     is_due,
     own_scores,
     trained_groups,
-    unprotected,
     warn_of_spread,
     written_params,
 )
@@ -248,9 +247,8 @@ class Resetter(Remembering):
         """Reset inactive neurons, and keep the outcome for the report; ``cleared`` is written with it."""
         state, options = self._state, self.options
         allowed = tf.convert_to_tensor(options.resets_at(tf_variable(self._iterations)))
-        masks = {n: mask & allowed for n, mask in options.masks(scores).items() if trained[n].resettable}
-        if options.protect:
-            masks = unprotected(masks, state.split(tf_variable(self._since)), int(options.protect))
+        since = state.split(tf_variable(self._since)) if options.protect else {}
+        masks = {n: mask & allowed for n, mask in options.masks(scores, since).items() if trained[n].resettable}
         number, pairs = self._remember(scores, present, masks)
         kept = [*pairs, *cleared]
 

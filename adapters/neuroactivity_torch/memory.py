@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from neuroactivity import Layout
-from neuroactivity.wrapping import NEVER, advance, reset_before, unprotected
+from neuroactivity.wrapping import NEVER, advance, reset_before
 from neuroactivity_torch.measurements import Joined
 
 
@@ -40,13 +40,12 @@ class Memory:
     def _fits(self, name: str, value: Tensor) -> bool:
         return name in self.sums and self.sums[name].shape == value.shape
 
-    def chosen(self, scores: Mapping[str, Tensor], masks: Mapping[str, Tensor], protect: int) -> list[Joined]:
-        """Choose among the neurons of masks those that are not protected, for all groups at once.
+    def chosen(self, scores: Mapping[str, Tensor], masks: Mapping[str, Tensor]) -> list[Joined]:
+        """Join the neurons of masks, for all groups at once.
 
         Args:
             scores: Scores of the groups that are measured, on the host like everything here.
             masks: Masks by group name; a group may be absent.
-            protect: For how many measurements after its reset a neuron is left alone.
 
         Returns:
             Masks of the neurons to reset; of those that the previous reset reset; and ``since`` after this reset.
@@ -55,8 +54,6 @@ class Memory:
         none = {n: torch.zeros(s, dtype=torch.bool, device="cpu") for n, s in since.shapes.items() if n not in masks}
         given = Joined.of({name: none[name] if name in none else masks[name] for name in since.shapes})
         ages, chosen = {"": since.flat}, {"": given.flat.bool()}  # of no group at all it has no type of its own
-        if protect:
-            chosen = unprotected(chosen, ages, protect)
         found = (chosen, reset_before(ages), advance(ages, chosen))
         return [since._replace(flat=each[""]) for each in found]
 

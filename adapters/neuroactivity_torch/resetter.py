@@ -167,11 +167,12 @@ class Resetter(SavedWrapper):
         masks: dict[str, Tensor] = {}
         if self._writes and options.resets_at(step):
             due = {name: score for name, score in scores.items() if self._reported[name].resettable}
-            masks = to_host(options.masks(due))
+            ages = self._memory.seen(due).parts() if options.protect else {}
+            masks = to_host(options.masks(due, {n: ages[n].to(score.device) for n, score in due.items() if n in ages}))
         scores = to_host(scores)
         chosen = before = since = Joined.of({})
         if self._writes:
-            chosen, before, since = self._memory.chosen(scores, masks, int(options.protect))
+            chosen, before, since = self._memory.chosen(scores, masks)
         found = Measurement(self._reported, options.tau, scores, chosen, before)
         with undivided():
             new = self._reset(found) if found.reset else ()

@@ -2,8 +2,10 @@
 
 import math
 import numbers
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
+from neuroactivity.analysis.checks import floating
 from neuroactivity.arrays import Array, Arrays, namespace, no_autograph
 from neuroactivity.errors import LayoutError
 
@@ -56,12 +58,14 @@ def fitting_losses(
         raise ValueError(f"steps: expected a whole number of at least 1, got {steps!r}")
     if not isinstance(learning_rate, numbers.Real) or not 0 < learning_rate < math.inf:
         raise ValueError(f"learning_rate: expected a positive number, got {learning_rate!r}")
-    params = dict(params)
+    dtypes = {name: value.dtype for name, value in params.items()}
+    params = {name: floating(value, name)[1] for name, value in params.items()}
     mean = {name: namespace(value).zeros_like(value) for name, value in params.items()}
     square, losses = dict(mean), []
     for step in range(1, steps + 1):
-        loss, grads = loss_and_grads(params)
+        loss, grads = loss_and_grads(_cast(params, dtypes))
         _check(params, grads)
+        grads = {name: floating(grad, name)[1] for name, grad in grads.items()}
         losses.append(loss)
         rate = learning_rate * math.sqrt(1 - _SQUARES**step) / (1 - _MOMENTUM**step)
         epsilon = _EPSILON * math.sqrt(1 - _SQUARES**step)
@@ -69,8 +73,13 @@ def fitting_losses(
             mean[name] = _MOMENTUM * mean[name] + (1 - _MOMENTUM) * grad
             square[name] = _SQUARES * square[name] + (1 - _SQUARES) * grad * grad
             params[name] = params[name] - rate * mean[name] / (square[name] ** 0.5 + epsilon)
-    losses.append(loss_and_grads(params)[0])
+    losses.append(loss_and_grads(_cast(params, dtypes))[0])
     return namespace(losses[0]).stack(losses)
+
+
+def _cast(params: Arrays, dtypes: Mapping[str, Any]) -> dict[str, Array]:
+    """Return parameters in the dtypes that the loss takes."""
+    return {name: namespace(value).astype(value, dtypes[name], copy=False) for name, value in params.items()}
 
 
 def _check(params: Arrays, grads: Arrays) -> None:

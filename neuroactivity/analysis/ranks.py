@@ -41,7 +41,7 @@ def stable_rank(features: Arrays, /) -> dict[str, Array]:
     """
 
     def rank(xp: Any, sigma: Array, _: int) -> Array:
-        return _ratio(xp, xp.sum(sigma**2, axis=-1), xp.max(sigma, axis=-1) ** 2)
+        return xp.sum(_relative(xp, sigma) ** 2, axis=-1)
 
     return _ranks(features, rank)
 
@@ -113,7 +113,7 @@ def approximate_rank(features: Arrays, /, *, delta: float = 0.01, power: int = 1
         raise ValueError(f"power: expected 1 or 2, got {power!r}")
 
     def rank(xp: Any, sigma: Array, _: int) -> Array:
-        powers = sigma**power
+        powers = _relative(xp, sigma) ** power
         wanted = (1 - float(delta)) * xp.sum(powers, axis=-1, keepdims=True)
         larger = xp.cumulative_sum(powers, axis=-1) - powers  # the sum of those before
         return _count(xp, larger < wanted, sigma)
@@ -159,6 +159,11 @@ def feature_rank(features: Arrays, /, *, epsilon: float = 0.01) -> dict[str, Arr
 def _count(xp: Any, chosen: Array, like: Array) -> Array:
     """Count what is True along the last axis, in the dtype of the singular values."""
     return xp.sum(xp.astype(chosen, like.dtype), axis=-1)
+
+
+def _relative(xp: Any, sigma: Array) -> Array:
+    """Divide singular values by the largest, so that no power of them is too large or too small for their dtype."""
+    return _ratio(xp, sigma, xp.max(sigma, axis=-1, keepdims=True))
 
 
 def _ratio(xp: Any, part: Array, whole: Array) -> Array:

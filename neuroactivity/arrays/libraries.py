@@ -77,7 +77,8 @@ def _namespace(array: Array) -> Any:
     known = _NAMESPACES.get(type(array))
     if known is None:
         known = _find_namespace(array)
-        if not compiling():  # which traces no writing to a dictionary
+        structured = getattr(getattr(array, "dtype", None), "names", None)  # as of JAX's gradients of integers
+        if not structured and not compiling():  # which traces no writing to a dictionary
             _NAMESPACES[type(array)] = known
     return known
 
@@ -187,12 +188,17 @@ def lowest_entries(x: Array, number: int) -> Array:
 
     PyTorch finds the last of them without sorting, in a thirtieth of the time for rows of 512 entries.
     """
-    if number and _is_torch(x):
+    if number and _is_torch(x) and not _must_repeat(x):
         last = x.kthvalue(number, dim=-1, keepdim=True).values
         below, level = x < last, x == last
         return below | level & (level.cumsum(-1) <= number - below.sum(-1, keepdim=True))
     xp = namespace(x)
     return xp.argsort(xp.argsort(x, axis=-1, stable=True), axis=-1, stable=True) < number
+
+
+def _must_repeat(x: Any) -> bool:
+    """Whether PyTorch is asked for operations that repeat, of which this one may not be known to be one on a GPU."""
+    return x.device.type != "cpu" and bool(sys.modules["torch"].are_deterministic_algorithms_enabled())
 
 
 def writable(x: Array) -> bool:

@@ -9,7 +9,7 @@ activation pattern names, :mod:`.interrupts` that Ctrl-C waits for a reset to be
 
 from neuroactivity.wrapping.clock import YOUNG, handing_over_factor
 from neuroactivity.wrapping.fresh import DrawnViews, check_fresh, derive_key, drawn_views, resample, warn_of_spread
-from neuroactivity.wrapping.history import NEVER, advance, reset_before, unprotected, warn_of_resets
+from neuroactivity.wrapping.history import NEVER, advance, reset_before, warn_of_resets
 from neuroactivity.wrapping.interrupts import undivided
 from neuroactivity.wrapping.options import (
     Clock,
@@ -72,7 +72,6 @@ __all__ = [
     "take_neurons",
     "trained_groups",
     "undivided",
-    "unprotected",
     "warn_of_resets",
     "warn_of_spread",
     "written_params",

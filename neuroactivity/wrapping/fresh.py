@@ -133,7 +133,8 @@ def resample(
             framework, on the device of the parameter.
 
     Returns:
-        The parameter with its rows exchanged. Where a neuron owns more entries than its donor, the donor's repeat.
+        The parameter with its rows exchanged. Where a neuron owns more entries than its donor, the donor's repeat;
+        where the donor owns none, it keeps its own.
 
     Example:
         >>> import numpy as np
@@ -152,7 +153,7 @@ def _exchange_rows(values: Array, donors: Array, view: ParamView, bound: BoundPa
     xp, axis, size = namespace(values), bound.names.index(NEURON), bound.size(NEURON)
     owned = [(i,) for i in range(size)] if view.owners is None else view.owners.positions
     width = max(map(len, owned))
-    table = [own[rank % len(own)] if own else 0 for own in owned for rank in range(width)]
+    table = [own[rank % len(own)] if own else -1 for own in owned for rank in range(width)]
     owner = {place: (neuron, rank) for neuron, own in enumerate(owned) for rank, place in enumerate(own)}
 
     def indices(entries: Sequence[int]) -> Array:
@@ -161,5 +162,6 @@ def _exchange_rows(values: Array, donors: Array, view: ParamView, bound: BoundPa
     neurons, ranks = zip(*[owner.get(place, (0, 0)) for place in range(size)], strict=True)
     cells = xp.take(donors, indices(neurons), axis=0) * width + indices(ranks)
     mine = asarray_like(tuple([place in owner for place in range(size)]), like=donors, dtype=xp.bool)
-    source = xp.where(mine, xp.take(indices(table), cells, axis=0), indices(range(size)))
+    taken = xp.take(indices(table), cells, axis=0)
+    source = xp.where(mine & (taken >= 0), taken, indices(range(size)))
     return xp.reshape(xp.take(xp.reshape(values, bound.sizes), source, axis=axis), tuple(values.shape))

@@ -39,24 +39,6 @@ def advance(since: Arrays, masks: Arrays) -> dict[str, Array]:
 
 
 @no_autograph
-def unprotected(masks: Arrays, since: Arrays, protect: int) -> dict[str, Array]:
-    """Leave out of masks the neurons that were reset at one of the last ``protect`` measurements.
-
-    Args:
-        masks: Masks by group name.
-        since: Measurements since each neuron's last reset, before this one is counted.
-        protect: For how many measurements a neuron is left alone.
-
-    Example:
-        >>> import numpy as np
-        >>> masks, since = {"fc": np.array([True, True, True])}, {"fc": np.array([0, 1, NEVER])}
-        >>> unprotected(masks, since, 1)["fc"].tolist()
-        [False, True, True]
-    """
-    return {name: mask & (since[name] >= protect) for name, mask in masks.items()}
-
-
-@no_autograph
 def reset_before(since: Arrays) -> dict[str, Array]:
     """Return masks of the neurons that the last reset reset, whichever measurement that was.
 

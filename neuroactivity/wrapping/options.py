@@ -103,11 +103,18 @@ class ResetOptions:
         """Whether anything is ever reset; if not, any optimizer, layer and layout will do."""
         return self.max_fraction != 0
 
-    def masks(self, scores: Arrays) -> dict[str, Array]:
-        """Choose the neurons to reset, by :func:`neuroactivity.reset_masks`."""
-        return reset_masks(
-            scores, self.tau, max_fraction=self.max_fraction, reset_silent=self.reset_silent, lowest=self.lowest
-        )
+    def masks(self, scores: Arrays, since: Arrays | None = None) -> dict[str, Array]:
+        """Choose the neurons to reset, by :func:`neuroactivity.reset_masks`.
+
+        Args:
+            scores: Scores by group name.
+            since: Measurements since each neuron's last reset; a group may be absent.
+        """
+        held = {
+            name: ages < int(self.protect) for name, ages in (since or {}).items() if name in scores and self.protect
+        }
+        limits: dict[str, Any] = {"max_fraction": self.max_fraction, "lowest": self.lowest}
+        return reset_masks(scores, self.tau, reset_silent=self.reset_silent, protected=held, **limits)
 
     def resets_at(self, step: Any) -> Any:
         """Whether neurons may be reset at this step: neither before ``start`` nor after ``stop``."""

@@ -46,6 +46,8 @@ def take_neurons(values: Array, reader: ParamView, neurons: int, axis: int) -> A
     xp = namespace(values)
     names = next(names for names in reader.parsed.axes if NEURON in names)
     sizes, place = [neurons if name == NEURON else reader.sizes.get(name, -1) for name in names], names.index(NEURON)
+    if reader.owners is not None and len(names) > 1:
+        raise LayoutError(f"parameter {reader.param!r}: an index along {' and '.join(names)} together cannot be read")
     if reader.owners is not None:
         owned = [positions for positions in reader.owners.positions if positions]
         if len(owned) != neurons or len(set(map(len, owned))) > 1:

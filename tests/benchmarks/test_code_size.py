@@ -32,7 +32,7 @@ def test_lines_of_code_are_those_without_blanks_comments_and_docstrings():
 @pytest.mark.parametrize(
     ("part", "most"),
     [
-        ("core", 1_630),
+        ("core", 1_650),
         ("neuroactivity/wrapping", 655),
         ("neuroactivity/discovery", 1_640),
         ("neuroactivity/looking", 1_090),

@@ -236,3 +236,35 @@ def test_options_are_named():
 def test_scores_that_are_no_arrays_are_an_error():
     with pytest.raises(TypeError, match=r"^expected an array \(NumPy, PyTorch, JAX, TensorFlow, .*\), got list$"):
         na.reset_masks({"fc": [0.0, 2.0]})
+
+
+@pytest.mark.parametrize("limit", [{"max_fraction": 0.5}, {"lowest": 0.5}])
+def test_others_are_chosen_in_the_place_of_protected_neurons(limit, backend):
+    """Not those that were reset a moment ago, whose outgoing weights are zero and whose scores are the lowest."""
+    scores = {"fc": np.array([0.0, 0.0, 0.0, 4.0]), "twins": np.array([[0.0, 0.1, 3.9, 0.0], [1.0, 1.0, 1.0, 1.0]])}
+    held = {"fc": np.array([True, False, False, False]), "twins": np.array([[True, False, False, False], [False] * 4])}
+
+    def choose(scores, held):
+        return na.reset_masks(scores, 0.5, protected=held, **limit)
+
+    found = backend.run(choose, backend.arrays(scores), {n: backend.asarray(mask) for n, mask in held.items()})
+    assert to_numpy(found["fc"]).tolist() == [False, True, True, False]
+    assert to_numpy(found["twins"])[0].tolist() == [False, True, False, True]
+    assert not (to_numpy(found["twins"]) & held["twins"]).any()
+
+
+@pytest.mark.parametrize("options", [{}, {"max_fraction": 1.0}, {"lowest": 1.0}, {"reset_silent": True}])
+def test_without_a_limit_that_is_reached_protected_neurons_are_just_left_out(options):
+    rng = np.random.default_rng(0)
+    scores = {"fc": rng.random(50), "silent": np.zeros(4), "broken": np.array([np.nan, 0.0])}
+    held = {
+        "fc": rng.random(50) < 0.5,
+        "silent": np.array([True, False, False, False]),
+        "broken": np.array([True, False]),
+    }
+    masks = na.reset_masks(scores, 0.3, **options)
+    found = na.reset_masks(scores, 0.3, protected=held, **options)
+    assert list(found) == list(scores)
+    for name, mask in masks.items():
+        np.testing.assert_array_equal(found[name], mask & ~held[name])
+    assert found["fc"].any()

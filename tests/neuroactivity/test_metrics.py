@@ -1,5 +1,8 @@
 """The contract of both scores, one edge case of docs/metrics.md after the other, on every array library."""
 
+import subprocess
+import sys
+
 import array_api_compat
 import array_api_strict
 import jax
@@ -257,3 +260,27 @@ def test_results_stay_on_the_device_of_the_gradients(case):
     new = na.reset(arrays, arrays, masks, layout)
     for array in (scores["g"], masks["g"], new["w"], new["v"]):
         assert array_api_compat.device(array) == array_api_compat.device(arrays["w"])
+
+
+@pytest.mark.counts(faults=2)
+def test_sums_of_low_precision_are_scored_in_float32():
+    scores = na.scores({"fc": np.full(1000, 100.0, np.float16)})["fc"]
+    assert scores.dtype == np.float32
+    np.testing.assert_allclose(scores, 1.0)
+    with pytest.raises(na.LayoutError, match="expected a real floating dtype, got int64"):
+        na.scores({"fc": np.array([1, 2])})
+
+
+@pytest.mark.counts(faults=1)
+def test_an_array_without_entries_of_jax_changes_nothing_for_numpys_arrays():
+    """JAX's gradients of integers are NumPy's arrays of a dtype of JAX's own."""
+    code = (
+        "import jax, numpy as np, neuroactivity as na\n"
+        "layout = na.Layout([na.dense('fc', weight=('w', 'neuron in'))])\n"
+        "try: na.grama({'w': np.zeros((2, 3), jax.dtypes.float0)}, layout)\n"
+        "except na.LayoutError as error: print(error)\n"
+        "print(type(na.grama({'w': np.ones((2, 3))}, layout)['fc']).__module__)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "numpy"
+    assert len(done.stdout.splitlines()) == 2

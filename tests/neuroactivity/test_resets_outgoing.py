@@ -60,3 +60,28 @@ def test_another_value_of_outgoing_is_an_error(outgoing):
         na.reset(ramp(1), ramp(2), masks, CHAIN, outgoing=outgoing)
     with pytest.raises(ValueError, match="outgoing: expected"):
         na.reset_moments(ramp(1), masks, CHAIN, outgoing=outgoing)
+
+
+@pytest.mark.counts(faults=3)
+@pytest.mark.parametrize("bad", [np.nan, np.inf, 1e20])
+def test_what_a_reset_neuron_had_is_no_part_of_the_size_of_small_values(bad, backend):
+    """Fault 14 of published codes: zero times NaN is NaN."""
+    params, fresh = ramp(1), ramp(-500)
+    params["b.w"][0, 1] = bad
+    masks = backend.arrays({"a": mask(3, 0, 1)})
+    result = to_numpy(na.reset(backend.arrays(params), backend.arrays(fresh), masks, CHAIN, outgoing="small")["b.w"])
+    living = np.sqrt((params["b.w"][:, 2] ** 2).mean())
+    for column in (0, 1):
+        assert np.sqrt((result[:, column] ** 2).mean()) == pytest.approx(0.02 * living, rel=1e-5)
+
+
+def test_small_values_are_those_of_a_part_that_each_neuron_has():
+    """Two readers read two neurons each, the second one of them twice."""
+    views = [("a", "out neuron"), ("b", "out neuron")]
+    readers = [na.ParamView(*views[0], index=[0, 1, 1]), na.ParamView(*views[1], index=[2, 3])]
+    layout = na.Layout([na.dense("g", weight=("w", "neuron in"), outgoing=readers)])
+    params = {"w": np.ones((4, 3)), "a": np.ones((5, 3)), "b": np.ones((5, 2))}
+    masks = {"g": np.array([True, False, False, True])}
+    result = na.reset(params, {name: 7 * value for name, value in params.items()}, masks, layout, outgoing="small")
+    np.testing.assert_allclose(result["a"][:, 0], 0.02)
+    np.testing.assert_allclose(result["b"][:, 1], 0.02)

@@ -115,3 +115,11 @@ def test_only_heads_are_made_resettable():
     groups = layout(first={"resettable": False})
     assert [group.name for group in rules.GRAMA.layout(groups).values() if not group.resettable] == ["first"]
     assert rules.DOPAMINE.layout(groups) == groups
+
+
+def test_a_rule_that_leaves_outgoing_weights_alone_needs_no_proof():
+    groups = [na.NeuronGroup(name, [(name, "neuron in")], [], [], resettable=False, status=status)
+              for name, status in (("a", "unproved"), ("b", "head"), ("c", "shared"))]  # fmt: skip
+    found = {name: RULES[name].layout(na.Layout(groups)) for name in ("GRAMA", "DOPAMINE")}
+    assert [found["GRAMA"][name].resettable for name in "abc"] == [True, True, False]
+    assert [found["DOPAMINE"][name].resettable for name in "abc"] == [False, False, False]

@@ -45,6 +45,13 @@ def test_a_protected_neuron_is_left_alone(driver):
     assert [reset for reset, _ in dead_again(side, 5)] == [4, 0, 0, 4, 0]
 
 
+@pytest.mark.counts(faults=1)
+def test_a_limit_reaches_others_than_those_that_are_protected(driver):
+    """Of a group's two dead neurons one may be reset at a time; the other one is, while the first is protected."""
+    side = driver("regrama", every=1, tau=0.0, max_fraction=0.2, protect=1, **ALWAYS)
+    assert [reset for reset, _ in dead_again(side, 3)] == [3, 1, 3]
+
+
 def test_neurons_are_reset_from_start_to_stop_and_always_measured(driver):
     side = driver("regrama", every=1, tau=0.0, start=2, stop=3, **ALWAYS)
     assert [reset for reset, _ in dead_again(side, 4)] == [0, 4, 4, 0]

@@ -176,3 +176,12 @@ def test_what_is_no_array_is_named():
         analysis.stable_rank({"fc": [[1.0]]})
     with pytest.raises(TypeError, match="'fc': "):
         analysis.active_fraction({"fc": [[1.0]]})
+
+
+@pytest.mark.counts(faults=2)
+@pytest.mark.parametrize("scale", [1e-25, 1.0, 1e20])
+def test_ranks_but_one_do_not_depend_on_the_scale_however_large(scale):
+    features = {"fc": (scale * np.diag([2.0, 1.0, 1.0])).astype(np.float32)}
+    assert analysis.stable_rank(features)["fc"] == pytest.approx(1.5)
+    assert analysis.approximate_rank(features, power=2)["fc"] == 3
+    assert analysis.effective_rank(features)["fc"] == pytest.approx(2.83, abs=0.01)

@@ -94,3 +94,19 @@ def test_options_out_of_range_are_named(options, message):
 def test_gradients_that_do_not_fit_are_named(grads, message):
     with pytest.raises(LayoutError, match=message):
         analysis.fitting_losses({"w": np.ones(2)}, lambda params: (np.float32(0), grads))
+
+
+@pytest.mark.counts(faults=2)
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_steps_in_low_precision_are_adams(dtype):
+    """A weight without gradient stays, and the others reach their target."""
+    target = torch.tensor([1.0, 0.0])
+
+    def loss(params):
+        assert params["w"].dtype == dtype
+        difference = params["w"].float() - target
+        return difference.square().mean(), {"w": difference.to(dtype)}
+
+    losses = analysis.fitting_losses({"w": torch.zeros(2, dtype=dtype)}, loss, steps=60, learning_rate=0.05)
+    assert torch.isfinite(losses).all()
+    assert losses[-1] < 0.05 * losses[0]

@@ -126,10 +126,15 @@ def test_a_missing_fresh_value_is_told_with_eight_that_are_there():
         check_fresh(fresh, {"w": np.zeros(2)}, ["w"])
 
 
-def test_a_neuron_that_owns_nothing_gives_the_first_entry():
+def test_a_neuron_that_owns_nothing_gives_nothing():
     view = na.ParamView("w", "neuron", index=(-1, 0, 2))
     resampled = resample(np.array([5, 6, 7]), [(view, view.bind((3,)))], lambda neurons, number: np.array([1, 1, 1]))
-    assert resampled.tolist() == [5, 5, 5]
+    assert resampled.tolist() == [5, 6, 7]
+    view = na.ParamView("w", "in neuron", index=(-1, -1, 2, 3))
+    resampled = resample(
+        np.array([[10, 11, 12, 13]]), [(view, view.bind((1, 4)))], lambda neurons, number: np.array([0, 1, 3, 2])
+    )
+    assert resampled.tolist() == [[10, 11, 13, 12]]
 
 
 def test_entries_that_no_neuron_owns_stay():

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 import neuroactivity as na
 from neuroactivity.report import build_report
-from neuroactivity.wrapping import NEVER, advance, reset_before, unprotected, warn_of_resets
+from neuroactivity.wrapping import NEVER, advance, reset_before, warn_of_resets
 from tests.neuroactivity.backends import dtype_name, to_numpy
 
 LAYOUT = na.Layout([na.dense("a", weight=("a", "neuron in")), na.dense("b", weight=("b", "neuron in"))])
@@ -38,7 +38,6 @@ def test_every_library_counts(backend):
     assert to_numpy(later).tolist() == [[1, 2], [0, NEVER]]
     assert dtype_name(later) == "int32"
     assert to_numpy(reset_before({"a": later})["a"]).tolist() == [[False, False], [True, False]]
-    assert to_numpy(unprotected({"a": masks["a"]}, {"a": later}, 1)["a"]).tolist() == [[False, False], [False, False]]
 
 
 def test_without_groups_or_neurons_nothing_was_reset():
