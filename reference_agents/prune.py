@@ -90,8 +90,8 @@ def prune_run(run: Path, fractions: Sequence[float], *, episodes: int, out: Path
         config = folder.settings()
     except UsageError as error:
         raise UsageError(f"run: expected the settings of a run, got {folder.config}: {error}") from error
-    if ":" in config.env:
-        raise UsageError(f"run: expected an environment that needs no module to be imported, got {config.env!r}")
+    if ":" in config.env and config.env.partition(":")[0] not in sys.modules:
+        raise UsageError(f"run: expected an environment of a module that is imported already, got {config.env!r}")
     check_both("actor", histories)
     training = Training(replace(config, evaluation_episodes=episodes), folder)
     training.restore()

@@ -74,9 +74,7 @@ def bias_correction(
     state = jax.eval_shape(inner.init, shapes)
     leaves, structure = jax.tree.flatten(state)
     form = _form(state, shapes, leaves)
-    if form.flags:
-        return form.unclear(form.flags[0], _STARTS)
-    if not form.beside:
+    if not form.beside and not form.flags:
         return BiasCorrection(form.owners, (), skips=False)
 
     def step(grads: PyTree, leaves: Sequence[Any], params: PyTree) -> tuple[Any, ...]:
@@ -87,7 +85,7 @@ def bias_correction(
         program, (updates, _) = jax.make_jaxpr(step, return_shape=True)(shapes, leaves, shapes)
     except (TypeError, ValueError):
         return form.correction()
-    counts, moments = {str(at) for at in form.beside}, {str(at) for at in form.fields}
+    counts, moments = {str(at) for at in (*form.beside, *form.flags)}, {str(at) for at in form.fields}
     corrected: set[tuple[int, int]] = set()
     periodic: set[str] = set()
 
@@ -96,8 +94,9 @@ def bias_correction(
             periodic.update(plain(operands[0]) & counts)
         if name in ("mul", "div"):
             for one, other in (operands, operands[::-1]):
-                if not plain(one) & counts and not plain(other) & moments:
-                    corrected.update((int(m), int(c)) for m in plain(one) & moments for c in plain(other) & counts)
+                number = unmarked(other, TRUTH) & counts  # and not what is merely chosen by whether it is the first
+                if not unmarked(one, TRUTH) & counts and not plain(other) & moments:
+                    corrected.update((int(m), int(c)) for m in plain(one) & moments for c in number)
 
     none: Labels = frozenset()
     labels = [frozenset([str(at)]) & (counts | moments) for at in range(len(leaves))]
@@ -115,14 +114,14 @@ class _Form:
         owners: The parameter that it belongs to.
         fields: For the position of each array of a moment the path of the moment.
         beside: For the position of each whole number beside a moment the path of the part of the state.
-        flags: The paths of truths beside a moment.
+        flags: Where there are truths beside a moment.
     """
 
     paths: tuple[Path, ...]
     owners: tuple[str | None, ...]
     fields: Mapping[int, Path]
     beside: Mapping[int, Path]
-    flags: tuple[Path, ...]
+    flags: tuple[int, ...]
 
     def correction(self, effective: Sequence[int] = (), moments: Sequence[Moment] = ()) -> BiasCorrection:
         counts = tuple([at for at in self.beside if self.paths[at][-1] in _NAMES])
@@ -139,8 +138,22 @@ class _Form:
     ) -> BiasCorrection:
         """Tell which counts correct a bias from what depends on what."""
         everything: Labels = frozenset().union(*updates, *[state[at] for at in self.fields])
-        number, truth = unmarked(everything, TRUTH), plain(everything) - set(periodic)  # as in "not for the first time"
-        effective = [at for at in self.beside if str(at) in number | truth]
+        for at in self.flags:
+            if str(at) in plain(everything):
+                return self.unclear(self.paths[at], _STARTS)
+        numbers = [at for at in self.beside if str(at) in unmarked(everything, TRUTH)]
+        firsts = [at for at in self.beside if str(at) in plain(everything) - set(periodic)]  # "is it the first?"
+        found = self._judged(sorted({*numbers, *firsts}), everything, state, corrected, periodic)
+        return self._judged(numbers, everything, state, corrected, periodic) if found.unclear else found
+
+    def _judged(
+        self,
+        effective: Sequence[int],
+        everything: Labels,
+        state: Sequence[Labels],
+        corrected: Collection[tuple[int, int]],
+        periodic: Collection[str],
+    ) -> BiasCorrection:
         parts = {self.beside[at] for at in effective}
         fields = {at: field for at, field in self.fields.items() if field[:-1] in parts}
         found = sorted({(fields[moment], count) for moment, count in corrected if moment in fields})
@@ -176,5 +189,5 @@ def _form(state: PyTree, params: PyTree, leaves: Sequence[Any]) -> _Form:
     near = [at for at, path in enumerate(paths) if owners[at] is None and path and path[:-1] in parts]
     near = [at for at in near if leaves[at].ndim == 0 and paths[at][-1] not in _OF_THE_RUN]
     beside = {at: paths[at][:-1] for at in near if jnp.issubdtype(leaves[at].dtype, jnp.integer)}
-    flags = tuple([paths[at] for at in near if leaves[at].dtype == jnp.bool_])
+    flags = tuple([at for at in near if leaves[at].dtype == jnp.bool_])
     return _Form(paths, owners, fields, beside, flags)

@@ -44,7 +44,7 @@ def layout_of(
             any pytree with arrays of such names. Shapes and dtypes are enough, as from ``jax.eval_shape`` or inside
             ``jit``: values are drawn for what has none.
         apply: From parameters to what the model returns, deterministically, for a batch of a few different samples:
-            ``lambda params: model.apply(params, x)``. All floating-point arrays that it returns count as outputs.
+            ``lambda params: model.apply(params, x)``. All arrays that it returns count as outputs, chosen actions too.
             Without it the groups are listed and not searched, which is enough to measure them (``max_fraction=0``).
         readers: Further functions of the same parameters whose outputs count too: another network that reads the same
             trunk, the model in training mode if it differs.
@@ -181,7 +181,8 @@ def _arrays(output: Any, of_kind: Callable[[Any], bool] = is_float, depth: int =
 
 def _is_number(leaf: Any) -> bool:
     """Whether something is an array of numbers or truths."""
-    return is_float(leaf) or (isinstance(leaf, jax.Array) and leaf.dtype.kind in "iub")
+    whole = isinstance(leaf, jax.Array) and any(jnp.issubdtype(leaf.dtype, kind) for kind in (jnp.integer, jnp.bool_))
+    return is_float(leaf) or whole
 
 
 def _standard_normal(like: Any, key: int) -> Any:

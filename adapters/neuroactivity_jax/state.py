@@ -155,7 +155,7 @@ def check_form(state: Any, layout: na.Layout, params: Mapping[str, Array], optio
         _check_leaf(path, getattr(state, field)[name] if name else getattr(state, field), shape, kind)
     counts = {name: getattr(state, name) for name in COUNTS}
     if not any(isinstance(count, jax.core.Tracer) for count in counts.values()):
-        read_counts({name: int(count) for name, count in counts.items()})
+        read_counts({name: int(count) for name, count in jax.device_get(counts).items()})
 
 
 def placeholder(

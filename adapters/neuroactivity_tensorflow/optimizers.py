@@ -187,17 +187,16 @@ def check_moments(moments: Mapping[str, Moment] | None, optimizer: Any, variable
     Raises:
         ValueError: With the name of the slot.
     """
-    for variable in variables[:1]:
-        value = tf.zeros_like(tf.convert_to_tensor(tf_variable(variable)))
-        for name, start in (moments or {}).items():
-            begun = start(value, innermost(optimizer)) if callable(start) else start
-            try:
-                check_like(tf.cast(begun, value.dtype), value, f"moments[{name!r}]")
-                finite = bool(tf.reduce_all(tf.math.is_finite(begun)))
-            except (TypeError, ValueError) as error:
-                raise ValueError(f"moments[{name!r}]: expected a function of a parameter: {error}") from None
-            if not finite:
-                raise ValueError(f"moments[{name!r}]: expected finite initial values, got NaN or Inf")
+    rules = [(name, start, member) for name, start in (moments or {}).items() for member in members_of(optimizer)]
+    for name, start, member in rules if variables else ():
+        value = tf.zeros_like(tf.convert_to_tensor(tf_variable(variables[0])))
+        try:
+            begun = tf.cast(start(value, member), value.dtype)
+            check_like(begun, value, f"moments[{name!r}]")
+        except Exception as error:  # whatever the function raises
+            raise ValueError(f"moments[{name!r}]: expected initial values for a parameter: {error}") from error
+        if not bool(tf.reduce_all(tf.math.is_finite(begun))):
+            raise ValueError(f"moments[{name!r}]: expected finite initial values, got NaN or Inf")
 
 
 def check_whole_steps(optimizer: Any) -> None:

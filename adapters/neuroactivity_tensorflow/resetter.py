@@ -147,7 +147,9 @@ class Resetter(Remembering):
     def apply(self, grads: Sequence[Any], trainable_variables: Sequence[Any] | None = None) -> None:
         """Let the inner optimizer make the step, count it, and measure and reset when that is due."""
         check_scope(self)
-        self._state.compiled |= not tf.executing_eagerly()
+        if not tf.executing_eagerly():
+            self._state.compiled = True
+            self._state.compiled_alone |= getattr(self._state.record.model, "train_function", None) is None
         grads = list(grads)
         if trainable_variables is not None:
             self.build(trainable_variables := list(trainable_variables))

@@ -30,8 +30,8 @@ def _option(name: str) -> Any:
     def assign(wrapper: Any, value: Any) -> None:
         changed = plain.fget(wrapper) != value
         model = wrapper._state.record.model
-        fits = is_optimizer_of(model, wrapper) and getattr(model, "train_function", None) is not None
-        if changed and wrapper._state.compiled and not fits:
+        alone = wrapper._state.compiled_alone or not is_optimizer_of(model, wrapper)
+        if changed and wrapper._state.compiled and alone:
             raise ValueError(
                 f"{name}: a compiled step goes by the options that it was compiled with; make another wrapper"
             )

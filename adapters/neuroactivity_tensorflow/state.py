@@ -217,6 +217,7 @@ class BuildState:
         made_with: The clock, and what outgoing parameters become, that it was built for.
         warned: Groups that have been warned of.
         compiled: Whether a step has been compiled, with the options of that time.
+        compiled_alone: Whether that was a step of the user's, and not one of ``fit``.
     """
 
     record: ModelRecord
@@ -234,6 +235,7 @@ class BuildState:
     made_with: tuple[str, str] = ("own", "zero")
     warned: set[str] = field(default_factory=set)
     compiled: bool = False
+    compiled_alone: bool = False
 
     def check_model(self) -> None:
         """See whether the model still is what it was when the wrapper was made; warn once of what has been added.

@@ -194,7 +194,8 @@ class FreshValues:
         for name in self._views:
             owner, key = owner_of(self._model, name), name.rpartition(".")[2]
             method = initialiser_of(owner)
-            if key == "bias" and isinstance(owner_of(self._model, name.rpartition(".")[0]), nn.MultiheadAttention):
+            around = owner_of(self._model, name.removesuffix(".bias"))
+            if name.endswith("out_proj.bias") and isinstance(around, nn.MultiheadAttention):
                 found[name] = Scheme("constant", (0.0,))  # of the output projection, which attention sets itself
             elif method is not None and name not in found:
                 module = skeleton(owner, self._stacks(owner, name), device="meta")

@@ -81,8 +81,9 @@ class Stepper:
     def alters_gradients(self) -> bool:
         """Whether a step may leave other gradients behind than those that it used, as SGD's does with Nesterov."""
         known = known_class(type(self.optimizer))
-        nesterov = (group.get("nesterov") and not group.get("fused") for group in self.optimizer.param_groups)
-        return known is None or (known is optim.SGD and any(nesterov))
+        several = [group for group in self.optimizer.param_groups if group.get("foreach") is not False]
+        nesterov = any(group.get("nesterov") and not group.get("fused") for group in several)
+        return known is None or (known is optim.SGD and nesterov)
 
     def holds(self) -> dict[int, Mapping[str, Any]]:
         """The parameters that it holds, by identity, with the options of their parameter groups."""

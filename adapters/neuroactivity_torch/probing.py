@@ -105,13 +105,19 @@ def probe_functions(
         name: value + 0.1 * standard_normal(value, seed)
         for name, value in probed_parameters(probed, tied or {}).items()
     }
+    stamps = {name: _stamp(value) for name, value in noisy.items()}
     with torch.no_grad():
         evaluated = run(noisy, training=False, calls=2)
         trained = _unless_it_fails(lambda: run(noisy, training=True, calls=2), evaluated)
-    written |= {name for name, value in noisy.items() if value._version}
+    written |= {name for name, value in noisy.items() if value._version or _stamp(value) != stamps[name]}
     modes = [False] if _are_close(evaluated[0], trained[0]) else [False, True]
     calls = 1 if _are_close(*evaluated) and _are_close(*trained) else 2
     return GradientStream(each), output_fn
+
+
+def _stamp(value: Tensor) -> tuple[Any, ...]:
+    """Return numbers that tell whether a tensor has been written to, as by ``.data``, which counts no version."""
+    return value.sum().item(), torch.linalg.vector_norm(value).item()
 
 
 def _unless_it_fails(function: Callable[[], T], otherwise: T) -> T:

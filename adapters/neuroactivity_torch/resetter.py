@@ -66,15 +66,15 @@ class Resetter(SavedWrapper):
         stepper = self._stepper(optimizer)
         if self._clock:
             self._clock.before_step(stepper)
-        if self._signal != "weights" or not stepper.alters_gradients or not self.options.collects_at(self.steps + 1):
+        if self._signal != "weights" or not self.options.collects_at(self.steps + 1) or not stepper.alters_gradients:
             return None
         closure = kwargs.get("closure", args[1] if len(args) > 1 else None)
-        if closure is None:
+        if not callable(closure):
             self._keep_gradients(stepper)
             return None
 
-        def kept() -> Any:
-            loss = closure()
+        def kept(*given: Any, **options: Any) -> Any:
+            loss = closure(*given, **options)
             self._keep_gradients(stepper)
             return loss
 
@@ -140,9 +140,11 @@ class Resetter(SavedWrapper):
         return True
 
     def _keep_gradients(self, stepper: Stepper) -> None:
-        """Keep an optimizer's gradients: one of several that step in the backward pass clears them at once."""
-        for group in stepper.optimizer.param_groups:
-            for parameter in group["params"]:
+        """Keep the gradients that are scored: of several optimizers, one may clear its own before all have stepped."""
+        scored = {view.param for group in self._trained_layout.values() for view in group.incoming}
+        for name in scored if self.options.score is None else self._params:
+            parameter = self._params[name]
+            if id(parameter) in stepper.holds():
                 value = dense_gradient(parameter)
                 self._gradients[id(parameter)] = None if value is None else value.clone()
 

@@ -58,7 +58,7 @@ class SavedWrapper(Attached):
         batches = read_batches(state, arrays["sums"])
         young = read_clock(state.get("clock", {}), params)
         corrected = self._corrected()
-        young = {name: ages for name, ages in young.items() if id(params[name]) in corrected}
+        young = {name: ages for name, ages in young.items() if id(params[name]) in corrected or not self._steppers}
         snapshot = self._fresh.check_snapshot(state["snapshot"])
         with undivided():
             vars(self).update(counts)

@@ -13,7 +13,7 @@ GradientFunction: TypeAlias = Callable[[Params], Grads]
 """From parameters by name to the gradients of some scalar of the model's outputs, by name."""
 
 OutputFunction: TypeAlias = Callable[[Params], Sequence[Array]]
-"""From parameters by name to all floating-point outputs of the model, in evaluation and in training mode."""
+"""From parameters by name to all outputs of the model, chosen actions too, in evaluation and in training mode."""
 
 Take: TypeAlias = Callable[[str, Array], object]
 """What is called with a parameter's name and its gradient."""

@@ -36,7 +36,7 @@ def discover_outgoing(
             none. The scalar is a fixed random projection of all outputs, and the model is deterministic.
         draws: Parameter mappings with redrawn values, about 16: weights from an initialiser, biases and shifts as 1
             plus noise, scales of size 0.5 to 1 with either sign, so that few neurons are dead by chance.
-        output_fn: From a parameter mapping to all floating-point outputs of the model, deterministic too. With it, the
+        output_fn: From a parameter mapping to all outputs of the model, whole numbers too, deterministic. With it, the
             proof sees paths without gradient as well, such as a detached target or a choice by ``argmax``: neurons
             whose outgoing entries are zero must not change any output.
         seed: Seed of the choice of neurons.

@@ -1,9 +1,9 @@
 """Record a run: one JSON object a line for each measurement. All files are written here, whole or not at all."""
 
-import itertools
 import json
 import math
 import os
+import secrets
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -12,7 +12,6 @@ from typing import IO, Any
 
 from neuroactivity.report import ActivityReport, GroupActivity
 
-_NUMBERS = itertools.count()
 DRAFT = ".{}.draft"
 """Name of the temporary file that replaces another one once it is complete."""
 VERSION = 1
@@ -142,12 +141,12 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
         OSError: If it cannot be written, with the name of the file that was to be.
     """
     draft = draft_of(path)
-    with _named(path):
+    with _named(path), draft.open("xb") as file:
         try:
-            with draft.open("xb") as file:
-                yield file
-                file.flush()
-                os.fsync(file.fileno())
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+            file.close()
             os.replace(draft, path)
         finally:
             with suppress(OSError):
@@ -156,7 +155,7 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
 
 def draft_of(path: Path) -> Path:
     """Name a temporary file beside another one, which nobody else writes to."""
-    return path.with_name(DRAFT.format(f"{path.name}.{os.getpid()}-{next(_NUMBERS)}"))
+    return path.with_name(DRAFT.format(secrets.token_hex(8)))
 
 
 def write_text(path: Path, text: str) -> None:

@@ -211,7 +211,7 @@ def test_nothing_that_a_file_names_is_imported(tmp_path, monkeypatch, capsys):
     (run / "config.json").write_text(json.dumps({**settings, "env": "payload:X-v0"}))
     (run / "checkpoint.npz").write_bytes(b"")
     assert prune.main([str(run), "--out", str(tmp_path / "new" / "pruned.json")]) == 2
-    assert "expected an environment that needs no module to be imported" in capsys.readouterr().err
+    assert "expected an environment of a module that is imported already" in capsys.readouterr().err
     assert not (tmp_path / "new").exists()
     assert "payload" not in sys.modules
 

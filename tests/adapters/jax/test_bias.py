@@ -126,6 +126,8 @@ def test_an_optimizer_that_asks_whether_a_step_is_its_first_takes_a_first_step_a
     updates, state = tx.update(jax.tree.map(jnp.ones_like, PARAMS), state, params)
     np.testing.assert_array_equal(updates["out"]["kernel"][1], 0)
     assert (jnp.abs(updates["out"]["kernel"][0]) > 0).all()
+    found = bias_correction(optax.with_extra_args_support(optax.contrib.adopt(1e-3, use_clipping=False)), PARAMS, {})
+    assert (len(found.effective), found.moments) == (1, ())  # what has no bias is not handed over
 
 
 @pytest.mark.counts(faults=1)
@@ -142,3 +144,14 @@ def test_an_optimizer_that_calls_the_users_functions_goes_by_the_clock_of_the_ru
     tx = regrama(inner, LAYOUT)
     with pytest.warns(na.ActivityWarning, match="optimizer calls functions of the parameters.*the clock of the run"):
         jax.jit(lambda g, s, p: tx.update(g, s, p, grad_fn=gradient))(at(0), tx.init(PARAMS), PARAMS)
+
+
+def test_moments_beside_a_count_that_tells_the_first_step_are_all_handed_over():
+    """Adan asks for the first step, and corrects the bias of its averages, to which gradients of two steps belong."""
+    found = bias_correction(optax.with_extra_args_support(optax.adan(1e-3)), PARAMS, {})
+    assert len(found.moments) == 4
+
+
+def test_a_flag_that_the_updates_do_not_depend_on_is_no_matter(recwarn):
+    regrama(optax.contrib.dog(), LAYOUT).init(PARAMS)
+    assert not recwarn.list

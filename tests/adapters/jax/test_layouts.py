@@ -251,7 +251,8 @@ def test_a_trunk_that_chooses_an_action_beside_its_head_is_not_exclusive(chosen)
     def apply(params):
         hidden = jax.nn.relu(x @ params["encoder"]["w"])
         choice = jnp.argmax(hidden @ params["gate"]["w"], -1)
-        return (hidden @ params["head"]["w"], choice) if chosen else hidden @ params["head"]["w"]
+        key = jax.random.key(0)  # which is no number
+        return (hidden @ params["head"]["w"], choice, key) if chosen else (hidden @ params["head"]["w"], key)
 
     rule = lambda name, value: na.dense(name.split("/")[0], weight=(name, "in neuron"))  # noqa: E731
     layout = layout_of(params, apply, rule=rule)

@@ -137,3 +137,12 @@ def test_a_compiled_step_of_ones_own_is_told_that_an_option_has_changed():
     train()
     with pytest.raises(ValueError, match="tau: a compiled step goes by the options that it was compiled with"):
         model.optimizer.tau = 0.1
+
+
+def test_an_option_may_be_changed_when_the_model_has_been_compiled_again():
+    model = mlp()
+    wrapper = ReGraMa(Adam(), model, layout=mlp_layout(), every=1000)
+    fit(model, wrapper, jit_compile=False)
+    model.compile(wrapper, "mae")
+    wrapper.tau = 0.1
+    assert wrapper.tau == 0.1

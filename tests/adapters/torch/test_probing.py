@@ -13,13 +13,13 @@ TOKENS = torch.arange(8) % 7
 class Monotone(nn.Module):
     """Keeps the weights of a layer from becoming negative, as mixing networks do."""
 
-    def __init__(self):
+    def __init__(self, data=False):
         super().__init__()
-        self.a, self.b = nn.Linear(5, 16), nn.Linear(16, 3)
+        self.a, self.b, self.data = nn.Linear(5, 16), nn.Linear(16, 3), data
 
     def forward(self, x):
         with torch.no_grad():
-            self.b.weight.clamp_(min=0)
+            (self.b.weight.data if self.data else self.b.weight).clamp_(min=0)
         return self.b(torch.relu(self.a(x)))
 
 
@@ -53,8 +53,9 @@ class NeedsTargets(nn.Module):
             TOKENS,
         ),
         (Monotone, torch.zeros(8, 5)),
+        (lambda: Monotone(data=True), torch.zeros(8, 5)),
     ],
-    ids=["an embedding with a largest norm", "weights that are clamped"],
+    ids=["an embedding with a largest norm", "weights that are clamped", "clamped data"],
 )
 def test_a_model_that_writes_to_its_own_parameters_is_left_as_it_was(make, x):
     torch.manual_seed(0)

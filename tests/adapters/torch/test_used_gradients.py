@@ -76,3 +76,22 @@ def test_what_leaves_gradients_alone_costs_no_copy():
         (stepper,) = regrama._steppers
         assert not stepper.alters_gradients
         regrama.detach()
+
+
+def test_an_optimizer_that_takes_something_else_than_a_closure_is_given_it():
+    class ByLoss(optim.Optimizer):
+        @torch.no_grad()
+        def step(self, loss=None):
+            assert isinstance(loss, torch.Tensor)
+            for parameter in self.param_groups[0]["params"]:
+                parameter.grad.add_(parameter, alpha=0.1)
+
+    model = mlp()
+    optimizer = ByLoss(model.parameters(), {})
+    regrama = ReGraMa(model, optimizer, layout=LAYOUT, max_fraction=0, every=1)
+    loss = model(X).square().mean()
+    loss.backward()
+    expected = na.grama(gradients(model), LAYOUT)
+    expected = {name: score.clone() for name, score in expected.items()}
+    optimizer.step(loss)
+    torch.testing.assert_close(torch.as_tensor(regrama.last_report["0"].scores[0]), expected["0"], rtol=1e-6, atol=0)
