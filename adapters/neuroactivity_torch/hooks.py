@@ -1,17 +1,21 @@
 """The hooks of a wrapper around an optimizer's steps: the last one before a step, and the first one after it.
 
 So what a user's hook makes of the parameters before a step is what the step starts from, and one that clamps them after
-it, or clears gradients, comes when everything has been measured and reset.
+it, or clears gradients, comes when everything has been measured and reset. A step inside of a step of the same
+optimizer is a part of it.
 """
 
+import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch.optim import Optimizer
+from torch.optim import optimizer as _steps
 from torch.optim.optimizer import register_optimizer_step_post_hook
 from torch.utils.hooks import RemovableHandle
 
+_STEPS = _steps.__file__
 _running: list["Hooks"] = []
 """The wrappers whose hooks are running."""
 
@@ -34,15 +38,25 @@ class Hooks:
     def __init__(
         self, optimizers: Sequence[Optimizer], before: Callable[..., Any] | None, after: Callable[..., None]
     ) -> None:
+        depths: dict[int, int] = {}
+
+        def begins(optimizer: Optimizer, *args: Any) -> Any:
+            depth = depths.get(id(optimizer), 0)
+            depths[id(optimizer)] = depth = 1 + (
+                depth if depth and _is_inside(optimizer) else 0
+            )  # or the last one failed
+            return before(optimizer, *args) if before is not None and depth == 1 else None
+
         def called(optimizer: Optimizer, *args: Any) -> None:
-            if not self._after:
+            depths[id(optimizer)] = depths.get(id(optimizer), 1) - 1
+            if not self._after or depths[id(optimizer)] > 0:
                 return
             _running.append(self)
             try:
                 after(optimizer, *args)
             finally:
                 _running.pop()
-            if before is not None and self._before:
+            if self._before:
                 _hooks(optimizer, "pre").move_to_end(self._before[id(optimizer)].id)
 
         eager: Any = torch.compiler.disable
@@ -51,9 +65,7 @@ class Hooks:
         for hooks in [_hooks(each, "post") for each in optimizers]:
             for number in [number for number in reversed(hooks) if number in _ours]:
                 hooks.move_to_end(number, last=False)
-        self._before: dict[int, RemovableHandle] = {}
-        if before is not None:
-            self._before = {id(each): each.register_step_pre_hook(eager(before)) for each in optimizers}
+        self._before = {id(each): each.register_step_pre_hook(eager(begins)) for each in optimizers}
 
     def remove(self) -> None:
         """Remove the hooks at once, or after the step if one is running."""
@@ -74,6 +86,17 @@ class Hooks:
 def _hooks(optimizer: Optimizer, when: str) -> Any:
     """What an optimizer calls before (``"pre"``) or after (``"post"``) its steps, in order."""
     return getattr(optimizer, f"_optimizer_step_{when}_hooks")
+
+
+def _is_inside(optimizer: Optimizer) -> bool:
+    """Whether a step runs inside of another one, as where a class calls its parent's, of which PyTorch hooks both."""
+    found, frame = 0, sys._getframe(1)
+    while frame is not None and found < 2:
+        code = frame.f_code
+        if code.co_name == "wrapper" and code.co_filename == _STEPS:
+            found += frame.f_locals.get("args", (None,))[0] is optimizer
+        frame = frame.f_back  # type: ignore[assignment]
+    return found > 1
 
 
 def _take_off(handles: list[RemovableHandle]) -> None:

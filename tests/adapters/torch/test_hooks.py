@@ -99,3 +99,31 @@ def test_wrappers_come_in_the_order_in_which_they_were_made():
         attach(model, optimizer, max_fraction=0, on_report=lambda report, number=number: calls.append(number))
     step(model, optimizer, X)
     assert calls == [1, 2, 3]
+
+
+class Extended(optim.Adam):
+    """Calls its parent's step, which PyTorch hooks as well once there is an Adam."""
+
+    def step(self, closure=None):
+        if closure is not None:
+            closure()
+        return super().step()
+
+
+@pytest.mark.counts(faults=2)
+def test_a_step_inside_of_a_step_is_a_part_of_it():
+    network()  # from here on Adam's own steps are hooked
+    model = mlp()
+    optimizer = Extended(model.parameters(), lr=0.01)
+    regrama = attach(model, optimizer, max_fraction=0)
+    for _ in range(3):
+        step(model, optimizer, X)
+    assert (regrama.steps, regrama.measurements) == (3, 3)
+
+    def fail():
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        optimizer.step(fail)
+    step(model, optimizer, X)
+    assert regrama.steps == 4
