@@ -125,4 +125,4 @@ $(ALONE:%=package-%): package-%: package-dist
 	touch $@
 
 clean:
-	rm -rf .venv .venv-* build dist runs .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf .venv .venv-* build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -12,7 +12,12 @@ class LayoutError(ValueError):
 
 
 class ActivityWarning(UserWarning):
-    """A neuron group could not be judged: all its gradients are zero, or some are not finite."""
+    """Something keeps neurons from being judged or reset as one would expect; the message says what.
+
+    For instance a group without gradients or with some that are not finite, parameters that were frozen or replaced,
+    layers that are not known, or resets that do not last. ``warnings.simplefilter("error", ActivityWarning)`` makes it
+    an error.
+    """
 
 
 def check_choice(option: str, value: Any, choices: Sequence[Any]) -> None:

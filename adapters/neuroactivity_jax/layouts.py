@@ -36,7 +36,7 @@ def layout_of(
     """Discover the neuron groups of a model and what they feed.
 
     The groups are listed by the names and shapes of the parameters. Their outgoing connections are found by
-    :func:`neuroactivity.discover_outgoing`, which probes the model's gradients some hundred times and proves what it
+    :func:`neuroactivity.discover_outgoing`, which probes the model's gradients several hundred times and proves what it
     finds. Print ``layout.describe()`` to check it at a glance.
 
     Args:

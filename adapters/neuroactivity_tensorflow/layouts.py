@@ -29,9 +29,9 @@ def layout_of(
     """Find the neuron groups of a model and what they feed.
 
     The groups are listed by layer type. Their outgoing connections are found by
-    :func:`neuroactivity.discover_outgoing`, which probes the model's gradients some hundred times, in inference and in
-    training mode, and proves what it finds; the model is left exactly as it was. Print ``layout.describe()`` to check
-    the result at a glance. Without example inputs the groups are only listed, which is enough to measure them.
+    :func:`neuroactivity.discover_outgoing`, which probes the model's gradients several hundred times, in inference and
+    in training mode, and proves what it finds; the model is left exactly as it was. Print ``layout.describe()`` to
+    check the result at a glance. Without example inputs the groups are only listed, which is enough to measure them.
 
     Args:
         model: A functional, sequential or subclassed Keras model or a layer; or a mapping of names to ``tf.Variable``,

@@ -31,7 +31,7 @@ def layout_of(
     """Discover the neuron groups of a model and what they feed.
 
     The groups are listed by layer type. Their outgoing connections are discovered by
-    :func:`neuroactivity.discover_outgoing`, which probes the model's gradients some hundred times and proves each
+    :func:`neuroactivity.discover_outgoing`, which probes the model's gradients several hundred times and proves each
     connection; the model is left exactly as it was. Print ``layout.describe()`` to check it at a glance.
 
     Args:

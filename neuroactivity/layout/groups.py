@@ -72,7 +72,7 @@ class NeuronGroup:
         neurons: Number of neurons, where it cannot be inferred from the shapes of the incoming parameters.
         resettable: Whether :func:`neuroactivity.reset` touches the group. An output head is not resettable.
         status: How the outgoing parameters are known: ``exclusive``, ``through_norm``, ``shared``, ``partner``,
-            ``head``, ``unproved``, or ``None`` for a layout written by hand.
+            ``head``, ``unproved``, ``listed``, or ``None`` for a layout written by hand.
         reason: Why the group has that status, in a few words.
 
     Raises:

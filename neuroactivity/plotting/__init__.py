@@ -10,6 +10,6 @@ try:
     from neuroactivity.plotting.maps import score_map
     from neuroactivity.plotting.points import quadrants
 except ImportError as error:
-    raise ImportError("neuroactivity.plotting needs matplotlib and NumPy: pip install 'neuroactivity[plot]'") from error
+    raise ImportError("neuroactivity.plotting needs matplotlib and NumPy: pip install matplotlib numpy") from error
 
 __all__ = ["inactivity", "lifetimes", "quadrants", "score_map"]

@@ -22,7 +22,7 @@ try:
 
     from neuroactivity_jax.hosts.sbx_networks import Probe, attach_network, states
 except ImportError as error:
-    raise ImportError("SBX is missing: pip install 'neuroactivity[sbx]'") from error
+    raise ImportError("SBX is missing: pip install '.[sbx]' in a clone") from error
 
 _STATE = "neuroactivity"  # of a model: what its save() stores and its load() brings back
 _OWNERS: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()

@@ -17,7 +17,7 @@ try:
     from lightning.pytorch import LightningModule, Trainer
     from lightning.pytorch.callbacks import Callback
 except ImportError as error:
-    raise ImportError("Lightning is missing: pip install 'neuroactivity[lightning]'") from error
+    raise ImportError("Lightning is missing: pip install '.[lightning]' in a clone") from error
 
 Inputs: TypeAlias = Callable[[Any], Any]
 """From a batch to what a network is called with, one input or a tuple."""

@@ -14,7 +14,7 @@ from neuroactivity_torch.hosts.attachments import Attachments, HostOptions, Netw
 try:
     from rsl_rl.runners import OnPolicyRunner
 except ImportError as error:
-    raise ImportError("rsl-rl is missing: pip install 'neuroactivity[rsl-rl]'") from error
+    raise ImportError("rsl-rl is missing: pip install '.[rsl-rl]' in a clone") from error
 
 _EXAMPLES, _STORED = 8, 256
 

@@ -16,7 +16,7 @@ try:
     from skrl.agents.torch import Agent
     from skrl.utils.spaces.torch import flatten_tensorized_space, sample_space
 except ImportError as error:
-    raise ImportError("skrl is missing: pip install 'neuroactivity[skrl]'") from error
+    raise ImportError("skrl is missing: pip install '.[skrl]' in a clone") from error
 
 _EXAMPLES, _STORED = 8, 256
 

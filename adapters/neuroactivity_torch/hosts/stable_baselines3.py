@@ -19,7 +19,7 @@ try:
     from stable_baselines3.common.callbacks import BaseCallback
     from stable_baselines3.common.sb2_compat.rmsprop_tf_like import RMSpropTFLike
 except ImportError as error:
-    raise ImportError("Stable-Baselines3 is missing: pip install 'neuroactivity[stable-baselines3]'") from error
+    raise ImportError("Stable-Baselines3 is missing: pip install '.[stable-baselines3]' in a clone") from error
 
 from neuroactivity_torch.hosts.stable_baselines3_samples import examples, input_names, inputs, recurrent_layout, stored
 

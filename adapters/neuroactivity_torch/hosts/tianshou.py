@@ -25,7 +25,7 @@ try:
     from tianshou.algorithm import Algorithm
     from tianshou.data import ReplayBuffer
 except ImportError as error:
-    raise ImportError("Tianshou is missing: pip install 'neuroactivity[tianshou]'") from error
+    raise ImportError("Tianshou is missing: pip install '.[tianshou]' in a clone") from error
 
 _STORED = 256
 

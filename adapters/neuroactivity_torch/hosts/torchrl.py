@@ -19,7 +19,7 @@ try:
     from tensordict import TensorDictBase
     from torchrl.objectives import LossModule
 except ImportError as error:
-    raise ImportError("TorchRL is missing: pip install 'neuroactivity[torchrl]'") from error
+    raise ImportError("TorchRL is missing: pip install '.[torchrl]' in a clone") from error
 
 _EXAMPLES = 8
 

@@ -18,7 +18,7 @@ from neuroactivity_torch.parameters import parameters
 try:
     from transformers import PreTrainedModel, Trainer, TrainerCallback
 except ImportError as error:
-    raise ImportError("transformers is missing: pip install 'neuroactivity[transformers]'") from error
+    raise ImportError("transformers is missing: pip install '.[transformers]' in a clone") from error
 
 _FILE = "neuroactivity.pt"
 

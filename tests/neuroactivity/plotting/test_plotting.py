@@ -211,5 +211,5 @@ def test_only_the_pictures_load_matplotlib_and_numpy(module, loads):
 @pytest.mark.parametrize("missing", ["matplotlib", "numpy"])
 def test_without_matplotlib_an_error_names_the_extra(missing):
     code = f"sys.modules[{missing!r}] = None\ntry:\n    import neuroactivity.plotting\nexcept ImportError as error:\n"
-    expected = "neuroactivity.plotting needs matplotlib and NumPy: pip install 'neuroactivity[plot]'"
+    expected = "neuroactivity.plotting needs matplotlib and NumPy: pip install matplotlib numpy"
     assert python(f"import neuroactivity; {code}    print(error)") == expected

@@ -22,5 +22,5 @@ def test_the_extra_of_a_missing_host_is_named(host, extra, monkeypatch):
     monkeypatch.setitem(sys.modules, host, None)
     for loaded in [each for each in sys.modules if each.startswith((f"{host}.", name))]:
         monkeypatch.delitem(sys.modules, loaded)
-    with pytest.raises(ImportError, match=rf"is missing: pip install 'neuroactivity\[{extra}\]'$"):
+    with pytest.raises(ImportError, match=rf"is missing: pip install '\.\[{extra}\]' in a clone$"):
         importlib.import_module(name)
