@@ -4,6 +4,7 @@ In the residual network no layer reads a hidden layer alone, so ReDo's ``probe``
 """
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import keras
@@ -25,7 +26,12 @@ from benchmarks.continual_digits.study import (
 from neuroactivity_tensorflow import ReDo, ReGraMa, gradients, layout_of, write
 from reference_agents.activity import Lasting
 
-ACTIVATIONS = {"relu": tf.nn.relu, "tanh": tf.tanh, "sigmoid": tf.sigmoid, "leaky_relu": keras.activations.leaky_relu}
+ACTIVATIONS: dict[str, Callable[[Any], Any]] = {
+    "relu": tf.nn.relu,
+    "tanh": tf.tanh,
+    "sigmoid": tf.sigmoid,
+    "leaky_relu": partial(keras.activations.leaky_relu, negative_slope=0.01),
+}
 
 
 class Network(keras.Model):  # type: ignore[misc]

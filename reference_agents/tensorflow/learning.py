@@ -41,7 +41,7 @@ def twin_critics(config: Config, observation_size: int, action_size: int) -> lis
 
 
 def adam(rate: float) -> keras.optimizers.Adam:
-    """Build an Adam optimizer with PyTorch's epsilon."""
+    """Build an Adam optimizer with PyTorch's epsilon, which Keras adds before it corrects the bias."""
     return keras.optimizers.Adam(rate, epsilon=1e-8)
 
 

@@ -4,8 +4,9 @@ import json
 
 import numpy as np
 import pytest
+import torch
 
-from benchmarks.continual_digits import grid
+from benchmarks.continual_digits import grid, jax_runs, tensorflow_runs, torch_runs
 from benchmarks.continual_digits.__main__ import main, run
 from benchmarks.continual_digits.record import LAST, read, settings, summary, write
 from benchmarks.continual_digits.study import Outcome, Study, draw_tasks, initial_weights
@@ -86,6 +87,16 @@ def test_what_became_of_reset_neurons_is_counted(short, framework):
 def test_options_of_resets_change_the_run(short, options):
     default, changed = (short(framework="torch", reset="regrama", **given) for given in ({}, options))
     assert (default.inactive_grama != changed.inactive_grama).any()
+
+
+@pytest.mark.parametrize("name", ["relu", "tanh", "sigmoid", "leaky_relu"])
+def test_activation_functions_are_the_same_in_all_frameworks(name):
+    x = np.linspace(-3, 3, 13).astype(np.float32)
+    functions = [module.ACTIVATIONS[name] for module in (torch_runs, jax_runs, tensorflow_runs)]
+    arrays = torch.from_numpy(x), x, x
+    one, *others = [np.asarray(function(array)) for function, array in zip(functions, arrays, strict=True)]
+    for other in others:
+        np.testing.assert_allclose(other, one, rtol=1e-6, atol=1e-7)
 
 
 def test_tasks_differ_and_derive_from_the_seed():
