@@ -10,6 +10,7 @@ import numpy as np
 
 import neuroactivity as na
 from neuroactivity.discovery import GradientFunction, OutputFunction, SharedNeurons, discover_layout, list_layout
+from neuroactivity.discovery.gradients import attributes
 from neuroactivity.discovery.merging import split_views
 from neuroactivity.discovery.unproved import NO_GRADIENT
 from neuroactivity.wrapping import derive_key, note_outside
@@ -175,8 +176,8 @@ def _arrays(output: Any, of_kind: Callable[[Any], bool] = is_float, depth: int =
     for leaf in jax.tree.leaves(output):
         if of_kind(leaf):
             yield leaf
-        elif depth and hasattr(leaf, "__dict__") and not isinstance(leaf, type):
-            yield from _arrays(list(vars(leaf).values()), of_kind, depth - 1)
+        elif depth:
+            yield from _arrays(attributes(leaf), of_kind, depth - 1)
 
 
 def _is_number(leaf: Any) -> bool:

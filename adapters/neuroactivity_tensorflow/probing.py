@@ -16,6 +16,7 @@ import tensorflow as tf
 
 import neuroactivity as na
 from neuroactivity.discovery import GradientFunction
+from neuroactivity.discovery.gradients import attributes
 from neuroactivity.wrapping import derive_key
 from neuroactivity_tensorflow.parameters import Model, dense_gradient, layers_of, tf_variable, variables_of
 
@@ -124,7 +125,8 @@ class Probe:
         return {name: dense_gradient(g, self._variables[name]) for name, g in grads.items() if g is not None}
 
     def _outputs_of(self, values: dict[str, Any]) -> list[Any]:
-        return [output for mode in self._repeatable for output in self._call(values, mode, whole=self._whole_repeat)]
+        outputs = [(self._call(values, mode, whole=True), places) for mode, places in self._repeatable.items()]
+        return [found[i] for found, places in outputs for i in places]
 
     def _call(self, values: Mapping[str, Any], training: bool, *, whole: bool = False) -> list[Any]:
         """Call the model and its readers; a Keras model reads values in place of its variables, bare ones hold them.
@@ -157,8 +159,8 @@ class Probe:
                 if id(variable) not in own:
                     yield variable, _moved(variable, derive_key(self._seed, i, f"reader/{name}"))
 
-    def _compare_modes(self) -> tuple[tuple[bool, ...], tuple[bool, ...]]:
-        """Return in which modes outputs differ, and in which of these they are the same at every call."""
+    def _compare_modes(self) -> tuple[tuple[bool, ...], dict[bool, list[int]]]:
+        """Return in which modes outputs differ, and which outputs of these are the same at every call."""
         values = {name: _moved(v, derive_key(self._seed, 0, f"mode/{name}")) for name, v in self._variables.items()}
         with _swapped(self._model, values):
             first = {False: self._call(values, False)}
@@ -175,11 +177,12 @@ class Probe:
             halves = [(one[: len(one) // 2], one[len(one) // 2 :]) for one in first.values()]
             if all(_equal(*pair) for pair in halves):
                 self._calls, first = 1, {mode: half for mode, (half, _) in zip(first, halves, strict=True)}
-            again = {mode: self._call(values, mode) for mode in modes}
-            repeatable = [mode for mode in modes if _equal(first[mode], again[mode])]
-            twice = [[self._call(values, mode, whole=True) for mode in repeatable] for _ in range(2)]
-        self._whole_repeat = all(map(_equal, *twice))  # sampled actions need not
-        return tuple(modes), tuple(repeatable)
+            return tuple(modes), {mode: self._repeated(values, mode) for mode in modes}
+
+    def _repeated(self, values: Mapping[str, Any], mode: bool) -> list[int]:
+        """Return which outputs are the same at every call: sampled actions need not be."""
+        calls = [self._call(values, mode, whole=True) for _ in range(4)]
+        return [i for i, same in enumerate(zip(*calls, strict=False)) if all(_equal(same[:1], [one]) for one in same)]
 
 
 @contextmanager
@@ -199,9 +202,8 @@ def _swapped(model: Model, values: Mapping[str, Any]) -> Iterator[None]:
 def _without_noise(layer: Any) -> Iterator[None]:
     """Switch dropout and noise off, and let batch normalisations use their statistics, though they train."""
     changed: dict[str, Any] = {}
-    for kind, attribute in _NOISE.items():
-        if isinstance(layer, kind):
-            changed |= {name: 0.0 for name in (attribute, f"recurrent_{attribute}") if name in vars(layer)}
+    for attribute in [attribute for kind, attribute in _NOISE.items() if isinstance(layer, kind)]:
+        changed |= {name: 0.0 for name in (attribute, f"recurrent_{attribute}") if name in vars(layer)}
     if isinstance(layer, keras.layers.BatchNormalization):
         function = layer.call
         changed["call"] = lambda *args, **options: function(*args[:1], **{**options, "training": False})
@@ -268,8 +270,8 @@ def tensors_in(output: Any, of_kind: Callable[[Any], bool] = _is_float, depth: i
         if isinstance(leaf, tf.Tensor):
             if of_kind(leaf):
                 yield leaf
-        elif depth and hasattr(leaf, "__dict__") and not isinstance(leaf, type | keras.Layer | tf.Variable):
-            yield from tensors_in(list(vars(leaf).values()), of_kind, depth - 1)
+        elif depth and not isinstance(leaf, keras.Layer | tf.Variable):
+            yield from tensors_in(attributes(leaf), of_kind, depth - 1)
 
 
 def _noisy_inputs(inputs: Inputs, seed: int) -> Inputs:

@@ -1,10 +1,12 @@
 """A module's parameters as arrays by name, and back."""
 
+import copy
 import random
 import sys
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from functools import cache
 from typing import Any, NamedTuple
 
 import torch
@@ -145,7 +147,20 @@ class Parts(NamedTuple):
         return cls(list(model.modules()), dict(model.named_parameters()), dict(model.named_buffers()))
 
 
-_COPIED = {Tensor, tuple, list, dict, OrderedDict}  # exactly these: of a parameter or another module nothing is copied
+_COPIED = {Tensor, tuple, list, dict, OrderedDict, deque}
+"""Exactly these, and generators of random numbers: of a parameter or another module nothing is copied."""
+
+
+def _is_copied(kind: type) -> bool:
+    return kind in _COPIED or _is_generator(kind)
+
+
+@cache
+def _is_generator(kind: type) -> bool:
+    """Whether a class is one of generators of random numbers: PyTorch's, Python's, NumPy's, which need not be there."""
+    numpy: Any = sys.modules.get("numpy")
+    of_numpy = (numpy.random.Generator, numpy.random.RandomState) if numpy else ()
+    return issubclass(kind, (torch.Generator, random.Random, *of_numpy))
 
 
 @contextmanager
@@ -157,7 +172,7 @@ def swapped(
     Tensors are exchanged by identity wherever a module keeps them: under several names, in an alias of the module, in a
     recurrent layer's list of weights. What the modules' attributes were before, they are afterwards, the same objects;
     ``torch.func.functional_call`` loses the originals of a module that is registered twice. Other tensors among the
-    attributes are copied, in case the model writes into them.
+    attributes are copied, in case the model writes into them, and so are random generators.
 
     Args:
         model: The module.
@@ -175,7 +190,7 @@ def swapped(
     kept = [(vars(module), dict(vars(module))) for module in modules]
     try:
         for attributes, values in kept:
-            found = [(name, value) for name, value in values.items() if id(value) in others or type(value) in _COPIED]
+            found = [(name, value) for name, value in values.items() if id(value) in others or _is_copied(type(value))]
             attributes.update([(name, _exchange(value, others)) for name, value in found])
         for name in params.keys() - own.keys():
             owner_of(model, name)._parameters[name.rpartition(".")[2]] = params[name]  # type: ignore[assignment]
@@ -192,15 +207,20 @@ def _exchange(value: Any, others: dict[int, Any]) -> Any:
     """Copy plain containers, with other tensors in them; ``others`` has what takes an object's place, by identity."""
     if id(value) in others:
         return others[id(value)]
-    kind = type(value)
-    if kind not in _COPIED:
+    kind: Any = type(value)
+    if not _is_copied(kind):
         return value
+    if _is_generator(kind):
+        return others.setdefault(
+            id(value), copy.deepcopy(value) if kind is not torch.Generator else value.clone_state()
+        )
     if kind is Tensor:
         return others.setdefault(id(value), value.detach().clone())
     if kind is tuple:
         return tuple([_exchange(entry, others) for entry in value])
-    copied = others[id(value)] = kind()
-    if kind is list:
+    copied: Any
+    copied = others[id(value)] = deque(maxlen=value.maxlen) if kind is deque else kind()
+    if kind in (list, deque):
         copied.extend([_exchange(entry, others) for entry in value])
     elif value:
         copied.update([(key, _exchange(entry, others)) for key, entry in value.items()])

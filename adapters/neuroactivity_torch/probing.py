@@ -13,7 +13,7 @@ from torch.utils import _pytree as pytree
 
 from neuroactivity import ActivityWarning, LayoutError
 from neuroactivity.arrays import to_dense
-from neuroactivity.discovery.gradients import GradientStream, OutputFunction, Take
+from neuroactivity.discovery.gradients import GradientStream, OutputFunction, Take, attributes
 from neuroactivity.wrapping import derive_key
 from neuroactivity_torch.layers import BATCH_NORMS, resting_statistics
 from neuroactivity_torch.parameters import Parts, parameters, swapped, undisturbed
@@ -167,8 +167,8 @@ def _tensors(output: Any, depth: int = 4) -> Iterator[Tensor]:
     for leaf in pytree.tree_leaves(output):
         if isinstance(leaf, Tensor):
             yield leaf
-        elif depth and hasattr(leaf, "__dict__") and not isinstance(leaf, type | nn.Module):
-            yield from _tensors(list(vars(leaf).values()), depth - 1)
+        elif depth and not isinstance(leaf, nn.Module):
+            yield from _tensors(attributes(leaf), depth - 1)
 
 
 def _noisy_inputs(inputs: tuple[Any, ...], seed: int, dtype: torch.dtype | None) -> tuple[Any, ...]:

@@ -10,7 +10,7 @@ from neuroactivity.discovery import links
 from neuroactivity.discovery.claims import Claim, Claims, Known
 from neuroactivity.discovery.prober import Prober
 from neuroactivity.discovery.probes import probe_independent
-from neuroactivity.discovery.proof import prove
+from neuroactivity.discovery.proof import never_learning_again, prove
 from neuroactivity.layout import ParamView
 
 
@@ -47,5 +47,7 @@ def claim(prober: Prober, known: Known) -> Claims:
 
 def claim_proved(prober: Prober, outgoing: Mapping[str, Sequence[ParamView]]) -> Claims:
     """Claim the groups that feed these views and nothing else, where that can be proved."""
-    for name in sorted(prove(prober, {name: [name] for name in outgoing}, outgoing)):
+    proved = sorted(prove(prober, {name: [name] for name in outgoing}, outgoing))
+    prober.never_again |= never_learning_again(prober, proved, outgoing)
+    for name in [name for name in proved if name not in prober.never_again]:
         yield Claim(prober.layout[name], "exclusive", "proved: feeds nothing else", outgoing[name])

@@ -1,7 +1,8 @@
 """The functions of a model that are probed: from parameters to gradients, one after another, and to outputs."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TypeAlias
+from types import MemberDescriptorType
+from typing import Any, TypeAlias
 
 from neuroactivity.arrays import Array
 from neuroactivity.discovery.values import Params
@@ -56,3 +57,26 @@ class GradientStream:
                     take(name, gradient)
 
         return cls(each)
+
+
+def attributes(value: object) -> list[Any]:
+    """Return what an object keeps, in its dictionary or in slots: outputs may lie there.
+
+    Example:
+        >>> class State:
+        ...     __slots__ = ("hidden", "unset")
+        >>> state = State()
+        >>> state.hidden = 3
+        >>> attributes(state), attributes(State), attributes("text")
+        ([3], [], [])
+    """
+    if isinstance(value, type):
+        return []
+    slotted = [vars(kind) for kind in type(value).__mro__ if "__slots__" in vars(kind)]
+    slots = [slot for names in slotted for slot in names.values() if isinstance(slot, MemberDescriptorType)]
+    kept = [slot.__get__(value) for slot in slots if _is_set(slot, value)]
+    return [*getattr(value, "__dict__", {}).values(), *kept]
+
+
+def _is_set(slot: MemberDescriptorType, value: object) -> bool:
+    return hasattr(value, slot.__name__)

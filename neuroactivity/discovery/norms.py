@@ -50,12 +50,21 @@ def claim(prober: Prober, known: Known) -> Claims:
         yield from claim_proved(prober, views)
     for name in left:
         norms = known.evidence[name].norms
-        if norms and read_only_by(prober, [name], norms) and not _multiplies(prober, name, norms):
+        if not norms or _feeds_more(prober, known, name):
+            continue
+        if read_only_by(prober, [name], norms) and not _multiplies(prober, name, norms):
             if all(known.status(norm) == "head" for norm in norms):
                 yield Claim(prober.layout[name], "head", f"feeds the output through {name_some(norms)}")
             else:
                 reason = f"takes part in the statistics of {name_some(norms)}"
                 yield Claim(prober.layout[name], "through_norm", reason, _fed_by_norms(known, name))
+
+
+def _feeds_more(prober: Prober, known: Known, name: str) -> bool:
+    """Whether neurons feed weights that their normalisations do not feed, such as a gate that multiplies these."""
+    behind = {link.where for norm in known.evidence[name].norms for link in known.evidence[norm].links}
+    direct = drop_indirect(prober, known.evidence[name].links, known.evidence)
+    return any(link.where not in behind for link in direct)
 
 
 def _multiplies(prober: Prober, name: str, norms: Sequence[str]) -> bool:

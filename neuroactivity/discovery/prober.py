@@ -51,6 +51,7 @@ class Prober:
         owners: For each parameter that groups own, the groups to which it is incoming, each with its view.
         bare: The shapes of the parameters of no group.
         without_gradient: Groups found to reach an output on a path without gradient.
+        never_again: Groups whose outgoing entries have no gradient where they are zero.
         not_finite: Groups whose gradients were not finite in some probe of a proof, which says nothing of them then.
     """
 
@@ -83,8 +84,10 @@ class Prober:
                 self.owners.setdefault(view.param, []).extend([(name, view)] if role == "incoming" else [])
         self.bare = {name: shape for name, shape in self.shapes.items() if name not in self.owners}
         self.without_gradient: set[str] = set()
+        self.never_again: set[str] = set()
         self.not_finite: set[str] = set()
         self.zero_mean: dict[object, dict[Axis, AxisReaders]] = {}
+        self._spreads: list[float] = []
         self._live: dict[str, list[frozenset[int]]] = {}
         self._alike: dict[frozenset[int], frozenset[int]] = {}  # each set once, of which most are those of all neurons
 
@@ -109,6 +112,13 @@ class Prober:
         prober = Prober(self.layout, self.gradients, self._draws, output_fn=outputs, seed=self._seed, values=values)
         prober._still = {**self._still, **still}
         return prober
+
+    def output_spreads(self) -> list[float]:
+        """Return by how much each output varies at most from one draw to another, where it is finite."""
+        if self.outputs and not self._spreads:
+            first, second = [self.outputs(self.draw(draw)) for draw in range(2)]
+            self._spreads = [_spread(old, new) for old, new in zip(first, second, strict=True)]
+        return self._spreads
 
     def size(self, where: Axis) -> int:
         """Return the size of an axis."""
@@ -142,8 +152,11 @@ class Prober:
     def cut(self, params: Params, name: str, neurons: frozenset[int], outgoing: Iterable[ParamView]) -> None:
         """Set the entries that the chosen neurons of a group feed to zero."""
         for view in outgoing:
-            bound = self.layout[name].bind_view(view, self.shapes[view.param], self.neurons[name])
-            self._fill(params, neurons, ("outgoing", view, bound), 0.0)
+            self._fill(params, neurons, self.bind(name, view), 0.0)
+
+    def bind(self, name: str, view: ParamView) -> Entries:
+        """Return the entries that the neurons of a group feed by a view."""
+        return "outgoing", view, self.layout[name].bind_view(view, self.shapes[view.param], self.neurons[name])
 
     def zero(self, params: Params, names: Iterable[str]) -> None:
         """Set whole parameters to zero."""
@@ -258,6 +271,15 @@ def _sums_by_axis(x: Array) -> list[Array]:
     if len(axes) <= 2:
         return [magnitude_sum(x, axes[:axis] + axes[axis + 1 :]) for axis in axes]
     return _sums_by_axis(magnitude_sum(x, axes[2:])) + _sums_by_axis(magnitude_sum(x, axes[:2]))
+
+
+def _spread(old: Array, new: Array) -> float:
+    """Return the largest finite difference of two outputs; constants, as masked logits have, differ by nothing."""
+    xp = namespace(old)
+    if not old.size or not xp.isdtype(old.dtype, "real floating"):
+        return 0.0
+    sizes = xp.abs(old if old.shape != new.shape else old - new)
+    return float(xp.max(xp.where(xp.isfinite(sizes), sizes, xp.zeros_like(sizes))))
 
 
 def neuron_axis(view: ParamView) -> Axis:

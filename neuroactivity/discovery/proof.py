@@ -1,17 +1,22 @@
 """Prove that neurons feed what their outgoing views name, and nothing else: by gradients, and by outputs."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
-from neuroactivity.arrays import Array, is_finite, namespace
+from neuroactivity.arrays import Array, asarray_like, is_finite, namespace
+from neuroactivity.discovery.claims import Claim
 from neuroactivity.discovery.decoding import Chosen
 from neuroactivity.discovery.prober import Prober
 from neuroactivity.discovery.probes import Units
 from neuroactivity.discovery.values import Params
-from neuroactivity.layout import ParamView
+from neuroactivity.layout import Layout, ParamView
+from neuroactivity.resets import reset
 
 _PROBES = 16  # of a random half of the neurons; of outputs in each draw once, of which large models have fewer
 _FORWARD_PROBES_OF_ALL = 4
-_ROUNDING = 32  # units in the last place of the largest output; zero times anything adds nothing at all
+_ROUNDING = 32  # units in the last place of what an output is, or varies by; zero times anything adds nothing at all
+_COPIES = 8  # of each group that are looked at
 
 
 def prove(prober: Prober, units: Units, outgoing: Mapping[str, Sequence[ParamView]]) -> set[str]:
@@ -77,23 +82,82 @@ def moves_output(prober: Prober, chosen: Chosen, cut: Callable[[Params], None], 
     """Whether any output changes with the parameters of the chosen neurons, with what they feed cut off."""
     if prober.outputs is None:
         return False
+    spreads = prober.output_spreads()
     params = prober.draw(probe)
     cut(params)
     before = prober.outputs(params)
     prober.change(params, chosen)
     cut(params)
-    return any(_differ(old, new) for old, new in zip(before, prober.outputs(params), strict=True))
+    return any(map(_differ, before, prober.outputs(params), spreads))
 
 
-def _differ(old: Array, new: Array) -> bool:
-    """Whether two outputs differ by more than rounding."""
+def _differ(old: Array, new: Array, spread: float) -> bool:
+    """Whether two outputs differ by more than rounding; ``spread`` is by how much such outputs vary."""
     xp = namespace(old)
     if old.shape != new.shape:
         return True
     if not xp.isdtype(old.dtype, "real floating"):
         return bool(xp.any(old != new))
-    most = _ROUNDING * xp.finfo(old.dtype).eps * xp.max(xp.abs(old)) if old.size else 0.0
+    size = xp.where(xp.isfinite(old), xp.abs(old), xp.zeros_like(old))
+    most = _ROUNDING * xp.finfo(old.dtype).eps * xp.where(size > spread, size, xp.full_like(size, spread))
     return not bool(xp.all((xp.abs(old - new) <= most) | (old == new) | (xp.isnan(old) & xp.isnan(new))))
+
+
+def never_learning_again(prober: Prober, names: Sequence[str], outgoing: Mapping[str, Sequence[ParamView]]) -> set[str]:
+    """Return the groups whose outgoing entries have no gradient where they are zero, so that a reset is for ever.
+
+    Of weights that are read as their size or their square, say.
+    """
+    views = {name: [prober.bind(name, view) for view in outgoing[name]] for name in names}
+    seen: dict[str, set[int]] = {name: set() for name in names}
+    for probe in prober.in_order(_PROBES):
+        if open_ := [name for name in names if len(seen[name]) < prober.neurons[name]]:
+            halves, params = {name: _half(prober, name, name, probe) for name in open_}, prober.draw(probe)
+            for name, neurons in halves.items():
+                prober.cut(params, name, neurons, outgoing[name])
+            for name, by_param in prober.live_entries(params, {name: views[name] for name in open_}).items():
+                seen[name] |= halves[name] & set().union(*by_param.values())
+    return {name for name in names if not seen[name]}
+
+
+def feeding_other_copies(prober: Prober, claims: Sequence[Claim]) -> set[str]:
+    """Return those groups of which one copy reads another: neurons of one that are reset still change an output.
+
+    The proof cuts neurons off in all copies at once, a reset cuts them off in one.
+
+    Args:
+        prober: The model.
+        claims: Claims of groups with several copies, whose neurons feed the outgoing views and nothing else.
+    """
+
+    def moves(names: Sequence[str]) -> bool:
+        some = [claim for claim in claims if claim.group.name in names]
+        return any(_moves_by_copy(prober, some, number) for number in range(_COPIES))
+
+    return set(_which([claim.group.name for claim in claims], moves)) if prober.outputs else set()
+
+
+def _moves_by_copy(prober: Prober, claims: Sequence[Claim], number: int) -> bool:
+    """Whether two resets of half of the neurons of one copy of each group, with other values, give other outputs."""
+    layout = Layout([replace(claim.group, outgoing=tuple(claim.outgoing), resettable=True) for claim in claims])
+    spreads, params = prober.output_spreads(), prober.draw(number)
+    masks = {name: _mask_of_one_copy(prober, name, params, number) for name in layout}
+    made = {view.param for name in layout for _, view, _ in prober.made_by[name]}
+    outputs = []
+    for factor in (0.5, 2.0):
+        fresh = {name: factor * value if name in made else value for name, value in params.items()}
+        outputs.append(prober.outputs(reset(params, fresh, masks, layout)) if prober.outputs else [])
+    return any(map(_differ, *outputs, spreads))
+
+
+def _mask_of_one_copy(prober: Prober, name: str, params: Params, number: int) -> Array:
+    """Choose half of the neurons of one copy of a group."""
+    shape, like = prober.bound[name].shape, params[prober.layout[name].incoming[0].param]
+    copies, neurons = math.prod(shape[:-1]), shape[-1]
+    order = prober.generator("copies", name).sample(range(copies), copies)
+    chosen = {order[number % copies] * neurons + neuron for neuron in _half(prober, name, name, number)}
+    flags = tuple([place in chosen for place in range(copies * neurons)])
+    return namespace(like).reshape(asarray_like(flags, like=like, dtype=namespace(like).bool), shape)
 
 
 class _Trial:

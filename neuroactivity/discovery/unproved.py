@@ -9,7 +9,7 @@ from neuroactivity.arrays import is_finite, namespace
 from neuroactivity.discovery.claims import Claim, Claims, Evidence, Known, name_some
 from neuroactivity.discovery.links import outgoing_views
 from neuroactivity.discovery.prober import ROUNDING, Prober, is_vector
-from neuroactivity.discovery.proof import read_only_by
+from neuroactivity.discovery.proof import feeding_other_copies, read_only_by
 from neuroactivity.layout.patterns import NEURON
 
 NO_GRADIENT = "no gradient reaches it"
@@ -23,6 +23,9 @@ def claim(prober: Prober, known: Known) -> Claims:
     for group, _, _, outgoing in list(known.claims.values()):
         if any(view.parsed.stacks != group.stacks for view in outgoing):
             yield Claim(group, "unproved", "what it feeds reads several of its copies at once")
+    copied = [claim for claim in known.claims.values() if claim.status == "exclusive" and claim.group.stacks]
+    for name in sorted(feeding_other_copies(prober, copied)):
+        yield Claim(prober.layout[name], "unproved", "its copies feed one another")
 
 
 def _reason(prober: Prober, known: Known, name: str) -> str:
@@ -32,6 +35,8 @@ def _reason(prober: Prober, known: Known, name: str) -> str:
         return NO_GRADIENT
     if name in prober.without_gradient:
         return _HIDDEN
+    if name in prober.never_again:
+        return "what it feeds has no gradient where it is zero, so neurons that are reset would never learn again"
     if readers := _readers_in_no_group(prober, name):
         return f"read, directly or not, by what is in no group: {name_some(readers)}"
     if name in known.ambiguous:

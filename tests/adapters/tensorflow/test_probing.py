@@ -157,3 +157,35 @@ def test_sparse_gradients_of_an_embedding_are_measured_and_reset():
     assert isinstance(grads[0], tf.IndexedSlices)
     regrama.apply(grads, model.trainable_variables)
     assert 0 < regrama.last_report["e"].reset < 6
+
+
+class Kept:
+    """What a layer kept, in a slot."""
+
+    __slots__ = ("hidden",)
+
+    def __init__(self, hidden):
+        self.hidden = hidden
+
+
+class Sampled(keras.Model):
+    """Returns a sample that is another at every call, and what its neurons are."""
+
+    def __init__(self, kept):
+        super().__init__()
+        self.a, self.out, self.kept = L.Dense(16, "relu"), L.Dense(2), kept
+
+    def build(self, shape):
+        self.built = True
+
+    def call(self, x):
+        hidden = self.a(x)
+        mean = self.out(hidden)
+        return mean + 0.1 * tf.random.normal(tf.shape(mean)), self.kept(hidden)
+
+
+@pytest.mark.parametrize(
+    ("kept", "status"), [(lambda _: 0, "exclusive"), (tf.stop_gradient, "unproved"), (Kept, "head")]
+)
+def test_a_sampled_output_does_not_hide_others(kept, status):
+    assert layout_of(built(Sampled(kept)), X)["a"].status == status
