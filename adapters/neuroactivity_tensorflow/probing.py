@@ -26,9 +26,6 @@ Inputs: TypeAlias = tuple[Any, ...]
 _SMALL = 0.1  # deviation of variables from what they are, so that none is zero
 _NOISE = {  # what makes layers noisy in training mode
     keras.layers.Dropout: "rate",
-    keras.layers.SpatialDropout1D: "rate",
-    keras.layers.SpatialDropout2D: "rate",
-    keras.layers.SpatialDropout3D: "rate",
     keras.layers.AlphaDropout: "rate",
     keras.layers.GaussianDropout: "rate",
     keras.layers.GaussianNoise: "stddev",

@@ -34,7 +34,7 @@ def test_lines_of_code_are_those_without_blanks_comments_and_docstrings():
     [
         ("core", 1_650),
         ("neuroactivity/wrapping", 655),
-        ("neuroactivity/discovery", 1_640),
+        ("neuroactivity/discovery", 1_715),
         ("neuroactivity/looking", 1_090),
         ("adapters", 8_600),
         ("hosts", 1_300),
