@@ -176,7 +176,7 @@ def _arrays(output: Any, of_kind: Callable[[Any], bool] = is_float, depth: int =
     for leaf in jax.tree.leaves(output):
         if of_kind(leaf):
             yield leaf
-        elif depth:
+        elif depth and not isinstance(leaf, jax.Array):
             yield from _arrays(attributes(leaf), of_kind, depth - 1)
 
 
