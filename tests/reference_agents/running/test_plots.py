@@ -88,7 +88,7 @@ def test_many_groups_are_told_apart_and_their_legend_fits(tmp_path, kinds, separ
     blocks = [f"block{number}.{part}" for number in (1, 2) for part in ("layer1", "norm1", "layer2", "norm2")]
     keys = [f"actor/trunk.{group}" for group in blocks[:4]] + [f"critic1/{group}" for group in [*blocks, "head"]]
     keys = [key.replace(".", separator) for key in keys]
-    many = {f"{kind}/{key}": 0.1 * place for kind in kinds for place, key in enumerate(keys)}
+    many = {f"{kind}/{key}": place / len(keys) for kind in kinds for place, key in enumerate(keys)}
     write(tmp_path / "metrics.jsonl", [record(step, kinds=()) | many for step in (1, 2)])
     plot_run(tmp_path / "metrics.jsonl", tmp_path / "activity.png", title="SAC")
 
