@@ -58,9 +58,13 @@ def continual(
     initializer: Callable[[Array], Params],
     every: int,
     rate: float,
+    shared: tuple[str, ...] = (),
     key: Array,
 ) -> optax.GradientTransformationExtraArgs:
-    """Wrap Adam so that it replaces the fraction ``rate`` of each hidden layer every ``every`` steps."""
+    """Wrap Adam so that it replaces the fraction ``rate`` of each hidden layer every ``every`` steps.
+
+    Weights of the layers in ``shared`` are left alone, since a skip leads to them, too.
+    """
 
     def init(params: Params) -> State:
         sizes = {name: params[name]["bias"].size for name in NEXT}
@@ -80,7 +84,8 @@ def continual(
         for number, (name, following) in enumerate(NEXT.items()):
             before = state.layers[name]
             layers[name] = layer = choose(before, grads[name], due, rate, jax.random.fold_in(draw, number))
-            new, adam = replace(new, adam, fresh, name, following, layer.replaced & due)
+            outgoing = None if following in shared else following
+            new, adam = replace(new, adam, fresh, name, outgoing, layer.replaced & due)
             group = name if name in scores else name.replace("hidden", "norm")
             measured += jnp.where(due, before.replaced.sum(), 0)
             again += jnp.where(due, (before.replaced & (scores[group] <= GRAMA_TAU)).sum(), 0)
@@ -111,15 +116,13 @@ def choose(layer: Layer, grads: dict[str, Array], due: Array, rate: float, key: 
 
 
 def replace(
-    params: Params, adam: Any, fresh: Params, name: str, following: str, chosen: Array
+    params: Params, adam: Any, fresh: Params, name: str, following: str | None, chosen: Array
 ) -> tuple[Params, optax.ScaleByAdamState]:
     """Write new neurons, and Adam's moments of all that is written."""
     zero = jnp.zeros(())
-    places = (
-        (name, "kernel", chosen[None, :], fresh[name]["kernel"]),
-        (name, "bias", chosen, zero),
-        (following, "kernel", chosen[:, None], zero),
-    )
+    places = [(name, "kernel", chosen[None, :], fresh[name]["kernel"]), (name, "bias", chosen, zero)]
+    if following is not None:
+        places.append((following, "kernel", chosen[:, None], zero))
     params, mu, nu = (jax.tree.map(lambda leaf: leaf, tree) for tree in (params, adam.mu, adam.nu))  # copies
     for layer, kind, mask, values in places:
         params[layer][kind] = jnp.where(mask, values, params[layer][kind])

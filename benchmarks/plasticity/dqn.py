@@ -1,6 +1,7 @@
 """DQN on a world that changes from phase to phase, all seeds at once.
 
-Between phases only the network and its optimizer live on: replay and episodes start anew, as does exploration.
+Between phases only the network and its optimizer live on: replay and episodes start anew, as does exploration, and the
+target network is the present one.
 """
 
 from collections.abc import Iterator
@@ -16,24 +17,23 @@ from jax import Array
 import neuroactivity as na
 from benchmarks.plasticity import catch
 from benchmarks.plasticity.experiment import Experiment, Outcome
+from benchmarks.plasticity.measures import Measures, measure
 from benchmarks.plasticity.methods import counts, optimizer
 from benchmarks.plasticity.networks import Params, apply, draw
 from benchmarks.plasticity.returns import curve, mean_return
-from neuroactivity_jax import gradients, layout_of
+from neuroactivity_jax import layout_of
 
 __all__ = ["Agent", "phases", "start"]
 
-ENVIRONMENTS, BATCH, REPLAY, TARGET_EVERY, DISCOUNT = 8, 64, 4096, 100, 0.99
+ENVIRONMENTS, BATCH, REPLAY, TARGET_EVERY, DISCOUNT = 8, 64, 4096, 75, 0.99
 EXPLORATION: Final = (1.0, 0.05)
 """Share of random actions at the start of a phase, and from its first fifth on."""
-INACTIVE = 0.01
 
 
 class Agent(NamedTuple):
     """What lives on from phase to phase."""
 
     params: Params
-    target: Params
     state: Any
 
 
@@ -51,6 +51,7 @@ class Phase(NamedTuple):
     """What changes in a phase."""
 
     agent: Agent
+    target: Params
     boards: catch.Board
     observations: Array
     replay: Replay
@@ -66,7 +67,7 @@ def start(experiment: Experiment) -> tuple[Agent, na.Layout]:
     layout = layout_of(first, lambda params: apply(experiment, params, examples)[0])
 
     def agent(params: Params, key: Array) -> Agent:
-        return Agent(params, params, optimizer(experiment, layout, new, key).init(params))
+        return Agent(params, optimizer(experiment, layout, new, key).init(params))
 
     return jax.jit(jax.vmap(agent))(params, keys), layout
 
@@ -100,20 +101,28 @@ def one_phase(
     key = jax.random.fold_in(key, number + 1)
     if experiment.reset == "new_network":
         params = new(jax.random.fold_in(key, 0))
-        agent = Agent(params, params, tx.init(params))
+        agent = Agent(params, tx.init(params))
     order, look = catch.order(experiment, jax.random.fold_in(key, 1)), jax.random.fold_in(key, 2)
     keys = jax.random.split(look, (2, ENVIRONMENTS))
     boards = jax.vmap(partial(catch.begin, experiment))(keys[0])
     observations = jax.vmap(partial(catch.observe, experiment), (0, None, 0))(boards, order, keys[1])
-    step = partial(_step, experiment, tx, order, jax.random.fold_in(key, 3))
-    phase = Phase(agent, boards, observations, _empty(observations))
-    phase, (rewards, ended, happened) = jax.lax.scan(step, phase, jnp.arange(experiment.steps_per_phase))
-    steps = experiment.steps_per_phase
+    steps, learn, look = experiment.steps_per_phase, jax.random.fold_in(key, 3), jax.random.fold_in(key, 4)
+
+    def step(phase: Phase, number: Array) -> tuple[Phase, Any]:
+        measured = jax.lax.cond(
+            number == steps - 1,
+            lambda: _measures(experiment, layout, phase, look),
+            lambda: Measures(*jnp.zeros(len(Measures._fields))),
+        )
+        phase, happened = _step(experiment, tx, order, learn, phase, number)
+        return phase, (*happened, measured)
+
+    phase = Phase(agent, agent.params, boards, observations, _empty(observations))
+    phase, (rewards, ended, happened, measured) = jax.lax.scan(step, phase, jnp.arange(steps))
     last = slice(steps - steps // 4, None)
-    inactive = _inactive(experiment, layout, phase, jax.random.fold_in(key, 4))
-    resets, measured_again, reset_again = (count.sum() for count in happened)
+    counted = (count.sum() for count in happened)
     returns = mean_return(rewards[last], ended[last])
-    return phase.agent, Outcome(returns, inactive, resets, measured_again, reset_again, curve(rewards, ended))
+    return phase.agent, Outcome(returns, *(one[-1] for one in measured), *counted, curve(rewards, ended))
 
 
 def _empty(observations: Array) -> Replay:
@@ -144,13 +153,13 @@ def _step(
     filled = jnp.minimum((number + 1) * ENVIRONMENTS, REPLAY)
 
     def update(agent: Agent, key: Array) -> tuple[Agent, tuple[Array, Array, Array]]:
-        return _update(experiment, tx, replay, filled, agent, key)
+        return _update(experiment, tx, replay, filled, agent, phase.target, key)
 
     agent, happened = jax.lax.scan(update, phase.agent, jax.random.split(learn, experiment.updates))
     copy = (number + 1) % TARGET_EVERY == 0
-    target = jax.tree.map(lambda new, old: jnp.where(copy, new, old), agent.params, agent.target)
+    target = jax.tree.map(lambda new, old: jnp.where(copy, new, old), agent.params, phase.target)
     counted = tuple(count.sum() for count in happened)
-    return Phase(agent._replace(target=target), boards, following, replay), (rewards, ended, counted)
+    return Phase(agent, target, boards, following, replay), (rewards, ended, counted)
 
 
 def _act(experiment: Experiment, phase: Phase, number: Array, key: Array) -> Array:
@@ -168,21 +177,22 @@ def _update(
     replay: Replay,
     filled: Array,
     agent: Agent,
+    target: Params,
     key: Array,
 ) -> tuple[Agent, tuple[Array, Array, Array]]:
     """Update the network on one batch."""
-    grads, outputs = _gradients(experiment, replay, filled, agent, key)
+    grads, outputs = _gradients(experiment, replay, filled, agent.params, target, key)
     updates, state = tx.update(grads, agent.state, agent.params, activations=outputs)
     happened = counts(experiment, agent.state, state)
-    return Agent(optax.apply_updates(agent.params, updates), agent.target, state), happened
+    return Agent(optax.apply_updates(agent.params, updates), state), happened
 
 
 def _gradients(
-    experiment: Experiment, replay: Replay, filled: Array, agent: Agent, key: Array
+    experiment: Experiment, replay: Replay, filled: Array, params: Params, target: Params, key: Array
 ) -> tuple[Params, dict[str, Array]]:
     """Return the gradients of the squared temporal differences of a batch, and the outputs of the layers."""
     batch = jax.tree.map(lambda values: values[jax.random.randint(key, (BATCH,), 0, filled)], replay)
-    best = apply(experiment, agent.target, batch.following)[0].max(1)
+    best = apply(experiment, target, batch.following)[0].max(1)
     goal = batch.rewards + DISCOUNT * jnp.where(batch.ended, 0.0, best)
 
     def loss(params: Params) -> tuple[Array, dict[str, Array]]:
@@ -190,12 +200,12 @@ def _gradients(
         chosen = jnp.take_along_axis(values, batch.actions[:, None], 1)[:, 0]
         return jnp.square(chosen - goal).mean(), outputs
 
-    grads, outputs = jax.grad(loss, has_aux=True)(agent.params)
+    grads, outputs = jax.grad(loss, has_aux=True)(params)
     return grads, outputs
 
 
-def _inactive(experiment: Experiment, layout: na.Layout, phase: Phase, key: Array) -> Array:
-    """Return the fraction of hidden neurons that are inactive by GraMa on one batch."""
-    filled = jnp.minimum(experiment.steps_per_phase * ENVIRONMENTS, REPLAY)
-    scores = na.grama(gradients(_gradients(experiment, phase.replay, filled, phase.agent, key)[0]), layout)
-    return jnp.concatenate([scores[name] <= INACTIVE for name in scores if name != "out"]).mean()
+def _measures(experiment: Experiment, layout: na.Layout, phase: Phase, key: Array) -> Measures:
+    """Measure the network on one batch, before the last step of the phase."""
+    filled = jnp.minimum((experiment.steps_per_phase - 1) * ENVIRONMENTS, REPLAY)
+    grads, outputs = _gradients(experiment, phase.replay, filled, phase.agent.params, phase.target, key)
+    return measure(layout, phase.agent.params, grads, outputs)

@@ -15,6 +15,7 @@ Reset = Literal[
     "redo",
     "continual",
     "ccbp",
+    "reborn",
     "shrink_perturb",
     "l2_init",
     "weight_decay",
@@ -29,7 +30,7 @@ Reset = Literal[
     "regrama_weight_decay",
 ]
 
-TAUS: Final = {"regrama": 0.01, "redo": 0.025, "regrama_l2_init": 0.01, "regrama_weight_decay": 0.01}
+TAUS: Final = {"regrama": 0.01, "redo": 0.025, "reborn": 0.1, "regrama_l2_init": 0.01, "regrama_weight_decay": 0.01}
 STRENGTHS: Final = {
     "continual": 0.01,  # fraction of the mature neurons that is replaced at a time
     "ccbp": 0.3,  # of the way to a new neuron, at a time, for one that does not learn
@@ -76,7 +77,7 @@ class Experiment:
     every: int = 500
     """Updates between two resets."""
     tau: float | None = None
-    """Threshold; by default 0.025 for redo and 0.01 for regrama, alone or with another method."""
+    """Threshold; by default 0.025 for redo, 0.1 for reborn and 0.01 for regrama, alone or with another method."""
     strength: float | None = None
     """How strongly a method acts that has no threshold; by default a value of its own."""
     seeds: int = 20
@@ -137,7 +138,7 @@ class Experiment:
             raise UsageError("network: expected one of dense layers for sac")
         if self.network == "conv" and self.distractors:
             raise UsageError("distractors: expected 0 with a conv network, which sees a board")
-        if self.reset in ("continual", "ccbp") and self.network == "conv":
+        if self.reset in ("continual", "ccbp", "reborn") and self.network == "conv":
             raise UsageError(f"reset: {self.reset} is there for networks of dense layers only")
         if not 0 < self.learning_rate < math.inf:
             raise UsageError(f"learning_rate: expected a positive number, got {self.learning_rate}")
@@ -163,7 +164,12 @@ class Outcome(NamedTuple):
     returns: Any
     """Mean return of the episodes that end in the last quarter of the phase."""
     inactive: Any
-    """Fraction of the hidden neurons with a GraMa score of at most 0.01 at the end of the phase."""
+    """Fraction of the hidden neurons with a GraMa score of at most 0.01 at the end of the phase; this and the next two
+    are measured before the last step's updates, since a reset may come with these."""
+    rank: Any
+    """Effective rank of the outputs of the second hidden layer."""
+    norm: Any
+    """Euclidean norm of all parameters."""
     resets: Any
     """Neurons reset."""
     measured_again: Any

@@ -6,7 +6,7 @@ to compare with.
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -17,9 +17,17 @@ import neuroactivity as na
 from benchmarks.continual_digits.continual import continual
 from benchmarks.plasticity.experiment import Experiment
 from benchmarks.plasticity.partial import partial_resets
+from benchmarks.plasticity.reborn import reborn
 from neuroactivity_jax import redo, regrama, summary
 
 __all__ = ["counts", "optimizer"]
+
+LAYERS_ANEW: Final = {
+    "last_layer": (("out",),),  # Nikishin et al. 2022
+    "layer_in_turn": (("hidden1", "norm1"), ("hidden2", "norm2")),
+    "all_layers": (("hidden1", "norm1", "hidden2", "norm2", "out"),),  # Nikishin et al. 2022, D'Oro et al. 2023
+}
+"""Layers that a method draws anew, turn by turn."""
 
 Params = Any
 Draw = Callable[[Array], Params]
@@ -45,6 +53,7 @@ def optimizer(
         key: Of all that the method draws.
     """
     rate, every, strength = experiment.learning_rate, experiment.every, experiment.strength or 0.0
+    shared = ("out",) if experiment.network == "residual" else ()  # read by both hidden layers
     adam = optax.adam(rate)
     match experiment.reset:
         case "regrama" | "regrama_l2_init" | "regrama_weight_decay":
@@ -53,15 +62,21 @@ def optimizer(
         case "redo":
             return redo(adam, layout, initializer=draw, seed=key, **experiment.wrapper_options)
         case "continual":  # Dohare et al. 2024
-            return continual(adam, layout, initializer=draw, every=every, rate=strength, key=key)
+            return continual(adam, layout, initializer=draw, every=every, rate=strength, shared=shared, key=key)
         case "ccbp":
-            return partial_resets(adam, initializer=draw, every=every, rate=strength, key=key)
+            return partial_resets(adam, initializer=draw, every=every, rate=strength, shared=shared, key=key)
+        case "reborn":
+            tau = experiment.tau or 0.0
+            return reborn(adam, initializer=draw, every=every, tau=tau, shared=shared, key=key)
         case "l2_init" | "weight_decay":
             return _regularized(experiment.reset, rate, strength)
         case "large_eps":
             return optax.with_extra_args_support(optax.adam(rate, eps=strength))
         case "equal_betas":  # Dohare et al. 2023
             return optax.with_extra_args_support(optax.adam(rate, strength, strength))
+    if experiment.reset in LAYERS_ANEW:
+        layered = by_layer(adam)
+        return periodically(layered, every, key, new_layers(draw, layered, LAYERS_ANEW[experiment.reset]))
     if (change := _change(experiment, draw, adam)) is not None:
         return periodically(adam, every, key, change)
     return optax.with_extra_args_support(adam)
@@ -82,12 +97,6 @@ def _change(experiment: Experiment, draw: Draw, adam: optax.GradientTransformati
     match experiment.reset:
         case "shrink_perturb":  # Ash and Adams 2020
             return shrink_perturb(draw, experiment.strength or 0.0)
-        case "last_layer":  # Nikishin et al. 2022
-            return new_layers(draw, [["out"]])
-        case "layer_in_turn":
-            return new_layers(draw, [["hidden1", "norm1"], ["hidden2", "norm2"]])
-        case "all_layers":  # Nikishin et al. 2022, D'Oro et al. 2023
-            return new_layers(draw, [["hidden1", "norm1", "hidden2", "norm2", "out"]])
         case "restart_adam":  # Asadi et al. 2023
             return lambda params, _, __, ___: (params, adam.init(params))
         case "adam_rel":  # Ellis et al. 2024
@@ -126,20 +135,35 @@ def shrink_perturb(draw: Draw, strength: float) -> Change:
     return change
 
 
-def new_layers(draw: Draw, turns: Sequence[Sequence[str]]) -> Change:
-    """Draw layers anew, the first ones of ``turns``, then the second ones, and set Adam's moments of them to zero."""
+def by_layer(inner: optax.GradientTransformation) -> optax.GradientTransformation:
+    """Give each layer an optimizer of its own."""
+
+    def init(params: Params) -> Any:
+        return {name: inner.init(layer) for name, layer in params.items()}
+
+    def update(grads: Params, state: Any, params: Params | None = None) -> tuple[Params, Any]:
+        found = {
+            name: inner.update(grad, state[name], None if params is None else params[name])
+            for name, grad in grads.items()
+        }
+        return {name: updates for name, (updates, _) in found.items()}, {name: new for name, (_, new) in found.items()}
+
+    return optax.GradientTransformation(init, update)
+
+
+def new_layers(draw: Draw, layered: optax.GradientTransformation, turns: Sequence[Sequence[str]]) -> Change:
+    """Draw layers anew, with new optimizers: the first ones of ``turns``, then the second ones, and so on."""
 
     def change(params: Params, state: Any, key: Array, number: Array) -> tuple[Params, Any]:
-        adam, *rest = state
         fresh = draw(key)
-
-        def written(tree: Params, new: Params) -> Params:
-            chosen = {name: turn for turn, names in enumerate(turns) for name in names if name in tree}
-            due = {name: number % len(turns) == turn for name, turn in chosen.items()}
-            return tree | {name: jax.tree.map(partial(jnp.where, due[name]), new[name], tree[name]) for name in chosen}
-
-        zero = jax.tree.map(jnp.zeros_like, params)
-        return written(params, fresh), (adam._replace(mu=written(adam.mu, zero), nu=written(adam.nu, zero)), *rest)
+        begun = layered.init(fresh)
+        params, state = dict(params), dict(state)
+        for turn, names in enumerate(turns):
+            for name in set(names) & set(params):
+                write = partial(jnp.where, number % len(turns) == turn)
+                params[name] = jax.tree.map(write, fresh[name], params[name])
+                state[name] = jax.tree.map(write, begun[name], state[name])
+        return params, state
 
     return change
 
@@ -156,7 +180,7 @@ def toward_the_start(strength: float) -> optax.GradientTransformationExtraArgs:
 def counts(experiment: Experiment, before: Any, after: Any) -> tuple[Array, Array, Array]:
     """Return how many neurons an update reset, measured again after their reset, and found inactive again."""
     none = jnp.int32(0)
-    if experiment.reset == "continual":
+    if experiment.reset in ("continual", "reborn"):
         fields = ("neurons_reset", "measured_again", "reset_again")
         resets, measured, again = (getattr(after, name) - getattr(before, name) for name in fields)
         return resets, measured, again

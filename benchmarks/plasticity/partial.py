@@ -2,7 +2,7 @@
 
 The utility of a neuron is a running average of its gradient's mean magnitude over the layer's mean. At a reset a neuron
 of utility ``u`` moves the part ``rate * sigmoid(-16 (u - 1))`` of the way: incoming weights towards new ones, bias and
-outgoing weights towards zero. Adam's moments stay, and so does the output layer.
+outgoing weights towards zero. Adam's moments stay, and so do the output layer's neurons.
 """
 
 from collections.abc import Callable
@@ -36,9 +36,18 @@ def part(utility: Array, rate: float) -> Array:
 
 
 def partial_resets(
-    inner: optax.GradientTransformation, *, initializer: Callable[[Array], Params], every: int, rate: float, key: Array
+    inner: optax.GradientTransformation,
+    *,
+    initializer: Callable[[Array], Params],
+    every: int,
+    rate: float,
+    shared: tuple[str, ...] = (),
+    key: Array,
 ) -> optax.GradientTransformationExtraArgs:
-    """Wrap an optimizer so that it resets all hidden neurons in part every ``every`` steps."""
+    """Wrap an optimizer so that it resets all hidden neurons in part every ``every`` steps.
+
+    Weights of the layers in ``shared`` are left alone, since a skip leads to them, too.
+    """
 
     def init(params: Params) -> State:
         utility = {name: jnp.ones_like(params[name]["bias"]) for name in NEXT}
@@ -56,7 +65,8 @@ def partial_resets(
             kernel = new[name]["kernel"]
             new[name]["kernel"] = kernel + moved * (fresh[name]["kernel"] - kernel)
             new[name]["bias"] = (1 - moved) * new[name]["bias"]
-            new[following]["kernel"] = (1 - moved)[:, None] * new[following]["kernel"]
+            if following not in shared:
+                new[following]["kernel"] = (1 - moved)[:, None] * new[following]["kernel"]
         return jax.tree.map(jnp.subtract, new, params), State(moments, steps, utility)
 
     return optax.GradientTransformationExtraArgs(init, update)

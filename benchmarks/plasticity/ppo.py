@@ -18,16 +18,16 @@ import neuroactivity as na
 from benchmarks.plasticity import catch
 from benchmarks.plasticity.dqn import seed_keys
 from benchmarks.plasticity.experiment import Experiment, Outcome
+from benchmarks.plasticity.measures import Measures, measure
 from benchmarks.plasticity.methods import counts, optimizer
 from benchmarks.plasticity.networks import Params, apply, draw
 from benchmarks.plasticity.returns import curve, mean_return
-from neuroactivity_jax import gradients, layout_of
+from neuroactivity_jax import layout_of
 
 __all__ = ["Agent", "phases", "start"]
 
 ENVIRONMENTS, ROLLOUT = 16, 20
 DISCOUNT, LAMBDA, CLIP, VALUE_WEIGHT = 0.99, 0.95, 0.2, 0.5
-INACTIVE = 0.01
 
 
 class Agent(NamedTuple):
@@ -88,34 +88,41 @@ def _train(
 
 
 def one_phase(
-    experiment: Experiment, layout: na.Layout, agent: Agent, key: Array, number: Array
+    experiment: Experiment, layout: na.Layout, agent: Agent, key: Array, phase: Array
 ) -> tuple[Agent, Outcome]:
     """Train one agent for one phase."""
     new = _new(experiment)
     tx = optimizer(experiment, layout, new, key)
-    key = jax.random.fold_in(key, number + 1)
+    key = jax.random.fold_in(key, phase + 1)
     if experiment.reset == "new_network":
         params = new(jax.random.fold_in(key, 0))
         agent = Agent(params, tx.init(params))
-    order, keys = catch.order(experiment, jax.random.fold_in(key, 1)), jax.random.split(key, (2, ENVIRONMENTS))
+    order = catch.order(experiment, jax.random.fold_in(key, 1))
+    keys = jax.random.split(jax.random.fold_in(key, 3), (2, ENVIRONMENTS))
     boards = jax.vmap(partial(catch.begin, experiment))(keys[0])
     scene = Scene(boards, jax.vmap(partial(catch.observe, experiment), (0, None, 0))(boards, order, keys[1]))
 
-    def iterate(carry: tuple[Agent, Scene], key: Array) -> tuple[tuple[Agent, Scene], Any]:
-        agent, scene = carry
+    number = experiment.steps_per_phase // ROLLOUT
+
+    def iterate(carry: tuple[Agent, Scene], rollout: tuple[Array, Array]) -> tuple[tuple[Agent, Scene], Any]:
+        (agent, scene), (index, key) = carry, rollout
         play, learn = jax.random.split(key)
         scene, samples, rewards, ended = _play(experiment, order, agent.params, scene, play)
+        measured = jax.lax.cond(
+            index == number - 1,
+            lambda: _measures(experiment, layout, agent, samples),
+            lambda: Measures(*jnp.zeros(len(Measures._fields))),
+        )
         agent, happened = _learn(experiment, tx, agent, samples, learn)
-        return (agent, scene), (samples, rewards, ended, happened)
+        return (agent, scene), (rewards, ended, happened, measured)
 
-    rollouts = jax.random.split(jax.random.fold_in(key, 2), experiment.steps_per_phase // ROLLOUT)
-    (agent, _), (samples, rewards, ended, happened) = jax.lax.scan(iterate, (agent, scene), rollouts)
+    rollouts = jnp.arange(number), jax.random.split(jax.random.fold_in(key, 2), number)
+    (agent, _), (rewards, ended, happened, measured) = jax.lax.scan(iterate, (agent, scene), rollouts)
     rewards, ended = (values.reshape(-1, ENVIRONMENTS) for values in (rewards, ended))
     last = len(rewards) - len(rewards) // 4
-    inactive = _inactive(experiment, layout, agent, jax.tree.map(lambda values: values[-1], samples))
-    resets, measured_again, reset_again = (count.sum() for count in happened)
+    counted = (count.sum() for count in happened)
     returns = mean_return(rewards[last:], ended[last:])
-    return agent, Outcome(returns, inactive, resets, measured_again, reset_again, curve(rewards, ended))
+    return agent, Outcome(returns, *(one[-1] for one in measured), *counted, curve(rewards, ended))
 
 
 def _play(
@@ -196,8 +203,7 @@ def _loss(experiment: Experiment, params: Params, batch: Sample) -> tuple[Array,
     return VALUE_WEIGHT * error - gain - experiment.entropy * entropy, outputs
 
 
-def _inactive(experiment: Experiment, layout: na.Layout, agent: Agent, samples: Sample) -> Array:
-    """Return the fraction of hidden neurons that are inactive by GraMa on a whole rollout."""
-    grads = jax.grad(partial(_loss, experiment), has_aux=True)(agent.params, samples)[0]
-    scores = na.grama(gradients(grads), layout)
-    return jnp.concatenate([scores[name] <= INACTIVE for name in scores if name != "out"]).mean()
+def _measures(experiment: Experiment, layout: na.Layout, agent: Agent, samples: Sample) -> Measures:
+    """Measure the network on a whole rollout, before it learns from it."""
+    grads, outputs = jax.grad(partial(_loss, experiment), has_aux=True)(agent.params, samples)
+    return measure(layout, agent.params, grads, outputs)

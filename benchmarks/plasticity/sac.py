@@ -21,14 +21,15 @@ import neuroactivity as na
 from benchmarks.plasticity.bodies import Worlds
 from benchmarks.plasticity.dqn import seed_keys
 from benchmarks.plasticity.experiment import Experiment, Outcome
+from benchmarks.plasticity.measures import Measures, measure
 from benchmarks.plasticity.methods import counts, optimizer
 from benchmarks.plasticity.networks import Params, apply, draw
 from benchmarks.plasticity.returns import TWENTIETHS
-from neuroactivity_jax import gradients, layout_of
+from neuroactivity_jax import layout_of
 
 __all__ = ["Agent", "phases", "start"]
 
-DISCOUNT, POLYAK, FIRST_ALPHA, INACTIVE = 0.99, 5e-3, 0.1, 0.01
+DISCOUNT, POLYAK, FIRST_ALPHA = 0.99, 5e-3, 0.1
 LOG_STD = (-5.0, 2.0)
 NETWORKS = ("actor", "critic1", "critic2")
 
@@ -218,15 +219,16 @@ class SAC:
         inputs = jnp.concatenate([observations, actions], axis=1)
         return jnp.stack([apply(self.experiment, params, inputs)[0][:, 0] for params in critics.values()]).min(0)
 
-    def inactive(self, learning: Learning, key: Array) -> Array:
-        """Return the fraction of the hidden neurons of all networks that are inactive by GraMa on one batch."""
+    def measures(self, learning: Learning, key: Array) -> Measures:
+        """Measure all networks on one batch, before the last step of the phase: means, and the norm of all."""
         keys, alpha = jax.random.split(key, 3), jnp.exp(learning.log_alpha)
-        batch = self.batch(learning.replay, jnp.int32(self.experiment.steps_per_phase), keys[0])
-        grads = dict(self.critic_gradients(learning.agent, batch, alpha, keys[1])[0])
-        grads["actor"] = self.actor_gradients(learning.agent.params, batch, alpha, keys[2])[0]
-        scores = {name: na.grama(gradients(grads[name]), self.layouts[name]) for name in NETWORKS}
-        hidden = [score for of in scores.values() for group, score in of.items() if group != "out"]
-        return (jnp.concatenate(hidden) <= INACTIVE).mean()
+        batch = self.batch(learning.replay, jnp.int32(self.experiment.steps_per_phase - 1), keys[0])
+        params = learning.agent.params
+        grads, outputs = self.critic_gradients(learning.agent, batch, alpha, keys[1])
+        grads["actor"], (outputs["actor"], _) = self.actor_gradients(params, batch, alpha, keys[2])
+        found = [measure(self.layouts[name], params[name], grads[name], outputs[name]) for name in NETWORKS]
+        inactive, rank, norm = (jnp.stack(values) for values in zip(*found, strict=True))
+        return Measures(inactive.mean(), rank.mean(), jnp.linalg.norm(norm))
 
 
 def _draws(experiment: Experiment, observation_size: int, action_size: int) -> dict[str, Draw]:
@@ -262,8 +264,8 @@ def _step(sac: SAC, learning: Learning, keys: Array, *rest: Any) -> tuple[Learni
 
 
 @partial(jax.jit, static_argnums=0)
-def _inactive(sac: SAC, learning: Learning, keys: Array) -> Array:
-    return jax.vmap(sac.inactive)(learning, keys)
+def _measures(sac: SAC, learning: Learning, keys: Array) -> Measures:
+    return jax.vmap(sac.measures)(learning, keys)
 
 
 def phases(experiment: Experiment, agent: Agent, sac: SAC, first: int) -> Iterator[tuple[Agent, Outcome]]:
@@ -276,6 +278,8 @@ def phases(experiment: Experiment, agent: Agent, sac: SAC, first: int) -> Iterat
         actions = rng.uniform(-1, 1, (experiment.seeds, worlds.action_size)).astype(np.float32)
         for moment in range(experiment.steps_per_phase):
             rewards, lost, following, next_ = worlds.step(moment, actions)
+            if moment == experiment.steps_per_phase - 1:
+                measured = _measures(sac, learning, keys)
             new = Replay(*map(jnp.asarray, (observations, actions, rewards, lost, following)))
             learning, chosen = _step(sac, learning, keys, jnp.int32(number), jnp.int32(moment), new, next_)
             observations, actions = next_, np.asarray(chosen)
@@ -283,5 +287,4 @@ def phases(experiment: Experiment, agent: Agent, sac: SAC, first: int) -> Iterat
         last = experiment.steps_per_phase - experiment.steps_per_phase // 4
         returns = worlds.mean_returns(last, experiment.steps_per_phase)
         curves = np.stack([worlds.mean_returns(a, b) for a, b in itertools.pairwise(edges)], axis=1)
-        inactive, (resets, measured, again) = np.asarray(_inactive(sac, learning, keys)), np.asarray(learning.counted).T
-        yield agent, Outcome(returns, inactive, resets, measured, again, curves)
+        yield agent, Outcome(returns, *map(np.asarray, measured), *np.asarray(learning.counted).T, curves)
