@@ -31,7 +31,7 @@ PAIRS: Final = (
     ("regrama", "new_network"),
     ("regrama_batches", "regrama"),
     ("regrama_tuned", "redo_tuned"),
-    *((other, "regrama") for other in ("l2_init", "shrink_perturb", "ccbp", "continual")),
+    *((other, "regrama") for other in ("l2_init", "shrink_perturb", "ccbp", "continual", "reborn")),
     ("regrama_weight_decay", "new_network"),
     *((f"regrama_{other}", alone) for other in ("l2_init", "weight_decay") for alone in ("regrama", other)),
 )
@@ -52,6 +52,8 @@ TITLES: Final = {
     "healthy": "plain, tanh",
 }
 LEVEL: Final = 0.05
+FIGURES: Final = ("return", "95 % interval", "inactive", "rank", "norm", "neurons reset", "alive")
+MEASURES: Final = ("inactive", "rank", "norm")
 
 
 def of(record: Record, setting: str, seed: int = RESULT["seed"]) -> Found:
@@ -81,7 +83,7 @@ def tables(record: Record) -> dict[str, list[str]]:
     """Return the lines of every table of the page by name."""
     p = p_values(record)
     found = {setting: _methods(of(record, setting), setting, p) for setting in PLAN}
-    others = {"pairs": _pairs(record, p), "thresholds": _thresholds(record, p), "inactive": _inactive(record)}
+    others = {"pairs": _pairs(record, p), "thresholds": _thresholds(record, p), "measures": _measures(record)}
     return found | others | {"tuning": _tuning(record), "again": _again(record, p), "missing": _missing(record)}
 
 
@@ -100,7 +102,7 @@ def filled(text: str, found: Mapping[str, Sequence[str]]) -> str:
 
 
 def _methods(found: Found, setting: str, p: Mapping[tuple[str, str, str], float]) -> list[str]:
-    header = ("method", "return", "95 % interval", "inactive", "neurons reset", "alive", "p against none")
+    header = ("method", *FIGURES, "p against none")
     rows = []
     for method, one in sorted(found.items(), key=lambda item: -middle(item[1]["returns"])):
         rows.append((_title(method, one["value"]), *_figures(one), _p(p.get((setting, method, "none")))))
@@ -108,32 +110,36 @@ def _methods(found: Found, setting: str, p: Mapping[tuple[str, str, str], float]
 
 
 def _figures(one: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return the return with its interval, inactive neurons, those reset, and how many of them stayed alive."""
+    """Return the return with its interval, the measures, neurons reset, and how many of them stayed alive."""
     estimate = interquartile(one["returns"])
     share = alive_share(one["measured_again"], one["reset_again"])
     return (
         f"{estimate.value:.3f}",
         f"{estimate.low:.3f} to {estimate.high:.3f}",
         f"{np.mean(one['inactive']):.1%}",
+        f"{np.mean(one['rank']):.1f}",
+        f"{np.mean(one['norm']):.0f}",
         f"{np.mean(one['resets']):.0f}" if any(one["resets"]) else "",
         "" if share is None else f"{share:.0%}",
     )
 
 
 def _pairs(record: Record, p: Mapping[tuple[str, str, str], float]) -> list[str]:
-    header = ("setting", "first", "second", "first - second", "p")
+    header = ("setting", "first", "second", "difference", "95 % interval", "p")
     rows = []
     for (setting, first, second), one in p.items():
         if second != "none" and first in METHODS:
-            values = [middle(of(record, setting)[name]["returns"]) for name in (first, second)]
+            returns = [np.asarray(of(record, setting)[name]["returns"]) for name in (first, second)]
             names = [METHODS[name].title for name in (first, second)]
-            rows.append((TITLES[setting], *names, f"{values[0] - values[1]:+.3f}", _p(one)))
+            found = interquartile(returns[0] - returns[1])
+            figures = f"{found.value:+.3f}", f"{found.low:+.3f} to {found.high:+.3f}"
+            rows.append((TITLES[setting], *names, *figures, _p(one)))
     return format_table(header, rows, words=header[:3])
 
 
 def _thresholds(record: Record, p: Mapping[tuple[str, str, str], float]) -> list[str]:
     words = ("setting", "method")
-    header = (*words, "tau", "return", "95 % interval", "inactive", "neurons reset", "alive", "p against the usual")
+    header = (*words, "tau", *FIGURES, "p against the usual")
     rows = []
     for setting, (method, (usual, _)) in itertools.product(SWEPT_IN, SWEPT.items()):
         tried = [one for one in record["thresholds"] if (one["setting"], one["method"]) == (setting, method)]
@@ -144,14 +150,17 @@ def _thresholds(record: Record, p: Mapping[tuple[str, str, str], float]) -> list
     return format_table(header, rows, words=words)
 
 
-def _inactive(record: Record) -> list[str]:
-    header = ("setting", "runs", "rank correlation")
+def _measures(record: Record) -> list[str]:
+    """Correlate the measures with the return over all runs, and the inactive neurons over those of a method, too."""
+    header = ("setting", "runs", *MEASURES, "inactive, within a method")
     chosen = [(TITLES[setting], list(of(record, setting).values())) for setting in PLAN]
     chosen.append(("all", list(itertools.chain.from_iterable(found for _, found in chosen))))
     rows = []
     for title, found in filter(itemgetter(1), chosen):
-        inactive, returns = (np.concatenate([one[name] for one in found]) for name in ("inactive", "returns"))
-        rows.append((title, str(returns.size), f"{rank_correlation(inactive, returns):.2f}"))
+        returns = np.concatenate([one["returns"] for one in found])
+        over_all = [rank_correlation(np.concatenate([one[name] for one in found]), returns) for name in MEASURES]
+        within = np.nanmean([rank_correlation(one["inactive"], one["returns"]) for one in found])
+        rows.append((title, str(returns.size), *(f"{value:+.2f}" for value in (*over_all, within))))
     return format_table(header, rows, words=header[:1])
 
 

@@ -9,7 +9,6 @@ from benchmarks.plasticity.experiment import Experiment
 __all__ = [
     "AGAIN",
     "AGAIN_IN",
-    "AGAIN_METHODS",
     "METHODS",
     "PLAN",
     "RESULT",
@@ -30,8 +29,7 @@ TRIAL: Final[Mapping[str, Any]] = {"seed": 1000, "seeds": 4, "phases": 10}
 """What a value of a method's setting is tried on."""
 AGAIN: Final = tuple({"seed": seed, "seeds": 8} for seed in (2000, 3000))
 AGAIN_IN: Final = "layernorm"
-AGAIN_METHODS: Final = ("none", "regrama", "regrama_published", "redo")
-"""Seeds not used before, a setting and methods, to see whether the ranking is the same."""
+"""Seeds not used before and a setting, to see whether the ranking of the methods is the same."""
 
 HARDER: Final = {"learning_rate": 0.01}
 SETTINGS: Final[Mapping[str, Mapping[str, Any]]] = {
@@ -57,7 +55,8 @@ class Method:
     values: tuple[float, ...] = field(default=())
 
 
-PERIODS: Final = (250, 1000, 4000)
+PERIODS: Final = (150, 1500, 4000)
+"""Updates: those between two copies of the target network, those of a phase, and those of some phases."""
 
 
 def _scored(title: str, reset: str, **options: Any) -> Method:
@@ -86,6 +85,7 @@ METHODS: Final[Mapping[str, Method]] = {
         "continual backprop", {"reset": "continual", "every": 50}, "strength", (0.003, 0.01, 0.03)
     ),
     "ccbp": _strength("CCBP's partial resets", "ccbp", 0.1, 0.3, 1.0),
+    "reborn": Method("ReBorn", {"reset": "reborn"}, "tau", (0.025, 0.1, 0.25)),
     "shrink_perturb": _strength("shrink and perturb", "shrink_perturb", 0.03, 0.1, 0.3),
     "l2_init": _strength("L2 init", "l2_init", 1e-4, 1e-3, 1e-2),
     "weight_decay": _strength("weight decay (AdamW)", "weight_decay", 1e-2, 1e-1, 1.0),
@@ -102,7 +102,7 @@ METHODS: Final[Mapping[str, Method]] = {
 }
 MAIN: Final = tuple(METHODS)[:6]
 PLAN: Final[Mapping[str, tuple[str, ...]]] = {
-    "plain": (*MAIN, "layernorm"),
+    "plain": (*MAIN, "reborn", "layernorm"),
     "residual": tuple(name for name in METHODS if name != "layernorm"),
     "layernorm": tuple(name for name in METHODS if name != "layernorm"),
     "tanh": MAIN,

@@ -23,7 +23,6 @@ from benchmarks.plasticity.page import draw, draw_curves, filled, tables
 from benchmarks.plasticity.settings import (
     AGAIN,
     AGAIN_IN,
-    AGAIN_METHODS,
     METHODS,
     PLAN,
     RESULT,
@@ -84,7 +83,7 @@ def chosen(tried: dict[str, dict[float, float]], method: str) -> float | None:
 def results(runs: Path, tried: dict[str, dict[float, float]], finish: Finish) -> Iterator[dict[str, Any]]:
     """Yield the record of each method in each setting, then those of some methods on seeds not used before."""
     keys = [(setting, method, RESULT) for setting, methods in PLAN.items() for method in methods]
-    keys += [(AGAIN_IN, method, seeds) for seeds in AGAIN for method in AGAIN_METHODS]
+    keys += [(AGAIN_IN, method, seeds) for seeds in AGAIN for method in PLAN[AGAIN_IN]]
     planned = []
     for setting, method, seeds in keys:
         value = chosen(tried, method)
@@ -116,6 +115,8 @@ def record_of(outcome: Outcome) -> dict[str, Any]:
     return {
         "returns": at_the_end(outcome.returns).round(4).tolist(),
         "inactive": at_the_end(outcome.inactive).round(4).tolist(),
+        "rank": at_the_end(outcome.rank).round(3).tolist(),
+        "norm": at_the_end(outcome.norm).round(3).tolist(),
         "resets": np.asarray(outcome.resets).sum(axis=1).tolist(),
         "measured_again": int(np.sum(outcome.measured_again)),
         "reset_again": int(np.sum(outcome.reset_again)),

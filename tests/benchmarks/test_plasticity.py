@@ -76,6 +76,7 @@ def test_a_run_that_was_interrupted_goes_on_as_if_it_had_not_been(tmp_path):
         "redo",
         "continual",
         "ccbp",
+        "reborn",
         "shrink_perturb",
         "l2_init",
         "weight_decay",
@@ -91,19 +92,19 @@ def test_a_run_that_was_interrupted_goes_on_as_if_it_had_not_been(tmp_path):
     ],
 )
 def test_every_method_runs_on_every_network(reset, network, tmp_path):
-    if reset in ("continual", "ccbp") and network == "conv":
+    if reset in ("continual", "ccbp", "reborn") and network == "conv":
         pytest.skip("refused: for networks of dense layers only")
     outcome = finished(
         Experiment(**vars(SMALL) | {"reset": reset, "network": network, "tau": None, "strength": None}),
         tmp_path / "run.json",
     )
     assert np.isfinite(outcome.returns).all()
-    assert (outcome.resets.sum() > 0) <= (reset in ("redo", "continual") or reset.startswith("regrama"))
+    assert (outcome.resets.sum() > 0) <= (reset in ("redo", "continual", "reborn") or reset.startswith("regrama"))
 
 
 def test_a_picture_is_drawn(tmp_path):
     experiment = replace(SMALL, phases=1)
-    shapes = [(2, 1)] * 5 + [(2, 1, 20)]
+    shapes = [(2, 1)] * 7 + [(2, 1, 20)]
     picture(experiment, dqn.Outcome(*map(np.zeros, shapes)), tmp_path / "a.png")
     assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
 
@@ -152,10 +153,10 @@ def test_a_damaged_checkpoint_is_told_before_anything_runs(damage, tmp_path):
 def test_another_experiments_files_are_refused(tmp_path):
     other = replace(SMALL, phases=1)
     agent, _ = dqn.start(other)
-    save(tmp_path / "run.npz", other, agent, [dqn.Outcome(*map(np.zeros, [2] * 5 + [(2, 20)]))])
+    save(tmp_path / "run.npz", other, agent, [dqn.Outcome(*map(np.zeros, [2] * 7 + [(2, 20)]))])
     with pytest.raises(UsageError, match="another experiment's"):
         restore(tmp_path / "run.npz", SMALL, agent)
-    write(other, dqn.Outcome(*map(np.zeros, [(2, 1)] * 5 + [(2, 1, 20)])), tmp_path / "run.json")
+    write(other, dqn.Outcome(*map(np.zeros, [(2, 1)] * 7 + [(2, 1, 20)])), tmp_path / "run.json")
     assert read(tmp_path / "run.json")[0] == other
     assert json.loads((tmp_path / "run.json").read_text())["config"]["phases"] == 1
     with pytest.raises(UsageError, match="expected Experiment"):

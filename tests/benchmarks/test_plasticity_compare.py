@@ -16,7 +16,9 @@ def outcome(returns, resets=0):
     """What six seeds got in each of three phases, all seeds alike but for a tenth."""
     values = np.array(returns) + np.arange(6)[:, None] / 10
     counts = np.full((6, 3), resets)
-    return Outcome(values, np.full((6, 3), 0.25), counts, counts, counts // 4, np.zeros((6, 3, 20)))
+    return Outcome(
+        values, *(np.full((6, 3), value) for value in (0.25, 3, 9)), counts, counts, counts // 4, np.zeros((6, 3, 20))
+    )
 
 
 @pytest.fixture

@@ -1,5 +1,7 @@
 """The methods of the plasticity benchmark, each on a case small enough to work out by hand."""
 
+from dataclasses import replace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,9 +9,10 @@ import optax
 import pytest
 
 from benchmarks.plasticity.experiment import Experiment
-from benchmarks.plasticity.methods import new_layers, optimizer
+from benchmarks.plasticity.methods import by_layer, new_layers, optimizer
 from benchmarks.plasticity.networks import apply, draw
 from benchmarks.plasticity.partial import part, partial_resets
+from benchmarks.plasticity.reborn import reborn
 from neuroactivity_jax import layout_of
 from reference_agents.errors import UsageError
 
@@ -31,7 +34,10 @@ def after(chosen, updates, grads=1.0):
     tx = optimizer(chosen, layout, new, jax.random.key(1))
     state, step = tx.init(params), jax.jit(tx.update)
     for _ in range(updates):
-        moves, state = step(jax.tree.map(lambda leaf: jnp.full_like(leaf, grads), params), state, params)
+        gradients = jax.tree.map(lambda leaf: jnp.full_like(leaf, grads), params)
+        moves, state = step(
+            gradients, state, params, activations={name: jnp.ones((2, 4)) for name in ("hidden1", "hidden2")}
+        )
         params = optax.apply_updates(params, moves)
     return params, state, start
 
@@ -51,15 +57,26 @@ def ones():
         (5, [["hidden1", "hidden2", "out"]], {"hidden1", "hidden2", "out"}),
     ],
 )
-def test_layers_are_drawn_anew_in_turn_with_adams_moments(number, turns, written):
+def test_layers_are_drawn_anew_in_turn_with_new_optimizers(number, turns, written):
     fresh = jax.tree.map(lambda leaf: 7 * leaf, ones())
-    state = (optax.ScaleByAdamState(jnp.int32(9), ones(), ones()), optax.EmptyState())
-    params, (adam, _) = new_layers(lambda _: fresh, turns)(ones(), state, jax.random.key(0), jnp.int32(number))
-    for found, value in ((params, 7), (adam.mu, 0), (adam.nu, 0)):
-        assert {name: float(layer["kernel"][1]) for name, layer in found.items()} == {
-            name: value if name in written else 1 for name in ones()
-        }
-    assert adam.count == 9
+    layered = by_layer(optax.scale_by_adam())
+    _, state = layered.update(ones(), layered.init(ones()))
+    params, state = new_layers(lambda _: fresh, layered, turns)(ones(), state, jax.random.key(0), jnp.int32(number))
+    for name, layer in params.items():
+        new = name in written
+        assert float(layer["kernel"][1]) == (7 if new else 1)
+        assert int(state[name].count) == (0 if new else 1)
+        np.testing.assert_allclose(state[name].mu["kernel"], 0 if new else 0.1, rtol=1e-6)
+        np.testing.assert_allclose(state[name].nu["kernel"], 0 if new else 1e-3, rtol=1e-6)
+
+
+def test_optimizers_by_layer_do_what_one_does():
+    found, expected = by_layer(optax.adam(RATE)), optax.adam(RATE)
+    states = [tx.init(ones()) for tx in (found, expected)]
+    for _ in range(2):
+        both = [tx.update(ones(), state) for tx, state in zip((found, expected), states, strict=True)]
+        moves, states = zip(*both, strict=True)
+        assert jax.tree.all(jax.tree.map(np.array_equal, *moves))
 
 
 @pytest.mark.slow
@@ -132,3 +149,69 @@ def test_partial_resets_wait_for_their_turn():
     plain, _, _ = after(experiment("none"), 1)
     np.testing.assert_allclose(params["hidden1"]["kernel"], plain["hidden1"]["kernel"])
     assert not np.array_equal(params["hidden1"]["kernel"], start["hidden1"]["kernel"])
+
+
+@pytest.mark.parametrize("method", ["continual", "ccbp", "reborn"])
+def test_with_a_skip_the_weights_that_both_layers_lead_to_are_left_alone(method):
+    options = {"reborn": {"tau": 9.0}, "continual": {"strength": 0.5}, "ccbp": {"strength": 1.0}}[method]
+    moved = {}
+    for network in ("mlp", "residual"):
+        chosen = replace(experiment(method, **options), network=network)
+        params, _, _ = after(chosen, 200, grads=0.0)
+        moved[network] = {name: params[name]["kernel"] for name in ("hidden2", "out")}
+    assert not np.array_equal(moved["mlp"]["out"], moved["residual"]["out"])
+    start = draw(experiment(method), jax.random.key(0), 6, 3)
+    np.testing.assert_array_equal(moved["residual"]["out"], start["out"]["kernel"])
+    assert not np.array_equal(moved["residual"]["hidden2"], start["hidden2"]["kernel"])
+
+
+WIDTH = 40
+
+
+def reborn_once(outputs):
+    """Parameters of a network of two layers of 40 before and after its dormant neurons are reborn."""
+    rng = np.random.default_rng(0)
+    shapes = {"hidden1": (3, WIDTH), "hidden2": (WIDTH, WIDTH), "out": (WIDTH, 2)}
+    params = {
+        name: {"kernel": jnp.asarray(rng.normal(size=shape)), "bias": jnp.asarray(rng.normal(size=shape[-1]))}
+        for name, shape in shapes.items()
+    }
+    fresh = jax.tree.map(lambda leaf: jnp.full_like(leaf, 5.0), params)
+    tx = reborn(optax.sgd(0.0), initializer=lambda _: fresh, every=1, tau=0.1, shared=(), key=jax.random.key(0))
+    moves, state = tx.update(jax.tree.map(jnp.zeros_like, params), tx.init(params), params, activations=outputs)
+    return params, optax.apply_updates(params, moves), state
+
+
+def values(params, inputs, without=()):
+    hidden = jax.nn.relu(inputs @ params["hidden1"]["kernel"] + params["hidden1"]["bias"])
+    hidden = hidden * (1 - np.isin(np.arange(WIDTH), without))
+    hidden = jax.nn.relu(hidden @ params["hidden2"]["kernel"] + params["hidden2"]["bias"])
+    return hidden @ params["out"]["kernel"] + params["out"]["bias"]
+
+
+def test_dormant_neurons_are_reborn_as_parts_of_over_active_ones():
+    """Two neurons are over-active and twelve dormant: ten become copies, two are drawn anew, and all else is as was."""
+    scores = np.full(WIDTH, 1.0)
+    scores[:2], scores[2:14] = 8.0, 0.0
+    params, new, state = reborn_once({"hidden1": jnp.asarray(scores)[None], "hidden2": jnp.ones((1, WIDTH))})
+    assert int(state.neurons_reset) == 12
+    incoming = np.concatenate([new["hidden1"]["kernel"], new["hidden1"]["bias"][None]])
+    old = np.concatenate([params["hidden1"]["kernel"], params["hidden1"]["bias"][None]])
+    scales = incoming[:, 2:14, None] / old[:, None, :2]
+    copies = np.isclose(scales.min(0), scales.max(0), rtol=1e-4)
+    assert copies.sum(0).tolist() == [5, 5]
+    found = scales.mean(0)[copies]
+    assert 0.3 <= found.min() < found.max() <= 0.8
+    anew = 2 + np.flatnonzero(~copies.any(1))
+    np.testing.assert_allclose(incoming[:, anew], 5, rtol=1e-6)
+    np.testing.assert_allclose(new["hidden2"]["kernel"][anew], 0, atol=1e-6)
+    np.testing.assert_array_equal(incoming[:, :2], old[:, :2])
+    np.testing.assert_allclose(new["hidden2"]["kernel"][14:], params["hidden2"]["kernel"][14:], rtol=1e-6)
+    inputs = np.random.default_rng(1).normal(size=(9, 3))
+    np.testing.assert_allclose(values(new, inputs), values(params, inputs, range(2, 14)), rtol=1e-3, atol=1e-4)
+
+
+def test_dormant_neurons_that_were_reborn_are_counted_at_the_next_time():
+    chosen = experiment("reborn", tau=9.0)
+    _, state, _ = after(chosen, 4)
+    assert (int(state.neurons_reset), int(state.measured_again), int(state.reset_again)) == (16, 8, 8)

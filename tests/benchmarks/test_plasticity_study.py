@@ -38,7 +38,9 @@ def outcome_of(one):
     rng, shape = np.random.default_rng(one.seed), (one.seeds, one.phases)
     returns = value + 0.01 * rng.normal(size=shape)
     count = np.full(shape, 4 if name == "regrama" else 0)
-    return Outcome(returns, 0.5 - returns / 2, count, count, count // 4, np.zeros((*shape, 20)))
+    return Outcome(
+        returns, 0.5 - returns / 2, 3 + returns, 9 - returns, count, count, count // 4, np.zeros((*shape, 20))
+    )
 
 
 @pytest.fixture
@@ -55,7 +57,6 @@ def small(monkeypatch):
         return outcome_of(one)
 
     monkeypatch.setattr(study, "finished", finish)
-    monkeypatch.setattr(study, "AGAIN_METHODS", ("none", "new_network", "regrama"))
     for module in ("study", "page"):
         monkeypatch.setattr(f"benchmarks.plasticity.{module}.SWEPT", {"regrama_tuned": ("regrama", (0.1, 0.3))})
     return ran
@@ -86,7 +87,7 @@ def test_every_method_is_given_the_same_budget():
 
 
 def test_a_study_runs_what_was_best_and_writes_the_page(small, tmp_path, capsys):
-    names = [*SETTINGS, "pairs", "thresholds", "inactive", "again", "tuning", "missing"]
+    names = [*SETTINGS, "pairs", "thresholds", "measures", "again", "tuning", "missing"]
     page = "# A page\n" + "".join(f"\n<!-- {name} -->\n\n```text\nstale\n```\n" for name in names)
     (tmp_path / "plasticity.md").write_text(page)
     command = ["--out", str(tmp_path), "--runs", str(tmp_path / "runs"), "--jobs", "1"]
@@ -102,7 +103,7 @@ def test_a_study_runs_what_was_best_and_writes_the_page(small, tmp_path, capsys)
     assert [one.strength for one in ccbp if one.seed == RESULT["seed"]] == [METHODS["ccbp"].values[1]]
     assert capsys.readouterr().out.count("ReGraMa") > 5
     row = next(line for line in tables(record)[TUNED_IN] if line.startswith("ReGraMa"))
-    assert re.search(r" +0\.(89|90)\d +0\.\d+ to 0\.\d+ +\d\.\d% +64 +75% +< 0\.001$", row)
+    assert re.search(r" +0\.(89|90)\d +0\.\d+ to 0\.\d+ +\d\.\d% +3\.9 +8 +64 +75% +< 0\.001$", row)
     rows = [line.split() for line in tables(record)["thresholds"][2:]]
     assert [row[4] for row in rows] == ["0.01", "0.1", "0.3"] * 2
     assert [row[-1] == "usual" for row in rows] == [True, False, False] * 2
