@@ -55,6 +55,8 @@ class Phase(NamedTuple):
     boards: catch.Board
     observations: Array
     replay: Replay
+    before: tuple[Params, Params]
+    """Parameters of the network and the target network before the last step."""
 
 
 def start(experiment: Experiment) -> tuple[Agent, na.Layout]:
@@ -106,23 +108,15 @@ def one_phase(
     keys = jax.random.split(look, (2, ENVIRONMENTS))
     boards = jax.vmap(partial(catch.begin, experiment))(keys[0])
     observations = jax.vmap(partial(catch.observe, experiment), (0, None, 0))(boards, order, keys[1])
-    steps, learn, look = experiment.steps_per_phase, jax.random.fold_in(key, 3), jax.random.fold_in(key, 4)
-
-    def step(phase: Phase, number: Array) -> tuple[Phase, Any]:
-        measured = jax.lax.cond(
-            number == steps - 1,
-            lambda: _measures(experiment, layout, phase, look),
-            lambda: Measures(*jnp.zeros(len(Measures._fields))),
-        )
-        phase, happened = _step(experiment, tx, order, learn, phase, number)
-        return phase, (*happened, measured)
-
-    phase = Phase(agent, agent.params, boards, observations, _empty(observations))
-    phase, (rewards, ended, happened, measured) = jax.lax.scan(step, phase, jnp.arange(steps))
+    step = partial(_step, experiment, tx, order, jax.random.fold_in(key, 3))
+    phase = Phase(agent, agent.params, boards, observations, _empty(observations), (agent.params, agent.params))
+    phase, (rewards, ended, happened) = jax.lax.scan(step, phase, jnp.arange(experiment.steps_per_phase))
+    steps = experiment.steps_per_phase
     last = slice(steps - steps // 4, None)
+    measured = _measures(experiment, layout, phase, jax.random.fold_in(key, 4))
     counted = (count.sum() for count in happened)
     returns = mean_return(rewards[last], ended[last])
-    return phase.agent, Outcome(returns, *(one[-1] for one in measured), *counted, curve(rewards, ended))
+    return phase.agent, Outcome(returns, *measured, *counted, curve(rewards, ended))
 
 
 def _empty(observations: Array) -> Replay:
@@ -159,7 +153,8 @@ def _step(
     copy = (number + 1) % TARGET_EVERY == 0
     target = jax.tree.map(lambda new, old: jnp.where(copy, new, old), agent.params, phase.target)
     counted = tuple(count.sum() for count in happened)
-    return Phase(agent, target, boards, following, replay), (rewards, ended, counted)
+    before = phase.agent.params, phase.target
+    return Phase(agent, target, boards, following, replay, before), (rewards, ended, counted)
 
 
 def _act(experiment: Experiment, phase: Phase, number: Array, key: Array) -> Array:
@@ -205,7 +200,7 @@ def _gradients(
 
 
 def _measures(experiment: Experiment, layout: na.Layout, phase: Phase, key: Array) -> Measures:
-    """Measure the network on one batch, before the last step of the phase."""
-    filled = jnp.minimum((experiment.steps_per_phase - 1) * ENVIRONMENTS, REPLAY)
-    grads, outputs = _gradients(experiment, phase.replay, filled, phase.agent.params, phase.target, key)
-    return measure(layout, phase.agent.params, grads, outputs)
+    """Measure the network as it was before the last step, on one batch."""
+    filled = jnp.minimum(experiment.steps_per_phase * ENVIRONMENTS, REPLAY)
+    grads, outputs = _gradients(experiment, phase.replay, filled, *phase.before, key)
+    return measure(layout, phase.before[0], grads, outputs)
