@@ -24,7 +24,7 @@ from reference_agents.commandline import parse, tell
 from reference_agents.errors import UsageError
 from reference_agents.running.files import replacing
 
-__all__ = ["draw", "table"]
+__all__ = ["by_seed", "draw", "p_text", "table"]
 
 COLOURS = ("#8a8f98", "#1b6ca8", "#3a9679", "#d9822b", "#8dbbe0", "#9b5fb5", "#b8473c", "#5c7f2e")
 Runs = Mapping[str, tuple[Experiment, Outcome]]
@@ -49,11 +49,18 @@ def by_seed(outcome: Outcome, first: int) -> NDArray[np.float64]:
     return np.asarray(np.asarray(outcome.returns, dtype=float)[:, first - 1 :].mean(axis=1))
 
 
-def table(runs: Runs, first: int, failed: float | None = None) -> list[str]:
-    """Compare mean returns from a phase on: interquartile means over seeds, two-sided p corrected by Holm's method."""
+def table(runs: Runs, first: int, failed: float | None = None, *, p: Mapping[str, float] | None = None) -> list[str]:
+    """Compare mean returns from a phase on: interquartile means over seeds, two-sided p corrected by Holm's method.
+
+    Args:
+        runs: Experiments and outcomes by name.
+        first: First phase that counts.
+        failed: Return below which a phase has failed.
+        p: Of each run against the first one, where more than these are corrected together.
+    """
     means = {name: by_seed(outcome, first) for name, (_, outcome) in runs.items()}
     start, *others = means
-    p = holm({name: sign_flip(means[name], means[start]) for name in others})
+    p = holm({name: sign_flip(means[name], means[start]) for name in others}) if p is None else p
     rows = []
     for name, (_, outcome) in runs.items():
         estimate, seeds = interquartile(means[name]), means[name]
@@ -64,11 +71,16 @@ def table(runs: Runs, first: int, failed: float | None = None) -> list[str]:
             returns = np.asarray(outcome.returns)[:, first - 1 :]
             figures.append(f"{(returns < failed).sum()} of {returns.size}")
         resets = f"{np.asarray(outcome.resets).sum(axis=1).mean():,.0f}" if np.any(outcome.resets) else ""
-        tested = "" if name == start else "< 0.001" if p[name] < 0.001 else f"{p[name]:.3f}"
+        tested = "" if name == start else p_text(p[name])
         rows.append((name, *figures, resets, "" if share is None else f"{share:.0%}", tested))
     counted = () if failed is None else ("failed phases",)
     titles = ("run", "return", "95 % interval", "lowest, highest", "inactive", *counted, "neurons reset", "alive")
     return format_table((*titles, f"p against {start}"), rows, words=("run",))
+
+
+def p_text(p: float) -> str:
+    """Return a p-value as the tables have it."""
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
 def draw(runs: Runs) -> Figure:

@@ -97,7 +97,7 @@ def filled(text: str, found: Mapping[str, Sequence[str]]) -> str:
         pattern = rf"(<!-- {name} -->\n+```text\n).*?(```\n)"
         text, count = re.subn(pattern, lambda match: match[1] + "\n".join([*lines, match[2]]), text, flags=re.DOTALL)  # noqa: B023
         if count != 1:
-            raise UsageError(f"plasticity.md: expected one block of text below <!-- {name} -->, found {count}")
+            raise UsageError(f"the page: expected one block of text below <!-- {name} -->, found {count}")
     return text
 
 

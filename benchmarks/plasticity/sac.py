@@ -32,6 +32,8 @@ __all__ = ["Agent", "phases", "start"]
 DISCOUNT, POLYAK, FIRST_ALPHA = 0.99, 5e-3, 0.1
 LOG_STD = (-5.0, 2.0)
 NETWORKS = ("actor", "critic1", "critic2")
+METHOD = 2**31 - 1
+"""Marks the keys of what methods draw, as phases are marked by their numbers."""
 
 
 Draw = Callable[[Array], Params]
@@ -100,7 +102,7 @@ class SAC:
 
     def optimizers(self, key: Array) -> dict[str, optax.GradientTransformationExtraArgs]:
         """Make the optimizers of a seed, by network."""
-        keys = jax.random.split(key, len(NETWORKS))
+        keys = jax.random.split(jax.random.fold_in(key, METHOD), len(NETWORKS))
         return {
             name: optimizer(self.settings(name), self.layouts[name], self.draws[name], own)
             for name, own in zip(NETWORKS, keys, strict=True)
