@@ -120,9 +120,11 @@ def one_phase(
     (agent, _), (rewards, ended, happened, measured) = jax.lax.scan(iterate, (agent, scene), rollouts)
     rewards, ended = (values.reshape(-1, ENVIRONMENTS) for values in (rewards, ended))
     last = len(rewards) - len(rewards) // 4
-    counted = (count.sum() for count in happened)
+    inactive, rank, norm = (one[-1] for one in measured)
+    resets, again, inactive_again = (count.sum() for count in happened)
     returns = mean_return(rewards[last:], ended[last:])
-    return agent, Outcome(returns, *(one[-1] for one in measured), *counted, curve(rewards, ended))
+    curves = curve(rewards, ended)
+    return agent, Outcome(returns, inactive, rank, norm, resets, again, inactive_again, curves)
 
 
 def _play(

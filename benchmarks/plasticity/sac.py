@@ -289,4 +289,6 @@ def phases(experiment: Experiment, agent: Agent, sac: SAC, first: int) -> Iterat
         last = experiment.steps_per_phase - experiment.steps_per_phase // 4
         returns = worlds.mean_returns(last, experiment.steps_per_phase)
         curves = np.stack([worlds.mean_returns(a, b) for a, b in itertools.pairwise(edges)], axis=1)
-        yield agent, Outcome(returns, *map(np.asarray, measured), *np.asarray(learning.counted).T, curves)
+        inactive, rank, norm = map(np.asarray, measured)
+        resets, again, inactive_again = np.asarray(learning.counted).T
+        yield agent, Outcome(returns, inactive, rank, norm, resets, again, inactive_again, curves)

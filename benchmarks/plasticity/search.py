@@ -78,7 +78,7 @@ def worlds() -> Iterator[tuple[str, str, dict[str, Experiment]]]:
     for network, own in NETWORKS.items():
         for world, (options, with_resets) in WORLDS.items():
             methods = RESETS if with_resets else RESETS[:1]
-            yield network, world, {name: Experiment(**{**SIZE, **own, **options}, reset=name) for name in methods}
+            yield network, world, {name: Experiment(**{**SIZE, **own, **options, "reset": name}) for name in methods}
 
 
 def tables(found: Runs) -> dict[str, list[str]]:
