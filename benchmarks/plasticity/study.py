@@ -13,7 +13,7 @@ from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 
@@ -36,6 +36,9 @@ from benchmarks.plasticity.statistics import at_the_end
 from reference_agents.commandline import parse, tell
 from reference_agents.errors import UsageError
 from reference_agents.running.files import replacing, write_text
+
+TASKS: Final = 20
+"""Experiments of a process: compiled programs take memory maps, of which a process can have some 65,000."""
 
 Finish = Callable[[Iterable[tuple[Path, Experiment]]], list[Outcome | None]]
 """Finishes experiments; None stands for what is not there and is not to be run."""
@@ -137,7 +140,8 @@ def finishing(jobs: int, *, only_finished: bool) -> Iterator[Finish]:
     if jobs == 1:
         yield lambda planned: [finished(one, path) for path, one in planned]
         return
-    with ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn")) as pool:
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(jobs, spawn, max_tasks_per_child=TASKS) as pool:
 
         def finish(planned: Iterable[tuple[Path, Experiment]]) -> list[Outcome | None]:
             waiting = [pool.submit(finished, one, path) for path, one in planned]
