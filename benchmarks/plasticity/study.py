@@ -13,8 +13,9 @@ from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
+import jax
 import numpy as np
 
 from benchmarks.plasticity.__main__ import finished
@@ -36,9 +37,6 @@ from benchmarks.plasticity.statistics import at_the_end
 from reference_agents.commandline import parse, tell
 from reference_agents.errors import UsageError
 from reference_agents.running.files import replacing, write_text
-
-TASKS: Final = 20
-"""Experiments of a process: compiled programs take memory maps, of which a process can have some 65,000."""
 
 Finish = Callable[[Iterable[tuple[Path, Experiment]]], list[Outcome | None]]
 """Finishes experiments; None stands for what is not there and is not to be run."""
@@ -140,14 +138,20 @@ def finishing(jobs: int, *, only_finished: bool) -> Iterator[Finish]:
     if jobs == 1:
         yield lambda planned: [finished(one, path) for path, one in planned]
         return
-    spawn = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(jobs, spawn, max_tasks_per_child=TASKS) as pool:
+    with ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn")) as pool:
 
         def finish(planned: Iterable[tuple[Path, Experiment]]) -> list[Outcome | None]:
-            waiting = [pool.submit(finished, one, path) for path, one in planned]
+            waiting = [pool.submit(_finish, one, path) for path, one in planned]
             return [one.result() for one in waiting]
 
         yield finish
+
+
+def _finish(one: Experiment, path: Path) -> Outcome:
+    """Finish an experiment and forget its programs, before they take all memory maps that a process can have."""
+    outcome = finished(one, path)
+    jax.clear_caches()
+    return outcome
 
 
 def main(args: Sequence[str] | None = None) -> int:
