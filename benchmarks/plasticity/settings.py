@@ -110,8 +110,8 @@ PLAN: Final[Mapping[str, tuple[str, ...]]] = {
 }
 """Methods that are run in each setting."""
 SWEPT: Final[Mapping[str, tuple[str, tuple[float, ...]]]] = {
-    "regrama_tuned": ("regrama", (0.001, 0.003, 0.03, 0.1, 0.3)),
-    "redo_tuned": ("redo", (0.0025, 0.1, 0.25, 0.5)),
+    "regrama_tuned": ("regrama", (0.001, 0.1, 0.3)),
+    "redo_tuned": ("redo", (0.0025, 0.1, 0.5)),
 }
 """Other thresholds than the usual ones, with the method that has those."""
 SWEPT_IN: Final = ("residual", "layernorm")
