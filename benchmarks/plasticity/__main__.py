@@ -54,7 +54,7 @@ def finished(experiment: Experiment, path: Path) -> Outcome:
     write(experiment, outcome, path)
     picture(experiment, outcome, path.with_suffix(".png"))
     checkpoint.unlink()
-    return outcome
+    return read(path)[1]
 
 
 def main(args: Sequence[str] | None = None) -> int:

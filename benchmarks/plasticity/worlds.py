@@ -208,11 +208,11 @@ def lines(table: Table, found: Found) -> tuple[list[str], list[str]]:
     order = [NONE, *sorted(set(means) - {NONE}, key=lambda title: -interquartile(means[title]).value)]
     against = {title: p[title, NONE] for title in order[1:]}
     methods = compare.table({title: found[title] for title in order}, table.first, table.failed, p=against)
-    rows = []
+    places, rows = 3 if max(abs(mean).max() for mean in means.values()) < 10 else 0, []
     for a, b in pairs:
         estimate = interquartile(means[a] - means[b])
-        interval = f"{estimate.low:+.4g} to {estimate.high:+.4g}"
-        rows.append((a, b, f"{estimate.value:+.4g}", interval, compare.p_text(p[a, b])))
+        value, low, high = (f"{one:+.{places}f}" for one in (estimate.value, estimate.low, estimate.high))
+        rows.append((a, b, value, f"{low} to {high}", compare.p_text(p[a, b])))
     header = ("first", "second", "difference", "95 % interval", "p")
     return methods, format_table(header, rows, words=header[:2])
 
