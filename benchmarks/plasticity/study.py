@@ -150,7 +150,7 @@ def finishing(jobs: int, *, only_finished: bool) -> Iterator[Finish]:
 def _finish(one: Experiment, path: Path) -> Outcome:
     """Finish an experiment and forget its programs, before they take all memory maps that a process can have."""
     outcome = finished(one, path)
-    jax.clear_caches()
+    jax.clear_caches()  # type: ignore[no-untyped-call]
     return outcome
 
 
