@@ -8,9 +8,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from benchmarks.plasticity import catch, dqn
+import neuroactivity as na
+from benchmarks.plasticity import catch, dqn, ppo
 from benchmarks.plasticity.__main__ import finished, main
 from benchmarks.plasticity.experiment import Experiment
+from benchmarks.plasticity.measures import measure
 from benchmarks.plasticity.record import picture, read, restore, save, write
 from reference_agents.errors import UsageError
 
@@ -100,6 +102,31 @@ def test_every_method_runs_on_every_network(reset, network, tmp_path):
     )
     assert np.isfinite(outcome.returns).all()
     assert (outcome.resets.sum() > 0) <= (reset in ("redo", "continual", "reborn") or reset.startswith("regrama"))
+
+
+@pytest.mark.parametrize(
+    ("agent", "options"),
+    [("dqn", {}), pytest.param("ppo", {"batch": 32}, marks=pytest.mark.slow)],
+)
+def test_measures_are_of_the_network_before_a_reset_at_the_end_of_a_phase(agent, options):
+    """Adam's steps of 1 make the weights large; the last of 80 updates draws all layers anew."""
+    chosen = {"reset": "all_layers", "tau": None, "every": 80, "activation": "tanh", "learning_rate": 1.0}
+    experiment = replace(SMALL, agent=agent, seeds=1, phases=1, **chosen, **options)
+    module = {"dqn": dqn, "ppo": ppo}[agent]
+    [(after, outcome)] = module.phases(experiment, *module.start(experiment), 0)
+    norm = np.sqrt(sum(np.square(leaf).sum() for leaf in jax.tree.leaves(after.params)))
+    assert outcome.norm[0] > 2 * norm
+
+
+def test_a_network_is_measured_by_its_gradients_outputs_and_weights():
+    rng = np.random.default_rng(0)
+    params = {name: {"kernel": jnp.full((4, 4), 2.0), "bias": jnp.zeros(4)} for name in ("hidden1", "hidden2", "out")}
+    layout = na.Layout([na.dense(name, weight=(f"{name}/kernel", "in neuron")) for name in ("hidden1", "hidden2")])
+    grads = jax.tree.map(jnp.ones_like, params)
+    grads["hidden1"]["kernel"] = grads["hidden1"]["kernel"].at[:, 0].set(0)
+    outputs = {"hidden2": jnp.asarray(np.diag([1.0, 1, 1, 0]) @ np.linalg.qr(rng.normal(size=(4, 4)))[0])}
+    found = measure(layout, params, grads, outputs)
+    np.testing.assert_allclose(found, (1 / 8, 3, 2 * np.sqrt(48)), rtol=1e-4)
 
 
 def test_a_picture_is_drawn(tmp_path):
