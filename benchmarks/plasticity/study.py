@@ -86,16 +86,15 @@ def results(runs: Path, tried: dict[str, dict[float, float]], finish: Finish) ->
     keys = [(setting, method, RESULT) for setting, methods in PLAN.items() for method in methods]
     keys += [(AGAIN_IN, method, seeds) for seeds in AGAIN for method in PLAN[AGAIN_IN]]
     planned = []
+    paths: dict[Experiment, Path] = {}  # a tuned method may be the usual one
     for setting, method, seeds in keys:
         value = chosen(tried, method)
-        planned.append((value, experiment(setting, method, value, **seeds)))
-    paths = [
-        path_of(runs, setting, method, value, seeds["seed"])
-        for (setting, method, seeds), (value, _) in zip(keys, planned, strict=True)
-    ]
-    outcomes = finish(zip(paths, (one for _, one in planned), strict=True))
-    for (setting, method, _), (value, one), outcome in zip(keys, planned, outcomes, strict=True):
-        if outcome is not None:
+        one = experiment(setting, method, value, **seeds)
+        planned.append((setting, method, value, one))
+        paths.setdefault(one, path_of(runs, setting, method, value, one.seed))
+    outcomes = dict(zip(paths, finish((path, one) for one, path in paths.items()), strict=True))
+    for setting, method, value, one in planned:
+        if (outcome := outcomes[one]) is not None:
             yield {"setting": setting, "method": method, "value": value, "seed": one.seed, **record_of(outcome)}
 
 

@@ -203,10 +203,11 @@ def lines(table: Table, found: Found) -> tuple[list[str], list[str]]:
     means = {title: compare.by_seed(outcome, table.first) for title, (_, outcome) in found.items()}
     named = {re.sub(r" \((every|tau|strength) .*", "", title): title for title in means}
     pairs = [(named[a], named[b]) for a, b in table.pairs if a in named and b in named]
-    tests = [*((title, NONE) for title in means if title != NONE), *pairs]
+    others = [title for title in means if title != NONE]
+    tests = [*((title, NONE) for title in others), *pairs]
     p = holm({(a, b): sign_flip(means[a], means[b]) for a, b in tests})
-    order = [NONE, *sorted(set(means) - {NONE}, key=lambda title: -interquartile(means[title]).value)]
-    against = {title: p[title, NONE] for title in order[1:]}
+    order = [NONE, *sorted(others, key=lambda title: -interquartile(means[title]).value)]
+    against = {title: p[title, NONE] for title in others}
     methods = compare.table({title: found[title] for title in order}, table.first, table.failed, p=against)
     places, rows = 3 if max(abs(mean).max() for mean in means.values()) < 10 else 0, []
     for a, b in pairs:
