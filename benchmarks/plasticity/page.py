@@ -151,12 +151,13 @@ def _thresholds(record: Record, p: Mapping[tuple[str, str, str], float]) -> list
 
 
 def _measures(record: Record) -> list[str]:
-    """Correlate the measures with the return over all runs, and the inactive neurons over those of a method, too."""
+    """Correlate the measures with the return over all runs that differ, and inactive neurons within a method, too."""
     header = ("setting", "runs", *MEASURES, "inactive, within a method")
     chosen = [(TITLES[setting], list(of(record, setting).values())) for setting in PLAN]
     chosen.append(("all", list(itertools.chain.from_iterable(found for _, found in chosen))))
     rows = []
     for title, found in filter(itemgetter(1), chosen):
+        found = list({tuple(one["returns"]): one for one in found}.values())  # a tuned method may be the usual one
         returns = np.concatenate([one["returns"] for one in found])
         over_all = [rank_correlation(np.concatenate([one[name] for one in found]), returns) for name in MEASURES]
         within = np.nanmean([rank_correlation(one["inactive"], one["returns"]) for one in found])

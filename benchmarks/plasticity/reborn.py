@@ -2,8 +2,8 @@
 
 Every ``every`` updates each dormant neuron becomes a copy of an over-active one, chosen by lot, with incoming weights
 and bias scaled by 0.3 to 0.8; the outgoing weights are divided among the original and its copies, five at most, so that
-a plain ReLU network computes what it did. Dormant neurons for which none is left are drawn anew, with outgoing weights
-of zero. The score is that of ReDo: dormant at up to ``tau``, over-active above 3. Adam's moments stay.
+a plain ReLU network computes what it did but for the dormant neurons. Those for which none is left are drawn anew, with
+outgoing weights of zero. The score is that of ReDo: dormant at up to ``tau``, over-active above 3. Adam's moments stay.
 """
 
 from collections.abc import Callable
