@@ -100,7 +100,7 @@ def draw(runs: Runs) -> Figure:
         axes.set_xlabel("phase")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.spines[["top", "right"]].set_visible(False)
-    figure.legend(*returns.get_legend_handles_labels(), loc="outside lower center", ncols=4, frameon=False)
+    figure.legend(*returns.get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False)
     return figure
 
 
