@@ -6,7 +6,7 @@ a plain ReLU network computes what it did but for the dormant neurons. Those for
 outgoing weights of zero. The score is that of ReDo: dormant at up to ``tau``, over-active above 3. Adam's moments stay.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Final, NamedTuple
 
 import jax
@@ -68,25 +68,30 @@ def reborn(
         steps = state.steps + 1
         due, draw = steps % every == 0, jax.random.fold_in(key, steps)
         before = optax.apply_updates(params, updates)
-        new, fresh, dormant = before, initializer(draw), {}
+        scores = {name: _score(activations[name]) for name in NEXT}
+        dormant = {name: score <= tau for name, score in scores.items()}
+        new, fresh = before, initializer(draw)
         for number, (name, following) in enumerate(NEXT.items()):
-            magnitude = jnp.abs(activations[name]).mean(0)
-            score = magnitude / jnp.maximum(magnitude.mean(), EPSILON)
-            dormant[name] = score <= tau
-            new = _reborn(new, fresh, name, following, score, tau, jax.random.fold_in(draw, number))
-            if following in shared:
-                new = new | {following: before[following]}
+            new = _reborn(new, fresh, name, following, scores[name], tau, jax.random.fold_in(draw, number))
+        new = new | {name: before[name] for name in shared}
         new = jax.tree.map(lambda reset, old: jnp.where(due, reset, old), new, before)
-        counted = [
-            (state.neurons_reset, dormant),
-            (state.measured_again, state.replaced),
-            (state.reset_again, jax.tree.map(jnp.logical_and, state.replaced, dormant)),
-        ]
-        sums = [total + due * sum(masks[name].sum() for name in NEXT) for total, masks in counted]
         replaced = {name: jnp.where(due, dormant[name], state.replaced[name]) for name in NEXT}
-        return jax.tree.map(jnp.subtract, new, params), State(moments, steps, replaced, *sums)
+        return jax.tree.map(jnp.subtract, new, params), State(moments, steps, replaced, *_counts(state, dormant, due))
 
     return optax.GradientTransformationExtraArgs(init, update)
+
+
+def _counts(state: State, dormant: dict[str, Array], due: Array) -> Iterator[Array]:
+    """Yield the neurons reset, measured again and found dormant again, in sum."""
+    again = jax.tree.map(jnp.logical_and, state.replaced, dormant)
+    counted = (state.neurons_reset, dormant), (state.measured_again, state.replaced), (state.reset_again, again)
+    for total, masks in counted:
+        yield total + due * sum(mask.sum() for mask in masks.values())
+
+
+def _score(outputs: Array) -> Array:
+    magnitude = jnp.abs(outputs).mean(0)
+    return magnitude / jnp.maximum(magnitude.mean(), EPSILON)
 
 
 def _reborn(params: Params, fresh: Params, name: str, following: str, score: Array, tau: float, key: Array) -> Params:
