@@ -46,15 +46,9 @@ def reborn(
     shared: tuple[str, ...],
     key: Array,
 ) -> optax.GradientTransformationExtraArgs:
-    """Wrap an optimizer so that dormant neurons are reborn every ``every`` updates.
+    """Wrap an optimizer so that neurons of scores up to ``tau`` are reborn every ``every`` updates.
 
-    Args:
-        inner: Optimizer.
-        initializer: Draws a new network from a key.
-        every: Updates between two resets.
-        tau: Threshold of dormant neurons.
-        shared: Layers whose weights are left alone, since a skip leads to them, too.
-        key: Of all draws.
+    Weights of the layers in ``shared`` are left alone, since a skip leads to them, too.
     """
 
     def init(params: Params) -> State:
