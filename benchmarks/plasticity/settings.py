@@ -9,6 +9,7 @@ from benchmarks.plasticity.experiment import Experiment
 __all__ = [
     "AGAIN",
     "AGAIN_IN",
+    "AGAIN_METHODS",
     "METHODS",
     "PLAN",
     "RESULT",
@@ -105,10 +106,14 @@ PLAN: Final[Mapping[str, tuple[str, ...]]] = {
     "plain": (*MAIN, "reborn", "layernorm"),
     "residual": tuple(name for name in METHODS if name != "layernorm"),
     "layernorm": tuple(name for name in METHODS if name != "layernorm"),
-    "tanh": MAIN,
-    "healthy": (*MAIN, "regrama_batches"),
+    "tanh": MAIN[:5],
+    "healthy": ("none", "new_network", "regrama", "redo", "regrama_batches"),
 }
 """Methods that are run in each setting."""
+AGAIN_METHODS: Final = tuple(
+    name for name in PLAN[AGAIN_IN] if name not in ("restart_adam", "large_eps", "equal_betas")
+)
+"""Those that are run on seeds not used before: all but settings of Adam that bring nothing back there."""
 SWEPT: Final[Mapping[str, tuple[str, tuple[float, ...]]]] = {
     "regrama_tuned": ("regrama", (0.001, 0.1, 0.3)),
     "redo_tuned": ("redo", (0.0025, 0.1, 0.5)),

@@ -24,6 +24,7 @@ from benchmarks.plasticity.page import draw, draw_curves, filled, tables
 from benchmarks.plasticity.settings import (
     AGAIN,
     AGAIN_IN,
+    AGAIN_METHODS,
     METHODS,
     PLAN,
     RESULT,
@@ -84,7 +85,7 @@ def chosen(tried: dict[str, dict[float, float]], method: str) -> float | None:
 def results(runs: Path, tried: dict[str, dict[float, float]], finish: Finish) -> Iterator[dict[str, Any]]:
     """Yield the record of each method in each setting, then those of some methods on seeds not used before."""
     keys = [(setting, method, RESULT) for setting, methods in PLAN.items() for method in methods]
-    keys += [(AGAIN_IN, method, seeds) for seeds in AGAIN for method in PLAN[AGAIN_IN]]
+    keys += [(AGAIN_IN, method, seeds) for seeds in AGAIN for method in AGAIN_METHODS]
     planned = []
     paths: dict[Experiment, Path] = {}  # a tuned method may be the usual one
     for setting, method, seeds in keys:

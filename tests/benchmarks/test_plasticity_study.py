@@ -57,6 +57,7 @@ def small(monkeypatch):
         return outcome_of(one)
 
     monkeypatch.setattr(study, "finished", finish)
+    monkeypatch.setattr(study, "AGAIN_METHODS", ("none", "new_network", "regrama"))
     for module in ("study", "page"):
         monkeypatch.setattr(f"benchmarks.plasticity.{module}.SWEPT", {"regrama_tuned": ("regrama", (0.1, 0.3))})
     return ran
