@@ -114,9 +114,9 @@ def one_phase(
     steps = experiment.steps_per_phase
     last = slice(steps - steps // 4, None)
     measured = _measures(experiment, layout, phase, jax.random.fold_in(key, 4))
-    resets, again, inactive_again = (count.sum() for count in happened)
+    resets, measured_again, reset_again = (count.sum() for count in happened)
     returns = mean_return(rewards[last], ended[last])
-    return phase.agent, Outcome(returns, *measured, resets, again, inactive_again, curve(rewards, ended))
+    return phase.agent, Outcome(returns, *measured, resets, measured_again, reset_again, curve(rewards, ended))
 
 
 def _empty(observations: Array) -> Replay:

@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
+from benchmarks.plasticity.compare import p_text
 from benchmarks.plasticity.experiment import TAUS
 from benchmarks.plasticity.settings import AGAIN, AGAIN_IN, METHODS, PLAN, RESULT, SWEPT, SWEPT_IN
 from benchmarks.plasticity.statistics import holm, interquartile, middle, rank_correlation, sign_flip
@@ -219,9 +220,7 @@ def _title(method: str, value: float | None) -> str:
 
 
 def _p(value: float | None) -> str:
-    if value is None:
-        return ""
-    return "< 0.001" if value < 0.001 else f"{value:.3f}"
+    return "" if value is None else p_text(value)
 
 
 def draw(record: Record) -> Figure:

@@ -121,10 +121,10 @@ def one_phase(
     rewards, ended = (values.reshape(-1, ENVIRONMENTS) for values in (rewards, ended))
     last = len(rewards) - len(rewards) // 4
     inactive, rank, norm = (one[-1] for one in measured)
-    resets, again, inactive_again = (count.sum() for count in happened)
+    resets, measured_again, reset_again = (count.sum() for count in happened)
     returns = mean_return(rewards[last:], ended[last:])
     curves = curve(rewards, ended)
-    return agent, Outcome(returns, inactive, rank, norm, resets, again, inactive_again, curves)
+    return agent, Outcome(returns, inactive, rank, norm, resets, measured_again, reset_again, curves)
 
 
 def _play(

@@ -290,5 +290,5 @@ def phases(experiment: Experiment, agent: Agent, sac: SAC, first: int) -> Iterat
         returns = worlds.mean_returns(last, experiment.steps_per_phase)
         curves = np.stack([worlds.mean_returns(a, b) for a, b in itertools.pairwise(edges)], axis=1)
         inactive, rank, norm = map(np.asarray, measured)
-        resets, again, inactive_again = np.asarray(learning.counted).T
-        yield agent, Outcome(returns, inactive, rank, norm, resets, again, inactive_again, curves)
+        resets, measured_again, reset_again = np.asarray(learning.counted).T
+        yield agent, Outcome(returns, inactive, rank, norm, resets, measured_again, reset_again, curves)

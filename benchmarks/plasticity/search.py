@@ -8,13 +8,12 @@ from typing import Any, Final
 
 import numpy as np
 
+from benchmarks.plasticity import study
 from benchmarks.plasticity.experiment import Experiment, Outcome
 from benchmarks.plasticity.page import filled
 from benchmarks.plasticity.statistics import at_the_end
-from benchmarks.plasticity.study import finishing
 from neuroactivity.tables import format_table
 from reference_agents.commandline import parse, tell
-from reference_agents.errors import UsageError
 from reference_agents.running.files import write_text
 
 __all__ = ["tables", "worlds"]
@@ -54,17 +53,11 @@ Runs = Mapping[Experiment, Outcome | None]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Command:
+class Command(study.Command):
     """Run what was tried to find the harder form of the study, and write its two tables."""
 
-    out: Path = Path("docs/results")
-    """Folder of plasticity.md, whose tables are written."""
     runs: Path = Path("runs/plasticity/search")
     """Folder for the results of each experiment."""
-    jobs: int = 2
-    """Processes."""
-    only_finished: bool = False
-    """Whether to run nothing, and to write only what is there."""
 
 
 def rates() -> Iterator[Experiment]:
@@ -120,12 +113,10 @@ def main(args: Sequence[str] | None = None) -> int:
 
 
 def _run(command: Command) -> None:
-    page = command.out / "plasticity.md"
-    if not page.exists():
-        raise UsageError(f"out: expected a folder with plasticity.md, whose tables are written, got {command.out}")
+    page = study.page_of(command, "plasticity.md")
     planned = [*rates(), *(one for _, _, by_method in worlds() for one in by_method.values())]
     planned = list(dict.fromkeys(planned))
-    with finishing(command.jobs, only_finished=command.only_finished) as finish:
+    with study.finishing(command.jobs, only_finished=command.only_finished) as finish:
         found = tables(dict(zip(planned, finish((path_of(command.runs, one), one) for one in planned), strict=True)))
     write_text(page, filled(page.read_text(), found))
     for name, lines in found.items():

@@ -48,13 +48,26 @@ class Command:
     """Tune and run the methods of the study in its settings, and write the record, the tables and the pictures."""
 
     out: Path = Path("docs/results")
-    """Folder of plasticity.md, whose tables are written, and for plasticity.json and the pictures."""
+    """Folder of the page whose tables are written, and for what goes with it: pictures, and the record of the study."""
     runs: Path = Path("runs/plasticity")
     """Folder for the results of each experiment."""
     jobs: int = 2
     """Processes."""
     only_finished: bool = False
     """Whether to run nothing, and to write only what is there."""
+
+
+def page_of(command: Command, name: str) -> Path:
+    """Return the page whose tables a command writes, before anything runs.
+
+    Raises:
+        UsageError: If there is none, or the number of processes is out of range.
+    """
+    if command.jobs < 1:
+        raise UsageError(f"jobs: expected at least 1, got {command.jobs}")
+    if not (command.out / name).exists():
+        raise UsageError(f"out: expected a folder with {name}, whose tables are written, got {command.out}")
+    return command.out / name
 
 
 def path_of(runs: Path, setting: str, method: str, value: float | None, seed: int) -> Path:
@@ -160,11 +173,7 @@ def main(args: Sequence[str] | None = None) -> int:
 
 
 def _run(command: Command) -> None:
-    page = command.out / "plasticity.md"
-    if command.jobs < 1:
-        raise UsageError(f"jobs: expected at least 1, got {command.jobs}")
-    if not page.exists():
-        raise UsageError(f"out: expected a folder with plasticity.md, whose tables are written, got {command.out}")
+    page = page_of(command, "plasticity.md")
     with finishing(command.jobs, only_finished=command.only_finished) as finish:
         tried = tuning(command.runs, finish)
         found = list(results(command.runs, tried, finish))

@@ -7,15 +7,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from benchmarks.plasticity import compare
+from benchmarks.plasticity import compare, study
 from benchmarks.plasticity.experiment import Experiment, Outcome
 from benchmarks.plasticity.page import filled
 from benchmarks.plasticity.record import picture
 from benchmarks.plasticity.statistics import holm, interquartile, sign_flip
-from benchmarks.plasticity.study import Finish, finishing
 from neuroactivity.tables import format_table
 from reference_agents.commandline import parse, tell
-from reference_agents.errors import UsageError
 from reference_agents.running.files import replacing, write_text
 
 __all__ = ["TABLES", "Table", "lines", "tuned"]
@@ -151,20 +149,14 @@ TABLES: Final[Mapping[str, Table]] = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Command:
+class Command(study.Command):
     """Run PPO and SAC on worlds that change, and write the tables and pictures of their page."""
 
-    out: Path = Path("docs/results")
-    """Folder of plasticity_worlds.md, whose tables are written, and for the pictures."""
     runs: Path = Path("runs/plasticity/worlds")
     """Folder for the results of each experiment."""
-    jobs: int = 2
-    """Processes."""
-    only_finished: bool = False
-    """Whether to run nothing, and to write only what is there."""
 
 
-def tuned(table: Table, folder: Path, finish: Finish) -> dict[str, dict[float, float]]:
+def tuned(table: Table, folder: Path, finish: study.Finish) -> dict[str, dict[float, float]]:
     """Return the return with each value that is tried for each method, on seeds of their own."""
     trials = {
         (title, value): table.experiment(title, **{name: value}, **TRIAL)
@@ -179,7 +171,7 @@ def tuned(table: Table, folder: Path, finish: Finish) -> dict[str, dict[float, f
     return {title: tried for title, tried in found.items() if len(tried) == len(table.tuned[title][1])}
 
 
-def run(table: Table, tried: Mapping[str, Mapping[float, float]], folder: Path, finish: Finish) -> dict[str, Any]:
+def run(table: Table, tried: Mapping[str, Mapping[float, float]], folder: Path, finish: study.Finish) -> dict[str, Any]:
     """Return experiments and outcomes by title, with the value that was best where one was chosen."""
     planned = {}
     for title in (NONE, *table.methods):
@@ -224,11 +216,9 @@ def main(args: Sequence[str] | None = None) -> int:
 
 
 def _run(command: Command) -> None:
-    page = command.out / "plasticity_worlds.md"
-    if not page.exists():
-        raise UsageError(f"out: expected a folder with plasticity_worlds.md, got {command.out}")
+    page = study.page_of(command, "plasticity_worlds.md")
     blocks: dict[str, list[str]] = {}
-    with finishing(command.jobs, only_finished=command.only_finished) as finish:
+    with study.finishing(command.jobs, only_finished=command.only_finished) as finish:
         for name, table in TABLES.items():
             folder = command.runs / table.folder
             tried = tuned(table, folder, finish)

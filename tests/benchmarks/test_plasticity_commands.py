@@ -99,7 +99,10 @@ def test_every_table_of_ppo_and_sac_can_be_run():
 
 
 @pytest.mark.parametrize(("module", "name"), [(search, "plasticity.md"), (worlds, "plasticity_worlds.md")])
-def test_a_folder_without_the_page_is_refused(module, name, ran, tmp_path, capsys):
+def test_a_folder_without_the_page_and_no_processes_are_refused(module, name, ran, tmp_path, capsys):
     assert module.main(["--out", str(tmp_path)]) == 2
     assert f"expected a folder with {name}" in capsys.readouterr().err
+    page(tmp_path, name, [])
+    assert module.main(["--out", str(tmp_path), "--jobs", "0"]) == 2
+    assert "jobs: expected at least 1, got 0" in capsys.readouterr().err
     assert not ran
